@@ -1,0 +1,42 @@
+"""The command `predict`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from blockwise_predict import __version__
+from blockwise_predict.cli.demo import demo
+from blockwise_predict.cli.inspect import inspect
+from blockwise_predict.cli.plan import plan
+from blockwise_predict.cli.run import run
+from blockwise_predict.cli.worker import worker
+from blockwise_predict.errors import PredictError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="predict")
+def predict() -> None:
+    """Run a trained U-Net over a volume too large for one machine.
+
+    \b
+    predict demo                      see it work, in a picture, within two minutes
+    predict inspect CHECKPOINT        what a network needs and gives
+    predict inspect ARRAY             what was understood of an array, and from where
+    predict plan ...                  what a run would do and cost; writes nothing
+    predict run ...                   run it; the same command again resumes it
+    """
+
+
+for command in (run, plan, inspect, worker, demo):
+    predict.add_command(command)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is a short message and exit 2, never a traceback."""
+    try:
+        predict()
+    except PredictError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,122 @@
+"""The options of `predict run` and `predict plan`: one for each key of `RunConfig`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from blockwise_predict.config import OUTPUT_DTYPES, load_config
+
+_OPTIONS = [
+    click.option(
+        "--checkpoint",
+        metavar="PATH",
+        help="DaCapo run (BASE/RUN), iteration file, or weights (.pt, .pth, .safetensors).",
+    ),
+    click.option("--iteration", type=int, help="Iteration of a DaCapo run. [default: latest]"),
+    click.option(
+        "--architecture", metavar="YAML", help="Architecture of bare weights, see configs/."
+    ),
+    click.option(
+        "--unsafe-load-pickle",
+        is_flag=True,
+        default=None,
+        help="Open a checkpoint that runs code when opened. Only for files you made yourself.",
+    ),
+    click.option("--input", metavar="ARRAY", help="For example volume.zarr/raw or volume.n5/raw."),
+    click.option(
+        "--voxel-size", metavar="Z,Y,X", help="In nm. [default: from the input's attributes]"
+    ),
+    click.option(
+        "--offset",
+        metavar="Z,Y,X",
+        help="Begin of the input's first voxel in nm. [default: from the input's attributes]",
+    ),
+    click.option(
+        "--border",
+        type=click.Choice(["reflect", "edge", "constant", "valid"]),
+        help="What stands beyond the volume's border (constant: 0); valid predicts only where the "
+        "whole context exists. [default: reflect]",
+    ),
+    click.option(
+        "--normalize",
+        metavar="RULE",
+        help="auto (uint8 / 255, uint16 / 65535, floats as they are), none, range:LOW,HIGH (to "
+        "0..1), zscore:MEAN,STD. [default: auto]",
+    ),
+    click.option("--output", metavar="ARRAY", help="For example predictions.zarr/affs."),
+    click.option(
+        "--format",
+        type=click.Choice(["zarr3", "zarr2", "n5"]),
+        help="[default: by the output's name or container, else zarr3]",
+    ),
+    click.option(
+        "--output-dtype", type=click.Choice(list(OUTPUT_DTYPES)), help="[default: float32]"
+    ),
+    click.option(
+        "--output-range",
+        metavar="LOW,HIGH",
+        help="Values that an integer dtype spans. [default: 0,1 after a sigmoid]",
+    ),
+    click.option("--chunk-shape", metavar="Z,Y,X", help="Chunks of the output, voxels."),
+    click.option(
+        "--roi",
+        metavar="ROI",
+        help="What to predict, in nm, half-open: [z0:z1,y0:y1,x0:x1]; bounds may be left out. "
+        "[default: the whole input]",
+    ),
+    click.option(
+        "--block-shape",
+        metavar="Z,Y,X",
+        help="Output voxels per block, the unit of retry and resume; a multiple of the chunks.",
+    ),
+    click.option(
+        "--tile-shape",
+        metavar="Z,Y,X",
+        help="Input voxels of one forward pass. [default: what a block needs and memory affords]",
+    ),
+    click.option("--workers", type=int, help="Worker processes. [default: 1]"),
+    click.option(
+        "--slots",
+        type=int,
+        help="Blocks that a worker reads, computes and writes side by side. [default: 2]",
+    ),
+    click.option(
+        "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N. [default: auto: a GPU if any]"
+    ),
+    click.option(
+        "--retries", type=int, help="Further attempts at a block that failed. [default: 2]"
+    ),
+    click.option(
+        "--block-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="A block that takes longer ends its worker and is tried again. [default: 3600]",
+    ),
+    click.option(
+        "--run-dir",
+        metavar="FOLDER",
+        help="Where the run's records go. [default: beside the output's container]",
+    ),
+    click.option(
+        "--overwrite",
+        is_flag=True,
+        default=None,
+        help="Start afresh: delete the output array and what is recorded of its run.",
+    ),
+]
+
+
+def run_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument CONFIG and every option, and pass it one `config`."""
+
+    def command(config: str | None, **options: Any) -> None:
+        function(load_config(options, config))
+
+    command.__doc__ = function.__doc__
+    command.__name__ = function.__name__
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return click.argument("config", required=False, metavar="[CONFIG.yaml]")(command)

@@ -1,0 +1,136 @@
+"""What a run shows: a live bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from blockwise_predict.plan import Plan
+from blockwise_predict.scheduler import Counts
+
+# Outside a terminal a line is written at this interval, if anything has changed.
+LINE_INTERVAL_S = 10.0
+
+
+class RunDisplay:
+    """Tells the user on stderr what a run does: blocks, voxels per second, time left."""
+
+    def __init__(self) -> None:
+        # A descriptor of its own, since the scheduler sends the process's stderr into its log.
+        stream = os.fdopen(os.dup(2), "w", buffering=1)
+        self.console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._plan: Plan | None = None
+        self._done_before = 0
+        self._begun = time.monotonic()
+        self._last_line = (0.0, -1, -1)
+
+    def line(self, text: str) -> None:
+        """A plain message."""
+        self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """A warning."""
+        self.console.print(f"Warning: {text}", markup=False, style="yellow")
+
+    def begin(self, plan: Plan, done: int) -> None:
+        """The run begins, or goes on after `done` blocks."""
+        self._plan, self._done_before = plan, done
+        self._begun = time.monotonic()
+        total = plan.num_blocks
+        if done:
+            self.line(f"Resuming: {done} of {total} blocks are done.")
+        if not self.console.is_terminal:
+            return
+        self._progress = Progress(
+            TextColumn("Predicting"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("blocks  {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self.console,
+        )
+        self._task = self._progress.add_task("", total=total, completed=done, rate="")
+        self._progress.start()
+
+    def progress(self, counts: Counts) -> None:
+        """The counts now; called often."""
+        if self._progress is not None:
+            rate = self._rate_text(counts)
+            if counts.failed:
+                rate += f"  {counts.failed} failed"
+            self._progress.update(self._task, completed=counts.done, rate=rate)
+            return
+        now = time.monotonic()
+        then, done, failed = self._last_line
+        changed = (counts.done, counts.failed) != (done, failed)
+        finished = counts.done + counts.failed == counts.total
+        if changed and (finished or now - then >= LINE_INTERVAL_S):
+            self._last_line = (now, counts.done, counts.failed)
+            self.line(self._progress_line(counts))
+
+    def _progress_line(self, counts: Counts) -> str:
+        text = f"{counts.done}/{counts.total} blocks"
+        if counts.failed:
+            text += f", {counts.failed} failed"
+        if rate := self._rate_text(counts):
+            text += f", {rate}"
+            left = counts.total - counts.done - counts.failed
+            done_now = counts.done - self._done_before
+            seconds = left * (time.monotonic() - self._begun) / done_now
+            text += f", {format_seconds(seconds)} left"
+        return text
+
+    def _rate_text(self, counts: Counts) -> str:
+        done_now = counts.done - self._done_before
+        if self._plan is None or done_now < 1:
+            return ""
+        share = done_now / counts.total
+        seconds = time.monotonic() - self._begun
+        return format_rate(share * self._plan.output.roi.size / seconds)
+
+    def end(self) -> None:
+        """Take the live display down."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def format_rate(voxels_per_second: float) -> str:
+    """`1.25 Mvoxel/s`."""
+    for unit, size in (("Gvoxel/s", 1e9), ("Mvoxel/s", 1e6), ("kvoxel/s", 1e3)):
+        if voxels_per_second >= size:
+            return f"{voxels_per_second / size:.3g} {unit}"
+    return f"{voxels_per_second:.3g} voxel/s"
+
+
+def format_bytes(size: float) -> str:
+    """`1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} PiB"
+
+
+def format_seconds(seconds: float) -> str:
+    """`2 h 05 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

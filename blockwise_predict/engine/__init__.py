@@ -1,0 +1,1 @@
+"""From raw voxels to finished output voxels: border, normalisation, forward passes, encoding."""

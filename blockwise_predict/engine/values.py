@@ -1,0 +1,117 @@
+"""Declared value ranges: what goes into the network, and how its output is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from blockwise_predict.errors import ConfigError, PredictError
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """`network input = raw * scale + shift`, the same for every voxel of the run."""
+
+    scale: float
+    shift: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str, dtype: DTypeLike) -> Normalization:
+        """Read `--normalize`; `auto` goes by the input's dtype, as DaCapo does.
+
+        That is: uint8 / 255, uint16 / 65535, bool and floats as they are. Raises ConfigError for
+        `auto` and any other dtype.
+        """
+        if text == "auto":
+            return cls(_scale_of_dtype(np.dtype(dtype)))
+        if text == "none":
+            return cls(1.0)
+        kind, _, numbers = text.partition(":")
+        first, second = (float(number) for number in numbers.split(","))
+        width = second - first if kind == "range" else second
+        return cls(1.0 / width, -first / width)
+
+    def apply(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Normalised float32 copy, same shape."""
+        values = raw.astype(np.float32)
+        if self.scale != 1.0:
+            values *= np.float32(self.scale)
+        if self.shift != 0.0:
+            values += np.float32(self.shift)
+        return values
+
+    def __str__(self) -> str:
+        shift = f" {'+' if self.shift > 0 else '-'} {abs(self.shift):g}" if self.shift else ""
+        return f"raw * {self.scale:.9g}{shift}"
+
+
+def _scale_of_dtype(dtype: np.dtype[np.generic]) -> float:
+    if dtype == np.uint8:
+        return 1 / 255
+    if dtype == np.uint16:
+        return 1 / 65535
+    if dtype.kind in "fb":
+        return 1.0
+    raise ConfigError(
+        f"--normalize auto: the input's dtype {dtype} has no usual range. Give "
+        "--normalize range:LOW,HIGH (LOW becomes 0, HIGH becomes 1) or zscore:MEAN,STD or none."
+    )
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How output values are stored.
+
+    Floats are stored as they are. Integers span `value_range`: its low end is the smallest integer
+    of the dtype, its high end the largest, rounded to the nearest step; values outside are
+    clipped, and counted.
+    """
+
+    dtype: str
+    value_range: tuple[float, float] | None = None
+
+    @property
+    def step(self) -> float | None:
+        """Value of one integer step, None for floats."""
+        if self.value_range is None:
+            return None
+        info = np.iinfo(self.dtype)
+        return (self.value_range[1] - self.value_range[0]) / (int(info.max) - int(info.min))
+
+    def encode(self, values: NDArray[np.float32]) -> EncodedBlock:
+        """Values as they are stored. Raises PredictError for NaN or infinity in integer outputs."""
+        nonfinite = int(values.size - np.isfinite(values).sum())
+        if self.step is None or self.value_range is None:
+            return EncodedBlock(values.astype(self.dtype, copy=False), 0, nonfinite)
+        if nonfinite:
+            raise PredictError(
+                f"{nonfinite} of {values.size} output values are NaN or infinite, which "
+                f"{self.dtype} cannot store. Look at the input there, or use --output-dtype float32."
+            )
+        low, high = self.value_range
+        info = np.iinfo(self.dtype)
+        clipped = int(((values < low) | (values > high)).sum())
+        steps = np.rint((values - np.float32(low)) * np.float32(1 / self.step))
+        steps += np.float32(info.min)
+        return EncodedBlock(steps.clip(info.min, info.max).astype(self.dtype), clipped, 0)
+
+    def decode(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
+        """The values that stored integers stand for."""
+        values = stored.astype(np.float32)
+        if self.step is None or self.value_range is None:
+            return values
+        info = np.iinfo(self.dtype)
+        return (values - np.float32(info.min)) * np.float32(self.step) + np.float32(
+            self.value_range[0]
+        )
+
+
+@dataclass(frozen=True)
+class EncodedBlock:
+    """Stored values of a block, with the counts that are reported."""
+
+    data: NDArray[np.generic]
+    clipped: int
+    nonfinite: int

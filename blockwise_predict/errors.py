@@ -1,0 +1,52 @@
+"""Errors a user can meet.
+
+    PredictError                exit 1
+    ├── RunFailedError          exit 1   the run ended and not every voxel was predicted
+    └── InputError (ValueError) exit 2   something the user gave is wrong; found before any work
+        ├── ConfigError                  an option or a key of the YAML file
+        ├── CheckpointError              checkpoint, weights, architecture
+        ├── ArrayError                   input or output array and its metadata
+        ├── GeometryError                ROI, block and tile shapes, voxel sizes
+        └── RunStateError                an earlier run, its lock, its output
+
+Each message names the offending value, where it came from and what to do. The command line prints
+the message alone, never a traceback.
+"""
+
+from __future__ import annotations
+
+
+class PredictError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code = 1
+
+
+class RunFailedError(PredictError):
+    """The run ended, and some voxels were not predicted."""
+
+
+class InputError(PredictError, ValueError):
+    """Something the user gave is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """An option, or a key of a configuration file, is wrong."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint is missing, unreadable, unsafe, or does not fit its architecture."""
+
+
+class ArrayError(InputError):
+    """An array is missing, unreadable, of an unsupported kind, or does not say where it lies."""
+
+
+class GeometryError(InputError):
+    """A ROI, a shape or a voxel size is wrong."""
+
+
+class RunStateError(InputError):
+    """An earlier run's state forbids what was asked."""

@@ -1,0 +1,110 @@
+"""What a plan will cost: passes, arithmetic, memory, bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+from funlib.geometry import Roi
+
+from blockwise_predict.architectures import UNetShapes
+from blockwise_predict.plan import Plan
+from blockwise_predict.tiling import BYTES_PER_VALUE
+
+# Blocks looked at when there are more; they are alike but for the ROI's rim.
+SAMPLED_BLOCKS = 4096
+# Edge, in periods, of the pass that stands for "no halo": its own halo is a few percent.
+LARGE_PASS_PERIODS = {2: 4096, 3: 512}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Costs of a run. `halo_overhead` is arithmetic relative to passes without any halo,
+    `read_amplification` bytes decoded relative to the bytes that the ROI and its context hold,
+    `memory_per_worker` bytes; `exact` says whether all blocks were counted, or a sample.
+    """
+
+    passes: int
+    flops: float
+    halo_overhead: float
+    memory_per_worker: int
+    bytes_in: int
+    bytes_out: int
+    read_amplification: float
+    exact: bool
+
+
+def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
+    """Add up the costs of a plan's blocks; from an even sample where there are very many."""
+    step = ceil(plan.num_blocks / SAMPLED_BLOCKS)
+    passes, flops, decoded, blocks = 0, 0.0, 0, 0
+    flops_of: dict[tuple[int, ...], int] = {}
+    for number, block in enumerate(plan.blocks()):
+        if number % step:
+            continue
+        blocks += 1
+        for tile in plan.lattice.cover(block):
+            shape = tuple(tile.read.shape)
+            if shape not in flops_of:
+                flops_of[shape] = _flops(shapes, shape)
+            passes += 1
+            flops += flops_of[shape]
+        decoded += _decoded_voxels(plan, block)
+    scale_up = plan.num_blocks / blocks
+    itemsize = np.dtype(plan.input.dtype).itemsize * (plan.input.channels or 1)
+    needed = _inside(plan, plan.lattice.read_roi(plan.output.roi))
+    values_out = plan.output.roi.size * len(plan.network.channel_names)
+    return Estimate(
+        passes=round(passes * scale_up),
+        flops=flops * scale_up,
+        halo_overhead=flops * scale_up / (plan.output.roi.size * _flops_without_halo(shapes)),
+        memory_per_worker=_memory(plan, shapes),
+        bytes_in=round(decoded * scale_up) * itemsize,
+        bytes_out=values_out * np.dtype(plan.output.dtype).itemsize,
+        read_amplification=decoded * scale_up / needed,
+        exact=step == 1,
+    )
+
+
+def _flops(shapes: UNetShapes, tile: tuple[int, ...]) -> int:
+    slices = len(tile) - shapes.dims
+    return prod(tile[:slices]) * shapes.flops(tile[slices:])
+
+
+def _flops_without_halo(shapes: UNetShapes) -> float:
+    """Arithmetic per output voxel of a pass so large that its halo does not count."""
+    periods = LARGE_PASS_PERIODS[shapes.dims]
+    shape = shapes.valid_input_shape(tuple(p * periods for p in shapes.period), "up")
+    return shapes.flops(shape) / prod(shapes.output_shape(shape))
+
+
+def _inside(plan: Plan, roi: Roi) -> int:
+    """Voxels of an input ROI that the input array holds."""
+    volume = Roi((0,) * len(plan.input.shape), plan.input.shape)
+    return int(volume.intersect(roi).size)
+
+
+def _decoded_voxels(plan: Plan, block: Roi) -> int:
+    """Input voxels of all chunks that a block touches."""
+    roi = plan.lattice.read_roi(block)
+    voxels = 1
+    for begin, end, size, chunk in zip(
+        roi.begin, roi.end, plan.input.shape, plan.input.chunk_shape, strict=True
+    ):
+        first, last = max(0, begin) // chunk, ceil(min(end, size) / chunk)
+        voxels *= max(1, last - first) * chunk
+    return voxels
+
+
+def _memory(plan: Plan, shapes: UNetShapes) -> int:
+    """Peak bytes of a worker's data: one pass, and per slot a block's input and output."""
+    tile = plan.lattice.tile_shape
+    slices = len(tile) - shapes.dims
+    one_pass = BYTES_PER_VALUE * prod(tile[:slices]) * shapes.peak_elements(tile[slices:])
+    block = Roi(plan.output.roi_begin, plan.block_shape)
+    read = plan.lattice.read_roi(block).size
+    raw_bytes = (np.dtype(plan.input.dtype).itemsize + BYTES_PER_VALUE) * (plan.input.channels or 1)
+    stored = np.dtype(plan.output.dtype).itemsize + BYTES_PER_VALUE
+    written = prod(plan.block_shape) * len(plan.network.channel_names) * stored
+    return one_pass + plan.config.slots * (read * raw_bytes + written)

@@ -1,0 +1,175 @@
+"""Where forward passes may begin, and which of them cover a block.
+
+A valid U-Net is translation-equivariant only for shifts by its period P, the product of its
+downsampling factors: max-pooling windows must stay put. So every pass lies on one global lattice,
+counted in voxels from the input array's own origin, whatever the ROI and the blocks are. Along
+one axis, with u output voxels per input voxel:
+
+      input    |<-------------- input_size ------------->|
+               a                                             a = n*P - low // u
+      output          |<----- output_size ---->|
+                      b                                      b = a*u + low  =  phase + n*P*u
+               |<low->|                        |<-high->|    phase = low mod u
+
+Without super-resolution u = 1 and phase = 0: the output of every pass begins at a multiple of P.
+
+A network that is not equivariant (attention, same padding) depends on where its tile lies and how
+large it is. It gets one fixed tile on a fixed lattice of steps as large as the tile's output, so
+that each voxel has one value, whatever the ROI and the blocks are.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from funlib.geometry import Coordinate, Roi
+
+
+@dataclass(frozen=True)
+class AxisLattice:
+    """The lattice along one axis; sizes and positions as in the module's figure.
+
+    `step` is the distance of lattice points and `low`, `high` the output voxels lost on either
+    side. `input_size` is the largest input of one pass and `period` what valid input sizes differ
+    by (input voxels). A `fixed` axis uses `input_size` alone; another one takes the smallest valid
+    size that is enough.
+    """
+
+    period: int
+    scale: int
+    low: int
+    high: int
+    step: int
+    input_size: int
+    fixed: bool = False
+
+    @property
+    def phase(self) -> int:
+        """Output voxel of the lattice point 0."""
+        return self.low % self.scale
+
+    def output_size(self, input_size: int) -> int:
+        """Output voxels of a pass over `input_size` input voxels."""
+        return input_size * self.scale - self.low - self.high
+
+    def point_before(self, voxel: int) -> int:
+        """The last lattice point at or before an output voxel."""
+        return voxel - (voxel - self.phase) % self.step
+
+    def input_begin(self, point: int) -> int:
+        """First input voxel of the pass whose output begins at a lattice point."""
+        return (point - self.low) // self.scale
+
+    def size_for(self, wanted: int) -> int:
+        """Smallest input size of a pass with at least `wanted` output voxels, or the largest."""
+        if self.fixed:
+            return self.input_size
+        missing = self.output_size(self.input_size) - wanted
+        spare = max(0, missing) // (self.period * self.scale)
+        return self.input_size - spare * self.period
+
+    def cover(self, begin: int, end: int) -> list[AxisTile]:
+        """Passes that cover the output voxels `begin .. end`, each voxel kept from one of them."""
+        tiles = []
+        kept = begin
+        while kept < end:
+            point = self.point_before(kept)
+            size = self.size_for(end - point)
+            keep_end = min(end, point + (self.step if self.fixed else self.output_size(size)))
+            tiles.append(AxisTile(self.input_begin(point), size, point, kept, keep_end))
+            kept = keep_end
+        return tiles
+
+    @property
+    def stride(self) -> int:
+        """Output voxels from one pass of the largest size to the next."""
+        return self.output_size(self.input_size) // self.step * self.step
+
+    def whole_passes(self, volume: int) -> tuple[int, int]:
+        """Output voxels whose passes need no input outside the `volume` input voxels.
+
+        Whole lattice cells, since a cell's voxels share their pooling windows. `begin >= end` when
+        there are none.
+        """
+        cell = self.size_for(self.step)
+        first = self.point_before(self.low + self.step - 1)
+        last_begin = volume - cell
+        last = self.point_before(last_begin * self.scale + self.low)
+        return first, last + self.step
+
+
+@dataclass(frozen=True)
+class AxisTile:
+    """One pass along one axis: its input, the output voxel it begins at, and what is kept of it."""
+
+    input_begin: int
+    input_size: int
+    output_begin: int
+    keep_begin: int
+    keep_end: int
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One forward pass; ROIs in voxels from the input array's origin.
+
+    `read` is in input voxels. `keep` is the part of its output that goes into the block, in output
+    voxels, and `crop` the same part counted from the pass's own first output voxel.
+    """
+
+    read: Roi
+    keep: Roi
+    crop: Roi
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The lattice of a network with one tile size, over all axes."""
+
+    axes: tuple[AxisLattice, ...]
+
+    @property
+    def tile_shape(self) -> tuple[int, ...]:
+        """Largest input of one pass, input voxels."""
+        return tuple(axis.input_size for axis in self.axes)
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Output voxels from one pass to the next, where passes of the largest size follow."""
+        return tuple(axis.stride for axis in self.axes)
+
+    def cover(self, block: Roi) -> list[Tile]:
+        """The passes that cover a block (output voxels), each of its voxels kept exactly once."""
+        per_axis = [
+            axis.cover(begin, end)
+            for axis, begin, end in zip(self.axes, block.begin, block.end, strict=True)
+        ]
+        return [_tile(combination) for combination in itertools.product(*per_axis)]
+
+    def read_roi(self, block: Roi) -> Roi:
+        """Input voxels that a block's passes read; may reach outside the input array."""
+        begin, end = [], []
+        for axis, low, high in zip(self.axes, block.begin, block.end, strict=True):
+            tiles = axis.cover(low, high)
+            begin.append(tiles[0].input_begin)
+            end.append(max(tile.input_begin + tile.input_size for tile in tiles))
+        return Roi(begin, Coordinate(end) - Coordinate(begin))
+
+    def whole_passes(self, volume_shape: Sequence[int]) -> Roi | None:
+        """Largest output ROI that needs no input outside the volume, or None if there is none."""
+        pairs = [a.whole_passes(n) for a, n in zip(self.axes, volume_shape, strict=True)]
+        if any(end <= begin for begin, end in pairs):
+            return None
+        return Roi([b for b, _ in pairs], [e - b for b, e in pairs])
+
+
+def _tile(axes: Sequence[AxisTile]) -> Tile:
+    keep_begin = Coordinate(axis.keep_begin for axis in axes)
+    keep_shape = Coordinate(axis.keep_end - axis.keep_begin for axis in axes)
+    return Tile(
+        read=Roi([axis.input_begin for axis in axes], [axis.input_size for axis in axes]),
+        keep=Roi(keep_begin, keep_shape),
+        crop=Roi(keep_begin - Coordinate(axis.output_begin for axis in axes), keep_shape),
+    )

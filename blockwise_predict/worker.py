@@ -1,0 +1,162 @@
+"""A worker process: one device, K slots that read, predict and write blocks side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import daisy.v2 as daisy
+import torch
+from funlib.geometry import Roi
+
+from blockwise_predict.block import BlockProcessor
+from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.engine.predictor import Predictor, choose_device
+from blockwise_predict.errors import RunStateError
+from blockwise_predict.geometry import exact_lengths
+from blockwise_predict.io import open_input, open_output
+from blockwise_predict.plan import Plan
+from blockwise_predict.rundir import RunDir
+
+TASK_ID = "predict"
+HOST = "127.0.0.1"
+
+
+class EventLog:
+    """Append-only JSON lines, one whole line per write, safe from several threads."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(file, "a", buffering=1)  # noqa: SIM115  open as long as the process
+        self._lock = threading.Lock()
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append an event with the time."""
+        with self._lock:
+            self._file.write(json.dumps({"event": kind, "time": time.time(), **fields}) + "\n")
+
+
+def run_worker(run_dir: RunDir, number: int, device: str, slots: int, threads: int | None) -> int:
+    """Work on a run until it has no more blocks or this process is told to stop (SIGTERM).
+
+    Returns the number of blocks done. Raises what keeps the worker from starting.
+    """
+    events = EventLog(run_dir.event_file(number))
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGINT, lambda *_: stopping.set())
+    if threads:
+        torch.set_num_threads(threads)
+    plan = run_dir.plan()
+    port = run_dir.port()
+    processor = _processor(plan, choose_device(device, number))
+    events.write("ready", pid=os.getpid(), slots=slots)
+    print(f"worker {number}: {plan.network.checkpoint} on {device}, {slots} slots", flush=True)
+    workers = [Slot(processor, events, stopping, port) for _ in range(slots)]
+    for slot in workers:
+        slot.start()
+    _wait(workers, stopping)
+    done = sum(slot.done for slot in workers)
+    events.write("end", blocks=done, stopped=stopping.is_set())
+    print(f"worker {number}: {done} blocks done", flush=True)
+    return done
+
+
+def _processor(plan: Plan, device: torch.device) -> BlockProcessor:
+    config = plan.config
+    model = load_checkpoint(
+        config.checkpoint,
+        iteration=plan.network.iteration,
+        architecture=config.architecture,
+        unsafe=config.unsafe_load_pickle,
+    )
+    if model.sha256 != plan.network.weights_sha256:
+        raise RunStateError(
+            f"{model.path} has changed since the run began: its weights' sha256 was "
+            f"{plan.network.weights_sha256}, is now {model.sha256}."
+        )
+    source = open_input(
+        config.input,
+        voxel_size=exact_lengths(plan.input.voxel_size),
+        offset=exact_lengths(plan.input.offset),
+    )
+    predictor = Predictor(model.build(), plan.lattice, plan.network.dims, device)
+    return BlockProcessor(plan, source, open_output(plan.output.path), predictor)
+
+
+def _wait(slots: list[Slot], stopping: threading.Event) -> None:
+    """Until all slots have ended or, when stopping, until none holds a block.
+
+    A slot that waits for a block cannot be interrupted; it holds nothing, and ends with the
+    process.
+    """
+    while any(slot.is_alive() and not (stopping.is_set() and slot.idle) for slot in slots):
+        time.sleep(0.05)
+
+
+class Slot(threading.Thread):
+    """A thread with its own connection to the scheduler, one block at a time."""
+
+    def __init__(
+        self, processor: BlockProcessor, events: EventLog, stopping: threading.Event, port: int
+    ) -> None:
+        super().__init__(daemon=True)
+        self.done = 0
+        self.idle = True
+        self._processor = processor
+        self._events = events
+        self._stopping = stopping
+        self._port = port
+
+    def run(self) -> None:
+        """Acquire, process and release blocks until there are none, or until told to stop."""
+        # daisy ties a connection to the thread that made it. An empty logdir: it writes no logs.
+        client = daisy.Client(
+            daisy.Context(hostname=HOST, port=self._port, task_id=TASK_ID, worker_id=-1, logdir="")
+        )
+        more = True
+        while more and not self._stopping.is_set():
+            # An exception inside `with` reports the block as failed and comes out again; the slot
+            # goes on with the next block.
+            with contextlib.suppress(BlockError):
+                more = self._next(client)
+            # Only now: leaving the `with` of a block is what reports it to the scheduler.
+            self.idle = True
+
+    def _next(self, client: Any) -> bool:
+        with client.acquire_block() as block:
+            if block is None:
+                return False
+            self.idle = False
+            self._process(block.write_roi)
+        return True
+
+    def _process(self, write_roi: Roi) -> None:
+        block = self._processor.plan.block(write_roi.begin)
+        try:
+            report = self._processor.process(block)
+        except Exception as error:
+            # Whatever a block raises fails that block alone; it is recorded and reported.
+            self._events.write(
+                "error",
+                begin=list(block.begin),
+                error=f"{type(error).__name__}: {error}",
+                traceback=traceback.format_exc(),
+            )
+            traceback.print_exc(file=sys.stderr)
+            raise BlockError(f"{type(error).__name__}: {error}") from error
+        self.done += 1
+        self._events.write("block", **asdict(report))
+
+
+class BlockError(Exception):
+    """A block failed; its cause has been recorded."""
