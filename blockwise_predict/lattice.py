@@ -34,7 +34,7 @@ class AxisLattice:
     `step` is the distance of lattice points and `low`, `high` the output voxels lost on either
     side. `input_size` is the largest input of one pass and `period` what valid input sizes differ
     by (input voxels). A `fixed` axis uses `input_size` alone; another one takes the smallest valid
-    size that is enough.
+    size that is enough. `trim` of the `low` lost voxels are in the pass's output, and dropped.
     """
 
     period: int
@@ -44,6 +44,7 @@ class AxisLattice:
     step: int
     input_size: int
     fixed: bool = False
+    trim: int = 0
 
     @property
     def phase(self) -> int:
@@ -78,7 +79,8 @@ class AxisLattice:
             point = self.point_before(kept)
             size = self.size_for(end - point)
             keep_end = min(end, point + (self.step if self.fixed else self.output_size(size)))
-            tiles.append(AxisTile(self.input_begin(point), size, point, kept, keep_end))
+            first = point - self.trim
+            tiles.append(AxisTile(self.input_begin(point), size, first, kept, keep_end))
             kept = keep_end
         return tiles
 
@@ -102,7 +104,7 @@ class AxisLattice:
 
 @dataclass(frozen=True)
 class AxisTile:
-    """One pass along one axis: its input, the output voxel it begins at, and what is kept of it."""
+    """One pass along one axis: its input, its first output voxel, and what is kept of them."""
 
     input_begin: int
     input_size: int

@@ -10,6 +10,7 @@ from typing import Any
 from funlib.geometry import Roi
 
 from blockwise_predict.config import RunConfig
+from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.fleet import LocalFleet
 from blockwise_predict.io import (
@@ -83,6 +84,7 @@ def execute(config: RunConfig, command: str, report: Reporter, stop: StopRequest
     when no worker can work.
     """
     run_dir = run_dir_of(config)
+    choose_device(config.device)
     plan, _ = make_plan(config, recorded_plan(config))
     for note in plan.notes:
         report.line(note)

@@ -34,10 +34,11 @@ def _axis_lattice(shapes: UNetShapes, axis: int, size: int) -> AxisLattice:
         raise GeometryError(
             f"a tile of {size} input voxels along axis {axis} gives "
             f"{max(0, size * scale - low - high)} usable output voxels, fewer than the network's "
-            f"period of {cell}. Use a --tile-shape of at least {_size_for(shapes, axis, cell)} there."
+            f"period of {cell}. Use at least {_size_for(shapes, axis, cell)} in --tile-shape."
         )
     step = cell if shapes.equivariant else kept
-    return AxisLattice(period, scale, low, high, step, size, fixed=not shapes.equivariant)
+    trim = low - shapes.context[axis] // 2
+    return AxisLattice(period, scale, low, high, step, size, not shapes.equivariant, trim)
 
 
 def lost_voxels(shapes: UNetShapes, axis: int) -> tuple[int, int]:
@@ -72,7 +73,7 @@ def smallest_tile(shapes: UNetShapes) -> tuple[int, ...]:
 
 
 def check_tile(wanted: tuple[int, ...], shapes: UNetShapes, volume_dims: int) -> None:
-    """Raise GeometryError, naming the nearest shape that works, for a tile the network can't take."""
+    """Raise GeometryError with the nearest shape that works if the network can't take the tile."""
     if len(wanted) != volume_dims:
         raise GeometryError(
             f"--tile-shape {_text(wanted)} has {len(wanted)} axes, the volume has {volume_dims}."

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from blockwise_predict.cli.options import run_options
-from blockwise_predict.cli.terminal import format_bytes
 from blockwise_predict.cli.tables import print_rows
+from blockwise_predict.cli.terminal import format_bytes
 from blockwise_predict.config import RunConfig
 from blockwise_predict.estimate import estimate
 from blockwise_predict.plan import Plan, make_plan

@@ -8,7 +8,7 @@ import click
 
 
 def print_rows(rows: Sequence[tuple[str, str]]) -> None:
-    """Print rows with their values aligned; further lines of a value are indented like its first."""
+    """Print rows with their values aligned, each further line of a value below its first."""
     width = max(len(label) for label, _ in rows) + 2
     for label, value in rows:
         first, *rest = value.splitlines() or [""]

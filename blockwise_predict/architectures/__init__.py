@@ -1,0 +1,24 @@
+"""DaCapo's CNNectomeUNet, and its shape arithmetic."""
+
+from blockwise_predict.architectures.cnnectome_unet import CNNectomeUNet, CNNectomeUNetConfig
+from blockwise_predict.architectures.layers import (
+    AttentionBlockModule,
+    ConvPass,
+    Downsample,
+    Upsample,
+)
+from blockwise_predict.architectures.shapes import UNetShapes
+from blockwise_predict.architectures.trace import LayerTrace
+from blockwise_predict.architectures.unet import CNNectomeUNetModule
+
+__all__ = [
+    "AttentionBlockModule",
+    "CNNectomeUNet",
+    "CNNectomeUNetConfig",
+    "CNNectomeUNetModule",
+    "ConvPass",
+    "Downsample",
+    "LayerTrace",
+    "UNetShapes",
+    "Upsample",
+]

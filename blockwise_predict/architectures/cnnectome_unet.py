@@ -1,0 +1,114 @@
+"""CNNectomeUNet: a U-Net from a configuration, with super-resolution if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from funlib.geometry import Coordinate
+from torch import nn
+
+from blockwise_predict.architectures.config import REQUIRED, CNNectomeUNetConfig
+from blockwise_predict.architectures.layers import ConvPass, Upsample
+from blockwise_predict.architectures.unet import CNNectomeUNetModule, default_kernels
+
+
+class CNNectomeUNet(nn.Module):
+    """DaCapo's CNNectomeUNet: same attributes, methods and state-dict keys.
+
+    `architecture_config` is a `CNNectomeUNetConfig`, DaCapo's own or ours. Raises AttributeError
+    that names a required setting which is missing or None, and RuntimeError for other than 2-D
+    and 3-D.
+    """
+
+    def __init__(self, architecture_config: CNNectomeUNetConfig) -> None:
+        super().__init__()
+        config: Any = architecture_config
+        missing = [name for name in REQUIRED if getattr(config, name, None) is None]
+        if missing:
+            raise AttributeError(f"the CNNectomeUNet's configuration lacks {', '.join(missing)}")
+        self._input_shape = config.input_shape
+        self._eval_shape_increase = config._eval_shape_increase
+        self.fmaps_out = config.fmaps_out
+        self.fmaps_in = config.fmaps_in
+        self.num_fmaps = config.num_fmaps
+        self.fmap_inc_factor = config.fmap_inc_factor
+        self.downsample_factors = config.downsample_factors
+        self.kernel_size_down = config.kernel_size_down
+        self.kernel_size_up = config.kernel_size_up
+        self.constant_upsample = config.constant_upsample
+        self.padding = config.padding
+        self.upsample_factors = [] if config.upsample_factors is None else config.upsample_factors
+        self.use_attention = config.use_attention
+        self.batch_norm = config.batch_norm
+        self.unet = self.module()
+
+    @property
+    def input_shape(self) -> Coordinate:
+        """Shape the network was trained on, voxels."""
+        return Coordinate(self._input_shape)
+
+    @property
+    def eval_shape_increase(self) -> Coordinate:
+        """What DaCapo adds to `input_shape` when it predicts; zeros if not configured."""
+        return Coordinate(self._eval_shape_increase or (0,) * self.dims)
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial axes."""
+        return len(self._input_shape)
+
+    @property
+    def num_in_channels(self) -> int:
+        """Channels that go in."""
+        return int(self.fmaps_in)
+
+    @property
+    def num_out_channels(self) -> int:
+        """Channels that come out."""
+        return int(self.fmaps_out)
+
+    def module(self) -> nn.Module:
+        """A fresh U-Net with these settings, in a Sequential if super-resolution follows it."""
+        steps = len(self.downsample_factors)
+        kernel_size_up = self.kernel_size_up or default_kernels(self.dims, steps)
+        unet = CNNectomeUNetModule(
+            in_channels=self.fmaps_in,
+            num_fmaps=self.num_fmaps,
+            num_fmaps_out=self.fmaps_out,
+            fmap_inc_factor=self.fmap_inc_factor,
+            kernel_size_down=self.kernel_size_down or default_kernels(self.dims, steps + 1),
+            kernel_size_up=kernel_size_up,
+            downsample_factors=[tuple(factor) for factor in self.downsample_factors],
+            constant_upsample=self.constant_upsample,
+            padding=self.padding,
+            activation_on_upsample=True,
+            upsample_channel_contraction=[False] + [True] * (steps - 1),
+            use_attention=self.use_attention,
+            batch_norm=self.batch_norm,
+        )
+        layers: list[nn.Module] = [unet]
+        for factor in self.upsample_factors:
+            fmaps = self.fmaps_out
+            layers.append(Upsample(factor, "nearest", fmaps, fmaps, activation="ReLU"))
+            # Valid whatever `padding` says, and with the deepest level's kernels: as trained.
+            kernels = kernel_size_up[-1]
+            layers.append(ConvPass(fmaps, fmaps, kernels, "ReLU", batch_norm=self.batch_norm))
+        return nn.Sequential(*layers) if len(layers) > 1 else unet
+
+    def scale(self, voxel_size: Sequence[Any]) -> Sequence[Any]:
+        """Voxel size of the output, from the input's.
+
+        A Coordinate gives a Coordinate, which is whole numbers, as in DaCapo. Any other sequence
+        gives a tuple of exact quotients if its items divide exactly (Fraction).
+        """
+        factors = [prod(f[axis] for f in self.upsample_factors) for axis in range(self.dims)]
+        scaled = tuple(size / factor for size, factor in zip(voxel_size, factors, strict=True))
+        return Coordinate(scaled) if isinstance(voxel_size, Coordinate) else scaled
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[B, fmaps_in, *input]` to `[B, fmaps_out, *output]`; see UNetShapes for the shapes."""
+        result: torch.Tensor = self.unet(x)
+        return result

@@ -1,0 +1,226 @@
+"""The parts of a CNNectomeUNet. Names of arguments, attributes and parameters are DaCapo's.
+
+Tensors are `[B, C, *spatial]` with 2 or 3 spatial axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+Shape = tuple[int, ...]
+
+
+def _for_dims(dims: int, two: Any, three: Any, what: str) -> Any:
+    try:
+        return {2: two, 3: three}[dims]
+    except KeyError:
+        raise RuntimeError(f"{dims}-D {what} is not implemented, only 2-D and 3-D") from None
+
+
+def activation_class(name: str | None) -> type[nn.Module] | None:
+    """The class of `torch.nn` with this name; AttributeError if there is none."""
+    if name is None:
+        return None
+    found = getattr(nn, name, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise AttributeError(f"activation {name!r} is not the name of a class in torch.nn")
+    return found
+
+
+class ConvPass(nn.Module):
+    """Convolutions one after another, each with batch norm and activation if asked for."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_sizes: Sequence[Sequence[int]],
+        activation: str | None,
+        padding: str = "valid",
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        activate = activation_class(activation)
+        layers: list[nn.Module] = []
+        for kernel_size in kernel_sizes:
+            self.dims = len(kernel_size)
+            conv = _for_dims(self.dims, nn.Conv2d, nn.Conv3d, "convolution")
+            pad = tuple(k // 2 for k in kernel_size) if padding == "same" else 0
+            layers.append(conv(in_channels, out_channels, tuple(kernel_size), padding=pad))
+            if batch_norm:
+                norm = _for_dims(self.dims, nn.BatchNorm2d, nn.BatchNorm3d, "batch norm")
+                layers.append(norm(out_channels))
+            if activate is not None:
+                layers.append(activate())
+            in_channels = out_channels
+        self.conv_pass = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[B, in_channels, *s]` to `[B, out_channels, *(s - sum(k - 1))]`, or `s` if same."""
+        result: torch.Tensor = self.conv_pass(x)
+        return result
+
+
+class Downsample(nn.Module):
+    """Max pooling by a factor that must divide the shape."""
+
+    def __init__(self, downsample_factor: Sequence[int]) -> None:
+        super().__init__()
+        self.dims = len(downsample_factor)
+        self.downsample_factor = tuple(downsample_factor)
+        pool = _for_dims(self.dims, nn.MaxPool2d, nn.MaxPool3d, "max pooling")
+        self.down = pool(self.downsample_factor, stride=self.downsample_factor)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[B, C, *s]` to `[B, C, *(s / factor)]`; RuntimeError if a size is not divisible."""
+        shape = tuple(x.shape[-self.dims :])
+        for axis, (size, factor) in enumerate(zip(shape, self.downsample_factor, strict=True)):
+            if size % factor:
+                raise RuntimeError(
+                    f"Can not downsample shape {shape} with factor {self.downsample_factor}: "
+                    f"size {size} of axis {axis} is not a multiple of {factor}"
+                )
+        pooled: torch.Tensor = self.down(x)
+        return pooled
+
+
+class Upsample(nn.Module):
+    """Upsampling, cropped so that the network stays equivariant, joined with the skip connection.
+
+    `mode` is `transposed_conv`, or a mode of `torch.nn.Upsample` that a 1x1 convolution follows.
+    """
+
+    def __init__(
+        self,
+        scale_factor: Sequence[int],
+        mode: str = "transposed_conv",
+        in_channels: int | None = None,
+        out_channels: int | None = None,
+        crop_factor: Sequence[int] | None = None,
+        next_conv_kernel_sizes: Sequence[Sequence[int]] | None = None,
+        activation: str | None = None,
+    ) -> None:
+        super().__init__()
+        if (crop_factor is None) != (next_conv_kernel_sizes is None):
+            raise AssertionError("crop_factor and next_conv_kernel_sizes go together: give both")
+        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if value is None:
+                raise AttributeError(f"Upsample needs {name}")
+        self.crop_factor = crop_factor
+        self.next_conv_kernel_sizes = next_conv_kernel_sizes
+        self.dims = len(scale_factor)
+        factor = tuple(scale_factor)
+        layers: list[nn.Module] = []
+        if mode == "transposed_conv":
+            up = _for_dims(self.dims, nn.ConvTranspose2d, nn.ConvTranspose3d, "upsampling")
+            layers.append(up(in_channels, out_channels, kernel_size=factor, stride=factor))
+        else:
+            conv = _for_dims(self.dims, nn.Conv2d, nn.Conv3d, "upsampling")
+            # Whole factors as floats, as torch wants them; sizes stay exact.
+            layers.append(nn.Upsample(scale_factor=tuple(map(float, factor)), mode=mode))
+            layers.append(conv(in_channels, out_channels, kernel_size=(1,) * self.dims))
+        activate = activation_class(activation)
+        if activate is not None:
+            layers.append(activate())
+        # The reference wraps several layers, and only several, in a Sequential: it is in the keys.
+        self.up = nn.Sequential(*layers) if len(layers) > 1 else layers[0]
+
+    def crop_to_factor(
+        self, x: torch.Tensor, factor: Sequence[int], kernel_sizes: Sequence[Sequence[int]]
+    ) -> torch.Tensor:
+        """Centre-crop so that what is left after the next convolutions is a multiple of `factor`.
+
+        Per axis, s' = n*k + c with n = floor((s - c)/k): k the factor, c = sum(kernel size - 1).
+        Without it the network would not be equivariant to shifts by the factor. (funlib.learn,
+        Saalfeld lab: the crop comes before the convolutions because that is cheaper.)
+        """
+        shape = tuple(x.shape[-self.dims :])
+        lost = tuple(sum(k[axis] - 1 for k in kernel_sizes) for axis in range(self.dims))
+        target = tuple((s - c) // k * k + c for s, c, k in zip(shape, lost, factor, strict=True))
+        if target == shape:
+            return x
+        if any(t <= c for t, c in zip(target, lost, strict=True)):
+            raise RuntimeError(
+                f"Feature map of shape {shape} is too small to crop to a multiple of "
+                f"{tuple(factor)} before convolutions {[tuple(k) for k in kernel_sizes]}"
+            )
+        return self.crop(x, target)
+
+    def crop(self, x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """Centre-crop the spatial axes to `shape`; the odd voxel goes at the end."""
+        sizes = x.shape[-self.dims :]
+        slices = [slice(None)] * (x.dim() - self.dims)
+        for size, wanted in zip(sizes, shape, strict=True):
+            begin = (size - wanted) // 2
+            slices.append(slice(begin, begin + wanted))
+        return x[tuple(slices)]
+
+    def forward(self, g_out: torch.Tensor, f_left: torch.Tensor | None = None) -> torch.Tensor:
+        """Upsample `g_out`; with the skip connection `f_left`, `[B, C_left + C, *shape]`."""
+        g_up: torch.Tensor = self.up(g_out)
+        if self.crop_factor is not None and self.next_conv_kernel_sizes is not None:
+            g_up = self.crop_to_factor(g_up, self.crop_factor, self.next_conv_kernel_sizes)
+        if f_left is None:
+            return g_up
+        return torch.cat([self.crop(f_left, g_up.shape[-self.dims :]), g_up], dim=1)
+
+
+class AttentionBlockModule(nn.Module):
+    """Attention gate on a skip connection (Oktay et al. 2018, Attention U-Net).
+
+        g -- W_g --+
+                   + -- ReLU -- psi -- upsample -- * -- output
+        x -- W_x --+                               x
+
+    The gate is upsampled with align_corners, so it depends on where in the tile a voxel lies.
+    """
+
+    def __init__(
+        self,
+        F_g: int,
+        F_l: int,
+        F_int: int,
+        dims: int,
+        upsample_factor: Sequence[int] | None = None,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.kernel_sizes = [(1,) * dims, (1,) * dims]
+        self.batch_norm = batch_norm
+        factor = (2,) * dims if upsample_factor is None else tuple(upsample_factor)
+        self.upsample_factor = factor
+
+        def points(channels_in: int, channels_out: int, activation: str | None) -> ConvPass:
+            return ConvPass(
+                channels_in, channels_out, self.kernel_sizes, activation, "same", batch_norm
+            )
+
+        self.W_g = points(F_g, F_int, None)
+        self.W_x = nn.Sequential(points(F_l, F_int, None), Downsample(factor))
+        self.psi = points(F_int, 1, "Sigmoid")
+        mode = _for_dims(dims, "bilinear", "trilinear", "attention")
+        self.up = nn.Upsample(scale_factor=tuple(map(float, factor)), mode=mode, align_corners=True)
+        self.relu = nn.ReLU(inplace=True)
+
+    def calculate_and_apply_padding(
+        self, smaller_tensor: torch.Tensor, larger_tensor: torch.Tensor
+    ) -> torch.Tensor:
+        """Zeros around the smaller tensor up to the larger one's shape; odd ones at the begin."""
+        padding: list[int] = []
+        for axis in range(2, 2 + self.dims):
+            missing = larger_tensor.size(axis) - smaller_tensor.size(axis)
+            padding.extend([missing // 2, missing - missing // 2])
+        # torch counts from the last axis; the reference reverses the pairs along with the axes.
+        return nn.functional.pad(smaller_tensor, padding[::-1], mode="constant", value=0)
+
+    def forward(self, g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Gate `x` (`[B, F_l, *s]`) by `g` (`[B, F_g, *smaller]`); same shape as `x`."""
+        x1 = self.W_x(x)
+        g1 = self.calculate_and_apply_padding(self.W_g(g), x1)
+        gate: torch.Tensor = self.up(self.psi(self.relu(g1 + x1)))
+        return x * gate

@@ -1,0 +1,157 @@
+"""The U-Net itself: left path, right paths (one per head), and the recursion between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from blockwise_predict.architectures.layers import (
+    AttentionBlockModule,
+    ConvPass,
+    Downsample,
+    Upsample,
+)
+from blockwise_predict.architectures.shapes import UNetShapes
+
+
+def default_kernels(dims: int, levels: int) -> list[list[tuple[int, ...]]]:
+    """Two convolutions of 3 along every axis, for each level."""
+    return [[(3,) * dims, (3,) * dims]] * levels
+
+
+class CNNectomeUNetModule(nn.Module):
+    """A U-Net that crops its feature maps so that it stays translation-equivariant.
+
+    Level 0 is the finest. Level l has `num_fmaps * fmap_inc_factor ** l` feature maps. The
+    arguments mean what they mean in `CNNectomeUNetConfig`; besides:
+
+    activation: name of a `torch.nn` activation; AttributeError if there is none of that name.
+    num_fmaps_out: channels that come out, `num_fmaps` if None.
+    num_heads: number of right paths; with more than one, `forward` returns a list.
+    upsample_channel_contraction: whether upsampling divides the channels, for all levels or each.
+    activation_on_upsample: whether upsampling ends with the activation.
+
+    Raises AttributeError that names a required argument which is None, and RuntimeError for other
+    than 2-D and 3-D.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_fmaps: int,
+        fmap_inc_factor: int,
+        downsample_factors: Sequence[Sequence[int]],
+        kernel_size_down: Sequence[Sequence[Sequence[int]]] | None = None,
+        kernel_size_up: Sequence[Sequence[Sequence[int]]] | None = None,
+        activation: str = "ReLU",
+        num_fmaps_out: int | None = None,
+        num_heads: int = 1,
+        constant_upsample: bool = False,
+        padding: str = "valid",
+        upsample_channel_contraction: bool | Sequence[bool] = False,
+        activation_on_upsample: bool = False,
+        use_attention: bool = False,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        required = {
+            "in_channels": in_channels,
+            "num_fmaps": num_fmaps,
+            "fmap_inc_factor": fmap_inc_factor,
+            "downsample_factors": downsample_factors,
+        }
+        missing = [name for name, value in required.items() if value is None]
+        if missing:
+            raise AttributeError(f"CNNectomeUNetModule needs {', '.join(missing)}")
+        if len(downsample_factors) == 0:
+            raise RuntimeError("downsample_factors is empty: a U-Net needs at least one factor")
+        self.dims = len(downsample_factors[0])
+        self.num_levels = len(downsample_factors) + 1
+        self.num_heads = num_heads
+        self.in_channels = in_channels
+        self.out_channels = num_fmaps_out or num_fmaps
+        self.use_attention = use_attention
+        self.batch_norm = batch_norm
+        self.kernel_size_down = kernel_size_down or default_kernels(self.dims, self.num_levels)
+        self.kernel_size_up = kernel_size_up or default_kernels(self.dims, self.num_levels - 1)
+        if isinstance(upsample_channel_contraction, bool):
+            upsample_channel_contraction = [upsample_channel_contraction] * self.num_levels
+        self._shapes = UNetShapes.from_layers(
+            downsample_factors, self.kernel_size_down, self.kernel_size_up, padding
+        )
+        fmaps = [num_fmaps * fmap_inc_factor**level for level in range(self.num_levels)]
+        up = [fmaps[i + (not upsample_channel_contraction[i])] for i in range(self.num_levels - 1)]
+        out = [num_fmaps if num_fmaps_out is None else num_fmaps_out, *fmaps[1:]]
+
+        def conv_pass(fmaps_in: int, fmaps_out: int, kernels: Sequence[Sequence[int]]) -> ConvPass:
+            return ConvPass(fmaps_in, fmaps_out, kernels, activation, padding, batch_norm)
+
+        def upsample(level: int) -> Upsample:
+            return Upsample(
+                downsample_factors[level],
+                mode="nearest" if constant_upsample else "transposed_conv",
+                in_channels=fmaps[level + 1],
+                out_channels=up[level],
+                crop_factor=self._shapes.crop_factor(level),
+                next_conv_kernel_sizes=self.kernel_size_up[level],
+                activation=activation if activation_on_upsample else None,
+            )
+
+        def attention(level: int) -> AttentionBlockModule:
+            between = up[level] if num_fmaps_out is None or level != 0 else num_fmaps_out
+            factor = downsample_factors[level]
+            return AttentionBlockModule(
+                fmaps[level + 1], fmaps[level], between, self.dims, factor, batch_norm
+            )
+
+        levels = range(self.num_levels - 1)
+        heads = range(num_heads)
+        self.l_conv = nn.ModuleList(
+            conv_pass(fmaps_in, fmaps_out, kernels)
+            for fmaps_in, fmaps_out, kernels in zip(
+                [in_channels, *fmaps], fmaps, self.kernel_size_down, strict=False
+            )
+        )
+        self.l_down = nn.ModuleList(Downsample(factor) for factor in downsample_factors)
+        self.r_up = nn.ModuleList(nn.ModuleList(map(upsample, levels)) for _ in heads)
+        if use_attention:
+            self.attention = nn.ModuleList(nn.ModuleList(map(attention, levels)) for _ in heads)
+        self.r_conv = nn.ModuleList(
+            nn.ModuleList(
+                conv_pass(fmaps[i] + up[i], out[i], self.kernel_size_up[i]) for i in levels
+            )
+            for _ in heads
+        )
+
+    def rec_forward(self, level: int, f_in: torch.Tensor) -> list[torch.Tensor]:
+        """What the U-Net from `level` steps above its deepest level down gives, for each head.
+
+        `level` counts from the bottom, as in DaCapo: 0 is the deepest. `f_in` is
+        `[B, C, *spatial]` at that level's resolution.
+        """
+        i = self.num_levels - level - 1
+        f_left = self.l_conv[i](f_in)
+        if level == 0:
+            return [f_left] * self.num_heads
+        gs_out = self.rec_forward(level - 1, self.l_down[i](f_left))
+        return [self._right(i, head, g_out, f_left) for head, g_out in enumerate(gs_out)]
+
+    def _right(self, i: int, head: int, g_out: torch.Tensor, f_left: torch.Tensor) -> torch.Tensor:
+        up, conv = (
+            cast(nn.ModuleList, self.r_up[head])[i],
+            cast(nn.ModuleList, self.r_conv[head])[i],
+        )
+        if self.use_attention:
+            f_left = cast(nn.ModuleList, self.attention[head])[i](g_out, f_left)
+        return conv(up(g_out, f_left))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """`[B, in_channels, *input]` to `[B, out_channels, *output]`; a list if several heads.
+
+        Raises RuntimeError for a shape it cannot take, naming size, level and sizes that work.
+        """
+        self._shapes.output_shape(tuple(x.shape[2:]))
+        y = self.rec_forward(self.num_levels - 1, x)
+        return y[0] if self.num_heads == 1 else y

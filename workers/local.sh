@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Add one worker per GPU of this machine (one in all without GPUs) to a running run.
+#
+#   bash local.sh predictions.zarr.predict-run/affs
+#
+# The run's scheduler (`predict run`) must be running on this machine.
+set -euo pipefail
+run_dir=${1:?usage: local.sh RUN_DIR}
+
+gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
+if [ "$gpus" -eq 0 ]; then
+    exec predict worker "$run_dir" --device cpu
+fi
+for ((gpu = 0; gpu < gpus; gpu++)); do
+    predict worker "$run_dir" --device "cuda:$gpu" &
+done
+wait
