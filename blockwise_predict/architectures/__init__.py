@@ -1,6 +1,7 @@
 """DaCapo's CNNectomeUNet, and its shape arithmetic."""
 
-from blockwise_predict.architectures.cnnectome_unet import CNNectomeUNet, CNNectomeUNetConfig
+from blockwise_predict.architectures.cnnectome_unet import CNNectomeUNet
+from blockwise_predict.architectures.config import CNNectomeUNetConfig
 from blockwise_predict.architectures.layers import (
     AttentionBlockModule,
     ConvPass,

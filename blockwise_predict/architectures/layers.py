@@ -135,15 +135,16 @@ class Upsample(nn.Module):
         """Centre-crop so that what is left after the next convolutions is a multiple of `factor`.
 
         Per axis, s' = n*k + c with n = floor((s - c)/k): k the factor, c = sum(kernel size - 1).
-        Without it the network would not be equivariant to shifts by the factor. (funlib.learn,
-        Saalfeld lab: the crop comes before the convolutions because that is cheaper.)
+        Without it the network would not be equivariant to shifts by the factor. The formula is
+        funlib.learn.torch's, whose U-Net DaCapo's descends from. Raises RuntimeError if nothing
+        would be left.
         """
         shape = tuple(x.shape[-self.dims :])
         lost = tuple(sum(k[axis] - 1 for k in kernel_sizes) for axis in range(self.dims))
         target = tuple((s - c) // k * k + c for s, c, k in zip(shape, lost, factor, strict=True))
         if target == shape:
             return x
-        if any(t <= c for t, c in zip(target, lost, strict=True)):
+        if any(t != s and t <= c for t, s, c in zip(target, shape, lost, strict=True)):
             raise RuntimeError(
                 f"Feature map of shape {shape} is too small to crop to a multiple of "
                 f"{tuple(factor)} before convolutions {[tuple(k) for k in kernel_sizes]}"
@@ -151,8 +152,13 @@ class Upsample(nn.Module):
         return self.crop(x, target)
 
     def crop(self, x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """Centre-crop the spatial axes to `shape`; the odd voxel goes at the end."""
-        sizes = x.shape[-self.dims :]
+        """Centre-crop the spatial axes to `shape`; the odd voxel goes at the end.
+
+        Raises RuntimeError if `x` is smaller than that.
+        """
+        sizes = tuple(x.shape[-self.dims :])
+        if any(size < wanted for size, wanted in zip(sizes, shape, strict=True)):
+            raise RuntimeError(f"Can not crop shape {sizes} to the larger {tuple(shape)}")
         slices = [slice(None)] * (x.dim() - self.dims)
         for size, wanted in zip(sizes, shape, strict=True):
             begin = (size - wanted) // 2

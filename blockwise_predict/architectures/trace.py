@@ -1,9 +1,12 @@
-"""The operations of a CNNectomeUNet's forward pass, with their shapes and costs."""
+"""Every operation of a CNNectomeUNet's forward pass, with its shapes, arithmetic and memory.
+
+The names are those of the modules, so a trace can be laid beside the network itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -15,10 +18,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """One operation of a forward pass. Shapes are spatial; `flops` counts 2 per multiply-add.
+    """One operation. Shapes are spatial, `flops` counts 2 per multiply-add.
 
-    `held_elements` is the size of what must be kept meanwhile: skip connections, and the inputs
-    that the recursion holds.
+    kind: 'conv', 'transposed_conv', 'norm', 'activation', 'pool', 'upsample', 'concat', 'pad' or
+        'gate'.
+    in_channels, in_shape: of what it works on; a concatenation's other part is held.
+    held_elements: values per batch item that must be kept meanwhile, beside input and output: skip
+        connections, and what the caller of a part still holds.
     """
 
     name: str
@@ -33,138 +39,215 @@ class LayerTrace:
 
     @property
     def live_elements(self) -> int:
-        """Elements in memory while the operation runs."""
-        taken = self.in_channels * prod(self.in_shape) + self.out_channels * prod(self.out_shape)
-        return taken + self.held_elements
+        """Values in memory while it runs: input, output and held."""
+        taken = self.in_channels * prod(self.in_shape)
+        return taken + self.out_channels * prod(self.out_shape) + self.held_elements
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Feature maps of a network as CNNectomeUNet builds it, and what kind of layers it has.
+
+    head: output channels of the prediction head, None if there is no head.
+    """
+
+    fmaps_in: int = 1
+    fmaps_out: int = 1
+    num_fmaps: int = 1
+    fmap_inc_factor: int = 1
+    head: int | None = None
+    constant_upsample: bool = True
+    batch_norm: bool = False
+
+    def left(self, level: int) -> int:
+        """Feature maps of a level on the way down."""
+        return self.num_fmaps * self.fmap_inc_factor**level
+
+    def upsampled(self, level: int) -> int:
+        """Feature maps that upsampling gives a level: contracted everywhere but at the top."""
+        return self.left(level + (level == 0))
+
+    def right(self, level: int) -> int:
+        """Feature maps of a level on the way up."""
+        return self.left(level) if level else self.fmaps_out
+
+
+@dataclass(frozen=True)
+class _Map:
+    """A feature map."""
+
+    channels: int
+    shape: Shape
+
+    @property
+    def elements(self) -> int:
+        return self.channels * prod(self.shape)
 
 
 def trace_layers(shapes: UNetShapes, input_shape: Shape) -> list[LayerTrace]:
-    """Every operation over a valid input shape, in the order in which they run."""
+    """The operations of a forward pass over a valid input shape, in the order they run."""
     tracer = _Tracer(shapes)
-    shape = tracer.level(0, input_shape, shapes.in_channels, held=0)
-    channels = shapes.out_channels
-    for number, factor in enumerate(shapes.tail):
-        larger = tuple(s * f for s, f in zip(shape, factor, strict=True))
-        tracer.upsample(f"tail {number} up", shape, larger, channels, channels, factor, 0, True)
-        shape = tracer.convolve(
-            f"tail {number}", larger, channels, channels, shapes.kernel_size_up[-1], 0, "valid"
-        )
-    if shapes.head_kernel is not None:
-        kernel = (shapes.head_kernel,)
-        tracer.convolve("head", shape, channels, shapes.head_channels, kernel, 0, "valid")
+    tracer.network(_Map(shapes.channels.fmaps_in, input_shape))
     return tracer.layers
 
 
+@dataclass
 class _Tracer:
-    """Walks down and up the levels as the forward pass does."""
+    shapes: UNetShapes
+    layers: list[LayerTrace] = field(default_factory=list)
 
-    def __init__(self, shapes: UNetShapes) -> None:
-        self.layers: list[LayerTrace] = []
-        self._net = shapes
-
-    def level(self, level: int, shape: Shape, channels: int, held: int) -> Shape:
-        """One level and all below it; `held` is what the levels above keep. Returns the shape."""
-        net = self._net
-        fmaps = net.num_fmaps * net.fmap_inc_factor**level
-        kernels = net.kernel_size_down[level]
-        left = self.convolve(f"down {level}", shape, channels, fmaps, kernels, held, net.padding)
-        if level == net.num_levels - 1:
-            return left
-        # The recursion holds its own input, and the left side for the skip connection.
-        held += channels * prod(shape) + fmaps * prod(left)
-        factor = net.downsample_factors[level]
-        pooled = tuple(s // f for s, f in zip(left, factor, strict=True))
-        self._add(f"pool {level}", "pool", fmaps, fmaps, left, pooled, factor, 0, held)
-        below = self.level(level + 1, pooled, fmaps, held)
-        return self._right(level, below, left, fmaps, held)
-
-    def _right(self, level: int, below: Shape, left: Shape, fmaps: int, held: int) -> Shape:
-        net = self._net
-        factor, kernels = net.downsample_factors[level], net.kernel_size_up[level]
-        deeper = fmaps * net.fmap_inc_factor
-        joined = fmaps if net.contraction and net.contraction[level] else deeper
-        if net.attention:
-            self._attention(level, left, below, fmaps, deeper, joined, held)
-        for _ in range(net.num_heads):
-            larger = tuple(s * f for s, f in zip(below, factor, strict=True))
-            self.upsample(
-                f"up {level}", below, larger, deeper, joined, factor, held, net.constant_upsample
-            )
-            cropped = _crop(larger, net.crop_factor(level), kernels)
-            both = fmaps + joined
-            self._add(f"join {level}", "concat", both, both, cropped, cropped, (), 0, held)
-            out = net.out_channels if level == 0 else fmaps
-            result = self.convolve(f"right {level}", cropped, both, out, kernels, held, net.padding)
-        return result
-
-    def convolve(
-        self,
-        name: str,
-        shape: Shape,
-        channels: int,
-        out: int,
-        kernels: Sequence[Shape],
-        held: int,
-        padding: str,
-    ) -> Shape:
-        """Convolutions one after another."""
-        for kernel in kernels:
-            pads = [k // 2 * 2 if padding == "same" else 0 for k in kernel]
-            after = tuple(s + p - k + 1 for s, p, k in zip(shape, pads, kernel, strict=True))
-            flops = 2 * channels * out * prod(kernel) * prod(after)
-            self._add(name, "conv", channels, out, shape, after, kernel, flops, held)
-            shape, channels = after, out
-        return shape
-
-    def upsample(
-        self,
-        name: str,
-        shape: Shape,
-        larger: Shape,
-        channels: int,
-        out: int,
-        factor: Shape,
-        held: int,
-        constant: bool,
-    ) -> None:
-        """Repeated voxels and a 1x1 convolution at the larger shape, or a transposed one."""
-        flops = 2 * channels * out * prod(larger)
-        if constant:
-            self._add(name, "upsample", channels, channels, shape, larger, factor, 0, held)
-            ones = (1,) * len(shape)
-            self._add(name, "conv", channels, out, larger, larger, ones, flops, held)
-        else:
-            self._add(name, "upsample", channels, out, shape, larger, factor, flops, held)
-
-    def _attention(
-        self, level: int, left: Shape, below: Shape, fmaps: int, deeper: int, inner: int, held: int
-    ) -> None:
-        ones = ((1,) * len(left),) * 2
-        name = f"attention {level}"
-        if level == 0:
-            inner = self._net.out_channels
-        pooled = tuple(
-            s // f for s, f in zip(left, self._net.downsample_factors[level], strict=True)
-        )
-        self.convolve(name, left, fmaps, inner, ones, held, "valid")
-        self.convolve(name, below, deeper, inner, ones, held, "valid")
-        self.convolve(name, pooled, inner, 1, ones, held, "valid")
-
-    def _add(
+    def add(
         self,
         name: str,
         kind: str,
-        channels: int,
-        out: int,
-        shape: Shape,
-        after: Shape,
-        kernel: Shape,
-        flops: int,
+        taken: _Map,
+        given: _Map,
         held: int,
-    ) -> None:
-        self.layers.append(LayerTrace(name, kind, channels, out, shape, after, kernel, flops, held))
+        kernel: Shape = (),
+        products: int = 0,
+    ) -> _Map:
+        """Record an operation; `products` are the multiply-adds per output value."""
+        flops = 2 * products * given.elements
+        self.layers.append(
+            LayerTrace(
+                name,
+                kind,
+                taken.channels,
+                given.channels,
+                taken.shape,
+                given.shape,
+                kernel or (1,) * self.shapes.dims,
+                flops,
+                held,
+            )
+        )
+        return given
 
+    def network(self, taken: _Map) -> None:
+        shapes, channels = self.shapes, self.shapes.channels
+        prefix = "unet.0." if shapes.upsample_factors else "unet."
+        result = self.level(prefix, 0, taken, 0)
+        held = taken.elements
+        for step, factor in enumerate(shapes.upsample_factors):
+            up = self.upsample(
+                f"unet.{2 * step + 1}.up", result, channels.fmaps_out, factor, True, held
+            )
+            kernels = shapes.kernel_size_up[-1]
+            name = f"unet.{2 * step + 2}"
+            result = self.conv_pass(name, up, channels.fmaps_out, kernels, False, held)
+        if channels.head is not None:
+            kernel = shapes.head_kernel_size
+            head = self.conv("prediction_head", result, channels.head, kernel, False, held)
+            self.add("eval_activation", "activation", head, head, held)
 
-def _crop(shape: Shape, factor: Shape, kernels: Sequence[Shape]) -> Shape:
-    lost = [sum(k[axis] - 1 for k in kernels) for axis in range(len(shape))]
-    return tuple((s - c) // f * f + c for s, c, f in zip(shape, lost, factor, strict=True))
+    def level(self, prefix: str, level: int, taken: _Map, held: int) -> _Map:
+        shapes, channels = self.shapes, self.shapes.channels
+        same = shapes.padding == "same"
+        kernels = shapes.kernel_size_down[level]
+        name = f"{prefix}l_conv.{level}"
+        left = self.conv_pass(name, taken, channels.left(level), kernels, same, held)
+        if level == 0:
+            held = taken.elements  # the network's input: it is the caller's
+        if level == len(shapes.downsample_factors):
+            return left
+        factor = shapes.downsample_factors[level]
+        small = _Map(left.channels, tuple(s // f for s, f in zip(left.shape, factor, strict=True)))
+        pooled = self.add(f"{prefix}l_down.{level}.down", "pool", left, small, held, factor)
+        below = self.level(prefix, level + 1, pooled, held + left.elements)
+        held_skip = held + left.elements + below.elements
+        if shapes.use_attention:
+            self.attention(f"{prefix}attention.0.{level}", level, below, left, held)
+            held_skip += left.elements
+        up = self.upsample(
+            f"{prefix}r_up.0.{level}.up",
+            below,
+            channels.upsampled(level),
+            factor,
+            channels.constant_upsample,
+            held_skip - below.elements,
+        )
+        cropped = _Map(
+            up.channels,
+            tuple(
+                axis.cropped_size(level, size)
+                for axis, size in zip(shapes.axes, up.shape, strict=True)
+            ),
+        )
+        joined = _Map(left.channels + up.channels, cropped.shape)
+        joined = self.add(f"{prefix}r_up.0.{level}", "concat", up, joined, held_skip)
+        kernels = shapes.kernel_size_up[level]
+        out = channels.right(level)
+        name = f"{prefix}r_conv.0.{level}"
+        return self.conv_pass(name, joined, out, kernels, same, held_skip)
+
+    def conv_pass(
+        self,
+        name: str,
+        taken: _Map,
+        out: int,
+        kernels: Sequence[Shape],
+        same: bool,
+        held: int,
+        activation: bool = True,
+    ) -> _Map:
+        """Convolutions; the input of the first is held by the caller until the last is done."""
+        layer, result, norm = 0, taken, self.shapes.channels.batch_norm
+        for number, kernel in enumerate(kernels):
+            kept = held + (taken.elements if number else 0)
+            result = self.conv(f"{name}.conv_pass.{layer}", result, out, kernel, same, kept)
+            kept = held + taken.elements
+            if norm:
+                self.add(f"{name}.conv_pass.{layer + 1}", "norm", result, result, kept)
+            if activation:
+                step = f"{name}.conv_pass.{layer + 1 + norm}"
+                self.add(step, "activation", result, result, kept)
+            layer += 1 + norm + activation
+        return result
+
+    def conv(self, name: str, taken: _Map, out: int, kernel: Shape, same: bool, held: int) -> _Map:
+        pads = (k // 2 * 2 if same else 0 for k in kernel)
+        sizes = zip(taken.shape, pads, kernel, strict=True)
+        given = _Map(out, tuple(size + pad - k + 1 for size, pad, k in sizes))
+        products = taken.channels * prod(kernel)
+        return self.add(name, "conv", taken, given, held, kernel, products)
+
+    def upsample(
+        self, name: str, taken: _Map, out: int, factor: Shape, constant: bool, held: int
+    ) -> _Map:
+        """Upsampling, as constant values and a 1x1 convolution or transposed, and activation."""
+        shape = tuple(size * f for size, f in zip(taken.shape, factor, strict=True))
+        if constant:
+            repeated = _Map(taken.channels, shape)
+            self.add(f"{name}.0", "upsample", taken, repeated, held, factor)
+            ones, kept = (1,) * self.shapes.dims, held + taken.elements
+            result = self.conv(f"{name}.1", repeated, out, ones, False, kept)
+        else:
+            result = _Map(out, shape)
+            # Kernel and stride are equal: each output voxel is reached by one input voxel.
+            self.add(f"{name}.0", "transposed_conv", taken, result, held, factor, taken.channels)
+        kept = held + taken.elements
+        return self.add(f"{name}.{1 + constant}", "activation", result, result, kept)
+
+    def attention(self, name: str, level: int, below: _Map, left: _Map, held: int) -> None:
+        """The gate on a skip connection: `left` weighted by what `below` says."""
+        shapes, channels = self.shapes, self.shapes.channels
+        between = channels.upsampled(level) if level else channels.fmaps_out
+        ones = [(1,) * shapes.dims] * 2
+        factor = shapes.downsample_factors[level]
+        wide = self.conv_pass(
+            f"{name}.W_x.0", left, between, ones, False, held + below.elements, activation=False
+        )
+        small = _Map(between, tuple(s // f for s, f in zip(left.shape, factor, strict=True)))
+        held += left.elements + below.elements
+        self.add(f"{name}.W_x.1.down", "pool", wide, small, held, factor)
+        held += small.elements
+        gating = self.conv_pass(
+            f"{name}.W_g", below, between, ones, False, held - below.elements, activation=False
+        )
+        self.add(name, "pad", gating, small, held)
+        self.add(f"{name}.relu", "activation", small, small, held)
+        held += small.elements
+        gate = self.conv_pass(f"{name}.psi", small, 1, ones, False, held)
+        full = _Map(1, left.shape)
+        self.add(f"{name}.up", "upsample", gate, full, held, factor)
+        self.add(name, "gate", full, left, held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -133,19 +134,19 @@ class CNNectomeUNetModule(nn.Module):
         """
         i = self.num_levels - level - 1
         f_left = self.l_conv[i](f_in)
+        del f_in  # nothing else holds it, and the deeper levels need the memory
         if level == 0:
             return [f_left] * self.num_heads
         gs_out = self.rec_forward(level - 1, self.l_down[i](f_left))
         return [self._right(i, head, g_out, f_left) for head, g_out in enumerate(gs_out)]
 
     def _right(self, i: int, head: int, g_out: torch.Tensor, f_left: torch.Tensor) -> torch.Tensor:
-        up, conv = (
-            cast(nn.ModuleList, self.r_up[head])[i],
-            cast(nn.ModuleList, self.r_conv[head])[i],
-        )
+        """The right side of level i for one head."""
         if self.use_attention:
-            f_left = cast(nn.ModuleList, self.attention[head])[i](g_out, f_left)
-        return conv(up(g_out, f_left))
+            f_left = _at(self.attention, head, i)(g_out, f_left)
+        joined = _at(self.r_up, head, i)(g_out, f_left)
+        result: torch.Tensor = _at(self.r_conv, head, i)(joined)
+        return result
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """`[B, in_channels, *input]` to `[B, out_channels, *output]`; a list if several heads.
@@ -155,3 +156,7 @@ class CNNectomeUNetModule(nn.Module):
         self._shapes.output_shape(tuple(x.shape[2:]))
         y = self.rec_forward(self.num_levels - 1, x)
         return y[0] if self.num_heads == 1 else y
+
+
+def _at(modules: nn.ModuleList, head: int, level: int) -> nn.Module:
+    return cast(nn.ModuleList, modules[head])[level]
