@@ -1,0 +1,34 @@
+"""Volumes: reading zarr 2, zarr 3 and N5 arrays wherever they are, and writing predictions.
+
+Everything that follows from a format or a convention of metadata ends here: the rest of the
+package sees arrays [C, *spatial], in C order, whose voxel size and offset are exact, in nm.
+"""
+
+from blockwise_predict.io.create import create_output, delete_output
+from blockwise_predict.io.describe import describe_array
+from blockwise_predict.io.formats import Format, guess_format
+from blockwise_predict.io.output import (
+    OutputArray,
+    OutputSpec,
+    open_output,
+    output_exists,
+    update_attributes,
+)
+from blockwise_predict.io.placement import Placement
+from blockwise_predict.io.source import InputArray, open_input
+
+__all__ = [
+    "Format",
+    "InputArray",
+    "OutputArray",
+    "OutputSpec",
+    "Placement",
+    "create_output",
+    "delete_output",
+    "describe_array",
+    "guess_format",
+    "open_input",
+    "open_output",
+    "output_exists",
+    "update_attributes",
+]

@@ -1,0 +1,246 @@
+"""Create and delete output arrays: data, groups above, and the metadata that place them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from blockwise_predict.errors import ArrayError
+from blockwise_predict.io import funlib, n5, ngff
+from blockwise_predict.io.formats import (
+    ATTRIBUTES_FILE,
+    DRIVERS,
+    METADATA_FILE,
+    Format,
+    Node,
+    container_of,
+    find_array,
+    read_node,
+)
+from blockwise_predict.io.kvstore import (
+    Json,
+    delete_folder,
+    is_empty,
+    join,
+    kvstore_spec,
+    name_of,
+    normalize,
+    parents,
+    storage_context,
+    storage_errors,
+    update_json,
+)
+from blockwise_predict.io.output import OutputArray, OutputSpec, open_output
+
+_N5_DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+_DTYPES: dict[Format, tuple[str, ...]] = {
+    "zarr2": (*_N5_DTYPES, "float16", "float32", "float64"),
+    "zarr3": (*_N5_DTYPES, "float16", "float32", "float64"),
+    "n5": (*_N5_DTYPES, "float32", "float64"),
+}
+_RESERVED = {"voxel_size", "offset", "axis_names", "units", "types", "resolution", "transform"}
+
+
+def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
+    """Create the array, the groups above it in its container, and the metadata that place it.
+
+    Raises ArrayError if an array is there already and `overwrite` is not set, if the path is not
+    inside a .zarr or .n5 container of the same format, or if it cannot be written.
+    """
+    location = normalize(spec.path)
+    groups = _groups_to_write(location, spec.format)
+    _check_spec(spec)
+    existing = read_node(location)
+    if existing is not None and not existing.is_array:
+        raise ArrayError(
+            f"{location} is a group. Name an array in it: {join(location, 'prediction')}."
+        )
+    if existing is not None and not overwrite:
+        raise ArrayError(f"{location} exists already. Choose another name, or pass --overwrite.")
+    if existing is not None:
+        delete_folder(location, METADATA_FILE[existing.format])
+    if not is_empty(location, besides=".zattrs"):
+        raise ArrayError(
+            f"{location} holds files that are no array; they would mix with the output. "
+            "Remove them or choose another name."
+        )
+    for group in groups:
+        _ensure_group(group, spec.format, is_container=group == groups[0])
+    if spec.format == "zarr2":
+        # First the attributes: the array is there once .zarray is, and then it is complete.
+        update_json(location, ".zattrs", lambda _: _attributes(spec))
+    _create_array(location, spec)
+    if spec.format != "n5":
+        _write_multiscale(groups[-1], location, spec)
+    return open_output(location)
+
+
+def delete_output(path: str | Path) -> None:
+    """Delete the array at `path` and its OME-NGFF entry in the group above, nothing beside them.
+
+    Raises ArrayError if there is no array.
+    """
+    node = find_array(path)
+    delete_folder(node.location, METADATA_FILE[node.format])
+    above = read_node(parents(node.location)[0])
+    if above is not None and above.format != "n5" and not above.is_array:
+        _change_multiscales(above, lambda old: ngff.without_dataset(old, name_of(node.location)))
+
+
+def _groups_to_write(location: str, wanted: Format) -> list[str]:
+    """The groups above an output, container first. Raises ArrayError if it cannot lie there."""
+    if location.startswith(("http://", "https://")):
+        raise ArrayError(f"{location}: http can be read only. Write to a path, s3:// or gs://.")
+    container = container_of(location)
+    if container == location:
+        raise ArrayError(
+            f"{location} is a container. Name an array in it: {join(location, 'prediction')}."
+        )
+    if container is None:
+        raise ArrayError(
+            f"{location} lies in no container: a folder whose name ends in .zarr or .n5. "
+            f"For example {join(parents(location)[0], 'out.zarr', name_of(location))}."
+        )
+    if container.lower().endswith(".n5") != (wanted == "n5"):
+        raise ArrayError(f"{location} is to be {wanted}, which the name {container} contradicts.")
+    above = parents(location)
+    groups = above[: above.index(container) + 1][::-1]
+    for group in groups:
+        node = read_node(group)
+        if node is not None and node.is_array:
+            raise ArrayError(f"{location} lies inside {group}, which is an array.")
+        if node is not None and node.format != wanted:
+            raise ArrayError(
+                f"{group} is {node.format}, and the output is to be {wanted}. "
+                f"Ask for {node.format}, or choose another container."
+            )
+    return groups
+
+
+def _check_spec(spec: OutputSpec) -> None:
+    """Raises ValueError for a spec that contradicts itself, ArrayError for what N5 cannot hold."""
+    per_axis = (spec.chunk_shape, spec.voxel_size, spec.offset, spec.input_voxel_size)
+    if any(len(values) != len(spec.shape) for values in (*per_axis, spec.axis_names)):
+        raise ValueError(f"{spec}: every per-axis value needs one entry for each spatial axis")
+    if min(*spec.shape, *spec.chunk_shape, spec.channels) < 1:
+        raise ValueError(f"{spec}: lengths of axes, chunks and channels must be positive")
+    if len(spec.channel_names) != spec.channels:
+        raise ValueError(f"{spec.channels} channels, {len(spec.channel_names)} channel names")
+    if _RESERVED & set(spec.attributes):
+        raise ValueError(f"{sorted(_RESERVED & set(spec.attributes))} are written from the spec")
+    name = np.dtype(spec.dtype).name
+    if name not in _DTYPES[spec.format]:
+        raise ArrayError(
+            f"{spec.path}: {spec.format} cannot hold {name}. "
+            f"Possible: {', '.join(_DTYPES[spec.format])}."
+        )
+
+
+def _ensure_group(location: str, wanted: Format, *, is_container: bool) -> None:
+    """Make a group unless there is one; what is there is left as it is."""
+    groups: dict[Format, tuple[str, Json]] = {
+        "zarr2": (".zgroup", {"zarr_format": 2}),
+        "zarr3": ("zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}}),
+        # neuroglancer hands a group's attributes down to its arrays: keep them to a minimum.
+        "n5": ("attributes.json", {"n5": "4.0.0"} if is_container else {}),
+    }
+    name, content = groups[wanted]
+    update_json(location, name, lambda old: content if old is None else None)
+
+
+def _create_array(location: str, spec: OutputSpec) -> None:
+    request = {
+        "driver": DRIVERS[spec.format],
+        "kvstore": kvstore_spec(location),
+        "metadata": _metadata(spec),
+    }
+    with storage_errors(location, "create"):
+        ts.open(request, create=True, open=False, context=storage_context()).result()
+
+
+def _attributes(spec: OutputSpec) -> Json:
+    names = {"channel_names": list(spec.channel_names)}
+    if spec.format == "n5":
+        shift = ngff.translation(spec.offset, spec.voxel_size, spec.input_voxel_size)
+        own = n5.attributes(spec.voxel_size, spec.offset, shift, spec.axis_names)
+    else:
+        own = funlib.attributes(spec.voxel_size, spec.offset, spec.axis_names)
+        own |= ngff.direct_attributes(spec.format, spec.axis_names, spec.voxel_size)
+    return {**spec.attributes, **own, **names}
+
+
+def _metadata(spec: OutputSpec) -> Json:
+    """The array's metadata in the words of its format. Channels are first and never split."""
+    dtype = np.dtype(spec.dtype)
+    shape = [spec.channels, *spec.shape]
+    chunks = [spec.channels, *spec.chunk_shape]
+    if spec.format == "zarr2":
+        # Shuffling bytes helps zstd with numbers of several bytes, and does nothing for others.
+        shuffle = 1 if dtype.itemsize > 1 else 0
+        blosc = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": shuffle, "blocksize": 0}
+        return {
+            "shape": shape,
+            "chunks": chunks,
+            "dtype": dtype.newbyteorder("<").str,
+            "compressor": blosc,
+            "dimension_separator": "/",
+            "fill_value": spec.fill_value,
+            "order": "C",
+            "filters": None,
+        }
+    if spec.format == "zarr3":
+        return {
+            "shape": shape,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+            "data_type": dtype.name,
+            "codecs": [
+                {"name": "bytes", "configuration": {"endian": "little"}},
+                {"name": "zstd", "configuration": {"level": 3}},
+            ],
+            "fill_value": spec.fill_value,
+            "dimension_names": ["c", *spec.axis_names],
+            "attributes": _attributes(spec),
+        }
+    return {
+        "dimensions": shape[::-1],
+        "blockSize": chunks[::-1],
+        "dataType": dtype.name,
+        # Every reader of N5 knows gzip; zstd came late, and neuroglancer lacks it.
+        "compression": {"type": "gzip", "level": 3},
+        **_attributes(spec),
+    }
+
+
+def _write_multiscale(group: str, location: str, spec: OutputSpec) -> None:
+    shift = ngff.translation(spec.offset, spec.voxel_size, spec.input_voxel_size)
+    version = "0.4" if spec.format == "zarr2" else "0.5"
+    name = name_of(location)
+    entry = ngff.multiscale_entry(name, version, spec.axis_names, spec.voxel_size, shift)
+    node = read_node(group)
+    if node is None:
+        raise ArrayError(f"{group} was removed while {location} was created.")
+    _change_multiscales(node, lambda old: ngff.with_entry(old, entry))
+
+
+def _change_multiscales(group: Node, change: Callable[[list[Any]], list[Any]]) -> None:
+    """Replace a group's list of multiscales by `change(list)`, leaving all else as it is."""
+
+    def update(content: Json | None) -> Json | None:
+        file = content or {}
+        attributes = file if group.format == "zarr2" else file.get("attributes", {})
+        holder = attributes if group.format == "zarr2" else attributes.get("ome", {})
+        old = holder.get("multiscales", [])
+        new = change(old)
+        if new == old:
+            return None
+        rest = {key: value for key, value in holder.items() if key != "multiscales"}
+        if group.format == "zarr2":
+            return {**rest, "multiscales": new} if new else rest
+        ome = {"version": "0.5", **rest, "multiscales": new} if new else rest
+        return {**file, "attributes": {**attributes, "ome": ome}}
+
+    update_json(group.location, ATTRIBUTES_FILE[group.format], update)

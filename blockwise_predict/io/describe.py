@@ -1,0 +1,40 @@
+"""What was understood of an array, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from blockwise_predict.geometry import VoxelGrid, format_bounds, format_lengths
+from blockwise_predict.io.source import InputArray
+
+_FORMATS = {"zarr2": "zarr 2", "zarr3": "zarr 3", "n5": "N5"}
+
+
+def describe_array(array: InputArray) -> list[tuple[str, str]]:
+    """Rows of label and value: how the array is stored, where it lies, and how that is known."""
+    storage, placement = array.storage, array.placement
+    grid = VoxelGrid(placement.voxel_size, placement.offset)
+    axes = zip(storage.axes.names, storage.axes.kinds, storage.shape, strict=True)
+    rows = [
+        ("path", array.path),
+        ("format", _FORMATS[array.format]),
+        ("shape", f"{_by(array.shape)} voxels ({', '.join(placement.axis_names)})"),
+        ("channels", "no channel axis" if array.channels is None else str(array.channels)),
+        ("stored axes", ", ".join(f"{name} {length} ({kind})" for name, kind, length in axes)),
+        ("dtype", storage.dtype),
+        ("chunks", _by(storage.chunk_shape)),
+        ("compression", storage.compression),
+        (
+            "voxel size",
+            f"{format_lengths(placement.voxel_size)} nm, from {placement.voxel_size_source}",
+        ),
+        ("offset", f"{format_lengths(placement.offset)} nm, from {placement.offset_source}"),
+        ("ROI", f"{format_bounds(placement.offset, grid.world(array.shape))} nm"),
+    ]
+    if storage.shard_shape is not None:
+        rows.insert(7, ("shards", _by(storage.shard_shape)))
+    return rows + [("note", note) for note in placement.notes]
+
+
+def _by(lengths: Sequence[int]) -> str:
+    return " x ".join(str(length) for length in lengths)

@@ -1,0 +1,178 @@
+"""What lies at a location: a zarr 2, zarr 3 or N5 array or group, and its attributes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from blockwise_predict.errors import ArrayError
+from blockwise_predict.io.kvstore import (
+    Json,
+    is_local,
+    join,
+    name_of,
+    normalize,
+    parents,
+    read_json,
+    root_and_parts,
+)
+
+Format = Literal["zarr2", "zarr3", "n5"]
+
+DRIVERS: dict[Format, str] = {"zarr2": "zarr", "zarr3": "zarr3", "n5": "n5"}
+"""tensorstore's names of the formats."""
+
+ATTRIBUTES_FILE: dict[Format, str] = {
+    "zarr2": ".zattrs",
+    "zarr3": "zarr.json",
+    "n5": "attributes.json",
+}
+METADATA_FILE: dict[Format, str] = {
+    "zarr2": ".zarray",
+    "zarr3": "zarr.json",
+    "n5": "attributes.json",
+}
+"""The file that makes a folder an array."""
+
+_LISTED = 12
+_MAX_FOLDERS = 2000
+# Without a name that ends in .zarr or .n5, groups are looked for this far up.
+_MAX_PARENTS = 4
+
+
+@dataclass(frozen=True)
+class Node:
+    """An array or a group: its `metadata` (as in the file) and its `attributes`."""
+
+    location: str
+    format: Format
+    is_array: bool
+    metadata: Json
+    attributes: Json
+
+    @property
+    def attributes_name(self) -> str:
+        """The attributes' file, named from inside the container, for messages."""
+        return join(path_in_container(self.location), ATTRIBUTES_FILE[self.format]).lstrip("/")
+
+
+def read_node(location: str) -> Node | None:
+    """The array or group at a normalized location; None if there is neither."""
+    return _read_zarr3(location) or _read_zarr2(location) or _read_n5(location)
+
+
+def _read_zarr3(location: str) -> Node | None:
+    metadata = read_json(location, "zarr.json")
+    if metadata is None:
+        return None
+    is_array = metadata.get("node_type") == "array"
+    return Node(location, "zarr3", is_array, metadata, _object(metadata.get("attributes")))
+
+
+def _read_zarr2(location: str) -> Node | None:
+    array = read_json(location, ".zarray")
+    group = read_json(location, ".zgroup") if array is None else None
+    if array is None and group is None:
+        return None
+    attributes = read_json(location, ".zattrs") or {}
+    return Node(location, "zarr2", array is not None, array or group or {}, attributes)
+
+
+def _read_n5(location: str) -> Node | None:
+    metadata = read_json(location, "attributes.json")
+    if metadata is None:
+        return None
+    return Node(location, "n5", "dimensions" in metadata, metadata, metadata)
+
+
+def _object(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def container_of(location: str) -> str | None:
+    """The folder of a location whose name ends in .zarr or .n5 (the outermost), if there is one."""
+    root, parts = root_and_parts(location)
+    for index, part in enumerate(parts):
+        if part.lower().endswith((".zarr", ".n5")):
+            return join(root, *parts[: index + 1])
+    return None
+
+
+def path_in_container(location: str) -> str:
+    """The location without what leads to its container; its last two names if it has none."""
+    container = container_of(location)
+    if container is None:
+        return "/".join(root_and_parts(location)[1][-2:])
+    return location[len(container) :].strip("/")
+
+
+def groups_above(location: str) -> list[Node]:
+    """The groups that hold an array, nearest first, up to its container."""
+    container = container_of(location)
+    above = parents(location)
+    top = above.index(container) + 1 if container in above else _MAX_PARENTS
+    nodes = (read_node(parent) for parent in above[:top] if is_local(parent) or name_of(parent))
+    return [node for node in nodes if node is not None and not node.is_array]
+
+
+def guess_format(path: str | Path) -> Format | None:
+    """The format in which an array at `path` is to be written, as far as the path says.
+
+    The format of the container that is there already; else N5 for a name that ends in .n5; else
+    None: no preference.
+    """
+    location = normalize(path)
+    container = container_of(location)
+    above = parents(location)
+    inside = above[: above.index(container) + 1] if container in above else []
+    for place in (location, *inside):
+        node = read_node(place)
+        if node is not None:
+            return node.format
+    return "n5" if container is not None and container.lower().endswith(".n5") else None
+
+
+def find_array(path: str | Path) -> Node:
+    """The array at `path`. Raises ArrayError, listing arrays that are there, if there is none."""
+    location = normalize(path)
+    node = read_node(location)
+    if node is not None and node.is_array:
+        return node
+    problem = "is a group, not an array" if node is not None else "there is no zarr or N5 array"
+    raise ArrayError(f"{location}: {problem}. {_suggestion(location)}")
+
+
+def _suggestion(location: str) -> str:
+    if not is_local(location):
+        return "Name the array itself, for example .../volume.zarr/raw."
+    folder = location
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    container = container_of(location)
+    if container is None or not os.path.isdir(container):
+        if folder != location:
+            return f"The path exists only as far as {folder}."
+        container = folder
+    arrays = list_arrays(folder) or list_arrays(container)
+    if not arrays:
+        return f"No array was found below {folder}."
+    names = ", ".join(arrays[:_LISTED]) + (", ..." if len(arrays) > _LISTED else "")
+    return f"Arrays that are there: {names}."
+
+
+def list_arrays(folder: str) -> list[str]:
+    """Paths of the arrays below a local folder, sorted; stops early in a huge tree."""
+    found: list[str] = []
+    pending = [folder]
+    for _ in range(_MAX_FOLDERS):
+        if not pending or len(found) > _LISTED:
+            break
+        current = pending.pop(0)
+        node = read_node(current)
+        if node is not None and node.is_array:
+            found.append(current)
+        elif os.access(current, os.R_OK | os.X_OK):
+            pending += sorted(entry.path for entry in os.scandir(current) if entry.is_dir())
+    return sorted(found)

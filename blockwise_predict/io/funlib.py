@@ -1,0 +1,66 @@
+"""The attributes of funlib.persistence and DaCapo on zarr arrays.
+
+`voxel_size` (`resolution` in older files), `offset` (begin corner of voxel 0), `units` and
+`axis_names`, in the order of the array's axes, for the spatial axes or for all of them.
+
+funlib.persistence 0.7 turns voxel sizes and offsets into integers without a word (4.24 becomes 4),
+so `open_ds` places an array with fractional ones wrongly; the attributes themselves are exact.
+"""
+
+from __future__ import annotations
+
+from blockwise_predict.geometry import Lengths
+from blockwise_predict.io.formats import Node
+from blockwise_predict.io.kvstore import Json
+from blockwise_predict.io.statement import SPACE, Axes, Statement, axes_from_names, spatial_lengths
+from blockwise_predict.io.units import exact_numbers, json_numbers
+
+LOOKED_FOR = "voxel_size, resolution, offset (funlib)"
+
+
+def read_statements(node: Node, ndim: int) -> list[Statement]:
+    """What funlib's attributes of a zarr array say."""
+    attributes = node.attributes
+    axes = _axes(attributes, ndim)
+    size_key = next((key for key in ("voxel_size", "resolution") if key in attributes), None)
+    size, size_notes = _lengths(node, size_key, axes)
+    offset, offset_notes = _lengths(node, "offset" if "offset" in attributes else None, axes)
+    statement = Statement(
+        source=f"funlib attributes of {node.attributes_name}",
+        voxel_size=size,
+        offset=offset,
+        voxel_size_source=f"attribute '{size_key}' of {node.attributes_name}",
+        offset_source=f"attribute 'offset' of {node.attributes_name}",
+        axes=axes,
+        notes=tuple(dict.fromkeys(size_notes + offset_notes)),
+    )
+    return [statement] if statement.says_something else []
+
+
+def _axes(attributes: Json, ndim: int) -> Axes | None:
+    axes = axes_from_names(attributes.get("axis_names", attributes.get("axes")), ndim)
+    types = attributes.get("types")
+    if isinstance(types, list) and len(types) == ndim:
+        names = axes.names if axes else tuple(f"d{index}" for index in range(ndim))
+        return Axes(names, tuple(str(kind) for kind in types))
+    return axes
+
+
+def _lengths(node: Node, key: str | None, axes: Axes | None) -> tuple[Lengths | None, list[str]]:
+    if key is None:
+        return None, []
+    what = f"attribute '{key}' of {node.attributes_name}"
+    values = exact_numbers(node.attributes[key], what)
+    return spatial_lengths(values, node.attributes.get("units"), axes, what)
+
+
+def attributes(voxel_size: Lengths, offset: Lengths, axis_names: tuple[str, ...]) -> Json:
+    """The attributes of an array [channel, *spatial]; lengths in nm."""
+    dims = len(axis_names)
+    return {
+        "voxel_size": json_numbers(voxel_size),
+        "offset": json_numbers(offset),
+        "axis_names": ["c^", *axis_names],
+        "units": ["", *["nm"] * dims],
+        "types": ["channel", *[SPACE] * dims],
+    }

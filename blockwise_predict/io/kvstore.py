@@ -1,0 +1,202 @@
+"""Paths and URLs as tensorstore key-value stores, and small JSON files in them.
+
+A location is a folder: `/data/vol.zarr/raw`, `file:///...`, `s3://bucket/...`, `gs://bucket/...`,
+`http(s)://host/...`. For S3 the environment counts as it does for other tools: AWS_ENDPOINT_URL,
+AWS_REGION or AWS_DEFAULT_REGION, and the usual credentials.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import tensorstore as ts
+
+from blockwise_predict.errors import ArrayError
+
+Json = dict[str, Any]
+
+_SCHEMES = ("file", "s3", "gs", "http", "https")
+# tensorstore's own 32 attempts keep a mistyped endpoint waiting for a quarter of an hour.
+_RETRIES = {"max_retries": 6, "initial_delay": "1s", "max_delay": "16s"}
+_UPDATE_ATTEMPTS = 100
+
+
+def normalize(path: str | Path) -> str:
+    """The location in one spelling: absolute if local, no trailing slash."""
+    text = os.fspath(path)
+    scheme = urlsplit(text).scheme if "://" in text else ""
+    if scheme == "file":
+        text, scheme = unquote(urlsplit(text).path), ""
+    if not scheme:
+        return os.path.abspath(os.path.expanduser(text))
+    if scheme not in _SCHEMES:
+        known = ", ".join(f"{name}://" for name in _SCHEMES)
+        raise ArrayError(
+            f"{text}: unknown kind of location {scheme}://. Known: {known}, or a path."
+        )
+    return text.rstrip("/")
+
+
+def root_and_parts(location: str) -> tuple[str, list[str]]:
+    """A normalized location's root (`/`, `s3://bucket`, `https://host`) and the names below it."""
+    if "://" not in location:
+        return "/", [part for part in location.split("/") if part]
+    url = urlsplit(location)
+    return f"{url.scheme}://{url.netloc}", [part for part in url.path.split("/") if part]
+
+
+def join(location: str, *names: str) -> str:
+    """The location below `location`."""
+    return "/".join((location.rstrip("/"), *names))
+
+
+def parents(location: str) -> list[str]:
+    """The locations above, nearest first, the root included."""
+    root, parts = root_and_parts(location)
+    return [join(root, *parts[:end]) or "/" for end in range(len(parts) - 1, -1, -1)]
+
+
+def name_of(location: str) -> str:
+    """The last name of a location; empty for a root."""
+    parts = root_and_parts(location)[1]
+    return parts[-1] if parts else ""
+
+
+def is_local(location: str) -> bool:
+    """Whether a normalized location is a path on this machine."""
+    return "://" not in location
+
+
+def kvstore_spec(location: str) -> Json:
+    """tensorstore's JSON specification of the folder at a normalized location."""
+    if is_local(location):
+        return {"driver": "file", "path": location.rstrip("/") + "/"}
+    url = urlsplit(location)
+    folder = url.path.strip("/") + "/" if url.path.strip("/") else ""
+    if url.scheme == "s3":
+        return _s3_spec(url.netloc, folder)
+    if url.scheme == "gs":
+        return {"driver": "gcs", "bucket": url.netloc, "path": folder}
+    base = f"{url.scheme}://{url.netloc}"
+    return {"driver": "http", "base_url": base, "path": f"/{folder}"}
+
+
+def _s3_spec(bucket: str, folder: str) -> Json:
+    spec: Json = {"driver": "s3", "bucket": bucket, "path": folder}
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        spec["endpoint"] = endpoint.rstrip("/")
+    if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
+        spec["aws_region"] = region
+    return spec
+
+
+def storage_context() -> Any:
+    """The tensorstore context to open everything with: few retries, credentials found once."""
+    return _context(bool(os.environ.get("AWS_ACCESS_KEY_ID")))
+
+
+@lru_cache
+def _context(credentials_in_environment: bool) -> Any:
+    spec: Json = {f"{kind}_request_retries": _RETRIES for kind in ("s3", "gcs", "http")}
+    if credentials_in_environment:
+        # The default chain would first look for files and cloud metadata, and log each miss.
+        spec["aws_credentials"] = {"type": "environment"}
+    return ts.Context(spec)
+
+
+@contextmanager
+def storage_errors(location: str, action: str) -> Iterator[None]:
+    """Turn tensorstore's errors into ArrayError: `cannot ACTION LOCATION: reason`."""
+    try:
+        yield
+    except ArrayError:
+        raise
+    except (ValueError, RuntimeError, NotImplementedError, OSError) as error:
+        raise ArrayError(f"cannot {action} {location}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The sentence of a tensorstore error, without the JSON and source places behind it."""
+    return re.split(r" \[[\w -]+=", str(error))[0]
+
+
+def open_store(location: str) -> Any:
+    """The open key-value store of the folder at a normalized location."""
+    return ts.KvStore.open(kvstore_spec(location), context=storage_context()).result()
+
+
+def read_json(location: str, name: str) -> Json | None:
+    """The JSON object in file `name` of a location; None if there is no such file.
+
+    Raises ArrayError if it cannot be read, or is not a JSON object.
+    """
+    with storage_errors(location, "read"):
+        result = open_store(location).read(name).result()
+    return _parse(result.value, join(location, name)) if result.state == "value" else None
+
+
+def _parse(data: bytes, where: str) -> Json:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ArrayError(f"{where} is not valid JSON ({error}). Is it complete?") from error
+    if not isinstance(value, dict):
+        raise ArrayError(f"{where} holds a JSON {type(value).__name__}; an object is needed.")
+    return value
+
+
+def update_json(location: str, name: str, change: Callable[[Json | None], Json | None]) -> None:
+    """Replace a JSON file by `change(its content)`, atomically, also against other writers.
+
+    `change` gets None for a file that is not there, and may return None to leave it as it is. It
+    may run several times: the write is done only if the file is still the one that was read.
+    """
+    with storage_errors(location, "write"):
+        store = open_store(location)
+        for _ in range(_UPDATE_ATTEMPTS):
+            before = store.read(name).result()
+            content = (
+                _parse(before.value, join(location, name)) if before.state == "value" else None
+            )
+            after = change(content)
+            if after is None:
+                return
+            data = json.dumps(after, indent=2).encode()
+            stamp = store.write(name, data, if_equal=before.stamp.generation).result()
+            # An empty generation says that the condition did not hold.
+            if stamp.generation:
+                return
+    raise ArrayError(f"cannot write {join(location, name)}: other processes keep changing it.")
+
+
+def delete_folder(location: str, last: str) -> None:
+    """Delete everything in a folder; the file `last` goes when all the rest is gone.
+
+    An array's metadata goes last: chunks that outlive it would reappear in the next array there.
+    """
+    with storage_errors(location, "delete"):
+        store = open_store(location)
+        store.delete_range(ts.KvStore.KeyRange("", last)).result()
+        store.delete_range(ts.KvStore.KeyRange(last + "\0", "")).result()
+        store.write(last, None).result()
+    if is_local(location) and os.path.isdir(location) and not os.listdir(location):
+        os.rmdir(location)
+
+
+def is_empty(location: str, besides: str) -> bool:
+    """Whether there is no file in a folder, or no folder; the file named `besides` may be there."""
+    if is_local(location):
+        return all(
+            set(files) <= {besides} if folder == location else not files
+            for folder, _, files in os.walk(location)
+        )
+    with storage_errors(location, "list"):
+        return set(open_store(location).list().result()) <= {besides.encode()}

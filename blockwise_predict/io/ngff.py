@@ -1,0 +1,240 @@
+"""OME-NGFF: an array's place in the `multiscales` of a group above it, versions 0.4 and 0.5.
+
+What an NGFF translation means. The specification leaves open whether it is the place of voxel 0's
+centre or corner. neuroglancer takes the centre: it subtracts half a voxel of each scale (the loop
+after "the origin of a voxel is its center" in `parseOmeMultiscale`,
+https://github.com/google/neuroglancer/blob/master/src/datasource/zarr/ome.ts). COSEM's pyramids
+agree: a level with twice the voxel is translated by half a voxel more.
+
+Here world coordinates are those of the input: the begin corner of an input voxel 0 is at its
+`offset`, which for an NGFF input is its translation. In a viewer that takes the centre, input and
+output are then both displayed half an *input* voxel earlier, and so still lie on each other,
+if an output of other voxels is translated by the difference of the half voxels: see `translation`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from blockwise_predict.errors import ArrayError
+from blockwise_predict.geometry import Lengths
+from blockwise_predict.io.formats import Node
+from blockwise_predict.io.kvstore import Json, root_and_parts
+from blockwise_predict.io.statement import (
+    CHANNEL,
+    SPACE,
+    TIME,
+    Axes,
+    Statement,
+    axes_from_names,
+    spatial_lengths,
+    spatial_part,
+)
+from blockwise_predict.io.units import (
+    exact_number,
+    exact_numbers,
+    json_number,
+    json_numbers,
+    scaled,
+)
+
+_NUMBER = re.compile(r"\d+(\.\d+)?([eE][-+]?\d+)?")
+
+LOOKED_FOR = "multiscales of the groups above (OME-NGFF)"
+
+
+def translation(offset: Lengths, voxel_size: Lengths, input_voxel_size: Lengths) -> Lengths:
+    """The NGFF translation of an output whose begin corner is at `offset` (nm).
+
+    `offset + (voxel_size - input_voxel_size) / 2`: the offset itself unless voxels change size.
+    """
+    sizes = zip(offset, voxel_size, input_voxel_size, strict=True)
+    return tuple(begin + (own - given) / 2 for begin, own, given in sizes)
+
+
+def read_statements(node: Node, groups: list[Node], ndim: int) -> list[Statement]:
+    """What the groups above an array say of it, nearest group first."""
+    parts = root_and_parts(node.location)[1]
+    statements = []
+    for group in groups:
+        path = "/".join(parts[len(root_and_parts(group.location)[1]) :])
+        for place, multiscale, dataset in _datasets(group):
+            if posixpath.normpath(str(dataset.get("path"))) == path:
+                statements.append(_statement(place, multiscale, dataset, ndim))
+    return statements
+
+
+def multiscales_of(attributes: Json) -> tuple[str, list[Any]]:
+    """The multiscales in a group's attributes, and their key for messages: 0.5 first, else 0.4."""
+    ome = attributes.get("ome")
+    if isinstance(ome, dict) and isinstance(ome.get("multiscales"), list):
+        return "ome.multiscales", ome["multiscales"]
+    plain = attributes.get("multiscales")
+    return "multiscales", plain if isinstance(plain, list) else []
+
+
+def _datasets(group: Node) -> Iterator[tuple[str, Json, Json]]:
+    key, multiscales = multiscales_of(group.attributes)
+    for index, multiscale in enumerate(multiscales):
+        datasets = multiscale.get("datasets") if isinstance(multiscale, dict) else None
+        for position, dataset in enumerate(datasets if isinstance(datasets, list) else []):
+            place = f"{key}[{index}].datasets[{position}] of {group.attributes_name}"
+            if isinstance(dataset, dict):
+                yield place, multiscale, dataset
+
+
+def _statement(place: str, multiscale: Json, dataset: Json, ndim: int) -> Statement:
+    axes, units = _axes(multiscale.get("axes"), ndim)
+    if axes is None:
+        note = f"{place} is passed over: its axes are not those of an array with {ndim} axes"
+        return Statement(source=place, notes=(note,))
+    transforms = _transforms(dataset) + _transforms(multiscale)
+    unknown = {str(t.get("type")) for t in transforms} - {"scale", "translation", "identity"}
+    if unknown:
+        note = f"{place} is passed over: its transformation {min(unknown)!r} is not understood"
+        return Statement(source=place, axes=axes, notes=(note,))
+    scale, shift = _compose(transforms, place, ndim)
+    size, notes = spatial_lengths(scale, units, axes, place)
+    offset, _ = spatial_lengths(shift, units, axes, place)
+    kinds = {transform["type"] for transform in transforms}
+    return Statement(
+        source=place,
+        voxel_size=size if "scale" in kinds else None,
+        offset=offset if "translation" in kinds else None,
+        voxel_size_source=f"scale in {place}",
+        offset_source=f"translation in {place}",
+        axes=axes,
+        notes=tuple(notes),
+    )
+
+
+def _transforms(level: Json) -> list[Json]:
+    found = level.get("coordinateTransformations")
+    return [t for t in found if isinstance(t, dict)] if isinstance(found, list) else []
+
+
+def _compose(transforms: list[Json], place: str, ndim: int) -> tuple[Lengths, Lengths]:
+    """Scale and translation of transformations applied in order."""
+    scale, shift = (Fraction(1),) * ndim, (Fraction(0),) * ndim
+    for transform in transforms:
+        if transform["type"] == "scale":
+            factors = _vector(transform, "scale", place, ndim)
+            scale = tuple(s * f for s, f in zip(scale, factors, strict=True))
+            shift = tuple(s * f for s, f in zip(shift, factors, strict=True))
+        elif transform["type"] == "translation":
+            added = _vector(transform, "translation", place, ndim)
+            shift = tuple(s + a for s, a in zip(shift, added, strict=True))
+    return scale, shift
+
+
+def _vector(transform: Json, key: str, place: str, ndim: int) -> Lengths:
+    what = f"{key} in {place}"
+    if key not in transform:
+        raise ArrayError(f"{what}: no values are there. Pass --voxel-size and --offset.")
+    values = exact_numbers(transform[key], what)
+    if len(values) != ndim:
+        raise ArrayError(f"{what} has {len(values)} values; the array has {ndim} axes.")
+    return values
+
+
+def _axes(axes: object, ndim: int) -> tuple[Axes | None, list[object]]:
+    if not isinstance(axes, list) or len(axes) != ndim:
+        return None, []
+    if all(isinstance(axis, str) for axis in axes):  # version 0.3
+        return axes_from_names(axes, ndim), [None] * ndim
+    if not all(isinstance(axis, dict) and "name" in axis for axis in axes):
+        return None, []
+    guessed = axes_from_names([axis["name"] for axis in axes], ndim)
+    if guessed is None:
+        return None, []
+    known = (SPACE, TIME, CHANNEL)
+    kinds = tuple(
+        str(axis["type"]) if axis.get("type") in known else guess
+        for axis, guess in zip(axes, guessed.kinds, strict=True)
+    )
+    return Axes(guessed.names, kinds), [axis.get("unit") for axis in axes]
+
+
+def dimension_statements(node: Node, ndim: int) -> list[Statement]:
+    """The axes named by zarr 3's `dimension_names` or xarray's `_ARRAY_DIMENSIONS`.
+
+    tensorstore and neuroglancer add `dimension_units` ("4 nm"); they are read as voxel size.
+    """
+    key = "dimension_names" if node.format == "zarr3" else "_ARRAY_DIMENSIONS"
+    holder = node.metadata if node.format == "zarr3" else node.attributes
+    axes = axes_from_names(holder.get(key), ndim)
+    if axes is None:
+        return []
+    what = f"attribute 'dimension_units' of {node.attributes_name}"
+    size, notes = _dimension_units(node.attributes.get("dimension_units"), axes, what)
+    source = f"{key} of {node.attributes_name}"
+    return [Statement(source, size, None, what, "", axes, tuple(notes))]
+
+
+def _dimension_units(units: object, axes: Axes, what: str) -> tuple[Lengths | None, list[str]]:
+    texts = (
+        [str(unit).split() for unit in spatial_part(units, axes)] if isinstance(units, list) else []
+    )
+    if not texts or not all(len(text) == 2 and _NUMBER.fullmatch(text[0]) for text in texts):
+        return None, []
+    numbers = tuple(exact_number(float(number), what) for number, _ in texts)
+    return scaled(numbers, [unit for _, unit in texts], what)
+
+
+def multiscale_entry(
+    name: str, version: str, axis_names: tuple[str, ...], voxel_size: Lengths, shift: Lengths
+) -> Json:
+    """A multiscale of one array [channel, *spatial] called `name`; lengths in nm."""
+    axes: list[Json] = [{"name": "c", "type": CHANNEL}]
+    axes += [{"name": axis, "type": SPACE, "unit": "nanometer"} for axis in axis_names]
+    transforms = [
+        {"type": "scale", "scale": [1, *json_numbers(voxel_size)]},
+        {"type": "translation", "translation": [0, *json_numbers(shift)]},
+    ]
+    dataset = {"path": name, "coordinateTransformations": transforms}
+    entry: Json = {"name": name, "axes": axes, "datasets": [dataset]}
+    # From 0.5 on the version stands beside the list.
+    return {"version": version, **entry} if version == "0.4" else entry
+
+
+def direct_attributes(node_format: str, axis_names: tuple[str, ...], voxel_size: Lengths) -> Json:
+    """Attributes by which neuroglancer scales an array that is opened without its group."""
+    units = [None, *(f"{json_number(size)} nm" for size in voxel_size)]
+    names = {} if node_format == "zarr3" else {"_ARRAY_DIMENSIONS": ["c", *axis_names]}
+    return {**names, "dimension_units": units}
+
+
+def with_entry(multiscales: list[Any], entry: Json) -> list[Any]:
+    """The multiscales with `entry` in the place of the one for the same array alone, or at the end.
+
+    Viewers take the first of the list, so what was first stays first.
+    """
+    path = entry["datasets"][0]["path"]
+    places = [index for index, old in enumerate(multiscales) if _paths(old) == [path]]
+    if not places:
+        return [*without_dataset(multiscales, path), entry]
+    return [*multiscales[: places[0]], entry, *without_dataset(multiscales[places[0] :], path)]
+
+
+def without_dataset(multiscales: list[Any], path: str) -> list[Any]:
+    """The multiscales without the dataset at `path`; those left with no dataset are dropped."""
+    kept = []
+    for multiscale in multiscales:
+        paths = _paths(multiscale)
+        if path not in paths:
+            kept.append(multiscale)
+        elif any(other != path for other in paths):
+            others = [d for d in multiscale["datasets"] if d.get("path") != path]
+            kept.append({**multiscale, "datasets": others})
+    return kept
+
+
+def _paths(multiscale: object) -> list[object]:
+    datasets = multiscale.get("datasets") if isinstance(multiscale, dict) else None
+    if not isinstance(datasets, list) or not all(isinstance(d, dict) for d in datasets):
+        return []
+    return [dataset.get("path") for dataset in datasets]

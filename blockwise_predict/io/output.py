@@ -1,0 +1,145 @@
+"""Output arrays: what is to be written, and writing it chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blockwise_predict.errors import ArrayError
+from blockwise_predict.geometry import Lengths
+from blockwise_predict.io.formats import (
+    ATTRIBUTES_FILE,
+    Format,
+    Node,
+    find_array,
+    read_node,
+)
+from blockwise_predict.io.kvstore import Json, normalize, update_json
+from blockwise_predict.io.placement import Placement, place_array
+from blockwise_predict.io.source import open_array, spatial_window
+from blockwise_predict.io.statement import CHANNEL
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """An array [channels, *spatial] to create. Spatial axes in C order; lengths in nm.
+
+    `offset` is the begin corner of its voxel 0. `input_voxel_size` is that of the input, needed
+    for the OME-NGFF translation (see `io.ngff`). `attributes` are JSON-able additions.
+    """
+
+    path: str
+    format: Format
+    shape: tuple[int, ...]
+    channels: int
+    dtype: str
+    chunk_shape: tuple[int, ...]
+    voxel_size: Lengths
+    offset: Lengths
+    input_voxel_size: Lengths
+    axis_names: tuple[str, ...]
+    channel_names: tuple[str, ...]
+    attributes: Json = field(default_factory=dict)
+    fill_value: int = 0
+
+
+class OutputArray:
+    """An array [channels, *spatial] to write to, made by `create_output` or `open_output`.
+
+    Attributes: `path`, `format`, `shape` and `chunk_shape` (spatial, voxels), `channels`, `dtype`,
+    `placement`, `channel_names`. Several threads and processes may write at once, because each
+    writes whole chunks.
+    """
+
+    def __init__(self, node: Node, store: Any, placement: Placement) -> None:
+        shape = tuple(int(length) for length in store.shape)
+        self.path = node.location
+        self.format: Format = node.format
+        self.channels, self.shape = shape[0], shape[1:]
+        self.chunk_shape = tuple(int(n) for n in store.chunk_layout.write_chunk.shape)[1:]
+        self.dtype: np.dtype[Any] = np.dtype(store.dtype.numpy_dtype)
+        self.placement = placement
+        self.channel_names = tuple(node.attributes.get("channel_names", ()))
+        self._store = store
+
+    @property
+    def voxel_size(self) -> Lengths:
+        """Voxel size in nm."""
+        return self.placement.voxel_size
+
+    @property
+    def offset(self) -> Lengths:
+        """Begin corner of voxel 0 in nm."""
+        return self.placement.offset
+
+    def write(self, begin: Sequence[int], data: np.ndarray[Any, Any]) -> None:
+        """Write `data` [channels, *spatial] at voxel `begin`; returns after the commit.
+
+        Raises ValueError unless the data cover whole chunks (the array's end may cut the last),
+        because two writers of one chunk would lose each other's data; and for another dtype.
+        """
+        end = tuple(b + n for b, n in zip(begin, data.shape[1:], strict=True))
+        window = spatial_window(begin, end, self.shape, self.path)
+        if data.shape[0] != self.channels or data.dtype != self.dtype:
+            raise ValueError(
+                f"{self.path} takes {self.channels} channels of {self.dtype}; "
+                f"given were {data.shape[0]} of {data.dtype}"
+            )
+        for b, e, chunk, length in zip(begin, end, self.chunk_shape, self.shape, strict=True):
+            if b % chunk or (e % chunk and e != length):
+                raise ValueError(
+                    f"voxels {tuple(begin)} to {end} do not cover whole chunks of {self.path}, "
+                    f"which are {self.chunk_shape}"
+                )
+        self._store[(slice(None), *window)].write(data).result()
+
+    def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray[Any, Any]:
+        """Voxels `begin` to `end` as [channels, *spatial]; the fill value where none is written."""
+        window = spatial_window(begin, end, self.shape, self.path)
+        return np.ascontiguousarray(self._store[(slice(None), *window)].read().result())
+
+    def attributes(self) -> Json:
+        """The array's attributes, as they are now in the store."""
+        return dict(find_array(self.path).attributes)
+
+
+def open_output(path: str | Path) -> OutputArray:
+    """Open an array that `create_output` made, for writing. Raises ArrayError if there is none."""
+    node = find_array(path)
+    store = open_array(node, write=True)
+    placement, axes = place_array(node, tuple(store.shape))
+    if axes.of_kind(CHANNEL) != (0,):
+        raise ArrayError(
+            f"{node.location} has the axes {', '.join(axes.names)}; an output's first axis is its "
+            "channels. Choose another name."
+        )
+    return OutputArray(node, store, placement)
+
+
+def output_exists(path: str | Path) -> bool:
+    """Whether there is an array at `path`, of any format."""
+    node = read_node(normalize(path))
+    return node is not None and node.is_array
+
+
+def update_attributes(path: str | Path, values: Json) -> None:
+    """Merge `values` into the attributes of the array at `path`, atomically.
+
+    Raises ArrayError if there is no array, ValueError for a key that N5 uses for the array itself.
+    """
+    node = find_array(path)
+    n5_own = {"dimensions", "blockSize", "dataType", "compression"} & set(values)
+    if node.format == "n5" and n5_own:
+        raise ValueError(f"{sorted(n5_own)} describe an N5 array itself and cannot be attributes")
+
+    def merge(content: Json | None) -> Json:
+        content = content or {}
+        if node.format != "zarr3":
+            return {**content, **values}
+        return {**content, "attributes": {**content.get("attributes", {}), **values}}
+
+    update_json(node.location, ATTRIBUTES_FILE[node.format], merge)

@@ -1,0 +1,166 @@
+"""Input arrays: bytes through tensorstore, in one order of axes whatever the format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from blockwise_predict.errors import ArrayError
+from blockwise_predict.io.formats import DRIVERS, Format, Node, find_array
+from blockwise_predict.io.kvstore import kvstore_spec, storage_context, storage_errors
+from blockwise_predict.io.placement import Placement, place_array
+from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
+
+# What numpy, and the networks, do not know as a number of their own.
+_READ_AS = {"bool": "uint8", "bfloat16": "float32", "int4": "int8", "uint4": "uint8"}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How an array is stored: its axes in C order, for `describe_array`."""
+
+    axes: Axes
+    shape: tuple[int, ...]
+    dtype: str
+    chunk_shape: tuple[int, ...]
+    shard_shape: tuple[int, ...] | None
+    compression: str
+
+
+class InputArray:
+    """An array to read from, made by `open_input`. Safe to read from several threads.
+
+    Attributes: `path`; `format`; `shape` and `chunk_shape` (spatial axes, voxels; the smallest
+    piece that can be read); `channels` (None without a channel axis); `dtype` (as `read` returns);
+    `placement`; `storage`.
+    """
+
+    def __init__(self, node: Node, store: Any, placement: Placement, axes: Axes) -> None:
+        spatial = axes.of_kind(SPACE)
+        channel = axes.of_kind(CHANNEL)
+        chunks = tuple(int(length) for length in store.chunk_layout.read_chunk.shape)
+        self.path = node.location
+        self.format: Format = node.format
+        self.placement = placement
+        self.storage = _storage(node, store, axes, chunks)
+        self.shape: tuple[int, ...] = tuple(int(store.shape[axis]) for axis in spatial)
+        self.chunk_shape: tuple[int, ...] = tuple(chunks[axis] for axis in spatial)
+        self.channels: int | None = int(store.shape[channel[0]]) if channel else None
+        view = _numeric(store, node.location)
+        for axis in sorted(axes.of_kind(TIME), reverse=True):
+            view = view[(slice(None),) * axis + (0,)]
+        kept = [axis for axis, kind in enumerate(axes.kinds) if kind != TIME]
+        order = [kept.index(axis) for axis in (*channel, *spatial)]
+        self._view = view.transpose(order) if order else view
+        self.dtype: np.dtype[Any] = np.dtype(self._view.dtype.numpy_dtype)
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial axes."""
+        return len(self.shape)
+
+    def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray[Any, Any]:
+        """Voxels `begin` to `end` (half-open, within the array) as [C, *spatial], C=1 without
+        a channel axis. Raises ValueError for voxels outside of the array.
+        """
+        window = spatial_window(begin, end, self.shape, self.path)
+        if self.channels is None:
+            data = self._view[window].read().result()[None]
+        else:
+            data = self._view[(slice(None), *window)].read().result()
+        return np.ascontiguousarray(data)
+
+
+def open_input(
+    path: str | Path,
+    *,
+    voxel_size: Sequence[Fraction] | None = None,
+    offset: Sequence[Fraction] | None = None,
+) -> InputArray:
+    """Open the zarr 2, zarr 3 or N5 array at a path or URL for reading.
+
+    `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes.
+    Raises ArrayError if there is no array (the message lists those that are there), if it does not
+    say its voxel size, or if its axes or type of data cannot be read.
+    """
+    node = find_array(path)
+    store = open_array(node)
+    placement, axes = place_array(node, tuple(store.shape), voxel_size=voxel_size, offset=offset)
+    return InputArray(node, store, placement, axes)
+
+
+def open_array(node: Node, *, write: bool = False) -> Any:
+    """The node's tensorstore, axes in C order."""
+    spec: dict[str, Any] = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
+    if write:
+        # Otherwise a block of zeros would leave no chunk, and look like one never written.
+        spec["store_data_equal_to_fill_value"] = True
+    with storage_errors(node.location, "open"):
+        store = ts.open(spec, open=True, read=True, write=write, context=storage_context()).result()
+    # N5 stores x first; its domain has the axes in that order.
+    return store.T if node.format == "n5" else store
+
+
+def spatial_window(
+    begin: Sequence[int], end: Sequence[int], shape: tuple[int, ...], path: str
+) -> tuple[slice, ...]:
+    """The slices from begin to end. Raises ValueError unless they lie within `shape`."""
+    inside = len(begin) == len(end) == len(shape) and all(
+        0 <= b < e <= s for b, e, s in zip(begin, end, shape, strict=True)
+    )
+    if not inside:
+        raise ValueError(
+            f"voxels {tuple(begin)} to {tuple(end)} are not within {path}, whose shape is {shape}"
+        )
+    return tuple(slice(int(b), int(e)) for b, e in zip(begin, end, strict=True))
+
+
+def _numeric(store: Any, location: str) -> Any:
+    name = store.dtype.name
+    if name in _READ_AS:
+        return ts.cast(store, _READ_AS[name])
+    if np.dtype(store.dtype.numpy_dtype).kind not in "iuf":
+        raise ArrayError(f"{location} holds {name}; integers or real numbers are needed.")
+    return store
+
+
+def _storage(node: Node, store: Any, axes: Axes, chunks: tuple[int, ...]) -> Storage:
+    written = tuple(int(length) for length in store.chunk_layout.write_chunk.shape)
+    return Storage(
+        axes=axes,
+        shape=tuple(int(length) for length in store.shape),
+        dtype=store.dtype.name,
+        chunk_shape=chunks,
+        shard_shape=written if written != chunks else None,
+        compression=_compression(node),
+    )
+
+
+def _compression(node: Node) -> str:
+    """The compression in a few words, as the metadata names it."""
+    if node.format == "zarr3":
+        return _codec_names(node.metadata.get("codecs"))
+    compressor = node.metadata.get("compressor" if node.format == "zarr2" else "compression")
+    if not isinstance(compressor, dict):
+        return "none"
+    name = compressor.get("id") or compressor.get("type")
+    inner = compressor.get("cname")
+    return f"{name} ({inner})" if inner else str(name)
+
+
+def _codec_names(codecs: object) -> str:
+    """Codecs of zarr 3; inside a shard those of its chunks."""
+    names = []
+    for codec in codecs if isinstance(codecs, list) else []:
+        name = codec.get("name") if isinstance(codec, dict) else codec
+        configuration = codec.get("configuration") if isinstance(codec, dict) else None
+        if name == "sharding_indexed" and isinstance(configuration, dict):
+            return _codec_names(configuration.get("codecs"))
+        names.append(str(name))
+    return ", ".join(name for name in names if name != "bytes") or "none"

@@ -1,0 +1,84 @@
+"""What one convention of metadata says about where an array lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from blockwise_predict.geometry import Lengths
+from blockwise_predict.io.units import scaled
+
+SPACE, CHANNEL, TIME = "space", "channel", "time"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes of an array in C order: a name and a kind (space, channel, time) for each."""
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    def of_kind(self, kind: str) -> tuple[int, ...]:
+        """Positions of the axes of one kind."""
+        return tuple(index for index, own in enumerate(self.kinds) if own == kind)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What one place says. Axes in C order, lengths in nm, for all axes or the spatial ones."""
+
+    source: str
+    voxel_size: Lengths | None = None
+    offset: Lengths | None = None
+    voxel_size_source: str = ""
+    offset_source: str = ""
+    axes: Axes | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def says_something(self) -> bool:
+        """Whether anything was found there."""
+        return bool(self.voxel_size or self.offset or self.axes or self.notes)
+
+
+def axes_from_names(names: object, ndim: int) -> Axes | None:
+    """Axes of an array by their names alone; None unless there is one name for each axis.
+
+    A name that ends in `^` (funlib's mark), `c`, `channel` and the like is a channel; `t` or `time`
+    is time.
+    """
+    if not isinstance(names, list | tuple) or len(names) != ndim or not all(names):
+        return None
+    texts = tuple(str(name) for name in names)
+    return Axes(texts, tuple(_kind(text) for text in texts))
+
+
+def _kind(name: str) -> str:
+    text = name.lower()
+    if text.endswith("^") or text in ("c", "channel", "channels"):
+        return CHANNEL
+    return TIME if text in ("t", "time") else SPACE
+
+
+def spatial_part(values: Sequence[T], axes: Axes | None) -> tuple[T, ...]:
+    """The values of the spatial axes, where there is one for each axis; else all of them."""
+    if axes is None or len(values) != len(axes.kinds):
+        return tuple(values)
+    return tuple(values[index] for index in axes.of_kind(SPACE))
+
+
+def spatial_lengths(
+    values: Lengths, units: object, axes: Axes | None, what: str
+) -> tuple[Lengths, list[str]]:
+    """The spatial axes' values in nm, and notes about units that were guessed.
+
+    `units` is one name, or a list with one for each axis or each spatial axis.
+    """
+    numbers = spatial_part(values, axes)
+    names = spatial_part(units, axes) if isinstance(units, list) else (units,) * len(numbers)
+    if len(names) != len(numbers):
+        names = (None,) * len(numbers)
+    return scaled(numbers, names, what)

@@ -1,0 +1,84 @@
+"""Numbers and units of metadata, exactly: `4.24` in JSON is 106/25 nm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from blockwise_predict.errors import ArrayError
+from blockwise_predict.geometry import Lengths, exact
+
+_PREFIXES = {
+    ("", ""): 9,
+    ("k", "kilo"): 12,
+    ("c", "centi"): 7,
+    ("m", "milli"): 6,
+    ("u", "micro"): 3,
+    ("n", "nano"): 0,
+    ("p", "pico"): -3,
+    ("f", "femto"): -6,
+}
+
+
+def _nanometers() -> dict[str, Fraction]:
+    table = {"a": Fraction(1, 10), "å": Fraction(1, 10)}
+    table |= dict.fromkeys(("angstrom", "angstroms", "ångström"), Fraction(1, 10))
+    table |= dict.fromkeys(("micron", "microns", "µm", "μm"), Fraction(1000))
+    for (symbol, prefix), exponent in _PREFIXES.items():
+        for name in (f"{symbol}m", *(f"{prefix}met{end}" for end in ("er", "re", "ers", "res"))):
+            table[name] = Fraction(10) ** exponent
+    return table
+
+
+NANOMETERS = _nanometers()
+"""Length of one unit in nm, by its name in lower case."""
+
+
+def nanometers(unit: object, what: str) -> tuple[Fraction, str | None]:
+    """Length of one `unit` in nm; with a note if the unit is missing or unknown (nm is taken)."""
+    if unit is None or unit == "":
+        return Fraction(1), f"{what} has no unit: nm is taken"
+    factor = NANOMETERS.get(str(unit).lower())
+    if factor is None:
+        return Fraction(1), f"{what} has the unknown unit {str(unit)!r}: nm is taken"
+    return factor, None
+
+
+def exact_number(value: object, what: str) -> Fraction:
+    """A JSON number as the ratio that was meant: 4.24 is 106/25, 3.3333333333333335 is 10/3.
+
+    A float is read as its shortest decimal, unless a ratio with a small denominator is the very
+    same float. Raises ArrayError, naming `what`, for anything that is not a finite number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArrayError(f"{what} holds {value!r}, which is not a number.")
+    try:
+        decimal = exact(value)
+    except ValueError:
+        raise ArrayError(f"{what} holds {value!r}, which is not a finite number.") from None
+    simple = decimal.limit_denominator(1000)
+    return simple if float(simple) == float(value) else decimal
+
+
+def exact_numbers(values: object, what: str) -> Lengths:
+    """`exact_number` of each; raises ArrayError if `values` is not a list."""
+    if not isinstance(values, list):
+        raise ArrayError(f"{what} is {values!r}; a list of numbers is needed.")
+    return tuple(exact_number(value, what) for value in values)
+
+
+def json_number(value: Fraction) -> int | float:
+    """The ratio as JSON holds it: an integer where it is one."""
+    return value.numerator if value.denominator == 1 else float(value)
+
+
+def json_numbers(values: Sequence[Fraction]) -> list[int | float]:
+    """`json_number` of each."""
+    return [json_number(value) for value in values]
+
+
+def scaled(values: Lengths, units: Sequence[object], what: str) -> tuple[Lengths, list[str]]:
+    """Values in nm, given a unit for each, and the notes about units that were guessed."""
+    found = [nanometers(unit, what) for unit in units]
+    lengths = tuple(value * factor for value, (factor, _) in zip(values, found, strict=True))
+    return lengths, list(dict.fromkeys(note for _, note in found if note))
