@@ -1,0 +1,1 @@
+"""The demonstration: a phantom volume, a small trained network, a picture."""
