@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractions import Fraction as F
+from fractions import Fraction
 
 import pytest
 from funlib.geometry import Roi
@@ -19,17 +19,19 @@ from blockwise_predict.geometry import (
     resolve_roi,
 )
 
-GRID = VoxelGrid((F(10), F(4), F(4)), (F(100), F(0), F(-8)))
+GRID = VoxelGrid(
+    (Fraction(10), Fraction(4), Fraction(4)), (Fraction(100), Fraction(0), Fraction(-8))
+)
 VOLUME = Roi((0, 0, 0), (10, 20, 30))
 
 
 def test_exact_reads_the_number_as_written() -> None:
-    assert exact(4.24) == F(106, 25)
-    assert exact("1/3") == F(1, 3)
+    assert exact(4.24) == Fraction(106, 25)
+    assert exact("1/3") == Fraction(1, 3)
 
 
 @given(st.fractions(max_denominator=10_000))
-def test_formatted_length_reads_back(value: F) -> None:
+def test_formatted_length_reads_back(value: Fraction) -> None:
     assert exact(format_length(value)) == value
 
 
@@ -37,20 +39,24 @@ def test_formatted_length_reads_back(value: F) -> None:
     st.lists(
         st.tuples(
             st.fractions(max_denominator=1000),
-            st.fractions(min_value=F(1, 1000), max_denominator=1000),
+            st.fractions(min_value=Fraction(1, 1000), max_denominator=1000),
         ),
         min_size=2,
         max_size=3,
     )
 )
-def test_bounds_survive_their_own_text(axes: list[tuple[F, F]]) -> None:
+def test_bounds_survive_their_own_text(axes: list[tuple[Fraction, Fraction]]) -> None:
     begin = [b for b, _ in axes]
     end = [b + size for b, size in axes]
     assert parse_bounds(format_bounds(begin, end)) == tuple(zip(begin, end, strict=True))
 
 
 def test_bounds_left_out() -> None:
-    assert parse_bounds("[:, 5:, :7.5]") == ((None, None), (F(5), None), (None, F(15, 2)))
+    assert parse_bounds("[:, 5:, :7.5]") == (
+        (None, None),
+        (Fraction(5), None),
+        (None, Fraction(15, 2)),
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[1:2,3]", "[a:b]", "[1:2:3]", "1-2", "[1;2]"])
@@ -97,11 +103,13 @@ def test_no_roi_is_the_whole_volume() -> None:
     assert resolve_roi(None, GRID, VOLUME) == (VOLUME, [])
 
 
-lengths = st.fractions(min_value=F(1, 50), max_value=50, max_denominator=100)
+lengths = st.fractions(min_value=Fraction(1, 50), max_value=50, max_denominator=100)
 
 
 @given(lengths, st.fractions(-100, 100, max_denominator=50), lengths, lengths)
-def test_snapping_never_loses_a_part_of_the_roi(size: F, offset: F, begin: F, width: F) -> None:
+def test_snapping_never_loses_a_part_of_the_roi(
+    size: Fraction, offset: Fraction, begin: Fraction, width: Fraction
+) -> None:
     grid = VoxelGrid((size,), (offset,))
     low = offset + begin
     roi, moved = grid.voxel_roi(((low, low + width),), Roi((0,), (1,)))
@@ -114,5 +122,5 @@ def test_snapping_never_loses_a_part_of_the_roi(size: F, offset: F, begin: F, wi
 
 
 def test_super_resolution_divides_exactly() -> None:
-    grid = VoxelGrid((exact(4.24), F(4)), (F(0), F(0))).divided((2, 4))
-    assert grid.voxel_size == (F(53, 25), F(1))
+    grid = VoxelGrid((exact(4.24), Fraction(4)), (Fraction(0), Fraction(0))).divided((2, 4))
+    assert grid.voxel_size == (Fraction(53, 25), Fraction(1))

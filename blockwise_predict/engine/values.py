@@ -88,7 +88,7 @@ class Encoding:
         if nonfinite:
             raise PredictError(
                 f"{nonfinite} of {values.size} output values are NaN or infinite, which "
-                f"{self.dtype} cannot store. Look at the input there, or use --output-dtype float32."
+                f"{self.dtype} cannot store. Look at the input, or use --output-dtype float32."
             )
         low, high = self.value_range
         info = np.iinfo(self.dtype)

@@ -1,0 +1,85 @@
+"""Real runs: the command `predict` as a user starts it, over real arrays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from blockwise_predict.io import open_output
+
+VOXEL_SIZE = (10, 10, 10)
+
+
+def write_volume(
+    path: Path, data: np.ndarray, voxel_size: Sequence[float] = VOXEL_SIZE, offset=None
+) -> str:
+    """A zarr 2 volume with funlib attributes; returns `container/raw`."""
+    array = zarr.create_array(
+        str(path),
+        name="raw",
+        shape=data.shape,
+        chunks=(16,) * data.ndim,
+        dtype=data.dtype,
+        zarr_format=2,
+    )
+    array[...] = data
+    axes = ["z", "y", "x"][-len(voxel_size) :]
+    channels = data.ndim - len(axes)
+    array.attrs.update(
+        {
+            "voxel_size": list(voxel_size),
+            "offset": list(offset or (0,) * len(voxel_size)),
+            "axis_names": ["c^"] * channels + axes,
+            "units": [""] * channels + ["nm"] * len(axes),
+        }
+    )
+    return f"{path}/raw"
+
+
+def command(*arguments: object) -> list[str]:
+    """`predict ARGUMENTS` with this interpreter."""
+    return [sys.executable, "-m", "blockwise_predict", *map(str, arguments)]
+
+
+def predict(*arguments: object, code: int = 0, **environment: str) -> str:
+    """Run `predict`, check its exit code, and give what it printed."""
+    result = subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode == code, output
+    if code in (1, 2):
+        assert "Traceback" not in output or code == 1, output
+    return output
+
+
+def read_output(path: str) -> np.ndarray:
+    """All of an output, `[K, *spatial]`."""
+    array = open_output(path)
+    return array.read((0,) * len(array.shape), array.shape)
+
+
+def stored_bytes(path: str) -> dict[str, bytes]:
+    """Every chunk file of an array, by name."""
+    root = Path(path)
+    names = (p for p in root.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return {str(p.relative_to(root)): p.read_bytes() for p in names if p.suffix != ".json"}
+
+
+def events(run_dir: Path) -> list[dict[str, Any]]:
+    """All events of all workers."""
+    lines = [line for f in (run_dir / "events").iterdir() for line in f.read_text().splitlines()]
+    return [json.loads(line) for line in lines]

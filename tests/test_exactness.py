@@ -1,0 +1,159 @@
+"""The central promise: blockwise output equals one forward pass over the whole volume."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from funlib.geometry import Coordinate, Roi
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.engine.border import read_padded
+from blockwise_predict.engine.predictor import Predictor
+from blockwise_predict.tiling import build_lattice, lost_voxels, smallest_tile
+from tests.networks import save_network
+
+CPU = torch.device("cpu")
+NETWORKS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "two levels, factors 2 and 3": {"downsample_factors": [[2, 2, 2], [3, 3, 3]]},
+    "anisotropic": {
+        "downsample_factors": [[1, 2, 2], [2, 2, 2]],
+        "kernel_size_down": [[[1, 3, 3]], [[3, 3, 3]], [[3, 3, 3]]],
+        "kernel_size_up": [[[1, 3, 3]], [[3, 3, 3]]],
+    },
+    "transposed": {"constant_upsample": False},
+    "batch norm": {"batch_norm": True},
+    "super-resolution": {"upsample_factors": [[2, 2, 2]]},
+    "2-D": {"input_shape": [20, 20], "downsample_factors": [[2, 2], [2, 2]]},
+    "2-D super-resolution by 3": {
+        "input_shape": [20, 20],
+        "downsample_factors": [[2, 2]],
+        "upsample_factors": [[3, 3]],
+    },
+}
+
+
+class Held:
+    """A volume in memory."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        self.data = data
+        self.shape = data.shape[1:]
+
+    def read(self, begin: tuple[int, ...], end: tuple[int, ...]) -> np.ndarray:
+        return self.data[(slice(None), *map(slice, begin, end))]
+
+
+def one_pass(model: torch.nn.Module, shapes: Any, volume: Held, roi: Roi) -> np.ndarray:
+    """One forward pass that covers a ROI, its output beginning at a multiple of the period."""
+    begin, size = [], []
+    for axis in range(shapes.dims):
+        low, high = lost_voxels(shapes, axis)
+        cell, u = shapes.period[axis] * shapes.scale[axis], shapes.scale[axis]
+        point = (roi.begin[axis] - low % u) // cell * cell + low % u
+        begin.append((point - low) // u)
+        size.append(-(-(roi.end[axis] - begin[-1] * u + high) // u))
+    shape = shapes.valid_input_shape(tuple(size), "up")
+    raw = read_padded(volume, Roi(begin, shape), "reflect").astype(np.float32)
+    with torch.inference_mode():
+        output = model(torch.from_numpy(np.ascontiguousarray(raw))[None])[0].numpy()
+    first = Coordinate(b * shapes.scale[a] + lost_voxels(shapes, a)[0] for a, b in enumerate(begin))
+    return output[(slice(None), *(roi - first).to_slices())]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_blocks_and_tiles_equal_one_forward_pass(name: str, tmp_path: Path) -> None:
+    weights, architecture = save_network(tmp_path, **NETWORKS[name])
+    trained = load_checkpoint(weights, architecture=architecture)
+    model, shapes = trained.build(), trained.shapes
+    volume = Held(np.random.default_rng(1).random((1, *(30, 27, 25)[: shapes.dims]), np.float32))
+    extent = Coordinate(volume.shape) * Coordinate(shapes.scale)
+    whole = one_pass(model, shapes, volume, Roi((0,) * shapes.dims, extent))
+    scale = np.abs(whole).max()
+    tiny = smallest_tile(shapes)
+
+    @settings(max_examples=12, deadline=None)
+    @given(
+        st.tuples(*[st.integers(0, n - 1) for n in extent]),
+        st.tuples(*[st.integers(1, 23)] * shapes.dims),
+        st.tuples(*[st.integers(0, 3)] * shapes.dims),
+    )
+    def equal(begin: tuple[int, ...], size: tuple[int, ...], larger: tuple[int, ...]) -> None:
+        tile = [t + n * p for t, n, p in zip(tiny, larger, shapes.period, strict=True)]
+        predictor = Predictor(model, build_lattice(shapes, tile), shapes.dims, CPU)
+        block = Roi(begin, size).intersect(Roi((0,) * shapes.dims, extent))
+        read = predictor.lattice.read_roi(block)
+        raw = read_padded(volume, read, "reflect").astype(np.float32)
+        predicted = predictor.predict(raw, read, block)
+        expected = whole[(slice(None), *block.to_slices())]
+        np.testing.assert_allclose(predicted, expected, atol=1e-5 * scale)
+
+    equal()
+
+
+@pytest.mark.parametrize("kwargs", [{"padding": "same"}, {"use_attention": True}])
+def test_networks_that_are_not_equivariant_have_one_value_per_voxel(
+    kwargs: dict[str, Any], tmp_path: Path
+) -> None:
+    weights, architecture = save_network(
+        tmp_path, input_shape=[44, 44], **{"downsample_factors": [[2, 2], [2, 2]], **kwargs}
+    )
+    trained = load_checkpoint(weights, architecture=architecture)
+    shapes = trained.shapes
+    assert not shapes.equivariant
+    tile = [n + 8 for n in smallest_tile(shapes)]
+    predictor = Predictor(trained.build(), build_lattice(shapes, tile), 2, CPU)
+    volume = Held(np.random.default_rng(1).random((1, 64, 60), np.float32))
+
+    def block(begin: tuple[int, int], end: tuple[int, int]) -> np.ndarray:
+        roi = Roi(begin, Coordinate(end) - Coordinate(begin))
+        read = predictor.lattice.read_roi(roi)
+        return predictor.predict(read_padded(volume, read, "reflect"), read, roi)
+
+    whole = block((0, 0), (64, 60))
+    for begin, end in product([(0, 0), (7, 9), (31, 2)], [(64, 60), (33, 11)]):
+        if all(b < e for b, e in zip(begin, end, strict=True)):
+            part = whole[:, begin[0] : end[0], begin[1] : end[1]]
+            np.testing.assert_allclose(block(begin, end), part, atol=1e-6)
+
+
+def test_same_padding_leaves_no_seams_between_tiles(tmp_path: Path) -> None:
+    weights, architecture = save_network(
+        tmp_path, padding="same", input_shape=[44, 44], downsample_factors=[[2, 2], [2, 2]]
+    )
+    trained = load_checkpoint(weights, architecture=architecture)
+    model, shapes = trained.build(), trained.shapes
+    volume = Held(np.random.default_rng(1).random((1, 160, 160), np.float32))
+    with torch.inference_mode():
+        whole = model(torch.from_numpy(volume.data)[None])[0].numpy()
+    low = lost_voxels(shapes, 0)[0]
+    inside = Roi((low, low), (160 - 2 * low, 160 - 2 * low))
+    predictor = Predictor(model, build_lattice(shapes, smallest_tile(shapes)), 2, CPU)
+    read = predictor.lattice.read_roi(inside)
+    predicted = predictor.predict(read_padded(volume, read, "reflect"), read, inside)
+    expected = whole[(slice(None), *inside.to_slices())]
+    np.testing.assert_allclose(predicted, expected, atol=1e-5)
+
+
+def test_a_2d_network_sees_each_slice_of_a_volume(tmp_path: Path) -> None:
+    weights, architecture = save_network(
+        tmp_path, input_shape=[20, 20], downsample_factors=[[2, 2]]
+    )
+    trained = load_checkpoint(weights, architecture=architecture)
+    model, shapes = trained.build(), trained.shapes
+    volume = Held(np.random.default_rng(1).random((1, 5, 30, 27), np.float32))
+    predictor = Predictor(model, build_lattice(shapes, (3, *smallest_tile(shapes))), 2, CPU)
+    block = Roi((1, 3, 2), (4, 20, 21))
+    read = predictor.lattice.read_roi(block)
+    predicted = predictor.predict(read_padded(volume, read, "reflect"), read, block)
+    for z in range(1, 5):
+        flat = Held(volume.data[:, z])
+        expected = one_pass(model, shapes, flat, Roi((3, 2), (20, 21)))
+        np.testing.assert_allclose(predicted[:, z - 1], expected, atol=1e-5)

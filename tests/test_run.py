@@ -1,0 +1,412 @@
+"""`predict run` as a user meets it: resume, kills, failures, interruption, refusals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from blockwise_predict.rundir import RunDir, default_run_dir
+from tests.networks import save_network
+from tests.runs import command, events, predict, read_output, stored_bytes, write_volume
+
+
+class Job:
+    """A tiny run over a 40 x 36 x 33 volume: 27 blocks of 16^3."""
+
+    def __init__(self, folder: Path, **volume: Any) -> None:
+        self.folder = folder
+        weights, architecture = save_network(folder)
+        data = np.random.default_rng(0).integers(0, 256, (40, 36, 33), np.uint8)
+        self.input = write_volume(folder / "volume.zarr", data, **volume)
+        self.options: list[object] = [
+            *("--checkpoint", weights, "--architecture", architecture, "--input", self.input),
+            *("--chunk-shape", "16,16,16", "--block-shape", "16,16,16", "--device", "cpu"),
+        ]
+
+    def arguments(self, name: str, *more: object) -> list[object]:
+        return ["run", *self.options, "--output", self.output(name), *more]
+
+    def output(self, name: str) -> str:
+        return str(self.folder / f"{name}.zarr" / "out")
+
+    def run_dir(self, name: str) -> Path:
+        return default_run_dir(self.output(name))
+
+    def undisturbed(self) -> str:
+        predict(*self.arguments("undisturbed"))
+        return self.output("undisturbed")
+
+    def start(self, name: str, *more: object) -> subprocess.Popen[str]:
+        """Start a run in the background, and wait until its first blocks are done."""
+        process = subprocess.Popen(
+            command(*self.arguments(name, *more)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        deadline = time.monotonic() + 60
+        while self.blocks_done(name) < 2:
+            assert time.monotonic() < deadline, process.communicate()[0]
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.02)
+        return process
+
+    def blocks_done(self, name: str) -> int:
+        run_dir = RunDir(self.run_dir(name))
+        return sum(event["event"] == "block" for event in run_dir.read_events())
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+def slow_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
+    """Make real workers misbehave: code that their interpreter runs when it starts."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(body)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+
+SLOW = """
+import sys
+if "worker" in sys.argv or any("worker" in a for a in sys.orig_argv):
+    import time
+    from blockwise_predict import block
+    process = block.BlockProcessor.process
+    def slow(self, roi):
+        time.sleep(0.2)
+        return process(self, roi)
+    block.BlockProcessor.process = slow
+"""
+
+POISON = """
+import sys
+if any("worker" in a for a in sys.orig_argv):
+    import os
+    from blockwise_predict import block
+    process = block.BlockProcessor.process
+    def poisoned(self, roi):
+        if tuple(roi.begin) == (16, 16, 0):
+            {action}
+        return process(self, roi)
+    block.BlockProcessor.process = poisoned
+"""
+
+
+def test_a_run_ends_with_every_voxel_and_says_so(job: Job) -> None:
+    output = predict(*job.arguments("a"))
+    assert "Done" in output
+    assert "27 blocks of [0:400,0:360,0:330] nm" in output
+    assert read_output(job.output("a")).shape == (2, 40, 36, 33)
+    assert RunDir(job.run_dir("a")).done_blocks() == 27
+
+
+def test_workers_blocks_and_roi_do_not_change_the_result(job: Job) -> None:
+    whole = read_output(job.undisturbed())
+    predict(
+        *job.arguments("b", "--workers", "2", "--roi", "[70:310,30:350,110:]"),
+        *("--block-shape", "32,16,48", "--tile-shape", "28,24,32"),
+    )
+    part = whole[:, 7:31, 3:35, 11:]
+    np.testing.assert_allclose(read_output(job.output("b")), part, atol=1e-5)
+
+
+def test_running_again_does_nothing_and_says_so(job: Job) -> None:
+    path = job.undisturbed()
+    before = {p: p.stat().st_mtime_ns for p in Path(path).rglob("c/*") if p.is_file()}
+    output = predict(*job.arguments("undisturbed"))
+    assert "27 of 27 blocks are done" in output
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+@pytest.mark.slow
+def test_scheduler_killed_and_run_again_gives_the_same_bytes(
+    job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    expected = stored_bytes(job.undisturbed())
+    with monkeypatch.context() as patch:
+        slow_blocks(patch, tmp_path, SLOW)
+        process = job.start("k", "--workers", "2")
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(workers, timeout=30)
+        assert not alive, "workers outlive their scheduler"
+    done = RunDir(job.run_dir("k")).done_blocks()
+    assert 0 < done < 27
+    output = predict(*job.arguments("k"))
+    assert f"Resuming: {done} of 27 blocks are done" in output
+    assert stored_bytes(job.output("k")) == expected
+
+
+@pytest.mark.slow
+def test_worker_killed_is_replaced_and_nothing_is_lost(
+    job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    expected = stored_bytes(job.undisturbed())
+    slow_blocks(monkeypatch, tmp_path, SLOW)
+    process = job.start("w", "--workers", "2")
+    for _ in range(2):
+        workers = psutil.Process(process.pid).children()
+        workers[0].kill()
+        time.sleep(1)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert stored_bytes(job.output("w")) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_drains_and_tells_how_to_resume(
+    number: signal.Signals, job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        slow_blocks(patch, tmp_path, SLOW)
+        process = job.start("d")
+        workers = psutil.Process(process.pid).children()
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Resume with:\n  predict run --checkpoint" in output
+    assert not any(worker.is_running() for worker in workers)
+    # What was in work was finished: every block that a worker reports is recorded as done.
+    done = RunDir(job.run_dir("d")).done_blocks()
+    assert done == job.blocks_done("d")
+    assert f"{done} of 27 blocks are done" in output
+    predict(*job.arguments("d"))
+    assert RunDir(job.run_dir("d")).done_blocks() == 27
+
+
+@pytest.mark.slow
+def test_a_second_signal_stops_at_once(
+    job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        slow_blocks(
+            patch,
+            tmp_path,
+            SLOW.replace("0.2", "60 if self.done > 2 else 0.1").replace(
+                "def slow(self, roi):",
+                "block.BlockProcessor.done = 0\n    def slow(self, roi):\n        self.done += 1",
+            ),
+        )
+        process = job.start("s")
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130, output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ('raise ValueError("a poisoned block")', "ValueError: a poisoned block"),
+        ("os.kill(os.getpid(), 9)", "its worker died"),
+    ],
+)
+def test_a_poison_block_fails_alone_and_is_named(
+    action: str, message: str, job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    expected = read_output(job.undisturbed())
+    with monkeypatch.context() as patch:
+        slow_blocks(patch, tmp_path, POISON.format(action=action))
+        output = predict(*job.arguments("p"), code=1)
+    assert "1 of 27 blocks failed" in output
+    assert f"[160:320,160:320,0:160]: {message}" in output
+    if "raise" in action:
+        assert "Traceback (most recent call last)" in output
+        assert str(RunDir(job.run_dir("p")).log_file(0)) in output
+    got = read_output(job.output("p"))
+    healthy = np.ones(got.shape, bool)
+    healthy[:, 16:32, 16:32, :16] = False
+    np.testing.assert_array_equal(got[healthy], expected[healthy])
+    # The next run takes the failed block up again, and only it.
+    output = predict(*job.arguments("p"))
+    assert "Resuming: 26 of 27" in output
+    np.testing.assert_array_equal(read_output(job.output("p")), expected)
+
+
+def test_a_worker_that_cannot_start_ends_the_run_with_its_error(
+    job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow_blocks(
+        monkeypatch,
+        tmp_path,
+        'import sys\nif any("worker" in a for a in sys.orig_argv):\n'
+        '    raise SystemExit("ImportError: libcudart.so.13: cannot open shared object file")',
+    )
+    output = predict(*job.arguments("x"), code=1)
+    assert "3 workers died one after another" in output
+    assert "libcudart.so.13" in output
+    assert "worker-0002.log" in output
+
+
+def test_bad_gpu_is_found_before_anything_is_written(job: Job) -> None:
+    output = predict(*job.arguments("g"), "--device", "cuda:77", code=2)
+    assert "--device cuda:77" in output
+    assert not Path(job.output("g")).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        (("--border", "edge"), ["border: was reflect, is now edge"]),
+        (("--normalize", "none"), ["normalization: was raw * 0.003921", "is now raw * 1"]),
+        (("--block-shape", "32,32,32"), ["block shape: was [16, 16, 16], is now [32, 32, 32]"]),
+        (("--roi", "[0:160,:,:]"), ["ROI: was [0:400,0:360,0:330], is now [0:160,0:360,0:330]"]),
+        (
+            ("--output-dtype", "uint8", "--output-range", "0,1"),
+            ["output dtype: was float32, is now uint8"],
+        ),
+    ],
+)
+def test_a_run_that_differs_is_refused_with_both_values(
+    options: tuple[str, ...], messages: list[str], job: Job
+) -> None:
+    predict(
+        *job.arguments("r", "--roi", "[:160,:160,:160]" if "--roi" not in options else "[:,:,:]")
+    )
+    output = predict(
+        *job.arguments(
+            "r", *([] if "--roi" in options else ["--roi", "[:160,:160,:160]"]), *options
+        ),
+        code=2,
+    )
+    for message in messages:
+        assert message in output
+
+
+def test_another_checkpoint_is_refused(job: Job) -> None:
+    roi = ("--roi", "[:160,:160,:160]")
+    predict(*job.arguments("c", *roi))
+    save_network(job.folder, seed=1)
+    output = predict(*job.arguments("c", *roi), code=2)
+    assert "weights (sha256): was" in output
+
+
+def test_overwrite_says_what_goes_and_starts_afresh(job: Job) -> None:
+    roi = ("--roi", "[:160,:160,:160]")
+    predict(*job.arguments("o", *roi))
+    output = predict(*job.arguments("o", *roi, "--border", "edge", "--overwrite"))
+    assert f"deleting the array {job.output('o')}" in output
+    assert "forgetting 1 finished blocks" in output
+
+
+def test_an_array_of_somebody_else_is_not_touched(job: Job) -> None:
+    write_volume(Path(job.output("f")).parent, np.zeros((4, 4, 4), np.uint8))
+    (Path(job.output("f")).parent / "raw").rename(job.output("f"))
+    before = stored_bytes(job.output("f"))
+    output = predict(*job.arguments("f"), code=2)
+    assert "exists, and" in output
+    assert "--overwrite" in output
+    assert stored_bytes(job.output("f")) == before
+
+
+@pytest.mark.slow
+def test_a_second_run_on_the_same_output_is_told_who_holds_it(
+    job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        slow_blocks(patch, tmp_path, SLOW)
+        process = job.start("l")
+        output = predict(*job.arguments("l"), code=2)
+        assert f"in use by process {process.pid}" in output
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_clipping_is_counted_and_provenance_is_enough_to_run_again(job: Job) -> None:
+    from blockwise_predict.io import open_output
+
+    output = predict(
+        *job.arguments("u", "--output-dtype", "uint8", "--output-range", "0,0.05"),
+        *("--roi", "[:200,:160,:160]"),
+    )
+    assert "were clipped" in output
+    record = open_output(job.output("u")).attributes()["blockwise_predict"]
+    truth = predict_float(job)
+    clipped = float(((truth < 0) | (truth > 0.05)).mean())
+    assert record["clipped_fraction"] == pytest.approx(clipped, abs=1e-4)
+    assert record["complete"] is True
+    assert record["checkpoint"]["path"].endswith("weights.pt")
+    assert len(record["checkpoint"]["sha256"]) == 64
+    assert record["normalization"] == {"scale": 1 / 255, "shift": 0.0}
+    assert record["roi_nm"] == "[0:200,0:160,0:160]"
+    assert record["output_range"] == [0, 0.05]
+    assert record["precision"] == "float32"
+    assert record["command"].startswith("predict run --checkpoint")
+    assert {"torch", "daisy", "blockwise-predict"} <= set(record["versions"])
+
+
+def predict_float(job: Job) -> np.ndarray:
+    predict(*job.arguments("float", "--roi", "[:200,:160,:160]"))
+    return read_output(job.output("float"))
+
+
+def test_a_yaml_file_is_the_same_as_options(job: Job) -> None:
+    import yaml
+
+    keys = [str(key).removeprefix("--").replace("-", "_") for key in job.options[::2]]
+    content = dict(zip(keys, map(str, job.options[1::2]), strict=True))
+    content |= {"output": job.output("y"), "roi": "[:160,:160,:160]", "workers": 2}
+    (job.folder / "run.yaml").write_text(yaml.safe_dump(content))
+    predict("run", job.folder / "run.yaml", "--workers", "1")
+    numbers = {p.stem for p in (job.run_dir("y") / "events").iterdir()}
+    assert numbers == {"worker-0000"}
+
+
+def test_plan_writes_nothing(job: Job) -> None:
+    before = sorted(job.folder.rglob("*"))
+    output = predict("plan", *job.options, "--output", job.output("n"))
+    assert sorted(job.folder.rglob("*")) == before
+    for label in ("blocks", "tile", "halo overhead", "memory", "bytes in", "read amplification"):
+        assert label in output
+    assert "27 of 16 x 16 x 16" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--input", "nowhere.zarr/raw"), "nowhere.zarr/raw"),
+        (("--roi", "[5000:6000,:,:]"), "misses the volume, which spans [0:400,0:360,0:330]"),
+        (("--block-shape", "20,16,16"), "Nearest: 16,16,16"),
+        (("--tile-shape", "21,21,21"), "Nearest that it can"),
+        (("--output-dtype", "uint8"), "needs --output-range"),
+        (("--checkpoint", "nowhere.pt"), "nowhere.pt"),
+        (("--voxel-size", "4,4"), "voxel"),
+    ],
+)
+def test_mistakes_end_with_a_short_message_before_anything_is_written(
+    options: tuple[str, ...], message: str, job: Job
+) -> None:
+    before = sorted(job.folder.rglob("*"))
+    output = predict(*job.arguments("m"), *options, code=2)
+    assert message in output
+    assert len(output.splitlines()) <= 6, output
+    assert sorted(job.folder.rglob("*")) == before
+
+
+def test_help_has_examples() -> None:
+    for name in ("run", "plan", "inspect", "worker"):
+        assert f"predict {name} " in predict(name, "--help")
+    assert os.linesep in predict("--help")
+
+
+def test_events_are_one_line_per_block(job: Job) -> None:
+    predict(*job.arguments("e", "--roi", "[:160,:320,:160]"))
+    kinds = [event["event"] for event in events(job.run_dir("e"))]
+    assert sorted(kinds) == ["block", "block", "end", "ready"]
