@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from blockwise_predict.io import (
     output_exists,
     update_attributes,
 )
-from blockwise_predict.plan import Plan, make_plan
+from blockwise_predict.plan import Plan
+from blockwise_predict.planning import make_plan
 from blockwise_predict.provenance import ATTRIBUTE, ending, provenance
 from blockwise_predict.rundir import RunDir, default_run_dir
 from blockwise_predict.scheduler import Counts, StopRequest, run_blocks
@@ -95,9 +96,11 @@ def execute(config: RunConfig, command: str, report: Reporter, stop: StopRequest
         report.begin(plan, done)
         if done == plan.num_blocks:
             return _result(plan, run_dir, Counts(done, done, 0, 0), (), interrupted=False)
-        fleet = LocalFleet(run_dir, config.workers, config.device, config.slots)
+        fleet = LocalFleet(run_dir, config)
         outcome = run_blocks(plan, run_dir, fleet, report.progress, stop)
-        return _result(plan, run_dir, outcome.counts, outcome.failed, outcome.interrupted)
+        # The server tells its counts now and then; what it has recorded is exact.
+        counts = replace(outcome.counts, done=run_dir.done_blocks(), processing=0)
+        return _result(plan, run_dir, counts, outcome.failed, outcome.interrupted)
 
 
 def _prepare(plan: Plan, run_dir: RunDir, command: str, report: Reporter) -> int:

@@ -164,7 +164,7 @@ class RunDir:
         if not (self.tracking / "done" / "zarr.json").exists():
             return 0
         done = zarr.open_array(self.tracking / "done", mode="r")
-        return int((done[...] != 0).sum())  # type: ignore[operator, union-attr]
+        return int((done[...] != 0).sum())
 
     def next_worker(self) -> int:
         """A worker number that no worker of this run had before."""

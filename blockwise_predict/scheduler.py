@@ -8,6 +8,7 @@ output voxels; everything else about a block is in the plan.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -99,7 +100,9 @@ def run_blocks(
     with _stderr_into(run_dir.logs / "scheduler.log"):
         server = _Server(plan, run_dir.tracking)
         try:
-            run_dir.write_port(server.start())
+            with _signals_kept():
+                port = server.start()
+            run_dir.write_port(port)
             fleet.start()
             while not server.wait(POLL_S):
                 counts = server.counts
@@ -134,6 +137,26 @@ def _stderr_into(file: Path) -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(real, 2)
         os.close(real)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep our signal handlers while daisy's server starts.
+
+    It takes SIGINT for itself, and would throw away the work in flight. Signals that come
+    meanwhile wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
 
 
 def _drain(

@@ -29,6 +29,7 @@ from blockwise_predict.rundir import RunDir
 
 TASK_ID = "predict"
 HOST = "127.0.0.1"
+POLL_S = 0.05
 
 
 class EventLog:
@@ -45,10 +46,13 @@ class EventLog:
             self._file.write(json.dumps({"event": kind, "time": time.time(), **fields}) + "\n")
 
 
-def run_worker(run_dir: RunDir, number: int, device: str, slots: int, threads: int | None) -> int:
+def run_worker(
+    run_dir: RunDir, number: int, device: str, slots: int, threads: int | None, solo: int = 0
+) -> int:
     """Work on a run until it has no more blocks or this process is told to stop (SIGTERM).
 
-    Returns the number of blocks done. Raises what keeps the worker from starting.
+    The first `solo` blocks are done one at a time. Returns the number of blocks done. Raises what
+    keeps the worker from starting.
     """
     events = EventLog(run_dir.event_file(number))
     stopping = threading.Event()
@@ -62,7 +66,10 @@ def run_worker(run_dir: RunDir, number: int, device: str, slots: int, threads: i
     events.write("ready", pid=os.getpid(), slots=slots)
     print(f"worker {number}: {plan.network.checkpoint} on {device}, {slots} slots", flush=True)
     workers = [Slot(processor, events, stopping, port) for _ in range(slots)]
-    for slot in workers:
+    workers[0].start()
+    while workers[0].is_alive() and workers[0].taken < solo and not stopping.is_set():
+        time.sleep(POLL_S)
+    for slot in workers[1:]:
         slot.start()
     _wait(workers, stopping)
     done = sum(slot.done for slot in workers)
@@ -100,7 +107,7 @@ def _wait(slots: list[Slot], stopping: threading.Event) -> None:
     process.
     """
     while any(slot.is_alive() and not (stopping.is_set() and slot.idle) for slot in slots):
-        time.sleep(0.05)
+        time.sleep(POLL_S)
 
 
 class Slot(threading.Thread):
@@ -111,6 +118,7 @@ class Slot(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self.done = 0
+        self.taken = 0
         self.idle = True
         self._processor = processor
         self._events = events
@@ -131,6 +139,7 @@ class Slot(threading.Thread):
                 more = self._next(client)
             # Only now: leaving the `with` of a block is what reports it to the scheduler.
             self.idle = True
+            self.taken += 1
 
     def _next(self, client: Any) -> bool:
         with client.acquire_block() as block:

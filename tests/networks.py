@@ -5,13 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
-
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
-from blockwise_predict.engine.border import read_padded
-from blockwise_predict.tiling import build_lattice, smallest_tile
 
 TINY_3D: dict[str, Any] = {
     "input_shape": [20, 20, 20],

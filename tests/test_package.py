@@ -22,6 +22,7 @@ LAYERS = [
     {"checkpoint", "io", "engine"},
     {"tiling"},
     {"plan"},
+    {"planning"},
     {"estimate", "block", "provenance"},
     {"rundir"},
     {"worker"},
@@ -65,7 +66,7 @@ def test_modules_stay_readable() -> None:
     long = {
         str(file.relative_to(ROOT)): lines
         for file in (ROOT / "blockwise_predict").rglob("*.py")
-        if (lines := len(file.read_text().splitlines())) > 350
+        if (lines := len(file.read_text().splitlines())) > 300
     }
     assert not long
 
@@ -98,7 +99,8 @@ def test_a_built_package_holds_what_it_ships(kind: str, tmp_path: Path) -> None:
         [*pip, "--no-deps", "--no-build-isolation", str(built)], check=True, capture_output=True
     )
     code = (
-        "import blockwise_predict as b; from blockwise_predict.resources import resource_folder as f;"
+        "import blockwise_predict as b;"
+        "from blockwise_predict.resources import resource_folder as f;"
         "print(b.__file__); print((f('workers') / 'local.sh').exists());"
         "print((f('configs') / 'local.yaml').exists())"
     )

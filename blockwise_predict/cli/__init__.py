@@ -1,4 +1,8 @@
-"""The command `predict`."""
+"""The command `predict`.
+
+Commands import what is slow to import (torch, tensorstore, daisy) when they run, so that `--help`
+and mistakes of form are answered at once.
+"""
 
 from __future__ import annotations
 

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import click
 
-from blockwise_predict.checkpoint import load_checkpoint
-from blockwise_predict.checkpoint.describe import describe_checkpoint
 from blockwise_predict.cli.tables import print_rows
 from blockwise_predict.config import load_lengths
 from blockwise_predict.errors import InputError
-from blockwise_predict.io import looks_like_array, open_input
-from blockwise_predict.io.describe import describe_array
 
 
 @click.command(short_help="Show what was understood of a checkpoint or an array.")
@@ -37,7 +33,11 @@ def inspect(
     predict inspect weights.pt --architecture arch.yaml
     predict inspect volume.zarr/raw
     """
-    if looks_like_array(path):
+    from blockwise_predict.checkpoint import load_checkpoint
+    from blockwise_predict.checkpoint.describe import describe_checkpoint
+    from blockwise_predict.io import describe_array, names_array, open_input
+
+    if names_array(path):
         array = open_input(
             path,
             voxel_size=load_lengths("--voxel-size", voxel_size),
@@ -45,7 +45,7 @@ def inspect(
         )
         print_rows(describe_array(array))
         return
-    if "://" not in path and not Path(path).exists():
+    if not Path(path).exists():
         raise InputError(f"{path}: no such file, folder or array.")
     model = load_checkpoint(
         path, iteration=iteration, architecture=architecture, unsafe=unsafe_load_pickle

@@ -15,7 +15,10 @@ import click
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--slots", type=int, default=2, show_default=True, help="Blocks side by side.")
 @click.option("--threads", type=int, help="CPU threads for the network. [default: all cores]")
-def worker(run_dir: Path, number: int | None, device: str, slots: int, threads: int | None) -> None:
+@click.option("--solo", default=0, help="Do the first N blocks one at a time.", metavar="N")
+def worker(
+    run_dir: Path, number: int | None, device: str, slots: int, threads: int | None, solo: int
+) -> None:
     """Work on the run in RUN_DIR until it is done; SIGTERM lets the blocks in hand finish.
 
     `predict run` starts its workers by itself. By hand, on the same machine, this adds one:
@@ -30,7 +33,7 @@ def worker(run_dir: Path, number: int | None, device: str, slots: int, threads: 
 
     records = RunDir(run_dir.absolute())
     number = records.next_worker() if number is None else number
-    run_worker(records, number, device, slots, threads)
+    run_worker(records, number, device, slots, threads, solo)
     # Slots that wait for a block wait in native code and cannot be interrupted.
     sys.stdout.flush()
     sys.stderr.flush()

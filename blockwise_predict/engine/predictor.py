@@ -45,7 +45,8 @@ class Predictor:
         self.lattice = lattice
         self._slices = len(lattice.axes) == dims + 1
         self._layout = torch.channels_last if dims == 2 else torch.channels_last_3d
-        self._model = model.to(device=device, memory_format=self._layout)
+        # torch's type hints leave out that modules take a memory format too.
+        self._model = model.to(device=device, memory_format=self._layout)  # type: ignore[call-overload]
         self._compute = threading.Lock()
 
     def predict(self, raw: NDArray[np.float32], read: Roi, block: Roi) -> NDArray[np.float32]:

@@ -9,11 +9,14 @@ import sys
 import time
 from dataclasses import dataclass
 
+from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import RunFailedError
 from blockwise_predict.rundir import RunDir
 
-# So many workers in a row may die without a block being finished in between.
-DEATHS_WITHOUT_PROGRESS = 3
+# So many workers in a row may die before they are ready for their first block.
+FAILED_STARTS = 3
+# So many blocks in a row may take all their attempts' workers down with them.
+DEADLY_BLOCKS = 3
 LOG_TAIL_LINES = 15
 # A worker that has been told that there is no more work has this long to end by itself.
 END_GRACE_S = 10.0
@@ -30,20 +33,23 @@ class Worker:
 class LocalFleet:
     """Keeps `size` worker processes alive until told to stop.
 
-    A worker that dies is replaced; `check` raises RunFailedError with the end of its log when
-    several in a row die and nothing is done in between, because then the next would die too.
+    A worker that dies is replaced, unless so many have died in a row that the next would die too.
+    `attempts` is how often a block is tried.
     """
 
-    def __init__(self, run_dir: RunDir, size: int, device: str, slots: int) -> None:
+    def __init__(self, run_dir: RunDir, config: RunConfig) -> None:
+        size = config.workers
         self._run_dir = run_dir
         self._size = size
-        self._device = device
-        self._slots = slots
+        self._device = config.device
+        self._slots = config.slots
+        self._attempts = config.retries + 1
         # Workers share the cores: each gets its part, or they would fight over them.
         self._threads = max(1, len(os.sched_getaffinity(0)) // size)
         self._next = run_dir.next_worker()
         self._workers: list[Worker] = []
-        self._fruitless_deaths = 0
+        self._failed_starts = 0
+        self._deaths = 0
         self._finished_blocks = 0
 
     @property
@@ -54,14 +60,15 @@ class LocalFleet:
     def start(self) -> None:
         """Start all workers."""
         for _ in range(self._size):
-            self._start_one()
+            self._start_one(solo=0)
 
-    def _start_one(self) -> None:
+    def _start_one(self, solo: int) -> None:
         number = self._next
         self._next += 1
         command = [sys.executable, "-m", "blockwise_predict", "worker", str(self._run_dir)]
         command += ["--number", str(number), "--device", self._device]
         command += ["--slots", str(self._slots), "--threads", str(self._threads)]
+        command += ["--solo", str(solo)]
         threads = str(self._threads)
         environment = {**os.environ, "TOKIO_WORKER_THREADS": "1", "OMP_NUM_THREADS": threads}
         with open(self._run_dir.log_file(number), "ab") as log:
@@ -80,29 +87,39 @@ class LocalFleet:
     def check(self, finished_blocks: int) -> None:
         """Replace workers that died; call it regularly with the number of blocks finished so far.
 
-        Raises RunFailedError when replacing is of no use.
+        Raises RunFailedError with the end of the last one's log when replacing is of no use.
         """
         if finished_blocks > self._finished_blocks:
             self._finished_blocks = finished_blocks
-            self._fruitless_deaths = 0
+            self._deaths = 0
         for worker in list(self._workers):
             code = worker.process.poll()
-            if code is None:
-                continue
-            self._workers.remove(worker)
-            self._fruitless_deaths += 1
-            if self._fruitless_deaths >= DEATHS_WITHOUT_PROGRESS:
-                raise RunFailedError(self._death_message(worker, code))
-            self._start_one()
+            if code is not None:
+                self._workers.remove(worker)
+                self._count_death(worker, code)
+                # One of the blocks that it held may have killed it, and shall take no other with
+                # it: they come next, and the new worker takes them one at a time.
+                self._start_one(solo=2 * self._slots)
 
-    def _death_message(self, worker: Worker, code: int) -> str:
+    def _count_death(self, worker: Worker, code: int) -> None:
+        self._deaths += 1
+        self._failed_starts = 0 if self._was_ready(worker) else self._failed_starts + 1
+        if self._failed_starts >= FAILED_STARTS:
+            what = f"{self._failed_starts} workers in a row died before their first block"
+            raise RunFailedError(f"{what}{self._last_words(worker, code)}")
+        if self._deaths >= DEADLY_BLOCKS * self._attempts:
+            what = f"{self._deaths} workers in a row died and no block was finished"
+            raise RunFailedError(f"{what}{self._last_words(worker, code)}")
+
+    def _was_ready(self, worker: Worker) -> bool:
+        events = self._run_dir.event_file(worker.number)
+        return events.exists() and events.stat().st_size > 0
+
+    def _last_words(self, worker: Worker, code: int) -> str:
         log = self._run_dir.log_file(worker.number)
         lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         tail = "\n".join(f"  {line}" for line in lines) or "  (its log is empty)"
-        return (
-            f"{self._fruitless_deaths} workers died one after another without finishing a block; "
-            f"the last {_how(code)}. Its log {log} ends with:\n{tail}"
-        )
+        return f"; the last {_how(code)}. Its log {log} ends with:\n{tail}"
 
     def drain(self) -> None:
         """Tell the workers to finish the blocks they hold and end."""

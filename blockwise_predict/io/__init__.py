@@ -6,7 +6,7 @@ package sees arrays [C, *spatial], in C order, whose voxel size and offset are e
 
 from blockwise_predict.io.create import create_output, delete_output
 from blockwise_predict.io.describe import describe_array
-from blockwise_predict.io.formats import Format, guess_format
+from blockwise_predict.io.formats import Format, guess_format, names_array
 from blockwise_predict.io.output import (
     OutputArray,
     OutputSpec,
@@ -27,6 +27,7 @@ __all__ = [
     "delete_output",
     "describe_array",
     "guess_format",
+    "names_array",
     "open_input",
     "open_output",
     "output_exists",

@@ -134,6 +134,14 @@ def guess_format(path: str | Path) -> Format | None:
     return "n5" if container is not None and container.lower().endswith(".n5") else None
 
 
+def names_array(path: str | Path) -> bool:
+    """Whether a path can only mean an array or a group: a URL, in a container, or one itself."""
+    location = normalize(path)
+    if not is_local(location) or container_of(location) is not None:
+        return True
+    return os.path.isdir(location) and read_node(location) is not None
+
+
 def find_array(path: str | Path) -> Node:
     """The array at `path`. Raises ArrayError, listing arrays that are there, if there is none."""
     location = normalize(path)

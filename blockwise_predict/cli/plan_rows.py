@@ -1,0 +1,68 @@
+"""A plan and its costs as rows of a table."""
+
+from __future__ import annotations
+
+from blockwise_predict.cli.terminal import format_bytes
+from blockwise_predict.config import RunConfig
+from blockwise_predict.estimate import Estimate, estimate
+from blockwise_predict.plan import Plan
+from blockwise_predict.planning import make_plan
+from blockwise_predict.run import recorded_plan, run_dir_of
+
+Rows = list[tuple[str, str]]
+
+
+def show_plan(config: RunConfig) -> tuple[Rows, Plan]:
+    """Make the plan of a configuration, and the rows that tell it."""
+    made, model = make_plan(config, recorded_plan(config))
+    rows = [*plan_rows(made), *cost_rows(estimate(made, model.shapes))]
+    return [*rows, ("run directory", str(run_dir_of(config)))], made
+
+
+def cost_rows(cost: Estimate) -> Rows:
+    """Labels and values of what a plan costs."""
+    about = "" if cost.exact else " (from a sample of the blocks)"
+    return [
+        ("forward passes", f"{cost.passes:,}{about}"),
+        ("arithmetic", f"{cost.flops / 1e12:.4g} TFLOP{about}"),
+        ("halo overhead", f"{cost.halo_overhead:.2f}x the arithmetic without a halo{about}"),
+        ("memory", f"about {format_bytes(cost.memory_per_worker)} of data per worker"),
+        ("bytes in", f"{format_bytes(cost.bytes_in)} decoded{about}"),
+        ("read amplification", f"{cost.read_amplification:.2f}x{about}"),
+        ("bytes out", f"{format_bytes(cost.bytes_out)} before compression"),
+    ]
+
+
+def plan_rows(made: Plan) -> Rows:
+    """Labels and values of what a plan decides."""
+    grid, output = made.output_grid, made.output
+    sha = made.network.weights_sha256[:12]
+    return [
+        ("checkpoint", f"{made.network.checkpoint} (sha256 {sha}...)"),
+        ("input", f"{made.input.path}: {_shape(made.input.shape)} {made.input.dtype}"),
+        ("voxel size", f"{' x '.join(made.input.voxel_size)} nm ({made.input.voxel_size_source})"),
+        ("offset", f"{', '.join(made.input.offset)} nm ({made.input.offset_source})"),
+        ("normalization", str(made.normalization)),
+        ("border", made.border),
+        ("output", f"{output.path}: {output.format}, {len(made.network.channel_names)} channels"),
+        ("channels", ", ".join(made.network.channel_names)),
+        ("output values", _values(made)),
+        ("ROI", f"{grid.world_bounds(output.roi)} nm = {_shape(output.shape)} voxels"),
+        ("chunks", _shape(output.chunk_shape)),
+        (
+            "blocks",
+            f"{made.num_blocks:,} of {_shape(made.block_shape)} ({_shape(made.blocks_per_axis)})",
+        ),
+        ("tile", f"{_shape(made.lattice.tile_shape)} input voxels, {made.precision}"),
+    ]
+
+
+def _values(made: Plan) -> str:
+    value_range = made.output.value_range
+    if value_range is None:
+        return made.output.dtype
+    return f"{made.output.dtype} spanning {value_range[0]:g}..{value_range[1]:g}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(size) for size in shape)

@@ -1,0 +1,93 @@
+"""Running, from a configuration to an exit code; used by `predict run` and `predict demo`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from typing import NoReturn
+
+from blockwise_predict.cli.terminal import RunDisplay
+from blockwise_predict.config import RunConfig
+from blockwise_predict.errors import PredictError
+from blockwise_predict.run import Reporter, RunResult, execute
+from blockwise_predict.scheduler import StopRequest
+
+INTERRUPTED = 130
+SHOWN_FAILURES = 20
+
+
+def run_with_display(config: RunConfig, command: str) -> int:
+    """Run, showing progress and the outcome on stderr; returns the exit code.
+
+    SIGINT and SIGTERM stop the run. `command` is what the user is told to type to resume it.
+    """
+    stop = StopRequest()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.request())
+    display = RunDisplay()
+    report = Reporter(display.line, display.warn, display.begin, display.progress)
+    try:
+        result = execute(config, command, report, stop)
+    except PredictError as error:
+        display.end()
+        display.line(f"Error: {error}")
+        return error.exit_code
+    display.end()
+    _show_result(result, display, command)
+    if result.interrupted:
+        return INTERRUPTED
+    return 0 if result.complete else 1
+
+
+def finish_process(code: int) -> NoReturn:
+    """End the process after a run.
+
+    After an interruption daisy's server thread still waits in native code; nothing is left to
+    clean up, and the interpreter would wait for it or crash in it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
+    counts, plan = result.counts, result.plan
+    if plan.output.encoding.step is not None and counts.done:
+        low, high = plan.output.encoding.value_range or (0.0, 0.0)
+        display.line(
+            f"{result.clipped_fraction:.2%} of the values were outside {low:g}..{high:g} "
+            "and were clipped."
+        )
+    if result.nonfinite:
+        display.warn(f"{result.nonfinite} output values are NaN or infinite.")
+    if result.interrupted:
+        display.line(
+            f"Interrupted: {counts.done} of {counts.total} blocks are done. Resume with:\n"
+            f"  {_resume_command(command)}"
+        )
+    elif result.complete:
+        roi = plan.output_grid.world_bounds(plan.output.roi)
+        display.line(f"Done: {plan.output.path} holds all {counts.total} blocks of {roi} nm.")
+    else:
+        _show_failures(result, display, command)
+
+
+def _show_failures(result: RunResult, display: RunDisplay, command: str) -> None:
+    failures = result.failures
+    display.line(f"{len(failures)} of {result.counts.total} blocks failed:")
+    for failure in failures[:SHOWN_FAILURES]:
+        log = f" ({failure.log})" if failure.log else ""
+        display.line(f"  {failure.roi}: {failure.error}{log}")
+    if len(failures) > SHOWN_FAILURES:
+        display.line(f"  and {len(failures) - SHOWN_FAILURES} more")
+    first = next((failure for failure in failures if failure.traceback), None)
+    if first is not None:
+        display.line(f"The first one's traceback:\n{first.traceback}")
+    display.line(f"Everything else is written. Try them again with:\n  {_resume_command(command)}")
+
+
+def _resume_command(command: str) -> str:
+    words = [word for word in shlex.split(command) if word != "--overwrite"]
+    return shlex.join(words)

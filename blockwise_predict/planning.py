@@ -1,0 +1,240 @@
+"""Deciding a run: from a configuration, a checkpoint and an input array to a plan.
+
+Pure: nothing is written, so that `predict plan` and `predict run` decide alike.
+"""
+
+from __future__ import annotations
+
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+import psutil
+from funlib.geometry import Coordinate, Roi
+
+from blockwise_predict import __version__
+from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.config import RunConfig
+from blockwise_predict.engine.values import Normalization
+from blockwise_predict.errors import ArrayError, ConfigError, GeometryError
+from blockwise_predict.geometry import VoxelGrid, exact_lengths, format_length, resolve_roi
+from blockwise_predict.io import InputArray, guess_format, open_input
+from blockwise_predict.lattice import Lattice
+from blockwise_predict.plan import InputPlan, NetworkPlan, OutputPlan, Plan
+from blockwise_predict.tiling import (
+    affordable_tile,
+    build_lattice,
+    check_tile,
+    fixed_tile,
+    fixed_tile_warnings,
+)
+
+PRECISION = "float32"
+# A pass may take this part of the memory that is free when the plan is made.
+MEMORY_SHARE = 0.25
+
+
+def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, TrainedModel]:
+    """Decide a run. Opens the checkpoint and the input's metadata, writes nothing.
+
+    With the plan `recorded` by an earlier run, sizes that the configuration leaves open stay what
+    they were. Raises an InputError for anything that does not fit.
+    """
+    model = load_checkpoint(
+        config.checkpoint,
+        iteration=config.iteration,
+        architecture=config.architecture,
+        unsafe=config.unsafe_load_pickle,
+    )
+    array = open_input(
+        config.input,
+        voxel_size=exact_lengths(config.voxel_size) if config.voxel_size else None,
+        offset=exact_lengths(config.offset) if config.offset else None,
+    )
+    _check_channels(model, array)
+    if recorded is not None:
+        config = _with_recorded_sizes(config, recorded)
+    scale = _over_volume(model.shapes.scale, array.shape, 1)
+    grid = VoxelGrid(array.placement.voxel_size, array.placement.offset)
+    lattice = build_lattice(model.shapes, _tile_shape(config, model, array))
+    volume = Roi((0,) * len(scale), Coordinate(array.shape) * Coordinate(scale))
+    if config.border == "valid":
+        volume = _valid_volume(lattice, array, model)
+    roi, roi_notes = resolve_roi(config.roi, grid.divided(scale), volume)
+    chunk = _chunk_shape(config, roi)
+    block = _block_shape(config, roi, chunk)
+    if config.tile_shape is None and model.shapes.equivariant:
+        lattice = build_lattice(model.shapes, _fitted_tile(lattice, roi, block))
+    plan = Plan(
+        version=__version__,
+        config=config,
+        network=_network_plan(model),
+        input=_input_plan(array),
+        output=OutputPlan(
+            path=config.output,
+            format=config.format or guess_format(config.output) or "zarr3",
+            roi_begin=tuple(roi.begin),
+            shape=tuple(roi.shape),
+            chunk_shape=chunk,
+            dtype=config.output_dtype,
+            value_range=_value_range(config, model),
+        ),
+        normalization=Normalization.parse(config.normalize, array.dtype),
+        border=config.border,
+        precision=PRECISION,
+        scale=scale,
+        block_shape=block,
+        lattice=lattice,
+        notes=(*array.placement.notes, *roi_notes),
+        warnings=tuple(fixed_tile_warnings(model.shapes, lattice)),
+    )
+    return plan, model
+
+
+def _with_recorded_sizes(config: RunConfig, recorded: Plan) -> RunConfig:
+    sizes = {
+        "chunk_shape": recorded.output.chunk_shape,
+        "block_shape": recorded.block_shape,
+        "tile_shape": recorded.lattice.tile_shape,
+    }
+    return config.model_copy(
+        update={key: size for key, size in sizes.items() if getattr(config, key) is None}
+    )
+
+
+def _check_channels(model: TrainedModel, array: InputArray) -> None:
+    dims, spatial = model.shapes.dims, len(array.shape)
+    if spatial not in (dims, dims + 1):
+        raise ArrayError(
+            f"{array.path} has {spatial} spatial axes {array.shape}, "
+            f"but {model.path} is a {dims}-D network."
+        )
+    wanted, there = model.architecture.fmaps_in, array.channels or 1
+    if wanted != there:
+        raise ArrayError(
+            f"{array.path} has {there} channels, but {model.path} was trained on {wanted}."
+        )
+
+
+def _tile_shape(config: RunConfig, model: TrainedModel, array: InputArray) -> tuple[int, ...]:
+    shapes, volume = model.shapes, array.shape
+    if config.tile_shape is not None:
+        check_tile(config.tile_shape, shapes, len(volume))
+        return config.tile_shape
+    if shapes.equivariant:
+        memory = psutil.virtual_memory().available * MEMORY_SHARE / config.workers
+        return _over_volume(affordable_tile(shapes, int(memory)), volume, 1)
+    architecture = model.architecture
+    increase = architecture.eval_shape_increase or (0,) * shapes.dims
+    eval_shape = [a + b for a, b in zip(architecture.input_shape, increase, strict=True)]
+    return _over_volume(fixed_tile(shapes, eval_shape), volume, 1)
+
+
+def _over_volume(sizes: tuple[int, ...], volume: tuple[int, ...], fill: int) -> tuple[int, ...]:
+    """Sizes of a 2-D network over a 3-D volume: `fill` along the slices."""
+    return (fill,) * (len(volume) - len(sizes)) + tuple(sizes)
+
+
+def _valid_volume(lattice: Lattice, array: InputArray, model: TrainedModel) -> Roi:
+    volume = lattice.whole_passes(array.shape)
+    if volume is None:
+        raise GeometryError(
+            f"--border valid leaves nothing of {array.path} {array.shape}: the network needs "
+            f"{model.shapes.context} voxels of context. Use --border reflect."
+        )
+    return volume
+
+
+def _chunk_shape(config: RunConfig, roi: Roi) -> tuple[int, ...]:
+    dims = len(roi.shape)
+    if config.chunk_shape is None:
+        edge = 64 if dims == 3 else 512
+        return tuple(min(edge, size) for size in roi.shape)
+    _check_axes("--chunk-shape", config.chunk_shape, dims)
+    return config.chunk_shape
+
+
+def _block_shape(config: RunConfig, roi: Roi, chunk: tuple[int, ...]) -> tuple[int, ...]:
+    if config.block_shape is None:
+        return _even_blocks(config, roi, chunk)
+    _check_axes("--block-shape", config.block_shape, len(chunk))
+    if any(b % c for b, c in zip(config.block_shape, chunk, strict=True)):
+        nearest = [max(1, round(b / c)) * c for b, c in zip(config.block_shape, chunk, strict=True)]
+        raise GeometryError(
+            f"--block-shape {_text(config.block_shape)} is not a multiple of the output's chunks "
+            f"{_text(chunk)}, so two workers would write one file. "
+            f"Nearest: {_text(nearest)}, or set --chunk-shape."
+        )
+    return config.block_shape
+
+
+def _even_blocks(config: RunConfig, roi: Roi, chunk: tuple[int, ...]) -> tuple[int, ...]:
+    """Blocks of at most three chunks an axis that split the ROI evenly, some for each worker."""
+    counts = [ceil(n / (3 * c)) for n, c in zip(roi.shape, chunk, strict=True)]
+    chunks = [ceil(n / c) for n, c in zip(roi.shape, chunk, strict=True)]
+    while prod(counts) < 2 * config.workers and counts != chunks:
+        axis = max(range(len(counts)), key=lambda a: chunks[a] / counts[a])
+        counts[axis] += 1
+    return tuple(ceil(n / k) * c for n, k, c in zip(chunks, counts, chunk, strict=True))
+
+
+def _fitted_tile(lattice: Lattice, roi: Roi, block: tuple[int, ...]) -> tuple[int, ...]:
+    """The tile that one block needs, where the largest affordable one is more than that."""
+    tiles = []
+    for axis, begin, size, edge in zip(lattice.axes, roi.begin, roi.shape, block, strict=True):
+        begins = range(begin, begin + size, edge)
+        needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
+        tiles.append(axis.size_for(needed))
+    return tuple(tiles)
+
+
+def _check_axes(option: str, shape: tuple[int, ...], dims: int) -> None:
+    if len(shape) != dims:
+        raise ConfigError(f"{option} {_text(shape)} has {len(shape)} axes, the volume has {dims}.")
+
+
+def _text(shape: Any) -> str:
+    return ",".join(str(size) for size in shape)
+
+
+def _value_range(config: RunConfig, model: TrainedModel) -> tuple[float, float] | None:
+    if config.output_dtype.startswith("float"):
+        return None
+    value_range = config.output_range or model.output_range
+    if value_range is None:
+        raise ConfigError(
+            f"--output-dtype {config.output_dtype} needs --output-range LOW,HIGH: nothing in "
+            f"{model.path} bounds the values that the network gives."
+        )
+    return value_range
+
+
+def _network_plan(model: TrainedModel) -> NetworkPlan:
+    head = model.head
+    return NetworkPlan(
+        checkpoint=model.path,
+        run=model.run,
+        iteration=model.iteration,
+        weights_sha256=model.sha256,
+        architecture=model.architecture_dict(),
+        head=None if head is None else vars(head).copy(),
+        channel_names=model.channel_names,
+        dims=model.shapes.dims,
+    )
+
+
+def _input_plan(array: InputArray) -> InputPlan:
+    placement = array.placement
+    return InputPlan(
+        path=array.path,
+        format=array.format,
+        shape=array.shape,
+        channels=array.channels,
+        dtype=str(np.dtype(array.dtype)),
+        chunk_shape=array.chunk_shape,
+        axis_names=placement.axis_names,
+        voxel_size=tuple(format_length(size) for size in placement.voxel_size),
+        offset=tuple(format_length(offset) for offset in placement.offset),
+        voxel_size_source=placement.voxel_size_source,
+        offset_source=placement.offset_source,
+    )
