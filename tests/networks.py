@@ -1,4 +1,4 @@
-"""Tiny networks with random weights, and the one big forward pass they are held to."""
+"""Tiny networks with random weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 import yaml
+
+from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
 
 TINY_3D: dict[str, Any] = {
     "input_shape": [20, 20, 20],
@@ -20,8 +22,6 @@ TINY_3D: dict[str, Any] = {
 
 def save_network(folder: Path, seed: int = 0, task: dict[str, Any] | None = None, **kwargs: Any):
     """Write random weights and their architecture; returns the two paths."""
-    from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
-
     settings = {**TINY_3D, **kwargs}
     torch.manual_seed(seed)
     unet = CNNectomeUNet(CNNectomeUNetConfig(name="tiny", **settings))
@@ -29,10 +29,10 @@ def save_network(folder: Path, seed: int = 0, task: dict[str, Any] | None = None
     document: dict[str, Any] = {"architecture": settings}
     if task is not None:
         document["task"] = task
-        dims = len(settings["input_shape"])
-        channels = len(task["neighborhood"])
-        conv = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[dims]
-        head = conv(settings["fmaps_out"], channels, 1)
+        # Of the tasks used here, only one-hot has a kernel of more than one voxel.
+        names, kernel = (task["classes"], 3) if "classes" in task else (task["neighborhood"], 1)
+        conv = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[len(settings["input_shape"])]
+        head = conv(settings["fmaps_out"], len(names), kernel)
         state |= {f"prediction_head.{key}": value for key, value in head.state_dict().items()}
     weights, architecture = folder / "weights.pt", folder / "architecture.yaml"
     torch.save(state, weights)

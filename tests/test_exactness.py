@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from blockwise_predict.checkpoint import load_checkpoint
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.predictor import Predictor
-from blockwise_predict.tiling import build_lattice, lost_voxels, smallest_tile
+from blockwise_predict.tiling import build_lattice, fixed_tile_warnings, lost_voxels, smallest_tile
 from tests.networks import save_network
 
+ONE_HOT = {"__type__": "OneHotTaskConfig", "name": "t", "classes": ["a", "b"]}
 CPU = torch.device("cpu")
 NETWORKS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -124,22 +125,37 @@ def test_networks_that_are_not_equivariant_have_one_value_per_voxel(
             np.testing.assert_allclose(block(begin, end), part, atol=1e-6)
 
 
-def test_same_padding_leaves_no_seams_between_tiles(tmp_path: Path) -> None:
-    weights, architecture = save_network(
-        tmp_path, padding="same", input_shape=[44, 44], downsample_factors=[[2, 2], [2, 2]]
-    )
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"upsample_factors": [[2, 2]]},
+        {"upsample_factors": [[3, 3]]},
+        # A head with valid convolutions on a network with same padding.
+        {"task": ONE_HOT},
+        {"task": ONE_HOT, "upsample_factors": [[2, 2]]},
+        {"task": ONE_HOT, "downsample_factors": [[3, 3]]},
+    ],
+)
+def test_same_padding_leaves_no_seams_between_tiles(kwargs: dict[str, Any], tmp_path: Path) -> None:
+    settings = {"padding": "same", "input_shape": [44, 44], "downsample_factors": [[2, 2], [2, 2]]}
+    weights, architecture = save_network(tmp_path, **{**settings, **kwargs})
     trained = load_checkpoint(weights, architecture=architecture)
     model, shapes = trained.build(), trained.shapes
-    volume = Held(np.random.default_rng(1).random((1, 160, 160), np.float32))
+    volume = Held(np.random.default_rng(1).random((1, 144, 144), np.float32))
     with torch.inference_mode():
         whole = model(torch.from_numpy(volume.data)[None])[0].numpy()
-    low = lost_voxels(shapes, 0)[0]
-    inside = Roi((low, low), (160 - 2 * low, 160 - 2 * low))
-    predictor = Predictor(model, build_lattice(shapes, smallest_tile(shapes)), 2, CPU)
-    read = predictor.lattice.read_roi(inside)
+    low, trimmed = lost_voxels(shapes, 0)[0], shapes.context[0] // 2
+    edge = 144 * shapes.scale[0] - 2 * low
+    inside = Roi((low, low), (edge, edge))
+    lattice = build_lattice(shapes, smallest_tile(shapes))
+    predictor = Predictor(model, lattice, 2, CPU)
+    read = lattice.read_roi(inside)
     predicted = predictor.predict(read_padded(volume, read, "reflect"), read, inside)
-    expected = whole[(slice(None), *inside.to_slices())]
+    expected = whole[(slice(None), *(inside - trimmed).to_slices())]
     np.testing.assert_allclose(predicted, expected, atol=1e-5)
+    (warning,) = fixed_tile_warnings(shapes, lattice)
+    assert "padding 'same'" in warning
 
 
 def test_a_2d_network_sees_each_slice_of_a_volume(tmp_path: Path) -> None:

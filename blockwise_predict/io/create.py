@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorstore as ts
@@ -217,7 +217,7 @@ def _metadata(spec: OutputSpec) -> Json:
 
 def _write_multiscale(group: str, location: str, spec: OutputSpec) -> None:
     shift = ngff.translation(spec.offset, spec.voxel_size, spec.input_voxel_size)
-    version = "0.4" if spec.format == "zarr2" else "0.5"
+    version: Literal["0.4", "0.5"] = "0.4" if spec.format == "zarr2" else "0.5"
     name = name_of(location)
     entry = ngff.multiscale_entry(name, version, spec.axis_names, spec.voxel_size, shift)
     node = read_node(group)

@@ -18,7 +18,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.geometry import Lengths
@@ -186,19 +186,29 @@ def _dimension_units(units: object, axes: Axes, what: str) -> tuple[Lengths | No
 
 
 def multiscale_entry(
-    name: str, version: str, axis_names: tuple[str, ...], voxel_size: Lengths, shift: Lengths
+    name: str,
+    version: Literal["0.4", "0.5"],
+    axis_names: tuple[str, ...],
+    voxel_size: Lengths,
+    shift: Lengths,
 ) -> Json:
     """A multiscale of one array [channel, *spatial] called `name`; lengths in nm."""
-    axes: list[Json] = [{"name": "c", "type": CHANNEL}]
-    axes += [{"name": axis, "type": SPACE, "unit": "nanometer"} for axis in axis_names]
-    transforms = [
-        {"type": "scale", "scale": [1, *json_numbers(voxel_size)]},
-        {"type": "translation", "translation": [0, *json_numbers(shift)]},
-    ]
-    dataset = {"path": name, "coordinateTransformations": transforms}
-    entry: Json = {"name": name, "axes": axes, "datasets": [dataset]}
-    # From 0.5 on the version stands beside the list.
-    return {"version": version, **entry} if version == "0.4" else entry
+    # Imported here, since that takes a second and the workers do not need it.
+    from ome_zarr_models import v04, v05
+
+    models = v04 if version == "0.4" else v05
+    axes = [models.axes.Axis(name="c", type=CHANNEL)]
+    axes += [models.axes.Axis(name=axis, type=SPACE, unit="nanometer") for axis in axis_names]
+    dataset = models.multiscales.Dataset.build(
+        path=name, scale=[1, *json_numbers(voxel_size)], translation=[0, *json_numbers(shift)]
+    )
+    # From 0.5 on the version stands beside the list of multiscales.
+    own_version = {"version": version} if version == "0.4" else {}
+    multiscale = models.multiscales.Multiscale(
+        name=name, axes=axes, datasets=[dataset], **own_version
+    )
+    entry: Json = multiscale.model_dump(mode="json", exclude_none=True)
+    return entry
 
 
 def direct_attributes(node_format: str, axis_names: tuple[str, ...], voxel_size: Lengths) -> Json:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry import Lengths, format_lengths
+from blockwise_predict.geometry import Lengths, format_length, format_lengths
 from blockwise_predict.io import funlib, n5, ngff
 from blockwise_predict.io.formats import Node, groups_above
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes, Statement
@@ -49,7 +49,9 @@ def place_array(
     no voxel size, or if it stays unclear which axis is the channel.
     """
     given = _given(voxel_size, offset)
-    statements = given + _statements(node, len(shape))
+    found = _statements(node, len(shape))
+    _check_given(node, given, found)
+    statements = given + found
     notes = [note for statement in statements for note in statement.notes]
     sized = [s for s in statements if s.voxel_size is not None]
     if not sized:
@@ -87,6 +89,24 @@ def _given(
     size = tuple(voxel_size) if voxel_size is not None else None
     begin = tuple(offset) if offset is not None else None
     return [Statement("the command line", size, begin, "--voxel-size", "--offset")]
+
+
+def _check_given(node: Node, given: list[Statement], found: list[Statement]) -> None:
+    """Raise ArrayError if the command line gives more or fewer values than the attributes have."""
+    lengths_found = [
+        (source, len(values))
+        for s in found
+        for source, values in ((s.voxel_size_source, s.voxel_size), (s.offset_source, s.offset))
+        if values is not None
+    ]
+    for own in given:
+        for option, values in (("--voxel-size", own.voxel_size), ("--offset", own.offset)):
+            for source, count in lengths_found:
+                if values is not None and len(values) != count:
+                    raise ArrayError(
+                        f"{option} {','.join(map(format_length, values))} has {len(values)} values "
+                        f"for {node.location}; {source} has {count}. Give one for each spatial axis."
+                    )
 
 
 def _statements(node: Node, ndim: int) -> list[Statement]:
