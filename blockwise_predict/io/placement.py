@@ -105,7 +105,7 @@ def _check_given(node: Node, given: list[Statement], found: list[Statement]) -> 
                 if values is not None and len(values) != count:
                     raise ArrayError(
                         f"{option} {','.join(map(format_length, values))} has {len(values)} values "
-                        f"for {node.location}; {source} has {count}. Give one for each spatial axis."
+                        f"for {node.location}; {source} has {count}. Give one per spatial axis."
                     )
 
 
