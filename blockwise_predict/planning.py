@@ -32,6 +32,9 @@ from blockwise_predict.tiling import (
 PRECISION = "float32"
 # A pass may take this part of the memory that is free when the plan is made.
 MEMORY_SHARE = 0.25
+# So many blocks at least, where the chunks allow: workers end at about the same time, progress is
+# seen, and an interruption costs little.
+BLOCKS_PER_WORKER = 4
 
 
 def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, TrainedModel]:
@@ -172,7 +175,7 @@ def _even_blocks(config: RunConfig, roi: Roi, chunk: tuple[int, ...]) -> tuple[i
     """Blocks of at most three chunks an axis that split the ROI evenly, some for each worker."""
     counts = [ceil(n / (3 * c)) for n, c in zip(roi.shape, chunk, strict=True)]
     chunks = [ceil(n / c) for n, c in zip(roi.shape, chunk, strict=True)]
-    while prod(counts) < 2 * config.workers and counts != chunks:
+    while prod(counts) < BLOCKS_PER_WORKER * config.workers and counts != chunks:
         axis = max(range(len(counts)), key=lambda a: chunks[a] / counts[a])
         counts[axis] += 1
     return tuple(ceil(n / k) * c for n, k, c in zip(chunks, counts, chunk, strict=True))

@@ -18,6 +18,7 @@ from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.tiling import build_lattice, fixed_tile_warnings, lost_voxels, smallest_tile
 from tests.networks import save_network
+from tests.reference import Held, one_pass
 
 ONE_HOT = {"__type__": "OneHotTaskConfig", "name": "t", "classes": ["a", "b"]}
 CPU = torch.device("cpu")
@@ -39,34 +40,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "upsample_factors": [[3, 3]],
     },
 }
-
-
-class Held:
-    """A volume in memory."""
-
-    def __init__(self, data: np.ndarray) -> None:
-        self.data = data
-        self.shape = data.shape[1:]
-
-    def read(self, begin: tuple[int, ...], end: tuple[int, ...]) -> np.ndarray:
-        return self.data[(slice(None), *map(slice, begin, end))]
-
-
-def one_pass(model: torch.nn.Module, shapes: Any, volume: Held, roi: Roi) -> np.ndarray:
-    """One forward pass that covers a ROI, its output beginning at a multiple of the period."""
-    begin, size = [], []
-    for axis in range(shapes.dims):
-        low, high = lost_voxels(shapes, axis)
-        cell, u = shapes.period[axis] * shapes.scale[axis], shapes.scale[axis]
-        point = (roi.begin[axis] - low % u) // cell * cell + low % u
-        begin.append((point - low) // u)
-        size.append(-(-(roi.end[axis] - begin[-1] * u + high) // u))
-    shape = shapes.valid_input_shape(tuple(size), "up")
-    raw = read_padded(volume, Roi(begin, shape), "reflect").astype(np.float32)
-    with torch.inference_mode():
-        output = model(torch.from_numpy(np.ascontiguousarray(raw))[None])[0].numpy()
-    first = Coordinate(b * shapes.scale[a] + lost_voxels(shapes, a)[0] for a, b in enumerate(begin))
-    return output[(slice(None), *(roi - first).to_slices())]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -400,12 +399,6 @@ def test_mistakes_end_with_a_short_message_before_anything_is_written(
     assert message in output
     assert len(output.splitlines()) <= 6, output
     assert sorted(job.folder.rglob("*")) == before
-
-
-def test_help_has_examples() -> None:
-    for name in ("run", "plan", "inspect", "worker"):
-        assert f"predict {name} " in predict(name, "--help")
-    assert os.linesep in predict("--help")
 
 
 def test_events_are_one_line_per_block(job: Job) -> None:

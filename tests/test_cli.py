@@ -1,0 +1,82 @@
+"""`predict inspect`, `predict demo`, `--help`, and the shipped files, as a user meets them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blockwise_predict.config import load_config
+from tests.networks import save_network
+from tests.runs import predict, read_output, write_volume
+from tests.shared import ROOT
+
+
+def test_inspect_of_a_checkpoint(tmp_path: Path) -> None:
+    weights, architecture = save_network(tmp_path)
+    output = predict("inspect", weights, "--architecture", architecture)
+    for label in ("parameters", "context", "period", "channels", "halo", "sha256"):
+        assert f"\n{label} " in output
+    assert "8,8,8 output voxels on each side" in output
+
+
+def test_inspect_of_an_array(tmp_path: Path) -> None:
+    volume = write_volume(tmp_path / "v.zarr", np.zeros((4, 5, 6), np.uint16), (8, 4, 4), (0, 4, 8))
+    output = predict("inspect", volume)
+    assert "4 x 5 x 6 voxels (z, y, x)" in output
+    assert "8 x 4 x 4 nm, from attribute 'voxel_size' of raw/.zattrs" in output
+    assert "[0:32,4:24,8:32] nm" in output
+    assert "2 x 2 x 2 nm, from --voxel-size" in predict("inspect", volume, "--voxel-size", "2,2,2")
+
+
+def test_inspect_of_what_is_not_there(tmp_path: Path) -> None:
+    volume = write_volume(tmp_path / "v.zarr", np.zeros((4, 5, 6), np.uint16))
+    assert f"Arrays that are there: {volume}." in predict("inspect", tmp_path / "v.zarr", code=2)
+    assert "no such file, folder or array" in predict("inspect", tmp_path / "nothing", code=2)
+
+
+@pytest.mark.slow
+def test_demo_draws_a_picture_and_its_config_does_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "predict-demo"
+    output = predict("demo", "--folder", folder)
+    assert "ROC AUC 0.99" in output
+    with Image.open(folder / "demo.png") as picture:
+        assert picture.width > 1200
+        pixels = np.asarray(picture.convert("L"))
+    assert pixels.std() > 30
+
+    # Again: nothing is computed anew.
+    assert "2 of 2 blocks are done" in predict("demo", "--folder", folder)
+
+    # configs/demo.yaml, whose paths are relative to the root of a clone.
+    config = load_config({}, ROOT / "configs" / "demo.yaml")
+    again = tmp_path / "again.zarr" / "affs"
+    predict(
+        *("run", ROOT / "configs" / "demo.yaml", "--checkpoint", ROOT / config.checkpoint),
+        *("--architecture", ROOT / str(config.architecture)),
+        *("--input", tmp_path / config.input, "--output", again),
+    )
+    # Other blocks round otherwise: a value between two steps may fall to either.
+    ours = read_output(str(again)).astype(int)
+    demo = read_output(str(folder / "prediction.zarr" / "affinities")).astype(int)
+    assert np.abs(ours - demo).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["local", "demo"])
+def test_shipped_configs_are_valid(name: str) -> None:
+    assert load_config({}, ROOT / "configs" / f"{name}.yaml").workers == 1
+
+
+@pytest.mark.parametrize("name", ["run", "plan", "inspect", "worker", "demo"])
+def test_help_has_examples(name: str) -> None:
+    assert f"\n  predict {name} " in predict(name, "--help")
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    import subprocess
+
+    code = "import sys, blockwise_predict.cli; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
