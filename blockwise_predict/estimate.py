@@ -14,8 +14,6 @@ from blockwise_predict.tiling import BYTES_PER_VALUE
 
 # Blocks looked at when there are more; they are alike but for the ROI's rim.
 SAMPLED_BLOCKS = 4096
-# Edge, in periods, of the pass that stands for "no halo": its own halo is a few percent.
-LARGE_PASS_PERIODS = {2: 4096, 3: 512}
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
     return Estimate(
         passes=round(passes * scale_up),
         flops=flops * scale_up,
-        halo_overhead=flops * scale_up / (plan.output.roi.size * _flops_without_halo(shapes)),
+        halo_overhead=flops * scale_up / (plan.output.roi.size * shapes.flops_without_halo),
         memory_per_worker=_memory(plan, shapes),
         bytes_in=round(decoded * scale_up) * itemsize,
         bytes_out=values_out * np.dtype(plan.output.dtype).itemsize,
@@ -70,13 +68,6 @@ def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
 def _flops(shapes: UNetShapes, tile: tuple[int, ...]) -> int:
     slices = len(tile) - shapes.dims
     return prod(tile[:slices]) * shapes.flops(tile[slices:])
-
-
-def _flops_without_halo(shapes: UNetShapes) -> float:
-    """Arithmetic per output voxel of a pass so large that its halo does not count."""
-    periods = LARGE_PASS_PERIODS[shapes.dims]
-    shape = shapes.valid_input_shape(tuple(p * periods for p in shapes.period), "up")
-    return shapes.flops(shape) / prod(shapes.output_shape(shape))
 
 
 def _inside(plan: Plan, roi: Roi) -> int:

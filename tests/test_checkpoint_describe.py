@@ -11,7 +11,7 @@ import yaml
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes
 from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
-from blockwise_predict.checkpoint.describe import describe_checkpoint, halo_overhead
+from blockwise_predict.checkpoint.describe import describe_checkpoint
 
 SETTINGS: dict[str, Any] = {
     "input_shape": [44, 44],
@@ -72,5 +72,5 @@ def test_halo_overhead_of_a_well_known_network() -> None:
     shapes = UNetShapes.from_config(
         CNNectomeUNetConfig("setup04", (216,) * 3, 72, 1, 12, 6, [(2, 2, 2), (3, 3, 3), (3, 3, 3)])
     )
-    overheads = [halo_overhead(shapes, (size,) * 3) for size in (216, 288, 396, 540, 720)]
+    overheads = [shapes.halo_overhead((size,) * 3) for size in (216, 288, 396, 540, 720)]
     assert overheads == pytest.approx([19.9, 2.94, 1.63, 1.30, 1.17], rel=0.03)

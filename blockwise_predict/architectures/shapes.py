@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any, Literal
 
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
@@ -14,6 +15,9 @@ from blockwise_predict.architectures.trace import Channels, LayerTrace, trace_la
 Shape = tuple[int, ...]
 Kernels = tuple[tuple[Shape, ...], ...]
 Rounding = Literal["down", "up", "nearest"]
+
+# Input voxels along every axis, far beyond what fits anywhere: the context's share is below 1/1000.
+ENDLESS = 10**6
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,17 @@ class UNetShapes:
     def flops(self, input_shape: Sequence[int]) -> int:
         """Arithmetic of a forward pass, 2 per multiply-add of a convolution; the rest is small."""
         return sum(layer.flops for layer in self.trace(input_shape))
+
+    def halo_overhead(self, input_shape: Sequence[int]) -> float:
+        """Arithmetic per output voxel of this pass, relative to `flops_without_halo`; 1 is none."""
+        per_voxel = self.flops(input_shape) / prod(self.output_shape(input_shape))
+        return per_voxel / self.flops_without_halo
+
+    @cached_property
+    def flops_without_halo(self) -> float:
+        """Arithmetic per output voxel of a pass so large that its context does not count."""
+        shape = self.valid_input_shape((ENDLESS,) * self.dims)
+        return self.flops(shape) / prod(self.output_shape(shape))
 
     def peak_elements(self, input_shape: Sequence[int]) -> int:
         """Values in memory at the fullest moment of a forward pass: input, output and held."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import prod
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.checkpoint.trained import TrainedModel
 
 # Beside the shapes of training and evaluation: these multiples of the former.
 _TILE_FACTORS = (2, 3, 4)
-# Far beyond what fits anywhere: there the halo's share vanishes.
-_ENDLESS = 10**6
 _BYTES_PER_VALUE = 4
 
 
@@ -99,26 +96,12 @@ def _tiles(model: TrainedModel) -> Iterator[tuple[str, str]]:
     wishes += [tuple(factor * size for size in training) for factor in _TILE_FACTORS]
     for tile in sorted({shapes.valid_input_shape(wish, "nearest") for wish in wishes}):
         output = shapes.output_shape(tile)
-        halo = halo_overhead(shapes, tile)
+        halo = shapes.halo_overhead(tile)
         memory = shapes.peak_elements(tile) * _BYTES_PER_VALUE / 2**30
         yield (
             f"tile {_text(tile)}",
             f"output {_text(output)}, halo {halo:.3g}x, {memory:.2g} GiB in float32",
         )
-
-
-def halo_overhead(shapes: UNetShapes, tile: Sequence[int]) -> float:
-    """Arithmetic per output voxel with this input tile, relative to an endless one; 1 is none.
-
-    flops(tile) / voxels(output(tile)), divided by the same for a tile of a million voxels along
-    every axis, where the context's share is below a thousandth.
-    """
-    endless = shapes.valid_input_shape((_ENDLESS,) * shapes.dims, "nearest")
-    return _flops_per_output(shapes, tile) / _flops_per_output(shapes, endless)
-
-
-def _flops_per_output(shapes: UNetShapes, tile: Sequence[int]) -> float:
-    return shapes.flops(tile) / prod(shapes.output_shape(tile))
 
 
 def _text(sizes: Sequence[int]) -> str:
