@@ -24,6 +24,7 @@ from pydantic import (
 
 from blockwise_predict.errors import ConfigError, GeometryError
 from blockwise_predict.geometry import Lengths, exact, exact_lengths, parse_bounds
+from blockwise_predict.resources import resource_folder
 
 Border = Literal["reflect", "edge", "constant", "valid"]
 Format = Literal["zarr3", "zarr2", "n5"]
@@ -202,5 +203,6 @@ def _read_yaml(file: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: is not valid YAML. {error}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{file}: must be a mapping of keys and values, see configs/.")
+        example = resource_folder("configs") / "local.yaml"
+        raise ConfigError(f"{file}: must be a mapping of keys and values, as {example} is.")
     return {str(key): value for key, value in content.items()}

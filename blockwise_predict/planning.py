@@ -18,7 +18,7 @@ from blockwise_predict.config import RunConfig
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ArrayError, ConfigError, GeometryError
 from blockwise_predict.geometry import VoxelGrid, exact_lengths, format_length, resolve_roi
-from blockwise_predict.io import InputArray, guess_format, open_input
+from blockwise_predict.io import InputArray, check_output, guess_format, open_input
 from blockwise_predict.lattice import Lattice
 from blockwise_predict.plan import InputPlan, NetworkPlan, OutputPlan, Plan
 from blockwise_predict.tiling import (
@@ -55,6 +55,8 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         offset=exact_lengths(config.offset) if config.offset else None,
     )
     _check_channels(model, array)
+    format_ = config.format or guess_format(config.output) or "zarr3"
+    check_output(config.output, format_, config.output_dtype)
     if recorded is not None:
         config = _with_recorded_sizes(config, recorded)
     scale = _over_volume(model.shapes.scale, array.shape, 1)
@@ -75,7 +77,7 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         input=_input_plan(array),
         output=OutputPlan(
             path=config.output,
-            format=config.format or guess_format(config.output) or "zarr3",
+            format=format_,
             roi_begin=tuple(roi.begin),
             shape=tuple(roi.shape),
             chunk_shape=chunk,

@@ -17,8 +17,8 @@ from blockwise_predict.io import (
     OutputSpec,
     create_output,
     delete_output,
-    open_output,
     output_exists,
+    read_attributes,
     update_attributes,
 )
 from blockwise_predict.plan import Plan
@@ -129,6 +129,11 @@ def _prepare(plan: Plan, run_dir: RunDir, command: str, report: Reporter) -> int
 
 def _forget(plan: Plan, run_dir: RunDir, report: Reporter) -> None:
     if output_exists(plan.output.path):
+        if ATTRIBUTE not in read_attributes(plan.output.path):
+            raise RunStateError(
+                f"--overwrite: {plan.output.path} was not made by predict run, and nothing else is "
+                "replaced. Give another --output, or remove it yourself."
+            )
         report.warn(f"--overwrite: deleting the array {plan.output.path}")
         delete_output(plan.output.path)
     if run_dir.begun:
@@ -168,7 +173,7 @@ def _result(
     clipped = sum(block["clipped"] for block in blocks.values())
     nonfinite = sum(block["nonfinite"] for block in blocks.values())
     complete = counts.done == counts.total
-    record = open_output(plan.output.path).attributes()[ATTRIBUTE]
+    record = read_attributes(plan.output.path)[ATTRIBUTE]
     update_attributes(
         plan.output.path,
         {ATTRIBUTE: {**record, **ending(complete, values, clipped, nonfinite)}},

@@ -18,6 +18,7 @@ from blockwise_predict.io import (
     open_input,
     open_output,
     output_exists,
+    read_attributes,
     update_attributes,
 )
 from tests.io_support import (
@@ -69,7 +70,7 @@ def test_round_trip(tmp_path, kind, dtype):
     assert output.voxel_size == SIZE
     assert output.offset == lengths("42.4", -8, 120)
     assert output.channel_names == ("aff_z", "aff_y")
-    assert output.attributes()["made_by"] == {"run": "a"}
+    assert read_attributes(output.path)["made_by"] == {"run": "a"}
 
 
 @pytest.mark.parametrize("kind", ["zarr2", "zarr3"])
@@ -245,7 +246,7 @@ def test_update_attributes_merges(tmp_path, kind):
         thread.start()
     for thread in threads:
         thread.join()
-    found = output.attributes()
+    found = read_attributes(output.path)
     assert all(found[f"key_{index}"] == [index] for index in range(12))
     assert found["made_by"] == {"run": "a"}
     assert open_output(path).voxel_size == SIZE

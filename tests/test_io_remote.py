@@ -12,6 +12,7 @@ from blockwise_predict.io import (
     guess_format,
     open_input,
     output_exists,
+    read_attributes,
     update_attributes,
 )
 from blockwise_predict.io.kvstore import kvstore_spec, normalize, parents
@@ -45,7 +46,7 @@ def test_write_and_read_on_s3(bucket, kind):
     data = ramp((2, 4, 4, 8))
     output.write((0, 4, 0), data)
     update_attributes(path, {"done": True})
-    assert output.attributes()["done"] is True
+    assert read_attributes(output.path)["done"] is True
     array = open_input(path)
     np.testing.assert_array_equal(array.read((0, 4, 0), (4, 8, 8)), data)
     assert array.placement.offset == lengths("42.4", -8, 120)

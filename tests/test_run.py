@@ -312,6 +312,8 @@ def test_an_array_of_somebody_else_is_not_touched(job: Job) -> None:
     output = predict(*job.arguments("f"), code=2)
     assert "exists, and" in output
     assert "--overwrite" in output
+    output = predict(*job.arguments("f"), "--overwrite", code=2)
+    assert "was not made by predict run" in output
     assert stored_bytes(job.output("f")) == before
 
 
@@ -331,14 +333,14 @@ def test_a_second_run_on_the_same_output_is_told_who_holds_it(
 
 
 def test_clipping_is_counted_and_provenance_is_enough_to_run_again(job: Job) -> None:
-    from blockwise_predict.io import open_output
+    from blockwise_predict.io import read_attributes
 
     output = predict(
         *job.arguments("u", "--output-dtype", "uint8", "--output-range", "0,0.05"),
         *("--roi", "[:200,:160,:160]"),
     )
     assert "were clipped" in output
-    record = open_output(job.output("u")).attributes()["blockwise_predict"]
+    record = read_attributes(job.output("u"))["blockwise_predict"]
     truth = predict_float(job)
     clipped = float(((truth < 0) | (truth > 0.05)).mean())
     assert record["clipped_fraction"] == pytest.approx(clipped, abs=1e-4)
@@ -389,6 +391,8 @@ def test_plan_writes_nothing(job: Job) -> None:
         (("--output-dtype", "uint8"), "needs --output-range"),
         (("--checkpoint", "nowhere.pt"), "nowhere.pt"),
         (("--voxel-size", "4,4"), "--voxel-size"),
+        (("--output", "no_container/out"), "lies in no container"),
+        (("--format", "n5", "--output-dtype", "float16"), "n5 cannot hold float16"),
     ],
 )
 def test_mistakes_end_with_a_short_message_before_anything_is_written(

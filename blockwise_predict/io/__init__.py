@@ -4,7 +4,7 @@ Everything that follows from a format or a convention of metadata ends here: the
 package sees arrays [C, *spatial], in C order, whose voxel size and offset are exact, in nm.
 """
 
-from blockwise_predict.io.create import create_output, delete_output
+from blockwise_predict.io.create import check_output, create_output, delete_output
 from blockwise_predict.io.describe import describe_array
 from blockwise_predict.io.formats import Format, guess_format, names_array
 from blockwise_predict.io.output import (
@@ -12,6 +12,7 @@ from blockwise_predict.io.output import (
     OutputSpec,
     open_output,
     output_exists,
+    read_attributes,
     update_attributes,
 )
 from blockwise_predict.io.placement import Placement
@@ -23,6 +24,7 @@ __all__ = [
     "OutputArray",
     "OutputSpec",
     "Placement",
+    "check_output",
     "create_output",
     "delete_output",
     "describe_array",
@@ -31,5 +33,6 @@ __all__ = [
     "open_input",
     "open_output",
     "output_exists",
+    "read_attributes",
     "update_attributes",
 ]

@@ -52,7 +52,7 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
     inside a .zarr or .n5 container of the same format, or if it cannot be written.
     """
     location = normalize(spec.path)
-    groups = _groups_to_write(location, spec.format)
+    groups = check_output(location, spec.format, spec.dtype)
     _check_spec(spec)
     existing = read_node(location)
     if existing is not None and not existing.is_array:
@@ -91,8 +91,17 @@ def delete_output(path: str | Path) -> None:
         _change_multiscales(above, lambda old: ngff.without_dataset(old, name_of(node.location)))
 
 
-def _groups_to_write(location: str, wanted: Format) -> list[str]:
-    """The groups above an output, container first. Raises ArrayError if it cannot lie there."""
+def check_output(path: str | Path, wanted: Format, dtype: str) -> list[str]:
+    """The groups above an output that is to be written, container first; writes nothing.
+
+    Raises ArrayError if it cannot lie there, or if its format cannot hold the dtype.
+    """
+    location = normalize(path)
+    name = np.dtype(dtype).name
+    if name not in _DTYPES[wanted]:
+        raise ArrayError(
+            f"{path}: {wanted} cannot hold {name}. Possible: {', '.join(_DTYPES[wanted])}."
+        )
     if location.startswith(("http://", "https://")):
         raise ArrayError(f"{location}: http can be read only. Write to a path, s3:// or gs://.")
     container = container_of(location)
@@ -122,7 +131,7 @@ def _groups_to_write(location: str, wanted: Format) -> list[str]:
 
 
 def _check_spec(spec: OutputSpec) -> None:
-    """Raises ValueError for a spec that contradicts itself, ArrayError for what N5 cannot hold."""
+    """Raise ValueError for a spec that contradicts itself."""
     per_axis = (spec.chunk_shape, spec.voxel_size, spec.offset, spec.input_voxel_size)
     if any(len(values) != len(spec.shape) for values in (*per_axis, spec.axis_names)):
         raise ValueError(f"{spec}: every per-axis value needs one entry for each spatial axis")
@@ -132,12 +141,6 @@ def _check_spec(spec: OutputSpec) -> None:
         raise ValueError(f"{spec.channels} channels, {len(spec.channel_names)} channel names")
     if _RESERVED & set(spec.attributes):
         raise ValueError(f"{sorted(_RESERVED & set(spec.attributes))} are written from the spec")
-    name = np.dtype(spec.dtype).name
-    if name not in _DTYPES[spec.format]:
-        raise ArrayError(
-            f"{spec.path}: {spec.format} cannot hold {name}. "
-            f"Possible: {', '.join(_DTYPES[spec.format])}."
-        )
 
 
 def _ensure_group(location: str, wanted: Format, *, is_container: bool) -> None:

@@ -102,10 +102,6 @@ class OutputArray:
         window = spatial_window(begin, end, self.shape, self.path)
         return np.ascontiguousarray(self._store[(slice(None), *window)].read().result())
 
-    def attributes(self) -> Json:
-        """The array's attributes, as they are now in the store."""
-        return dict(find_array(self.path).attributes)
-
 
 def open_output(path: str | Path) -> OutputArray:
     """Open an array that `create_output` made, for writing. Raises ArrayError if there is none."""
@@ -124,6 +120,11 @@ def output_exists(path: str | Path) -> bool:
     """Whether there is an array at `path`, of any format."""
     node = read_node(normalize(path))
     return node is not None and node.is_array
+
+
+def read_attributes(path: str | Path) -> Json:
+    """The attributes of the array at `path`, as they are now. Raises ArrayError if there is none."""
+    return dict(find_array(path).attributes)
 
 
 def update_attributes(path: str | Path, values: Json) -> None:
