@@ -123,7 +123,7 @@ def output_exists(path: str | Path) -> bool:
 
 
 def read_attributes(path: str | Path) -> Json:
-    """The attributes of the array at `path`, as they are now. Raises ArrayError if there is none."""
+    """The attributes of the array at `path` as they are now. Raises ArrayError without one."""
     return dict(find_array(path).attributes)
 
 
