@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import numpy as np
 from funlib.geometry import Roi
-from numpy.typing import NDArray
 
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.predictor import Predictor
@@ -49,24 +47,19 @@ class BlockProcessor:
         """Do a block (output voxels from the input's origin). Returns after its write's commit."""
         started = time.perf_counter()
         read_roi = self.plan.lattice.read_roi(block)
-        raw = self._read(read_roi)
+        raw = read_padded(self._source, read_roi, self.plan.border)
         after_read = time.perf_counter()
-        values = self._predictor.predict(raw, read_roi, block)
-        encoded = self.plan.output.encoding.encode(values)
+        predicted = self._predictor.predict(raw, read_roi, block)
         after_compute = time.perf_counter()
         begin = tuple(block.begin - self.plan.output.roi.begin)
-        self._target.write(begin, encoded.data)
+        self._target.write(begin, predicted.data)
         return BlockReport(
             begin=tuple(block.begin),
             voxels=block.size,
-            values=encoded.data.size,
-            clipped=encoded.clipped,
-            nonfinite=encoded.nonfinite,
+            values=predicted.data.size,
+            clipped=predicted.clipped,
+            nonfinite=predicted.nonfinite,
             read=after_read - started,
             compute=after_compute - after_read,
             write=time.perf_counter() - after_compute,
         )
-
-    def _read(self, roi: Roi) -> NDArray[np.float32]:
-        raw = read_padded(self._source, roi, self.plan.border)
-        return self.plan.normalization.apply(raw)

@@ -6,6 +6,7 @@ the plan is made. All mistakes of form are reported at once, each with its key a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,6 +29,12 @@ from blockwise_predict.resources import resource_folder
 
 Border = Literal["reflect", "edge", "constant", "valid"]
 Format = Literal["zarr3", "zarr2", "n5"]
+Precision = Literal["auto", "float32", "bfloat16", "float16", "tfloat32"]
+_MEMORY_UNITS = {"": 1} | {
+    prefix + suffix: base ** (power + 1)
+    for power, prefix in enumerate("kMGT")
+    for suffix, base in (("", 1000), ("i", 1024))
+}
 OUTPUT_DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32")
 
 
@@ -74,6 +81,17 @@ def _numbers(value: object) -> object:
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError("HIGH must be greater than LOW, and both finite")
     return (low, high)
+
+
+def _memory(value: object) -> object:
+    """`8GiB`, `500 MB` or bytes, as bytes."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kMGT]i?)?B?\s*", str(value))
+    if found is None:
+        raise ValueError("write a size, for example 8GiB")
+    factor = _MEMORY_UNITS[found[2] or ""]
+    return int(float(found[1]) * factor)
 
 
 def _roi(value: object) -> object:
@@ -133,6 +151,9 @@ class RunConfig(BaseModel):
 
     block_shape: Shape | None = None
     tile_shape: Shape | None = None
+
+    precision: Precision = "auto"
+    memory: Annotated[int | None, BeforeValidator(_memory)] = None
 
     workers: int = Field(1, ge=1, le=1024)
     slots: int = Field(2, ge=1, le=16)

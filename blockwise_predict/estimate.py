@@ -10,7 +10,6 @@ from funlib.geometry import Roi
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.plan import Plan
-from blockwise_predict.tiling import BYTES_PER_VALUE
 
 # Blocks looked at when there are more; they are alike but for the ROI's rim.
 SAMPLED_BLOCKS = 4096
@@ -19,14 +18,13 @@ SAMPLED_BLOCKS = 4096
 @dataclass(frozen=True)
 class Estimate:
     """Costs of a run. `halo_overhead` is arithmetic relative to passes without any halo,
-    `read_amplification` bytes decoded relative to the bytes that the ROI and its context hold,
-    `memory_per_worker` bytes; `exact` says whether all blocks were counted, or a sample.
+    `read_amplification` bytes decoded relative to the bytes that the ROI and its context hold;
+    `exact` says whether all blocks were counted, or a sample.
     """
 
     passes: int
     flops: float
     halo_overhead: float
-    memory_per_worker: int
     bytes_in: int
     bytes_out: int
     read_amplification: float
@@ -57,7 +55,6 @@ def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
         passes=round(passes * scale_up),
         flops=flops * scale_up,
         halo_overhead=flops * scale_up / (plan.output.roi.size * shapes.flops_without_halo),
-        memory_per_worker=_memory(plan, shapes),
         bytes_in=round(decoded * scale_up) * itemsize,
         bytes_out=values_out * np.dtype(plan.output.dtype).itemsize,
         read_amplification=decoded * scale_up / needed,
@@ -86,16 +83,3 @@ def _decoded_voxels(plan: Plan, block: Roi) -> int:
         first, last = max(0, begin) // chunk, ceil(min(end, size) / chunk)
         voxels *= max(1, last - first) * chunk
     return voxels
-
-
-def _memory(plan: Plan, shapes: UNetShapes) -> int:
-    """Peak bytes of a worker's data: one pass, and per slot a block's input and output."""
-    tile = plan.lattice.tile_shape
-    slices = len(tile) - shapes.dims
-    one_pass = BYTES_PER_VALUE * prod(tile[:slices]) * shapes.peak_elements(tile[slices:])
-    block = Roi(plan.output.roi_begin, plan.block_shape)
-    read = plan.lattice.read_roi(block).size
-    raw_bytes = (np.dtype(plan.input.dtype).itemsize + BYTES_PER_VALUE) * (plan.input.channels or 1)
-    stored = np.dtype(plan.output.dtype).itemsize + BYTES_PER_VALUE
-    written = prod(plan.block_shape) * len(plan.network.channel_names) * stored
-    return one_pass + plan.config.slots * (read * raw_bytes + written)

@@ -71,6 +71,11 @@ class AxisLattice:
         spare = max(0, missing) // (self.period * self.scale)
         return self.input_size - spare * self.period
 
+    def grown_for(self, wanted: int) -> int:
+        """Smallest valid input size of a pass with at least `wanted` output voxels."""
+        missing = wanted - self.output_size(self.input_size)
+        return self.input_size + -(-missing // (self.period * self.scale)) * self.period
+
     def cover(self, begin: int, end: int) -> list[AxisTile]:
         """Passes that cover the output voxels `begin .. end`, each voxel kept from one of them."""
         tiles = []

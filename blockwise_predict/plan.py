@@ -15,6 +15,7 @@ from funlib.geometry import Coordinate, Roi
 from pydantic import BaseModel, ConfigDict
 
 from blockwise_predict.config import Format, RunConfig
+from blockwise_predict.engine.passes import Streaming
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.geometry import VoxelGrid, exact_lengths
 from blockwise_predict.lattice import Lattice
@@ -96,6 +97,8 @@ class Plan(Model):
     scale: tuple[int, ...]
     block_shape: tuple[int, ...]
     lattice: Lattice
+    streaming: Streaming | None
+    memory_bytes: int
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -9,32 +9,32 @@ from math import ceil, prod
 from typing import Any
 
 import numpy as np
-import psutil
+import torch
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict import __version__
 from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
 from blockwise_predict.config import RunConfig
+from blockwise_predict.engine.precision import check_precision
+from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ArrayError, ConfigError, GeometryError
 from blockwise_predict.geometry import VoxelGrid, exact_lengths, format_length, resolve_roi
 from blockwise_predict.io import InputArray, check_output, guess_format, open_input
 from blockwise_predict.lattice import Lattice
+from blockwise_predict.memory import available_bytes
 from blockwise_predict.plan import InputPlan, NetworkPlan, OutputPlan, Plan
+from blockwise_predict.sizing import BLOCKS_PER_WORKER, Limits, Sizing
 from blockwise_predict.tiling import (
-    affordable_tile,
     build_lattice,
     check_tile,
     fixed_tile,
     fixed_tile_warnings,
+    smallest_tile,
 )
 
-PRECISION = "float32"
-# A pass may take this part of the memory that is free when the plan is made.
-MEMORY_SHARE = 0.25
-# So many blocks at least, where the chunks allow: workers end at about the same time, progress is
-# seen, and an interruption costs little.
-BLOCKS_PER_WORKER = 4
+# The workers' data may take this part of the memory that is free when the plan is made.
+MEMORY_SHARE = 0.5
 
 
 def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, TrainedModel]:
@@ -57,19 +57,32 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
     _check_channels(model, array)
     format_ = config.format or guess_format(config.output) or "zarr3"
     check_output(config.output, format_, config.output_dtype)
+    device = choose_device(config.device)
+    check_precision(config.precision, device)
     if recorded is not None:
         config = _with_recorded_sizes(config, recorded)
     scale = _over_volume(model.shapes.scale, array.shape, 1)
     grid = VoxelGrid(array.placement.voxel_size, array.placement.offset)
-    lattice = build_lattice(model.shapes, _tile_shape(config, model, array))
+    lattice = build_lattice(model.shapes, _first_tile(config, model, array))
     volume = Roi((0,) * len(scale), Coordinate(array.shape) * Coordinate(scale))
     if config.border == "valid":
         volume = _valid_volume(lattice, array, model)
     roi, roi_notes = resolve_roi(config.roi, grid.divided(scale), volume)
     chunk = _chunk_shape(config, roi)
-    block = _block_shape(config, roi, chunk)
-    if config.tile_shape is None and model.shapes.equivariant:
-        lattice = build_lattice(model.shapes, _fitted_tile(lattice, roi, block))
+    streaming = None
+    if model.shapes.equivariant:
+        sizing = Sizing(model, *_bytes(config, array), _limits(config, device))
+        block = _given_block(config, chunk) or sizing.block(tuple(roi.shape), chunk)
+        if config.tile_shape is None:
+            tile = sizing.tile(lattice, tuple(roi.begin), tuple(roi.shape), block)
+            lattice = build_lattice(model.shapes, tile)
+        tile = lattice.tile_shape[-model.shapes.dims :]
+        streaming, memory = sizing.streaming(tile), sizing.bytes(block, tile)
+    else:
+        block = _given_block(config, chunk) or _even_blocks(config, roi, chunk)
+        memory = _whole_pass_bytes(model, lattice)
+    if recorded is not None and lattice.tile_shape == recorded.lattice.tile_shape:
+        streaming = recorded.streaming
     plan = Plan(
         version=__version__,
         config=config,
@@ -86,10 +99,12 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         ),
         normalization=Normalization.parse(config.normalize, array.dtype),
         border=config.border,
-        precision=PRECISION,
+        precision=config.precision,
         scale=scale,
         block_shape=block,
         lattice=lattice,
+        streaming=streaming,
+        memory_bytes=memory,
         notes=(*array.placement.notes, *roi_notes),
         warnings=tuple(fixed_tile_warnings(model.shapes, lattice)),
     )
@@ -121,18 +136,40 @@ def _check_channels(model: TrainedModel, array: InputArray) -> None:
         )
 
 
-def _tile_shape(config: RunConfig, model: TrainedModel, array: InputArray) -> tuple[int, ...]:
+def _first_tile(config: RunConfig, model: TrainedModel, array: InputArray) -> tuple[int, ...]:
+    """The tile that is given, or the fixed one; the smallest where sizes are still to be chosen."""
     shapes, volume = model.shapes, array.shape
     if config.tile_shape is not None:
         check_tile(config.tile_shape, shapes, len(volume))
         return config.tile_shape
     if shapes.equivariant:
-        memory = psutil.virtual_memory().available * MEMORY_SHARE / config.workers
-        return _over_volume(affordable_tile(shapes, int(memory)), volume, 1)
+        return _over_volume(smallest_tile(shapes), volume, 1)
     architecture = model.architecture
     increase = architecture.eval_shape_increase or (0,) * shapes.dims
     eval_shape = [a + b for a, b in zip(architecture.input_shape, increase, strict=True)]
     return _over_volume(fixed_tile(shapes, eval_shape), volume, 1)
+
+
+def _limits(config: RunConfig, device: torch.device) -> Limits:
+    """What a worker may use."""
+    memory = config.memory
+    if memory is None:
+        sharing = config.workers
+        if device.type == "cuda":
+            sharing = ceil(config.workers / torch.cuda.device_count())
+        memory = int(available_bytes(device) * MEMORY_SHARE / sharing)
+    return Limits(memory, config.workers, config.slots, device.type)
+
+
+def _whole_pass_bytes(model: TrainedModel, lattice: Lattice) -> int:
+    """Peak of one whole pass in float32."""
+    return 4 * model.shapes.peak_elements(lattice.tile_shape[-model.shapes.dims :])
+
+
+def _bytes(config: RunConfig, array: InputArray) -> tuple[int, int]:
+    """Bytes of an input voxel, all channels, and of an output value."""
+    raw = np.dtype(array.dtype).itemsize * (array.channels or 1)
+    return raw, np.dtype(config.output_dtype).itemsize
 
 
 def _over_volume(sizes: tuple[int, ...], volume: tuple[int, ...], fill: int) -> tuple[int, ...]:
@@ -159,9 +196,9 @@ def _chunk_shape(config: RunConfig, roi: Roi) -> tuple[int, ...]:
     return config.chunk_shape
 
 
-def _block_shape(config: RunConfig, roi: Roi, chunk: tuple[int, ...]) -> tuple[int, ...]:
+def _given_block(config: RunConfig, chunk: tuple[int, ...]) -> tuple[int, ...] | None:
     if config.block_shape is None:
-        return _even_blocks(config, roi, chunk)
+        return None
     _check_axes("--block-shape", config.block_shape, len(chunk))
     if any(b % c for b, c in zip(config.block_shape, chunk, strict=True)):
         nearest = [max(1, round(b / c)) * c for b, c in zip(config.block_shape, chunk, strict=True)]
@@ -174,23 +211,13 @@ def _block_shape(config: RunConfig, roi: Roi, chunk: tuple[int, ...]) -> tuple[i
 
 
 def _even_blocks(config: RunConfig, roi: Roi, chunk: tuple[int, ...]) -> tuple[int, ...]:
-    """Blocks of at most three chunks an axis that split the ROI evenly, some for each worker."""
+    """For fixed tiles: blocks of at most three chunks an axis, some for each worker."""
     counts = [ceil(n / (3 * c)) for n, c in zip(roi.shape, chunk, strict=True)]
     chunks = [ceil(n / c) for n, c in zip(roi.shape, chunk, strict=True)]
     while prod(counts) < BLOCKS_PER_WORKER * config.workers and counts != chunks:
         axis = max(range(len(counts)), key=lambda a: chunks[a] / counts[a])
         counts[axis] += 1
     return tuple(ceil(n / k) * c for n, k, c in zip(chunks, counts, chunk, strict=True))
-
-
-def _fitted_tile(lattice: Lattice, roi: Roi, block: tuple[int, ...]) -> tuple[int, ...]:
-    """The tile that one block needs, where the largest affordable one is more than that."""
-    tiles = []
-    for axis, begin, size, edge in zip(lattice.axes, roi.begin, roi.shape, block, strict=True):
-        begins = range(begin, begin + size, edge)
-        needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
-        tiles.append(axis.size_for(needed))
-    return tuple(tiles)
 
 
 def _check_axes(option: str, shape: tuple[int, ...], dims: int) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from blockwise_predict.engine.precision import PrecisionChoice
 from blockwise_predict.plan import Plan
 
 ATTRIBUTE = "blockwise_predict"
@@ -35,7 +36,7 @@ def provenance(plan: Plan, command: str) -> dict[str, Any]:
         "roi_nm": plan.output_grid.world_bounds(output.roi),
         "border": plan.border,
         "normalization": {"scale": plan.normalization.scale, "shift": plan.normalization.shift},
-        "precision": plan.precision,
+        "precision": PrecisionChoice(plan.precision).as_dict(),
         "output_dtype": output.dtype,
         "output_range": output.value_range and list(output.value_range),
         "decode": _decode_formula(encoding.dtype, output.value_range, encoding.step),
@@ -45,7 +46,9 @@ def provenance(plan: Plan, command: str) -> dict[str, Any]:
     }
 
 
-def ending(complete: bool, values: int, clipped: int, nonfinite: int) -> dict[str, Any]:
+def ending(
+    complete: bool, values: int, clipped: int, nonfinite: int, precision: PrecisionChoice
+) -> dict[str, Any]:
     """What a run adds to its record when it ends."""
     return {
         "complete": complete,
@@ -53,6 +56,7 @@ def ending(complete: bool, values: int, clipped: int, nonfinite: int) -> dict[st
         "values": values,
         "clipped_fraction": clipped / values if values else 0.0,
         "nonfinite_values": nonfinite,
+        "precision": precision.as_dict(),
     }
 
 

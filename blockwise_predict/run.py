@@ -10,7 +10,7 @@ from typing import Any
 from funlib.geometry import Roi
 
 from blockwise_predict.config import RunConfig
-from blockwise_predict.engine.predictor import choose_device
+from blockwise_predict.engine.precision import PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.fleet import LocalFleet
 from blockwise_predict.io import (
@@ -48,6 +48,7 @@ class RunResult:
     interrupted: bool
     clipped_fraction: float
     nonfinite: int
+    precision: PrecisionChoice
 
     @property
     def complete(self) -> bool:
@@ -85,7 +86,6 @@ def execute(config: RunConfig, command: str, report: Reporter, stop: StopRequest
     when no worker can work.
     """
     run_dir = run_dir_of(config)
-    choose_device(config.device)
     plan, _ = make_plan(config, recorded_plan(config))
     for note in plan.notes:
         report.line(note)
@@ -173,13 +173,20 @@ def _result(
     clipped = sum(block["clipped"] for block in blocks.values())
     nonfinite = sum(block["nonfinite"] for block in blocks.values())
     complete = counts.done == counts.total
+    precision = run_dir.precision() or PrecisionChoice(plan.precision)
     record = read_attributes(plan.output.path)[ATTRIBUTE]
     update_attributes(
         plan.output.path,
-        {ATTRIBUTE: {**record, **ending(complete, values, clipped, nonfinite)}},
+        {ATTRIBUTE: {**record, **ending(complete, values, clipped, nonfinite, precision)}},
     )
     return RunResult(
-        plan, counts, failures, interrupted, clipped / values if values else 0.0, nonfinite
+        plan=plan,
+        counts=counts,
+        failures=failures,
+        interrupted=interrupted,
+        clipped_fraction=clipped / values if values else 0.0,
+        nonfinite=nonfinite,
+        precision=precision,
     )
 
 

@@ -4,6 +4,7 @@ identity.json   what must stay the same for a resumed run, and its hash
 plan.json       the resolved configuration and the plan, which workers read
 config.yaml     the configuration, to run again
 lock            held by the scheduler; who and since when
+precision.json  what the workers compute in, once one has tried
 server.json     where the running scheduler listens
 tracking/       daisy's record of finished blocks
 events/         one JSON-lines file per worker: a line per block or error
@@ -12,6 +13,7 @@ logs/           one log per worker
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -28,6 +30,7 @@ import yaml
 import zarr
 from pydantic import ValidationError
 
+from blockwise_predict.engine.precision import PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.plan import Plan
 
@@ -111,7 +114,7 @@ class RunDir:
 
     def clear(self) -> None:
         """Forget the recorded run; the lock stays. The caller has told the user."""
-        for name in ("plan.json", "identity.json", "config.yaml", "server.json"):
+        for name in ("plan.json", "identity.json", "config.yaml", "precision.json", "server.json"):
             (self.path / name).unlink(missing_ok=True)
         for folder in (self.tracking, self.events, self.logs):
             shutil.rmtree(folder, ignore_errors=True)
@@ -145,6 +148,22 @@ class RunDir:
             return
         if any(self.path.iterdir()):
             raise RunStateError(f"--run-dir {self.path} holds other files. Give an empty folder.")
+
+    def precision(self) -> PrecisionChoice | None:
+        """What the run's workers compute in; None if none has settled it yet."""
+        file = self.path / "precision.json"
+        return PrecisionChoice(**json.loads(file.read_text())) if file.exists() else None
+
+    def settle_precision(self, choice: PrecisionChoice) -> PrecisionChoice:
+        """Record a worker's choice, unless another worker's was first; returns the first one."""
+        file = self.path / "precision.json"
+        own = file.with_name(f".precision.{socket.gethostname()}.{os.getpid()}")
+        own.write_text(json.dumps(choice.as_dict(), indent=2))
+        # A link is made whole or not at all, also on network file systems.
+        with contextlib.suppress(FileExistsError):
+            os.link(own, file)
+        own.unlink()
+        return PrecisionChoice(**json.loads(file.read_text()))
 
     def write_port(self, port: int) -> None:
         """Publish the loopback port at which workers of this run join."""

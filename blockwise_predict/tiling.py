@@ -8,10 +8,6 @@ from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.errors import GeometryError
 from blockwise_predict.lattice import AxisLattice, Lattice
 
-# Beyond this output edge the halo is small, and a larger tile only costs memory.
-LARGEST_OUTPUT_EDGE = {2: 2048, 3: 256}
-BYTES_PER_VALUE = 4
-
 
 def build_lattice(shapes: UNetShapes, tile_shape: Sequence[int]) -> Lattice:
     """The lattice of passes over `tile_shape` input voxels.
@@ -86,16 +82,6 @@ def check_tile(wanted: tuple[int, ...], shapes: UNetShapes, volume_dims: int) ->
             f"--tile-shape {_text(wanted)}: the network cannot take this input shape. "
             f"Nearest that it can: {_text(wanted[:slices] + valid)}."
         )
-
-
-def affordable_tile(shapes: UNetShapes, memory: int) -> tuple[int, ...]:
-    """Largest useful input shape whose forward pass stays within `memory` bytes."""
-    smallest = smallest_tile(shapes)
-    edge = LARGEST_OUTPUT_EDGE[shapes.dims]
-    tile = tuple(_size_for(shapes, axis, edge) for axis in range(shapes.dims))
-    while BYTES_PER_VALUE * shapes.peak_elements(tile) > memory and tile != smallest:
-        tile = tuple(max(s, t - p) for s, t, p in zip(smallest, tile, shapes.period, strict=True))
-    return tile
 
 
 def fixed_tile(shapes: UNetShapes, eval_shape: Sequence[int]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,29 @@ from funlib.geometry import Coordinate, Roi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
 from blockwise_predict.engine.border import read_padded
+from blockwise_predict.engine.passes import Streaming, make_pass
 from blockwise_predict.engine.predictor import Predictor
+from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.tiling import build_lattice, fixed_tile_warnings, lost_voxels, smallest_tile
 from tests.networks import save_network
 from tests.reference import Held, one_pass
 
 ONE_HOT = {"__type__": "OneHotTaskConfig", "name": "t", "classes": ["a", "b"]}
 CPU = torch.device("cpu")
+AS_IT_IS = Normalization(1.0)
+
+
+def predictor(trained: TrainedModel, tile: Sequence[int], streaming: Streaming | None) -> Predictor:
+    """Float32 in and out, over tiles of this shape."""
+    network = make_pass(
+        trained.build(), trained.shapes, len(tile), streaming, "float32", AS_IT_IS, CPU
+    )
+    lattice = build_lattice(trained.shapes, tile)
+    return Predictor(network, lattice, len(trained.channel_names), Encoding("float32"))
+
+
 NETWORKS: dict[str, dict[str, Any]] = {
     "plain": {},
     "two levels, factors 2 and 3": {"downsample_factors": [[2, 2, 2], [3, 3, 3]]},
@@ -46,10 +61,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def test_blocks_and_tiles_equal_one_forward_pass(name: str, tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path, **NETWORKS[name])
     trained = load_checkpoint(weights, architecture=architecture)
-    model, shapes = trained.build(), trained.shapes
+    shapes = trained.shapes
     volume = Held(np.random.default_rng(1).random((1, *(30, 27, 25)[: shapes.dims]), np.float32))
     extent = Coordinate(volume.shape) * Coordinate(shapes.scale)
-    whole = one_pass(model, shapes, volume, Roi((0,) * shapes.dims, extent))
+    whole = one_pass(trained.build(), shapes, volume, Roi((0,) * shapes.dims, extent))
     scale = np.abs(whole).max()
     tiny = smallest_tile(shapes)
 
@@ -58,14 +73,22 @@ def test_blocks_and_tiles_equal_one_forward_pass(name: str, tmp_path: Path) -> N
         st.tuples(*[st.integers(0, n - 1) for n in extent]),
         st.tuples(*[st.integers(1, 23)] * shapes.dims),
         st.tuples(*[st.integers(0, 3)] * shapes.dims),
+        st.permutations(range(shapes.dims)),
+        st.integers(1, 50),
     )
-    def equal(begin: tuple[int, ...], size: tuple[int, ...], larger: tuple[int, ...]) -> None:
+    def equal(
+        begin: tuple[int, ...],
+        size: tuple[int, ...],
+        larger: tuple[int, ...],
+        axes: list[int],
+        slab: int,
+    ) -> None:
         tile = [t + n * p for t, n, p in zip(tiny, larger, shapes.period, strict=True)]
-        predictor = Predictor(model, build_lattice(shapes, tile), shapes.dims, CPU)
+        streamed = predictor(trained, tile, Streaming(tuple(axes), slab))
         block = Roi(begin, size).intersect(Roi((0,) * shapes.dims, extent))
-        read = predictor.lattice.read_roi(block)
-        raw = read_padded(volume, read, "reflect").astype(np.float32)
-        predicted = predictor.predict(raw, read, block)
+        read = streamed.lattice.read_roi(block)
+        raw = read_padded(volume, read, "reflect")
+        predicted = streamed.predict(raw, read, block).data
         expected = whole[(slice(None), *block.to_slices())]
         np.testing.assert_allclose(predicted, expected, atol=1e-5 * scale)
 
@@ -83,13 +106,13 @@ def test_networks_that_are_not_equivariant_have_one_value_per_voxel(
     shapes = trained.shapes
     assert not shapes.equivariant
     tile = [n + 8 for n in smallest_tile(shapes)]
-    predictor = Predictor(trained.build(), build_lattice(shapes, tile), 2, CPU)
+    whole_tiles = predictor(trained, tile, None)
     volume = Held(np.random.default_rng(1).random((1, 64, 60), np.float32))
 
     def block(begin: tuple[int, int], end: tuple[int, int]) -> np.ndarray:
         roi = Roi(begin, Coordinate(end) - Coordinate(begin))
-        read = predictor.lattice.read_roi(roi)
-        return predictor.predict(read_padded(volume, read, "reflect"), read, roi)
+        read = whole_tiles.lattice.read_roi(roi)
+        return whole_tiles.predict(read_padded(volume, read, "reflect"), read, roi).data
 
     whole = block((0, 0), (64, 60))
     for begin, end in product([(0, 0), (7, 9), (31, 2)], [(64, 60), (33, 11)]):
@@ -121,10 +144,10 @@ def test_same_padding_leaves_no_seams_between_tiles(kwargs: dict[str, Any], tmp_
     low, trimmed = lost_voxels(shapes, 0)[0], shapes.context[0] // 2
     edge = 144 * shapes.scale[0] - 2 * low
     inside = Roi((low, low), (edge, edge))
-    lattice = build_lattice(shapes, smallest_tile(shapes))
-    predictor = Predictor(model, lattice, 2, CPU)
+    whole_tiles = predictor(trained, smallest_tile(shapes), None)
+    lattice = whole_tiles.lattice
     read = lattice.read_roi(inside)
-    predicted = predictor.predict(read_padded(volume, read, "reflect"), read, inside)
+    predicted = whole_tiles.predict(read_padded(volume, read, "reflect"), read, inside).data
     expected = whole[(slice(None), *(inside - trimmed).to_slices())]
     np.testing.assert_allclose(predicted, expected, atol=1e-5)
     (warning,) = fixed_tile_warnings(shapes, lattice)
@@ -138,10 +161,10 @@ def test_a_2d_network_sees_each_slice_of_a_volume(tmp_path: Path) -> None:
     trained = load_checkpoint(weights, architecture=architecture)
     model, shapes = trained.build(), trained.shapes
     volume = Held(np.random.default_rng(1).random((1, 5, 30, 27), np.float32))
-    predictor = Predictor(model, build_lattice(shapes, (3, *smallest_tile(shapes))), 2, CPU)
+    streamed = predictor(trained, (3, *smallest_tile(shapes)), Streaming((1, 0), 4))
     block = Roi((1, 3, 2), (4, 20, 21))
-    read = predictor.lattice.read_roi(block)
-    predicted = predictor.predict(read_padded(volume, read, "reflect"), read, block)
+    read = streamed.lattice.read_roi(block)
+    predicted = streamed.predict(read_padded(volume, read, "reflect"), read, block).data
     for z in range(1, 5):
         flat = Held(volume.data[:, z])
         expected = one_pass(model, shapes, flat, Roi((3, 2), (20, 21)))

@@ -51,6 +51,7 @@ def test_predictions_equal_the_reference(
         *("--input", shared_path("data/flyem-medulla.zarr/sample1/raw")),
         *("--output", output, "--format", format_, "--roi", f"[{','.join(bounds)}]"),
         *("--block-shape", block, "--chunk-shape", chunk, "--workers", workers, "--device", "cpu"),
+        *("--precision", "float32"),
     )
     window = (slice(None), *(slice(b, e) for b, e in zip(begin, end, strict=True)))
     predicted = read_output(str(output))

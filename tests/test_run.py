@@ -28,6 +28,7 @@ class Job:
         self.options: list[object] = [
             *("--checkpoint", weights, "--architecture", architecture, "--input", self.input),
             *("--chunk-shape", "16,16,16", "--block-shape", "16,16,16", "--device", "cpu"),
+            *("--precision", "float32"),
         ]
 
     def arguments(self, name: str, *more: object) -> list[object]:
@@ -350,7 +351,7 @@ def test_clipping_is_counted_and_provenance_is_enough_to_run_again(job: Job) -> 
     assert record["normalization"] == {"scale": 1 / 255, "shift": 0.0}
     assert record["roi_nm"] == "[0:200,0:160,0:160]"
     assert record["output_range"] == [0, 0.05]
-    assert record["precision"] == "float32"
+    assert record["precision"]["precision"] == "float32"
     assert record["command"].startswith("predict run --checkpoint")
     assert {"torch", "daisy", "blockwise-predict"} <= set(record["versions"])
 

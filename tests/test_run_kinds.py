@@ -31,7 +31,7 @@ class Volume:
         self.output = str(folder / "out.zarr" / "out")
         self.options = [
             *("--checkpoint", weights, "--architecture", architecture, "--input", volume),
-            *("--output", self.output, "--device", "cpu"),
+            *("--output", self.output, "--device", "cpu", "--precision", "float32"),
         ]
 
     def one_pass(self) -> np.ndarray:

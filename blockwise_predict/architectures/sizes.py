@@ -62,6 +62,19 @@ def lost_by(kernels: Sequence[int]) -> int:
 
 
 @dataclass(frozen=True)
+class Crops:
+    """Voxels cut off where a level's two maps are joined: at the low end, and at both together.
+
+    The same for every valid input size, since those differ by multiples of the crop factor.
+    """
+
+    left_begin: int
+    left_total: int
+    up_begin: int
+    up_total: int
+
+
+@dataclass(frozen=True)
 class AxisSizes:
     """Shape arithmetic of one axis: one item per level in `down`, one less in `up` and `factors`.
 
@@ -126,6 +139,17 @@ class AxisSizes:
         """Size of a level's upsampled feature maps after the crop to n*F + c."""
         lost, multiple = lost_by(self.up[level]), self.crop_factor(level)
         return (size - lost) // multiple * multiple + lost
+
+    def crops(self, level: int) -> Crops:
+        """What is cut off the skip connection (left) and the upsampled map (up) of a level."""
+        size = self.smallest
+        for kernels, factor in zip(self.down[:level], self.factors[:level], strict=True):
+            size = Extent(size).convolved(kernels, self.same).size // factor
+        left = Extent(size).convolved(self.down[level], self.same).size
+        below = self._level(level + 1, Extent(left // self.factors[level]))
+        up = below.size * self.factors[level]
+        joined = self.cropped_size(level, up)
+        return Crops((left - joined) // 2, left - joined, (up - joined) // 2, up - joined)
 
     def _input_for(self, deepest: int) -> int:
         """The input size that arrives at the deepest level with `deepest` voxels."""

@@ -84,7 +84,7 @@ class TrainedModel:
     @cached_property
     def num_parameters(self) -> int:
         """Number of trained parameters."""
-        return sum(parameter.numel() for parameter in self._empty().parameters())
+        return sum(parameter.numel() for parameter in self.empty().parameters())
 
     @property
     def output_range(self) -> tuple[float, float] | None:
@@ -101,7 +101,7 @@ class TrainedModel:
 
         Head and activation included. Raises CheckpointError if the weights do not fit.
         """
-        model = self._empty()
+        model = self.empty()
         self._check_fit(model.state_dict())
         weights = {
             name: tensor.float() if tensor.is_floating_point() else tensor
@@ -114,7 +114,7 @@ class TrainedModel:
         """The architecture as JSON-able values, keys as in CNNectomeUNetConfig."""
         return {key: _plain(value) for key, value in asdict(self.architecture).items()}
 
-    def _empty(self) -> PredictionModel:
+    def empty(self) -> PredictionModel:
         """The network without memory for its weights, nor time to fill them."""
         with torch.device("meta"):
             return PredictionModel(self.architecture, self.head)

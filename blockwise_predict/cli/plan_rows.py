@@ -26,7 +26,6 @@ def cost_rows(cost: Estimate) -> Rows:
         ("forward passes", f"{cost.passes:,}{about}"),
         ("arithmetic", f"{cost.flops / 1e12:.4g} TFLOP{about}"),
         ("halo overhead", f"{cost.halo_overhead:.2f}x the arithmetic without a halo{about}"),
-        ("memory", f"about {format_bytes(cost.memory_per_worker)} of data per worker"),
         ("bytes in", f"{format_bytes(cost.bytes_in)} decoded{about}"),
         ("read amplification", f"{cost.read_amplification:.2f}x{about}"),
         ("bytes out", f"{format_bytes(cost.bytes_out)} before compression"),
@@ -53,8 +52,17 @@ def plan_rows(made: Plan) -> Rows:
             "blocks",
             f"{made.num_blocks:,} of {_shape(made.block_shape)} ({_shape(made.blocks_per_axis)})",
         ),
-        ("tile", f"{_shape(made.lattice.tile_shape)} input voxels, {made.precision}"),
+        ("tile", f"{_shape(made.lattice.tile_shape)} input voxels, {_streaming(made)}"),
+        ("precision", made.precision),
+        ("memory", f"about {format_bytes(made.memory_bytes)} of data per worker"),
     ]
+
+
+def _streaming(made: Plan) -> str:
+    if made.streaming is None:
+        return "each one pass"
+    axis = made.input.axis_names[-made.network.dims :][made.streaming.axes[0]]
+    return f"streamed along {axis} in slabs of {made.streaming.slab}"
 
 
 def _values(made: Plan) -> str:

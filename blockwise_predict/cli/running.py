@@ -54,6 +54,8 @@ def finish_process(code: int) -> NoReturn:
 
 def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
     counts, plan = result.counts, result.plan
+    if counts.done:
+        display.line(f"Precision {result.precision}.")
     if plan.output.encoding.step is not None and counts.done:
         low, high = plan.output.encoding.value_range or (0.0, 0.0)
         display.line(

@@ -1,16 +1,19 @@
-"""One network on one device: raw numpy block in, predicted numpy block out."""
+"""One network on one device: raw numpy block in, finished numpy block out."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from funlib.geometry import Roi
+from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
+from blockwise_predict.engine.passes import Pass
+from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import ConfigError
-from blockwise_predict.lattice import Lattice
+from blockwise_predict.lattice import Lattice, Tile
 
 
 def choose_device(name: str, worker: int = 0) -> torch.device:
@@ -30,50 +33,58 @@ def choose_device(name: str, worker: int = 0) -> torch.device:
     return torch.device("cuda", index)
 
 
+@dataclass
+class PredictedBlock:
+    """A block as stored, `[K, *block]`; how many of its values were clipped, or not finite."""
+
+    data: NDArray[np.generic]
+    clipped: int = 0
+    nonfinite: int = 0
+
+
 class Predictor:
-    """Runs the forward passes of a block; safe to call from several threads.
+    """Runs the passes of a block; safe to call from several threads, which take turns."""
 
-    `model` maps `[B, C, *input]` to `[B, K, *output]`, in eval mode. A network with one axis less
-    than the volume (2-D on 3-D) sees the slices of the first axis as a batch.
-    """
-
-    def __init__(self, model: torch.nn.Module, lattice: Lattice, dims: int, device: torch.device):
-        # TF32 would round the inputs of every product to 10 bits; float32 is what was promised.
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        self.device = device
+    def __init__(self, network: Pass, lattice: Lattice, channels: int, encoding: Encoding) -> None:
         self.lattice = lattice
-        self._slices = len(lattice.axes) == dims + 1
-        self._layout = torch.channels_last if dims == 2 else torch.channels_last_3d
-        # torch's type hints leave out that modules take a memory format too.
-        self._model = model.to(device=device, memory_format=self._layout)  # type: ignore[call-overload]
+        self._network = network
+        self._channels = channels
+        self._encoding = encoding
         self._compute = threading.Lock()
 
-    def predict(self, raw: NDArray[np.float32], read: Roi, block: Roi) -> NDArray[np.float32]:
+    def predict(self, raw: NDArray[np.generic], read: Roi, block: Roi) -> PredictedBlock:
         """Predict a block.
 
-        `raw` is `[C, *spatial]`, normalised, and covers the input ROI `read` (voxels from the
+        `raw` is `[C, *spatial]`, as stored, and covers the input ROI `read` (voxels from the
         input's origin), which must hold what `Lattice.read_roi(block)` says. `block` is in output
-        voxels from the same origin. Returns `[K, *block.shape]`.
+        voxels from the same origin.
         """
-        output: NDArray[np.float32] | None = None
+        data = np.empty((self._channels, *block.shape), self._encoding.dtype)
+        result = PredictedBlock(data)
         with self._compute:
             for tile in self.lattice.cover(block):
                 source = (tile.read - read.begin).to_slices()
-                predicted = self._forward(raw[(slice(None), *source)])
-                if output is None:
-                    output = np.empty((predicted.shape[0], *block.shape), np.float32)
-                target = (tile.keep - block.begin).to_slices()
-                kept = predicted[(slice(None), *tile.crop.to_slices())]
-                output[(slice(None), *target)] = kept.cpu().numpy()
-        if output is None:
-            raise ValueError(f"block {block} is empty")
-        return output
+                for begin, values in self._network.run(raw[(slice(None), *source)]):
+                    self._place(begin, values, tile, block, result)
+        return result
 
-    @torch.inference_mode()
-    def _forward(self, tile: NDArray[np.float32]) -> torch.Tensor:
-        batch = torch.from_numpy(np.ascontiguousarray(tile)).to(self.device)
-        # [C, z, y, x] -> [z, C, y, x] for slices, else [1, C, ...]
-        batch = batch.movedim(0, 1) if self._slices else batch[None]
-        result: torch.Tensor = self._model(batch.contiguous(memory_format=self._layout))
-        return result.movedim(0, 1) if self._slices else result[0]
+    def _place(
+        self, begin: int, values: torch.Tensor, tile: Tile, block: Roi, result: PredictedBlock
+    ) -> None:
+        """Store what of a piece of a tile is kept; `begin` is its first plane in the tile."""
+        axes = self._network.axes
+        first = [0] * len(axes)
+        first[axes[0]] = begin
+        shape = [0] * len(axes)
+        for axis, size in zip(axes, values.shape[:-1], strict=True):
+            shape[axis] = size
+        kept = Roi(first, shape).intersect(tile.crop)
+        if kept.empty:
+            return
+        window = (kept - Coordinate(first)).to_slices()
+        encoded = self._encoding.encode(values[tuple(window[axis] for axis in axes)])
+        result.clipped += encoded.clipped
+        result.nonfinite += encoded.nonfinite
+        natural = encoded.data.permute(-1, *(axes.index(axis) for axis in range(len(axes))))
+        place = (kept - tile.crop.begin + tile.keep.begin - block.begin).to_slices()
+        result.data[(slice(None), *place)] = natural.cpu().numpy()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
 
 from blockwise_predict.errors import ConfigError, PredictError
@@ -34,8 +36,8 @@ class Normalization:
         return cls(1.0 / width, -first / width)
 
     def apply(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Normalised float32 copy, same shape."""
-        values = raw.astype(np.float32)
+        """Normalised float32 copy, same shape, C order."""
+        values = raw.astype(np.float32, order="C")
         if self.scale != 1.0:
             values *= np.float32(self.scale)
         if self.shift != 0.0:
@@ -80,22 +82,30 @@ class Encoding:
         info = np.iinfo(self.dtype)
         return (self.value_range[1] - self.value_range[0]) / (int(info.max) - int(info.min))
 
-    def encode(self, values: NDArray[np.float32]) -> EncodedBlock:
-        """Values as they are stored. Raises PredictError for NaN or infinity in integer outputs."""
-        nonfinite = int(values.size - np.isfinite(values).sum())
+    def encode(self, values: torch.Tensor) -> Encoded:
+        """Values (float32) as they are stored; computed where they are.
+
+        Raises PredictError for NaN or infinity in integer outputs.
+        """
+        lowest, highest = (float(bound) for bound in torch.aminmax(values))
+        nonfinite = 0
+        if not (isfinite(lowest) and isfinite(highest)):
+            nonfinite = int(values.numel() - values.isfinite().sum())
+        dtype = getattr(torch, self.dtype)
         if self.step is None or self.value_range is None:
-            return EncodedBlock(values.astype(self.dtype, copy=False), 0, nonfinite)
+            return Encoded(values.to(dtype), 0, nonfinite)
         if nonfinite:
             raise PredictError(
-                f"{nonfinite} of {values.size} output values are NaN or infinite, which "
+                f"{nonfinite} of {values.numel()} output values are NaN or infinite, which "
                 f"{self.dtype} cannot store. Look at the input, or use --output-dtype float32."
             )
         low, high = self.value_range
         info = np.iinfo(self.dtype)
-        clipped = int(((values < low) | (values > high)).sum())
-        steps = np.rint((values - np.float32(low)) * np.float32(1 / self.step))
-        steps += np.float32(info.min)
-        return EncodedBlock(steps.clip(info.min, info.max).astype(self.dtype), clipped, 0)
+        clipped = 0
+        if lowest < low or highest > high:
+            clipped = int(((values < low) | (values > high)).sum())
+        steps = ((values - low) * (1 / self.step)).round_().add_(int(info.min))
+        return Encoded(steps.clamp_(int(info.min), int(info.max)).to(dtype), clipped, 0)
 
     def decode(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
         """The values that stored integers stand for."""
@@ -109,9 +119,9 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class EncodedBlock:
-    """Stored values of a block, with the counts that are reported."""
+class Encoded:
+    """Stored values, with the counts that are reported."""
 
-    data: NDArray[np.generic]
+    data: torch.Tensor
     clipped: int
     nonfinite: int

@@ -1,0 +1,141 @@
+"""Forward passes over one tile, whole or streamed, behind one interface."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from blockwise_predict.architectures import UNetShapes
+from blockwise_predict.engine.precision import DTYPES
+from blockwise_predict.engine.streaming import StreamedUNet
+from blockwise_predict.engine.values import Normalization
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """How tiles are streamed: the order of the network's axes, and input planes per slab."""
+
+    axes: tuple[int, ...]
+    slab: int
+
+
+class Pass(Protocol):
+    """Predicts a tile, piece by piece along one axis.
+
+    `axes` is the order of the spatial axes of what comes out, the axis of the pieces first.
+    """
+
+    axes: tuple[int, ...]
+
+    def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Predict `[C, *input]`, as stored; yields first plane and `[n, *plane, K]` in float32."""
+
+
+class StreamedPass:
+    """A network that is equivariant, streamed."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        shapes: UNetShapes,
+        streaming: Streaming,
+        precision: str,
+        normalization: Normalization,
+        device: torch.device,
+    ) -> None:
+        self.axes = streaming.axes
+        self._slab = streaming.slab
+        self._shapes = shapes
+        self._normalization = normalization
+        self._device = device
+        self._network = StreamedUNet(model, shapes, self.axes, DTYPES[precision], device)
+        self._activation = getattr(model, "eval_activation", nn.Identity())
+
+    @torch.inference_mode()
+    def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
+        """See `Pass`."""
+        total = self._shapes.output_shape(raw.shape[1:])[self.axes[0]]
+        planes = raw.transpose(*(axis + 1 for axis in self.axes), 0)
+        self._network.reset()
+        done = 0
+        for begin in range(0, len(planes), self._slab):
+            slab = self._normalization.apply(planes[begin : begin + self._slab])
+            last = begin + self._slab >= len(planes)
+            given = torch.from_numpy(slab).to(self._device)
+            (result,) = self._network.push(given, last)
+            if result is not None and done < total:
+                result = result[: total - done]
+                yield done, self._activation(result.float())
+                done += len(result)
+        self._network.reset()
+
+
+class WholePass:
+    """Any network, one forward pass of torch's over the whole tile."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dims: int,
+        precision: str,
+        normalization: Normalization,
+        device: torch.device,
+    ) -> None:
+        self.axes = tuple(range(dims))
+        self._normalization = normalization
+        self._device = device
+        self._dtype = DTYPES[precision]
+        self._layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+        # A copy of its own, since the dtype is. Type hints leave out the memory format.
+        model = copy.deepcopy(model).to(device, self._dtype)
+        self._model = model.to(memory_format=self._layout)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
+        """See `Pass`."""
+        batch = torch.from_numpy(self._normalization.apply(raw)).to(self._device, self._dtype)
+        result = self._model(batch[None].contiguous(memory_format=self._layout)).float()
+        yield 0, result[0].movedim(0, -1)
+
+
+class SlicePass:
+    """A 2-D network over the slices of a volume, one after the other."""
+
+    def __init__(self, plane: Pass) -> None:
+        self.axes = (0, *(axis + 1 for axis in plane.axes))
+        self._plane = plane
+
+    def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
+        """See `Pass`."""
+        for number in range(raw.shape[1]):
+            pieces = [values for _, values in self._plane.run(raw[:, number])]
+            yield number, torch.cat(pieces)[None]
+
+
+def make_pass(
+    model: nn.Module,
+    shapes: UNetShapes,
+    volume_dims: int,
+    streaming: Streaming | None,
+    precision: str,
+    normalization: Normalization,
+    device: torch.device,
+) -> Pass:
+    """The pass for a trained network (head and activation included) over a volume's tiles."""
+    if device.type == "cuda":
+        # Otherwise TF32 would round the inputs of every product to 10 bits.
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tfloat32"
+        torch.backends.cudnn.allow_tf32 = precision == "tfloat32"
+    plane: Pass
+    if streaming is None:
+        plane = WholePass(model, shapes.dims, precision, normalization, device)
+    else:
+        plane = StreamedPass(model, shapes, streaming, precision, normalization, device)
+    return plane if volume_dims == shapes.dims else SlicePass(plane)

@@ -1,0 +1,200 @@
+"""What a network is made of when planes of its input come one slab after another.
+
+Every stage takes planes `[D, *plane, C]` and gives those that can be computed now: each plane of
+each feature map is computed once, and what later planes need is kept. None stands for no planes.
+The planes come in order, without gaps; `reset` begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from blockwise_predict.engine.convolution import Convolution
+
+Tensor = torch.Tensor
+Planes = Tensor | None
+
+
+class Queue:
+    """Planes that wait, first in, first out."""
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts)
+
+    def append(self, planes: Planes) -> None:
+        """Planes that come behind those that are there."""
+        if planes is not None:
+            self._parts.append(planes)
+
+    def drop(self, count: int) -> int:
+        """Remove the first `count` planes, or all if there are fewer; returns how many."""
+        missing = count
+        while missing and self._parts:
+            first = self._parts[0]
+            if len(first) <= missing:
+                missing -= len(first)
+                del self._parts[0]
+            else:
+                self._parts[0] = first[missing:]
+                missing = 0
+        return count - missing
+
+    def first(self, count: int) -> Tensor:
+        """The first `count` planes, contiguous; they stay."""
+        taken, missing = [], count
+        for part in self._parts:
+            if missing == 0:
+                break
+            taken.append(part[:missing])
+            missing -= len(taken[-1])
+        if missing:
+            raise ValueError(f"{count} planes wanted, {count - missing} are there")
+        return taken[0].contiguous() if len(taken) == 1 else torch.cat(taken)
+
+    def clear(self) -> None:
+        """Forget all planes."""
+        self._parts = []
+
+
+class Convolve:
+    """A convolution; keeps the last k - 1 planes."""
+
+    def __init__(self, convolution: Convolution) -> None:
+        self._convolution = convolution
+        self._kept: Planes = None
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self._kept = None
+
+    def push(self, planes: Planes) -> Planes:
+        """Planes in, planes out."""
+        if planes is None:
+            return None
+        overlap = self._convolution.size[0] - 1
+        window = planes if self._kept is None else torch.cat([self._kept, planes])
+        # A copy, or the few planes would keep the whole window in memory.
+        self._kept = window[max(0, len(window) - overlap) :].clone() if overlap else None
+        return self._convolution(window) if len(window) > overlap else None
+
+
+class Pool:
+    """Max pooling; keeps what is not yet a whole window."""
+
+    def __init__(self, factor: Sequence[int]) -> None:
+        self._factor = tuple(factor)
+        self._waiting = Queue()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self._waiting.clear()
+
+    def push(self, planes: Planes) -> Planes:
+        """Planes in, planes out."""
+        self._waiting.append(planes)
+        whole = len(self._waiting) // self._factor[0] * self._factor[0]
+        if whole == 0:
+            return None
+        pooled = self._waiting.first(whole)
+        self._waiting.drop(whole)
+        # Elementwise maxima of shifted views: several times faster than torch's max pooling.
+        for axis, factor in enumerate(self._factor):
+            pooled = _pooled(pooled, axis, factor)
+        return pooled
+
+
+def _pooled(planes: Tensor, axis: int, factor: int) -> Tensor:
+    every = [slice(None)] * axis
+    result = planes[(*every, slice(0, None, factor))]
+    for shift in range(1, factor):
+        result = torch.maximum(result, planes[(*every, slice(shift, None, factor))])
+    return result
+
+
+class Upsampling(Protocol):
+    """Upsampling and the convolution after it."""
+
+    def reset(self) -> None:
+        """Begin anew."""
+
+    def push(self, planes: Planes, last: bool) -> Planes:
+        """Planes at low resolution in, planes of the convolution's output at full resolution out.
+
+        With `last` no more planes will come. A plane that is one too many may come out at the end.
+        """
+
+
+class Join:
+    """The first convolution over a skip connection and the upsampled map, side by side.
+
+    The convolution of a concatenation is the sum of two convolutions, so nothing is concatenated.
+    The skip connection's planes wait here for those that come the longer way. `left_begin` and
+    `up_begin` are the voxels that are cropped before each; what is cropped behind is not computed,
+    or lies beyond the shorter of the two.
+    """
+
+    def __init__(
+        self,
+        left: Convolution,
+        up: Upsampling,
+        left_begin: Sequence[int],
+        up_begin: Sequence[int],
+        crop: Sequence[int],
+    ) -> None:
+        self._left = left
+        self._up = up
+        self._left_begin = tuple(left_begin)
+        self._up_begin = tuple(up_begin)
+        self._crop = tuple(crop)
+        self._skip = Queue()
+        self._total = Queue()
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self._up.reset()
+        self._skip.clear()
+        self._total.clear()
+        self._drop_left = self._left_begin[0]
+        self._drop_up = self._up_begin[0]
+
+    def push(self, left: Planes, below: Planes, last: bool) -> Planes:
+        """Planes of the skip connection and of the level below in, planes of the sum out."""
+        up = self._up.push(below, last)
+        if up is not None:
+            window = (
+                slice(begin, size - (crop - begin))
+                for begin, size, crop in zip(
+                    self._up_begin[1:], up.shape[1:-1], self._crop[1:], strict=True
+                )
+            )
+            up = up[(slice(None), *window)]
+            self._total.append(up)
+            self._drop_up -= self._total.drop(self._drop_up)
+        self._skip.append(left)
+        self._drop_left -= self._skip.drop(self._drop_left)
+        overlap = self._left.size[0] - 1
+        count = min(len(self._total), len(self._skip) - overlap)
+        if count < 1:
+            return None
+        total = self._total.first(count)
+        self._total.drop(count)
+        skip = self._skip.first(count + overlap)
+        self._skip.drop(count)
+        return self._left.add_to(total, self._cropped_left(skip, total))
+
+    def _cropped_left(self, window: Tensor, total: Tensor) -> Tensor:
+        """The part of the skip connection that lies under `total`, in the plane."""
+        parts = (
+            slice(begin, begin + size + k - 1)
+            for begin, size, k in zip(
+                self._left_begin[1:], total.shape[1:-1], self._left.size[1:], strict=True
+            )
+        )
+        return window[(slice(None), *parts)].contiguous()

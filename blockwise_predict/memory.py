@@ -1,0 +1,62 @@
+"""How much memory there really is: the machine's, a container's, a cluster job's, a GPU's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import torch
+
+CGROUP_V2 = Path("/sys/fs/cgroup")
+CGROUP_V1 = Path("/sys/fs/cgroup/memory")
+
+
+def available_bytes(device: torch.device) -> int:
+    """Bytes that this process and its workers may take on a device, as far as limits are known."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return min(psutil.virtual_memory().available, *_cgroup_limits(), *_slurm_limits())
+
+
+def _cgroup_limits() -> list[int]:
+    """What is left below the limits of this process's control groups, if it has any."""
+    pairs = [(CGROUP_V1 / "memory.limit_in_bytes", CGROUP_V1 / "memory.usage_in_bytes")]
+    for folder in _own_groups():
+        pairs.append((folder / "memory.max", folder / "memory.current"))
+    return [limit - usage for limit, usage in map(_numbers, pairs) if limit is not None]
+
+
+def _own_groups() -> list[Path]:
+    """The version 2 control group of this process, and those above it."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    groups = [line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")]
+    found = [CGROUP_V2]
+    for group in groups:
+        path = CGROUP_V2 / group
+        found += [path, *(parent for parent in path.parents if CGROUP_V2 in parent.parents)]
+    return found
+
+
+def _numbers(files: tuple[Path, Path]) -> tuple[int | None, int]:
+    try:
+        limit, usage = (int(file.read_text()) for file in files)
+    except (OSError, ValueError):
+        # Not there, or "max": no limit.
+        return None, 0
+    return limit, usage
+
+
+def _slurm_limits() -> list[int]:
+    """Bytes that a Slurm job was given on this node (its variables are in MiB)."""
+    limits = []
+    if per_node := os.environ.get("SLURM_MEM_PER_NODE"):
+        limits.append(int(per_node) * 2**20)
+    if per_cpu := os.environ.get("SLURM_MEM_PER_CPU"):
+        limits.append(int(per_cpu) * 2**20 * int(os.environ.get("SLURM_CPUS_ON_NODE", "1")))
+    # 0 means all of the node.
+    return [limit for limit in limits if limit > 0]

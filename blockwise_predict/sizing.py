@@ -1,0 +1,186 @@
+"""How large blocks and tiles are, and how they are streamed: least arithmetic within the memory.
+
+A larger block has less halo. It is grown chunk by chunk along the axis that gains most, until the
+gain is small, the memory is used, or there would be too few blocks for the workers. A tile is what
+a block needs, streamed along the axis that needs the least memory; if even that does not fit, the
+tile is made smaller in the plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, prod
+
+import torch
+
+from blockwise_predict.architectures import UNetShapes
+from blockwise_predict.checkpoint import TrainedModel
+from blockwise_predict.engine.footprint import Footprint, measure_footprint
+from blockwise_predict.engine.passes import Streaming
+from blockwise_predict.lattice import Lattice
+from blockwise_predict.tiling import smallest_tile
+
+Shape = tuple[int, ...]
+
+# So many blocks at least, where the chunks allow: workers end at about the same time, progress is
+# seen, and an interruption costs little.
+BLOCKS_PER_WORKER = 4
+# A step of growth that saves less than this is not worth coarser blocks.
+SMALLEST_GAIN = 0.004
+# Voxels of an input slab: enough to occupy the device, few enough to stay in the caches of a CPU.
+SLAB_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may use. `memory` in bytes; `slots` blocks are held at once."""
+
+    memory: int
+    workers: int
+    slots: int
+    device: str
+
+
+class Sizing:
+    """The choice of sizes for one equivariant network, one input and one output.
+
+    `value_bytes` are those of an output value, `raw_bytes` of an input voxel, channels included.
+    """
+
+    def __init__(
+        self, model: TrainedModel, raw_bytes: int, value_bytes: int, limits: Limits
+    ) -> None:
+        self._model = model
+        self._shapes: UNetShapes = model.shapes
+        self._limits = limits
+        self._raw_bytes = raw_bytes
+        self._voxel_bytes = value_bytes * len(model.channel_names)
+
+    @cached_property
+    def _footprints(self) -> dict[int, Footprint]:
+        """By streamed axis; in float32, which needs the most."""
+        empty = self._model.empty()
+        return {
+            axis: measure_footprint(empty, self._shapes, self._axes(axis), torch.float32)
+            for axis in range(self._shapes.dims)
+        }
+
+    def _axes(self, first: int) -> Shape:
+        return (first, *(axis for axis in range(self._shapes.dims) if axis != first))
+
+    def block(self, roi: Shape, chunk: Shape) -> Shape:
+        """The block, a multiple of `chunk`, for a ROI of this shape (output voxels)."""
+        slices = len(roi) - self._shapes.dims
+        whole = tuple(ceil(n / c) * c for n, c in zip(roi, chunk, strict=True))
+        block = tuple(min(c, w) for c, w in zip(chunk, whole, strict=True))
+        cost = self._cost(block[slices:])
+        while True:
+            grown = [
+                self._grown(block, axis, chunk)
+                for axis in range(slices, len(block))
+                if block[axis] < whole[axis]
+            ]
+            allowed = [larger for larger in grown if self._allowed(larger, roi, slices)]
+            if not allowed:
+                return _evened(block, whole, chunk)
+            best = min(allowed, key=lambda larger: self._cost(larger[slices:]))
+            gain = 1 - self._cost(best[slices:]) / cost
+            if gain < SMALLEST_GAIN:
+                return _evened(block, whole, chunk)
+            block, cost = best, self._cost(best[slices:])
+
+    def _grown(self, block: Shape, axis: int, chunk: Shape) -> Shape:
+        return tuple(b + c * (a == axis) for a, (b, c) in enumerate(zip(block, chunk, strict=True)))
+
+    def _cost(self, block: Shape) -> float:
+        """Arithmetic per voxel of a block."""
+        return self._shapes.flops(self._needed(block)) / prod(block)
+
+    def _needed(self, block: Shape) -> Shape:
+        """The input shape that covers a block, wherever on the lattice it begins."""
+        sizes = (
+            -(-(b + context + scale * period - 1) // scale)
+            for b, context, scale, period in zip(
+                block, self._shapes.context, self._shapes.scale, self._shapes.period, strict=True
+            )
+        )
+        return self._shapes.valid_input_shape(tuple(sizes), "up")
+
+    def _allowed(self, block: Shape, roi: Shape, slices: int) -> bool:
+        count = prod(ceil(n / b) for n, b in zip(roi, block, strict=True))
+        if count < BLOCKS_PER_WORKER * self._limits.workers:
+            return False
+        tile = self._needed(block[slices:])
+        held = self._held(block, tile)
+        return held + self._stream(tile)[1] <= self._limits.memory
+
+    def _held(self, block: Shape, tile: Shape) -> int:
+        """Bytes of the blocks in the slots: input as stored, and output."""
+        slices = prod(block[: len(block) - self._shapes.dims])
+        each = slices * prod(tile) * self._raw_bytes + prod(block) * self._voxel_bytes
+        return self._limits.slots * each
+
+    def _stream(self, tile: Shape) -> tuple[Streaming, int]:
+        """The streaming of a tile that needs the least memory, and its bytes."""
+        found = []
+        for axis, footprint in self._footprints.items():
+            plane = [tile[a] for a in self._axes(axis)[1:]]
+            slab = self._slab(axis, plane)
+            found.append((footprint.bytes(plane, slab), axis, slab))
+        size, axis, slab = min(found)
+        return Streaming(self._axes(axis), slab), size
+
+    def _slab(self, axis: int, plane: Sequence[int]) -> int:
+        """Input planes per slab: whole periods."""
+        period = self._shapes.period[axis]
+        return max(1, round(SLAB_VOXELS[self._limits.device] / prod(plane) / period)) * period
+
+    def tile(self, lattice: Lattice, roi_begin: Shape, roi: Shape, block: Shape) -> Shape:
+        """The tile that the blocks of a ROI need, made smaller if memory asks for it.
+
+        `lattice` may be of any tile: its points are the same. A 2-D network over a volume gets one
+        slice.
+        """
+        dims = self._shapes.dims
+        slices = len(roi) - dims
+        tile = []
+        axes = zip(lattice.axes, roi_begin, roi, block, strict=True)
+        for axis, begin, size, edge in list(axes)[slices:]:
+            begins = range(begin, begin + size, edge)
+            needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
+            tile.append(axis.grown_for(needed))
+        fitted = self._shrunk(tuple(tile), block)
+        return (1,) * slices + fitted
+
+    def _shrunk(self, tile: Shape, block: Shape) -> Shape:
+        """The tile with its plane cut down until the stream fits into the memory."""
+        smallest = smallest_tile(self._shapes)
+        room = self._limits.memory - self._held(block, tile)
+        while self._stream(tile)[1] > room and tile != smallest:
+            first = self._stream(tile)[0].axes[0]
+            plane = [a for a in range(len(tile)) if a != first and tile[a] > smallest[a]]
+            axis = max(plane or range(len(tile)), key=lambda a: tile[a])
+            smaller = max(smallest[axis], tile[axis] - self._shapes.period[axis])
+            if smaller == tile[axis]:
+                break
+            tile = (*tile[:axis], smaller, *tile[axis + 1 :])
+        return tile
+
+    def streaming(self, tile: Shape) -> Streaming:
+        """How a tile (network's axes) is streamed."""
+        return self._stream(tile)[0]
+
+    def bytes(self, block: Shape, tile: Shape) -> int:
+        """Peak bytes of a worker's data, weights aside."""
+        return self._held(block, tile) + self._stream(tile)[1]
+
+
+def _evened(block: Shape, whole: Shape, chunk: Shape) -> Shape:
+    """As many blocks as before along each axis, of sizes as equal as the chunks allow."""
+    even = []
+    for b, w, c in zip(block, whole, chunk, strict=True):
+        count = ceil(w / b)
+        even.append(ceil(w / c / count) * c)
+    return tuple(even)
