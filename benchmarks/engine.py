@@ -1,0 +1,297 @@
+"""The engine beside the reference, in one run.
+
+    python benchmarks/engine.py                      all networks, a table
+    python benchmarks/engine.py --network lsd        one of them
+
+The reference is the same architecture run as DaCapo runs it: eager PyTorch, float32, contiguous
+memory, one forward pass at `input_shape + eval_shape_increase`. Ours gets no more memory than the
+reference took. Each measurement is a process of its own, so that peak memory is its own too: what
+it is resident with at its peak, less what it was before. A stream that is not done after
+`--seconds` is stopped, and its block's time is what passed until its first output plane came, and
+the rest at the pace of the planes since then (marked ~).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import date
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
+from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.engine.passes import StreamedPass
+from blockwise_predict.engine.precision import DTYPES
+from blockwise_predict.engine.values import Encoding, Normalization
+from blockwise_predict.sizing import Limits, Sizing
+
+NORMALIZATION = Normalization(1 / 255)
+RESULTS = Path(__file__).parent / "results"
+SHARED = Path(os.environ.get("BLOCKWISE_PREDICT_SHARED", Path(__file__).parents[2] / "shared"))
+VOLUME = (4000, 4000, 4000)
+COMMON: dict[str, Any] = {"fmaps_in": 1, "num_fmaps": 12, "eval_shape_increase": (72,) * 3}
+NETWORKS: dict[str, dict[str, Any] | None] = {
+    "flyem_affs": None,
+    "lsd": {
+        "input_shape": (140,) * 3,
+        "fmaps_out": 12,
+        "fmap_inc_factor": 5,
+        "downsample_factors": [(2,) * 3] * 3,
+    },
+    "cosem": {
+        "input_shape": (216,) * 3,
+        "fmaps_out": 14,
+        "fmap_inc_factor": 6,
+        "downsample_factors": [(2,) * 3, (3,) * 3, (3,) * 3],
+        "upsample_factors": [(2,) * 3],
+    },
+}
+
+
+@dataclass
+class Measured:
+    """One row: seconds for a block of so many output voxels, peak bytes, worst error."""
+
+    network: str
+    mode: str
+    seconds: float
+    extrapolated: bool
+    voxels: int
+    flops: float
+    halo: float
+    peak_bytes: int
+    error: float
+    matmul_gflops: float
+    tile: str
+
+    @property
+    def rate(self) -> float:
+        """Output voxels per second."""
+        return self.voxels / self.seconds
+
+
+def load(name: str) -> TrainedModel:
+    """A network: real weights, or random ones that keep the size of values from layer to layer."""
+    settings = NETWORKS[name]
+    if settings is None:
+        return load_checkpoint(SHARED / "data" / "dacapo" / name)
+    config = CNNectomeUNetConfig(name=name, **COMMON, **settings)
+    torch.manual_seed(0)
+    network = CNNectomeUNet(config)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv3d):
+            torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    weights = {f"architecture.{key}": value for key, value in network.state_dict().items()}
+    channels = tuple(str(number) for number in range(config.fmaps_out))
+    return TrainedModel(name, None, None, config, None, channels, weights)
+
+
+def raw_block(shape: tuple[int, ...]) -> np.ndarray:
+    """Grey values as they are on disk: real ones where there are any, repeated, else noise."""
+    return np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
+
+
+def status(name: str) -> int:
+    """A figure of this process in bytes, from the kernel."""
+    text = Path("/proc/self/status").read_text()
+    found = re.search(name + r":\s+(\d+) kB", text)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def with_peak(work: Callable[[], Any]) -> tuple[Any, int]:
+    """What `work` gives, and the bytes it was resident with at its peak beyond those before."""
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    return work(), status("VmHWM") - before
+
+
+def matmul_gflops(dtype: torch.dtype) -> float:
+    """The machine's rate of a 2048 cubed matrix product, best of five."""
+    a = torch.ones(2048, 2048, dtype=dtype)
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - begin)
+    return 2 * 2048**3 / min(times) / 1e9
+
+
+def reference(name: str) -> Measured:
+    """Eager float32 at the shape that DaCapo evaluates at."""
+    model = load(name)
+    config, shapes = model.architecture, model.shapes
+    increase = config.eval_shape_increase or (0,) * shapes.dims
+    shape = shapes.valid_input_shape(
+        tuple(a + b for a, b in zip(config.input_shape, increase, strict=True))
+    )
+    module = model.build()
+    x = torch.from_numpy(NORMALIZATION.apply(raw_block(shape)))[None]
+
+    def run() -> float:
+        begin = time.perf_counter()
+        module(x)
+        return time.perf_counter() - begin
+
+    with torch.inference_mode():
+        module(x[(..., *(slice(0, size) for size in shapes.min_input_shape))])
+        seconds, peak = with_peak(run)
+        if seconds < 30:
+            seconds = min(seconds, run())
+    return Measured(
+        name,
+        "reference",
+        seconds,
+        False,
+        prod(shapes.output_shape(shape)),
+        shapes.flops(shape),
+        shapes.halo_overhead(shape),
+        peak,
+        0.0,
+        matmul_gflops(torch.float32),
+        "x".join(map(str, shape)),
+    )
+
+
+def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
+    """A block streamed, as `predict run` does, within `memory` bytes."""
+    model = load(name)
+    shapes = model.shapes
+    sizing = Sizing(model, 1, 1, Limits(memory, 1, 1, "cpu"))
+    block = sizing.block(VOLUME, (64,) * 3)
+    tile = shapes.valid_input_shape(
+        tuple(
+            -(-b // s) + -(-c // s)
+            for b, s, c in zip(block, shapes.scale, shapes.context, strict=True)
+        ),
+        "up",
+    )
+    streaming = sizing.streaming(block, tile)
+    cpu = torch.device("cpu")
+    network = StreamedPass(model.build(), shapes, streaming, precision, NORMALIZATION, cpu)
+    error = worst_error(model, network)
+    output = shapes.output_shape(tile)
+    encoding = Encoding("uint8", model.output_range or (-1.0, 1.0))
+
+    def run() -> tuple[float, bool]:
+        raw = raw_block(tile)
+        stored = np.empty((len(model.channel_names), *output), np.uint8)
+        begin = first = time.perf_counter()
+        first_planes = 0
+        for place, values in network.run(raw):
+            encoded = encoding.encode(values).data.movedim(-1, 0)
+            stored[:, place : place + len(values)] = encoded.numpy()
+            now, planes = time.perf_counter(), place + len(values)
+            if place == 0:
+                first, first_planes = now, planes
+            if now - begin > seconds and planes - first_planes >= 2 * streaming.slab:
+                pace = (now - first) / (planes - first_planes)
+                return first - begin + pace * (output[0] - first_planes), planes < output[0]
+        return time.perf_counter() - begin, False
+
+    (taken, extrapolated), peak = with_peak(run)
+    return Measured(
+        name,
+        precision,
+        taken,
+        extrapolated,
+        prod(output),
+        shapes.flops(tile),
+        shapes.halo_overhead(tile),
+        peak,
+        error,
+        matmul_gflops(DTYPES[precision]),
+        f"{'x'.join(map(str, tile))} by {streaming.slab}",
+    )
+
+
+def worst_error(model: TrainedModel, network: StreamedPass) -> float:
+    """Largest difference from the reference, relative to its largest value, on a small tile."""
+    shape = tuple(
+        m + 2 * p for m, p in zip(model.shapes.min_input_shape, model.shapes.period, strict=True)
+    )
+    raw = raw_block(shape)
+    with torch.inference_mode():
+        expected = model.build()(torch.from_numpy(NORMALIZATION.apply(raw))[None])[0]
+    found = torch.cat([values for _, values in network.run(raw)]).movedim(-1, 0)
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def in_process(*arguments: object) -> Measured:
+    """One measurement in a process of its own."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return Measured(**json.loads(result.stdout.splitlines()[-1]))
+
+
+def table(rows: list[Measured]) -> str:
+    """All rows as Markdown."""
+    lines = [
+        "| network | | Mvoxel/s | ratio | halo | GFLOP/s | of matmul | peak | worst error | tile |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        base = next(r for r in rows if r.network == row.network and r.mode == "reference")
+        gflops = row.flops / row.seconds / 1e9
+        lines.append(
+            f"| {row.network} | {row.mode} | {'~' * row.extrapolated}{row.rate / 1e6:.3g} "
+            f"| {row.rate / base.rate:.2f} | {row.halo:.2f} | {gflops:.0f} "
+            f"| {gflops / row.matmul_gflops:.0%} | {row.peak_bytes / 2**30:.2f} GiB "
+            f"| {row.error:.1e} | {row.tile} |"
+        )
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What it ran on."""
+    model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+    cpu = model[1] if model else platform.machine()
+    return f"{date.today()}, {cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+@click.command()
+@click.option("--network", type=click.Choice(list(NETWORKS)), help="Only this one.")
+@click.option("--seconds", default=60.0, show_default=True, help="Longest time of a stream.")
+@click.option("--one", hidden=True, help="Measure one row: reference, float32, bfloat16.")
+@click.option("--memory", type=int, hidden=True)
+def main(network: str | None, seconds: float, one: str | None, memory: int | None) -> None:
+    """Measure, print a table, and write it to benchmarks/results/engine.md."""
+    if one is not None:
+        assert network is not None
+        exact = one == "reference"
+        row = reference(network) if exact else ours(network, one, memory or 0, seconds)
+        click.echo(json.dumps(asdict(row)))
+        return
+    rows: list[Measured] = []
+    for name in [network] if network else list(NETWORKS):
+        if NETWORKS[name] is None and not SHARED.exists():
+            click.echo(f"{name}: skipped, its weights are not there")
+            continue
+        base = in_process("--network", name, "--one", "reference")
+        rows.append(base)
+        for precision in ("float32", "bfloat16"):
+            arguments = ("--one", precision, "--memory", base.peak_bytes, "--seconds", seconds)
+            rows.append(in_process("--network", name, *arguments))
+        click.echo(table(rows[-3:]))
+    text = f"{machine()}; `python benchmarks/engine.py`\n\n{table(rows)}\n"
+    if network is None:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "engine.md").write_text(text)
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()
