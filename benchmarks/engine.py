@@ -7,8 +7,8 @@ The reference is the same architecture run as DaCapo runs it: eager PyTorch, flo
 memory, one forward pass at `input_shape + eval_shape_increase`. Ours gets no more memory than the
 reference took. Each measurement is a process of its own, so that peak memory is its own too: what
 it is resident with at its peak, less what it was before. A stream that is not done after
-`--seconds` is stopped, and its block's time is what passed until its first output plane came, and
-the rest at the pace of the planes since then (marked ~).
+`--seconds` is stopped, and its block's time is what passed until its first row of chunks was
+complete, and the rest at the pace of the rows since then (marked ~).
 """
 
 from __future__ import annotations
@@ -30,18 +30,22 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from funlib.geometry import Roi
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
 from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
 from blockwise_predict.engine.passes import StreamedPass
 from blockwise_predict.engine.precision import DTYPES
+from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.sizing import Limits, Sizing
+from blockwise_predict.tiling import build_lattice, smallest_tile
 
 NORMALIZATION = Normalization(1 / 255)
 RESULTS = Path(__file__).parent / "results"
 SHARED = Path(os.environ.get("BLOCKWISE_PREDICT_SHARED", Path(__file__).parents[2] / "shared"))
 VOLUME = (4000, 4000, 4000)
+CHUNK = (64, 64, 64)
 COMMON: dict[str, Any] = {"fmaps_in": 1, "num_fmaps": 12, "eval_shape_increase": (72,) * 3}
 NETWORKS: dict[str, dict[str, Any] | None] = {
     "flyem_affs": None,
@@ -171,36 +175,33 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
     model = load(name)
     shapes = model.shapes
     sizing = Sizing(model, 1, 1, Limits(memory, 1, 1, "cpu"))
-    block = sizing.block(VOLUME, (64,) * 3)
-    tile = shapes.valid_input_shape(
-        tuple(
-            -(-b // s) + -(-c // s)
-            for b, s, c in zip(block, shapes.scale, shapes.context, strict=True)
-        ),
-        "up",
+    edge = sizing.block(VOLUME, CHUNK)
+    lattice = build_lattice(shapes, smallest_tile(shapes))
+    lattice = build_lattice(shapes, sizing.tile(lattice, (0, 0, 0), edge, edge, CHUNK))
+    tile = lattice.tile_shape
+    streaming = sizing.streaming(edge, tile, CHUNK)
+    network = StreamedPass(
+        model.build(), shapes, streaming, precision, NORMALIZATION, torch.device("cpu")
     )
-    streaming = sizing.streaming(block, tile)
-    cpu = torch.device("cpu")
-    network = StreamedPass(model.build(), shapes, streaming, precision, NORMALIZATION, cpu)
     error = worst_error(model, network)
-    output = shapes.output_shape(tile)
+    channels = len(model.channel_names)
     encoding = Encoding("uint8", model.output_range or (-1.0, 1.0))
+    predictor = Predictor(network, lattice, channels, encoding, CHUNK[streaming.axes[0]])
+    block = Roi((0, 0, 0), edge)
+    read = lattice.read_roi(block)
 
     def run() -> tuple[float, bool]:
-        raw = raw_block(tile)
-        stored = np.empty((len(model.channel_names), *output), np.uint8)
-        begin = first = time.perf_counter()
-        first_planes = 0
-        for place, values in network.run(raw):
-            encoded = encoding.encode(values).data.movedim(-1, 0)
-            stored[:, place : place + len(values)] = encoded.numpy()
-            now, planes = time.perf_counter(), place + len(values)
-            if place == 0:
-                first, first_planes = now, planes
-            if now - begin > seconds and planes - first_planes >= 2 * streaming.slab:
-                pace = (now - first) / (planes - first_planes)
-                return first - begin + pace * (output[0] - first_planes), planes < output[0]
-        return time.perf_counter() - begin, False
+        raw = raw_block(tuple(read.shape))
+        times = [time.perf_counter()]
+        done = first = 0
+        for row in predictor.predict(raw, read, block):
+            times.append(time.perf_counter())
+            done += row.roi.size
+            if times[-1] - times[0] > seconds and len(times) > 3 and done < block.size:
+                pace = (times[-1] - times[1]) / (done - first)
+                return times[1] - times[0] + pace * (block.size - first), True
+            first = done if len(times) == 2 else first
+        return times[-1] - times[0], False
 
     (taken, extrapolated), peak = with_peak(run)
     return Measured(
@@ -208,7 +209,7 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
         precision,
         taken,
         extrapolated,
-        prod(output),
+        block.size,
         shapes.flops(tile),
         shapes.halo_overhead(tile),
         peak,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from contextlib import closing
 from dataclasses import dataclass
 
 from funlib.geometry import Roi
 
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.predictor import Predictor
-from blockwise_predict.io import InputArray, OutputArray
+from blockwise_predict.io import InputArray, OutputArray, Write
 from blockwise_predict.plan import Plan
+
+# Rows that are being written while the next is computed; more would only take memory.
+WRITES_UNDER_WAY = 2
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class BlockReport:
 
     `begin` is the block's first output voxel (from the input's origin), `values` the number of
     values written, of which `clipped` were outside the declared range and `nonfinite` NaN or
-    infinite. Times in seconds; `compute` includes waiting for the device.
+    infinite. Times in seconds; `compute` includes waiting for the device, `write` is what was left
+    to write when the last row was computed.
     """
 
     begin: tuple[int, ...]
@@ -44,21 +50,32 @@ class BlockProcessor:
         self._predictor = predictor
 
     def process(self, block: Roi) -> BlockReport:
-        """Do a block (output voxels from the input's origin). Returns after its write's commit."""
+        """Do a block (output voxels from the input's origin). Returns after its writes' commits."""
         started = time.perf_counter()
         read_roi = self.plan.lattice.read_roi(block)
         raw = read_padded(self._source, read_roi, self.plan.border)
         after_read = time.perf_counter()
-        predicted = self._predictor.predict(raw, read_roi, block)
+        values = clipped = nonfinite = 0
+        writes: deque[Write] = deque()
+        # Closed at once when a write fails: a prediction left half done would keep the device.
+        with closing(self._predictor.predict(raw, read_roi, block)) as rows:
+            for row in rows:
+                begin = tuple(row.roi.begin - self.plan.output.roi.begin)
+                writes.append(self._target.start_write(begin, row.data))
+                if len(writes) > WRITES_UNDER_WAY:
+                    writes.popleft().result()
+                values += row.data.size
+                clipped += row.clipped
+                nonfinite += row.nonfinite
         after_compute = time.perf_counter()
-        begin = tuple(block.begin - self.plan.output.roi.begin)
-        self._target.write(begin, predicted.data)
+        for write in writes:
+            write.result()
         return BlockReport(
             begin=tuple(block.begin),
             voxels=block.size,
-            values=predicted.data.size,
-            clipped=predicted.clipped,
-            nonfinite=predicted.nonfinite,
+            values=values,
+            clipped=clipped,
+            nonfinite=nonfinite,
             read=after_read - started,
             compute=after_compute - after_read,
             write=time.perf_counter() - after_compute,

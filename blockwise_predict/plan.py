@@ -108,6 +108,13 @@ class Plan(Model):
         return self.input.grid.divided(self.scale)
 
     @property
+    def row(self) -> int:
+        """Output planes, along the axis of the passes' pieces, that are written at once."""
+        slices = len(self.block_shape) - self.network.dims
+        along = 0 if slices or self.streaming is None else self.streaming.axes[0]
+        return self.output.chunk_shape[along]
+
+    @property
     def blocks_per_axis(self) -> tuple[int, ...]:
         """Size of the block grid."""
         return tuple(ceil(n / b) for n, b in zip(self.output.shape, self.block_shape, strict=True))

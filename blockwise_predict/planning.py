@@ -74,10 +74,11 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         sizing = Sizing(model, *_bytes(config, array), _limits(config, device))
         block = _given_block(config, chunk) or sizing.block(tuple(roi.shape), chunk)
         if config.tile_shape is None:
-            tile = sizing.tile(lattice, tuple(roi.begin), tuple(roi.shape), block)
+            tile = sizing.tile(lattice, tuple(roi.begin), tuple(roi.shape), block, chunk)
             lattice = build_lattice(model.shapes, tile)
         tile = lattice.tile_shape[-model.shapes.dims :]
-        streaming, memory = sizing.streaming(block, tile), sizing.bytes(block, tile)
+        streaming = sizing.streaming(block, tile, chunk)
+        memory = sizing.bytes(block, tile, chunk)
     else:
         block = _given_block(config, chunk) or _even_blocks(config, roi, chunk)
         memory = _whole_pass_bytes(model, lattice)

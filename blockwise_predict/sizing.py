@@ -38,6 +38,8 @@ SLAB_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
 ALLOCATION = 1.6
 # Of the memory, for passes, where a block that was given takes all of it.
 LEAST_SHARE = 0.25
+# Rows of output in memory: one that is filled, those that are written.
+ROWS_HELD = 4
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Sizing:
                 for axis in range(slices, len(block))
                 if block[axis] < whole[axis]
             ]
-            allowed = [larger for larger in grown if self._allowed(larger, roi, slices)]
+            allowed = [larger for larger in grown if self._allowed(larger, roi, chunk)]
             if not allowed:
                 return _evened(block, whole, chunk)
             best = min(allowed, key=lambda larger: self._cost(larger[slices:]))
@@ -115,19 +117,25 @@ class Sizing:
         )
         return self._shapes.valid_input_shape(tuple(sizes), "up")
 
-    def _allowed(self, block: Shape, roi: Shape, slices: int) -> bool:
+    def _allowed(self, block: Shape, roi: Shape, chunk: Shape) -> bool:
         count = prod(ceil(n / b) for n, b in zip(roi, block, strict=True))
         if count < BLOCKS_PER_WORKER * self._limits.workers:
             return False
-        tile = self._needed(block[slices:])
-        room = self._limits.memory - self._held(block, tile)
+        tile = self._needed(block[len(block) - self._shapes.dims :])
+        room = self._limits.memory - self._held(block, tile, chunk)
         return self._stream(tile, room)[1] <= room
 
-    def _held(self, block: Shape, tile: Shape) -> int:
-        """Bytes of the blocks in the slots: input as stored, and output."""
-        slices = prod(block[: len(block) - self._shapes.dims])
-        each = slices * prod(tile) * self._raw_bytes + prod(block) * self._voxel_bytes
-        return self._limits.slots * each
+    def _held(self, block: Shape, tile: Shape, chunk: Shape) -> int:
+        """Bytes of the blocks in the slots: input as stored; and the rows of output.
+
+        Rows lie across the longest axis, along which is streamed; one is filled while others are
+        written.
+        """
+        slices = len(block) - self._shapes.dims
+        raw = self._limits.slots * prod(block[:slices]) * prod(tile) * self._raw_bytes
+        longest = max(range(slices, len(block)), key=lambda axis: block[axis])
+        row = prod(block) // block[longest] * min(block[longest], ROWS_HELD * chunk[longest])
+        return raw + row * self._voxel_bytes
 
     def _stream(self, tile: Shape, room: int) -> tuple[Streaming, int]:
         """The streaming of a tile that needs the least memory, and its bytes; thin if it must."""
@@ -151,7 +159,9 @@ class Sizing:
     def _period(self, axis: int) -> int:
         return self._shapes.period[axis]
 
-    def tile(self, lattice: Lattice, roi_begin: Shape, roi: Shape, block: Shape) -> Shape:
+    def tile(
+        self, lattice: Lattice, roi_begin: Shape, roi: Shape, block: Shape, chunk: Shape
+    ) -> Shape:
         """The tile that the blocks of a ROI need, made smaller if memory asks for it.
 
         `lattice` may be of any tile: its points are the same. A 2-D network over a volume gets one
@@ -165,13 +175,13 @@ class Sizing:
             begins = range(begin, begin + size, edge)
             needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
             tile.append(axis.grown_for(needed))
-        fitted = self._shrunk(tuple(tile), block)
+        fitted = self._shrunk(tuple(tile), block, chunk)
         return (1,) * slices + fitted
 
-    def _shrunk(self, tile: Shape, block: Shape) -> Shape:
+    def _shrunk(self, tile: Shape, block: Shape, chunk: Shape) -> Shape:
         """The tile with its plane cut down until the stream fits into the memory."""
         smallest = smallest_tile(self._shapes)
-        room = self._room(block, tile)
+        room = self._room(block, tile, chunk)
         while (found := self._stream(tile, room))[1] > room:
             first = found[0].axes[0]
             plane = [a for a in range(len(tile)) if a != first and tile[a] > smallest[a]]
@@ -182,18 +192,19 @@ class Sizing:
             tile = (*tile[:axis], smaller, *tile[axis + 1 :])
         return tile
 
-    def _room(self, block: Shape, tile: Shape) -> int:
+    def _room(self, block: Shape, tile: Shape, chunk: Shape) -> int:
         """Bytes for passes; a block that was given may take more than there is."""
-        left = self._limits.memory - self._held(block, tile)
+        left = self._limits.memory - self._held(block, tile, chunk)
         return max(left, round(self._limits.memory * LEAST_SHARE))
 
-    def streaming(self, block: Shape, tile: Shape) -> Streaming:
+    def streaming(self, block: Shape, tile: Shape, chunk: Shape) -> Streaming:
         """How a tile (network's axes) is streamed."""
-        return self._stream(tile, self._room(block, tile))[0]
+        return self._stream(tile, self._room(block, tile, chunk))[0]
 
-    def bytes(self, block: Shape, tile: Shape) -> int:
+    def bytes(self, block: Shape, tile: Shape, chunk: Shape) -> int:
         """Peak bytes of a worker's data, weights aside."""
-        return self._held(block, tile) + self._stream(tile, self._room(block, tile))[1]
+        passes = self._stream(tile, self._room(block, tile, chunk))[1]
+        return self._held(block, tile, chunk) + passes
 
 
 def _evened(block: Shape, whole: Shape, chunk: Shape) -> Shape:

@@ -124,6 +124,7 @@ def _processor(run_dir: RunDir, plan: Plan, device: torch.device) -> BlockProces
         plan.lattice,
         len(plan.network.channel_names),
         plan.output.encoding,
+        plan.row,
     )
     return BlockProcessor(plan, source, open_output(plan.output.path), predictor)
 

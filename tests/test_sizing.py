@@ -49,8 +49,8 @@ def test_more_memory_means_less_halo_and_is_not_exceeded(model: TrainedModel) ->
     for size in (GIB // 8, GIB // 2, 4 * GIB):
         choice = sizing(model, size)
         block = choice.block(roi, CHUNK)
-        tile = choice.tile(lattice, (0, 0, 0), roi, block)
-        assert choice.bytes(block, tile) <= size
+        tile = choice.tile(lattice, (0, 0, 0), roi, block, CHUNK)
+        assert choice.bytes(block, tile, CHUNK) <= size
         halos.append(model.shapes.halo_overhead(tile))
     assert halos == sorted(halos, reverse=True)
     assert halos[-1] < 1.1
@@ -59,8 +59,8 @@ def test_more_memory_means_less_halo_and_is_not_exceeded(model: TrainedModel) ->
 def test_a_tile_is_cut_in_the_plane_when_its_block_is_given(model: TrainedModel) -> None:
     lattice = build_lattice(model.shapes, smallest_tile(model.shapes))
     roi = block = (512, 512, 512)
-    ample = sizing(model).tile(lattice, (0, 0, 0), roi, block)
-    scarce = sizing(model, GIB // 2).tile(lattice, (0, 0, 0), roi, block)
+    ample = sizing(model).tile(lattice, (0, 0, 0), roi, block, CHUNK)
+    scarce = sizing(model, GIB // 2).tile(lattice, (0, 0, 0), roi, block, CHUNK)
     assert model.shapes.output_shape(ample) == roi
     assert scarce[0] == ample[0]
     assert prod(scarce) < prod(ample)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from funlib.geometry import Coordinate, Roi
+from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from blockwise_predict.engine.passes import Pass
@@ -34,57 +35,105 @@ def choose_device(name: str, worker: int = 0) -> torch.device:
 
 
 @dataclass
-class PredictedBlock:
-    """A block as stored, `[K, *block]`; how many of its values were clipped, or not finite."""
+class PredictedRow:
+    """A part of a block as it is stored: `[K, *roi]`, `roi` in output voxels.
 
+    `clipped` and `nonfinite` count its values that were clipped, or are not finite.
+    """
+
+    roi: Roi
     data: NDArray[np.generic]
+    missing: int
     clipped: int = 0
     nonfinite: int = 0
 
 
 class Predictor:
-    """Runs the passes of a block; safe to call from several threads, which take turns."""
+    """Runs the passes of a block; safe to call from several threads, which take turns.
 
-    def __init__(self, network: Pass, lattice: Lattice, channels: int, encoding: Encoding) -> None:
+    `row` is the number of planes, along the axis of the passes' pieces, in which a block is handed
+    out: whole chunks, so that they can be written while the next ones are computed.
+    """
+
+    def __init__(
+        self, network: Pass, lattice: Lattice, channels: int, encoding: Encoding, row: int
+    ) -> None:
         self.lattice = lattice
         self._network = network
         self._channels = channels
         self._encoding = encoding
+        self._row = row
         self._compute = threading.Lock()
 
-    def predict(self, raw: NDArray[np.generic], read: Roi, block: Roi) -> PredictedBlock:
-        """Predict a block.
+    def predict(self, raw: NDArray[np.generic], read: Roi, block: Roi) -> Generator[PredictedRow]:
+        """Predict a block; yields its rows, each as soon as it is complete.
 
         `raw` is `[C, *spatial]`, as stored, and covers the input ROI `read` (voxels from the
         input's origin), which must hold what `Lattice.read_roi(block)` says. `block` is in output
         voxels from the same origin.
         """
-        data = np.empty((self._channels, *block.shape), self._encoding.dtype)
-        result = PredictedBlock(data)
+        rows: dict[int, PredictedRow] = {}
         with self._compute:
             for tile in self.lattice.cover(block):
                 source = (tile.read - read.begin).to_slices()
                 for begin, values in self._network.run(raw[(slice(None), *source)]):
-                    self._place(begin, values, tile, block, result)
-        return result
+                    yield from self._place(begin, values, tile, block, rows)
 
     def _place(
-        self, begin: int, values: torch.Tensor, tile: Tile, block: Roi, result: PredictedBlock
-    ) -> None:
-        """Store what of a piece of a tile is kept; `begin` is its first plane in the tile."""
+        self,
+        begin: int,
+        values: torch.Tensor,
+        tile: Tile,
+        block: Roi,
+        rows: dict[int, PredictedRow],
+    ) -> Iterator[PredictedRow]:
+        """Store what of a piece of a tile is kept, and give the rows that it completes.
+
+        `begin` is the piece's first plane in the tile.
+        """
         axes = self._network.axes
-        first = [0] * len(axes)
-        first[axes[0]] = begin
-        shape = [0] * len(axes)
-        for axis, size in zip(axes, values.shape[:-1], strict=True):
-            shape[axis] = size
-        kept = Roi(first, shape).intersect(tile.crop)
-        if kept.empty:
+        shift = tile.keep.begin - tile.crop.begin
+        piece = _in_natural_order(begin, values, axes).intersect(tile.crop)
+        if piece.empty:
             return
-        window = (kept - Coordinate(first)).to_slices()
+        along, placed = axes[0], piece + shift
+        first = (placed.begin[along] - block.begin[along]) // self._row
+        last = (placed.end[along] - 1 - block.begin[along]) // self._row
+        for number in range(first, last + 1):
+            row = rows.setdefault(number, self._new_row(block, along, number))
+            part = placed.intersect(row.roi)
+            self._store(part, part - shift, begin, values, row)
+            if row.missing == 0:
+                yield rows.pop(number)
+
+    def _new_row(self, block: Roi, along: int, number: int) -> PredictedRow:
+        begin, shape = list(block.begin), list(block.shape)
+        begin[along] += number * self._row
+        shape[along] = self._row
+        roi = Roi(begin, shape).intersect(block)
+        data = np.empty((self._channels, *roi.shape), self._encoding.dtype)
+        return PredictedRow(roi, data, missing=roi.size)
+
+    def _store(
+        self, target: Roi, in_tile: Roi, begin: int, values: torch.Tensor, row: PredictedRow
+    ) -> None:
+        """Encode the part `in_tile` of a piece, and put it to `target`, within a row."""
+        axes = self._network.axes
+        window = list(in_tile.to_slices())
+        window[axes[0]] = slice(in_tile.begin[axes[0]] - begin, in_tile.end[axes[0]] - begin)
         encoded = self._encoding.encode(values[tuple(window[axis] for axis in axes)])
-        result.clipped += encoded.clipped
-        result.nonfinite += encoded.nonfinite
         natural = encoded.data.permute(-1, *(axes.index(axis) for axis in range(len(axes))))
-        place = (kept - tile.crop.begin + tile.keep.begin - block.begin).to_slices()
-        result.data[(slice(None), *place)] = natural.cpu().numpy()
+        place = (target - row.roi.begin).to_slices()
+        row.data[(slice(None), *place)] = natural.cpu().numpy()
+        row.missing -= target.size
+        row.clipped += encoded.clipped
+        row.nonfinite += encoded.nonfinite
+
+
+def _in_natural_order(begin: int, values: torch.Tensor, axes: tuple[int, ...]) -> Roi:
+    """Where a piece lies in its tile's output."""
+    first, shape = [0] * len(axes), [0] * len(axes)
+    first[axes[0]] = begin
+    for axis, size in zip(axes, values.shape[:-1], strict=True):
+        shape[axis] = size
+    return Roi(first, shape)

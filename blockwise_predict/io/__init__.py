@@ -10,6 +10,7 @@ from blockwise_predict.io.formats import Format, guess_format, names_array
 from blockwise_predict.io.output import (
     OutputArray,
     OutputSpec,
+    Write,
     open_output,
     output_exists,
     read_attributes,
@@ -24,6 +25,7 @@ __all__ = [
     "OutputArray",
     "OutputSpec",
     "Placement",
+    "Write",
     "check_output",
     "create_output",
     "delete_output",

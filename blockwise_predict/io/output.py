@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -47,6 +47,13 @@ class OutputSpec:
     fill_value: int = 0
 
 
+class Write(Protocol):
+    """A write under way."""
+
+    def result(self) -> None:
+        """Wait until it is committed; raises what went wrong."""
+
+
 class OutputArray:
     """An array [channels, *spatial] to write to, made by `create_output` or `open_output`.
 
@@ -77,10 +84,16 @@ class OutputArray:
         return self.placement.offset
 
     def write(self, begin: Sequence[int], data: np.ndarray[Any, Any]) -> None:
-        """Write `data` [channels, *spatial] at voxel `begin`; returns after the commit.
+        """`start_write`, and wait for the commit."""
+        self.start_write(begin, data).result()
 
-        Raises ValueError unless the data cover whole chunks (the array's end may cut the last),
-        because two writers of one chunk would lose each other's data; and for another dtype.
+    def start_write(self, begin: Sequence[int], data: np.ndarray[Any, Any]) -> Write:
+        """Begin to write `data` [channels, *spatial] at voxel `begin`.
+
+        The data must stay as they are until the write's `result()`, which returns after the commit,
+        or raises what went wrong. Raises ValueError unless the data cover whole chunks (the array's
+        end may cut the last), because two writers of one chunk would lose each other's data; and
+        for another dtype.
         """
         end = tuple(b + n for b, n in zip(begin, data.shape[1:], strict=True))
         window = spatial_window(begin, end, self.shape, self.path)
@@ -95,7 +108,8 @@ class OutputArray:
                     f"voxels {tuple(begin)} to {end} do not cover whole chunks of {self.path}, "
                     f"which are {self.chunk_shape}"
                 )
-        self._store[(slice(None), *window)].write(data).result()
+        write: Write = self._store[(slice(None), *window)].write(data)
+        return write
 
     def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray[Any, Any]:
         """Voxels `begin` to `end` as [channels, *spatial]; the fill value where none is written."""
