@@ -174,7 +174,7 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
     """A block streamed, as `predict run` does, within `memory` bytes."""
     model = load(name)
     shapes = model.shapes
-    sizing = Sizing(model, 1, 1, Limits(memory, 1, 1, "cpu"))
+    sizing = Sizing(model, 1, 1, DTYPES[precision], Limits(memory, 1, 1, "cpu"))
     edge = sizing.block(VOLUME, CHUNK)
     lattice = build_lattice(shapes, smallest_tile(shapes))
     lattice = build_lattice(shapes, sizing.tile(lattice, (0, 0, 0), edge, edge, CHUNK))
@@ -186,7 +186,7 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
     error = worst_error(model, network)
     channels = len(model.channel_names)
     encoding = Encoding("uint8", model.output_range or (-1.0, 1.0))
-    predictor = Predictor(network, lattice, channels, encoding, CHUNK[streaming.axes[0]])
+    predictor = Predictor(network, lattice, channels, encoding, CHUNK)
     block = Roi((0, 0, 0), edge)
     read = lattice.read_roi(block)
 
@@ -194,7 +194,7 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
         raw = raw_block(tuple(read.shape))
         times = [time.perf_counter()]
         done = first = 0
-        for row in predictor.predict(raw, read, block):
+        for row in predictor.predict(raw, read, block, lattice):
             times.append(time.perf_counter())
             done += row.roi.size
             if times[-1] - times[0] > seconds and len(times) > 3 and done < block.size:

@@ -12,6 +12,8 @@ from funlib.geometry import Roi
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.io import InputArray, OutputArray, Write
+from blockwise_predict.lattice import Lattice
+from blockwise_predict.memory import is_out_of_memory
 from blockwise_predict.plan import Plan
 
 # Rows that are being written while the next is computed; more would only take memory.
@@ -50,15 +52,29 @@ class BlockProcessor:
         self._predictor = predictor
 
     def process(self, block: Roi) -> BlockReport:
-        """Do a block (output voxels from the input's origin). Returns after its writes' commits."""
+        """Do a block (output voxels from the input's origin). Returns after its writes' commits.
+
+        If the memory is not enough, it is done again with a smaller tile, as are those after it.
+        """
+        while True:
+            lattice = self._predictor.lattice
+            try:
+                return self._done(block, lattice)
+            except Exception as error:
+                if not is_out_of_memory(error) or not self._predictor.shrink(lattice):
+                    raise
+            # Outside `except`, where the error no longer keeps the memory of what failed.
+            self._tell_of_shrinking(lattice)
+
+    def _done(self, block: Roi, lattice: Lattice) -> BlockReport:
         started = time.perf_counter()
-        read_roi = self.plan.lattice.read_roi(block)
+        read_roi = lattice.read_roi(block)
         raw = read_padded(self._source, read_roi, self.plan.border)
         after_read = time.perf_counter()
         values = clipped = nonfinite = 0
         writes: deque[Write] = deque()
         # Closed at once when a write fails: a prediction left half done would keep the device.
-        with closing(self._predictor.predict(raw, read_roi, block)) as rows:
+        with closing(self._predictor.predict(raw, read_roi, block, lattice)) as rows:
             for row in rows:
                 begin = tuple(row.roi.begin - self.plan.output.roi.begin)
                 writes.append(self._target.start_write(begin, row.data))
@@ -80,3 +96,7 @@ class BlockProcessor:
             compute=after_compute - after_read,
             write=time.perf_counter() - after_compute,
         )
+
+    def _tell_of_shrinking(self, lattice: Lattice) -> None:
+        before, after = lattice.tile_shape, self._predictor.lattice.tile_shape
+        print(f"out of memory: tiles are {after} instead of {before} input voxels", flush=True)

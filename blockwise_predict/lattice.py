@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from funlib.geometry import Coordinate, Roi
 
@@ -75,6 +75,17 @@ class AxisLattice:
         """Smallest valid input size of a pass with at least `wanted` output voxels."""
         missing = wanted - self.output_size(self.input_size)
         return self.input_size + -(-missing // (self.period * self.scale)) * self.period
+
+    def halved(self) -> AxisLattice | None:
+        """The same lattice with passes of about half the output, or None where that is too little.
+
+        There is always a whole period of output left.
+        """
+        cell = self.period * self.scale
+        removed = (self.output_size(self.input_size) + cell) // 2 // cell
+        if self.fixed or self.output_size(self.input_size) - removed * cell < cell or not removed:
+            return None
+        return replace(self, input_size=self.input_size - removed * self.period)
 
     def cover(self, begin: int, end: int) -> list[AxisTile]:
         """Passes that cover the output voxels `begin .. end`, each voxel kept from one of them."""
@@ -146,6 +157,14 @@ class Lattice:
     def stride(self) -> tuple[int, ...]:
         """Output voxels from one pass to the next, where passes of the largest size follow."""
         return tuple(axis.stride for axis in self.axes)
+
+    def halved(self, axes: Sequence[int]) -> Lattice | None:
+        """The same lattice with half the tile along the longest of `axes` that can be halved."""
+        for axis in sorted(axes, key=lambda a: -self.axes[a].input_size):
+            smaller = self.axes[axis].halved()
+            if smaller is not None:
+                return Lattice((*self.axes[:axis], smaller, *self.axes[axis + 1 :]))
+        return None
 
     def cover(self, block: Roi) -> list[Tile]:
         """The passes that cover a block (output voxels), each of its voxels kept exactly once."""

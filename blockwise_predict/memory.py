@@ -10,6 +10,7 @@ import torch
 
 CGROUP_V2 = Path("/sys/fs/cgroup")
 CGROUP_V1 = Path("/sys/fs/cgroup/memory")
+CPU_EXHAUSTED = ("can't allocate memory", "not enough memory", "could not create a primitive")
 
 
 def available_bytes(device: torch.device) -> int:
@@ -18,6 +19,14 @@ def available_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
     return min(psutil.virtual_memory().available, *_cgroup_limits(), *_slurm_limits())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory could not be had: Python's, NumPy's or torch's."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # torch has no exception of its own for a CPU, and oneDNN none at all.
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in CPU_EXHAUSTED)
 
 
 def _cgroup_limits() -> list[int]:

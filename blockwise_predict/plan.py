@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from math import ceil, prod
 from typing import Any
 
+import torch
 from funlib.geometry import Coordinate, Roi
 from pydantic import BaseModel, ConfigDict
 
 from blockwise_predict.config import Format, RunConfig
 from blockwise_predict.engine.passes import Streaming
+from blockwise_predict.engine.precision import DTYPES
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.geometry import VoxelGrid, exact_lengths
 from blockwise_predict.lattice import Lattice
@@ -83,8 +85,23 @@ class OutputPlan(Model):
         return Encoding(self.dtype, self.value_range)
 
 
+class Tiling(Model):
+    """How blocks go through the network: the passes' lattice, and how each is streamed, if it is.
+
+    `memory_bytes` is what a worker's data are predicted to take at their peak.
+    """
+
+    lattice: Lattice
+    streaming: Streaming | None
+    memory_bytes: int
+
+
 class Plan(Model):
-    """A run, decided."""
+    """A run, decided.
+
+    `tiling` is for the precision that is given or likely; `exact_tiling` for float32, where that
+    is still open and needs more memory.
+    """
 
     version: str
     config: RunConfig
@@ -96,9 +113,8 @@ class Plan(Model):
     precision: str
     scale: tuple[int, ...]
     block_shape: tuple[int, ...]
-    lattice: Lattice
-    streaming: Streaming | None
-    memory_bytes: int
+    tiling: Tiling
+    exact_tiling: Tiling | None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -108,11 +124,15 @@ class Plan(Model):
         return self.input.grid.divided(self.scale)
 
     @property
-    def row(self) -> int:
-        """Output planes, along the axis of the passes' pieces, that are written at once."""
-        slices = len(self.block_shape) - self.network.dims
-        along = 0 if slices or self.streaming is None else self.streaming.axes[0]
-        return self.output.chunk_shape[along]
+    def lattice(self) -> Lattice:
+        """The lattice; its points are the same for all precisions."""
+        return self.tiling.lattice
+
+    def tiling_for(self, precision: str) -> Tiling:
+        """The tiling for the precision that was chosen."""
+        if self.exact_tiling is None or DTYPES[precision].itemsize < torch.float32.itemsize:
+            return self.tiling
+        return self.exact_tiling
 
     @property
     def blocks_per_axis(self) -> tuple[int, ...]:

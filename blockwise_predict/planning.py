@@ -5,11 +5,9 @@ Pure: nothing is written, so that `predict plan` and `predict run` decide alike.
 
 from __future__ import annotations
 
-from math import ceil, prod
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import torch
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict import __version__
@@ -22,9 +20,8 @@ from blockwise_predict.errors import ArrayError, ConfigError, GeometryError
 from blockwise_predict.geometry import VoxelGrid, exact_lengths, format_length, resolve_roi
 from blockwise_predict.io import InputArray, check_output, guess_format, open_input
 from blockwise_predict.lattice import Lattice
-from blockwise_predict.memory import available_bytes
+from blockwise_predict.layout import Volumes, check_axes, choose_layout
 from blockwise_predict.plan import InputPlan, NetworkPlan, OutputPlan, Plan
-from blockwise_predict.sizing import BLOCKS_PER_WORKER, Limits, Sizing
 from blockwise_predict.tiling import (
     build_lattice,
     check_tile,
@@ -32,9 +29,6 @@ from blockwise_predict.tiling import (
     fixed_tile_warnings,
     smallest_tile,
 )
-
-# The workers' data may take this part of the memory that is free when the plan is made.
-MEMORY_SHARE = 0.5
 
 
 def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, TrainedModel]:
@@ -69,21 +63,9 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         volume = _valid_volume(lattice, array, model)
     roi, roi_notes = resolve_roi(config.roi, grid.divided(scale), volume)
     chunk = _chunk_shape(config, roi)
-    streaming = None
-    if model.shapes.equivariant:
-        sizing = Sizing(model, *_bytes(config, array), _limits(config, device))
-        block = _given_block(config, chunk) or sizing.block(tuple(roi.shape), chunk)
-        if config.tile_shape is None:
-            tile = sizing.tile(lattice, tuple(roi.begin), tuple(roi.shape), block, chunk)
-            lattice = build_lattice(model.shapes, tile)
-        tile = lattice.tile_shape[-model.shapes.dims :]
-        streaming = sizing.streaming(block, tile, chunk)
-        memory = sizing.bytes(block, tile, chunk)
-    else:
-        block = _given_block(config, chunk) or _even_blocks(config, roi, chunk)
-        memory = _whole_pass_bytes(model, lattice)
-    if recorded is not None and lattice.tile_shape == recorded.lattice.tile_shape:
-        streaming = recorded.streaming
+    layout = choose_layout(Volumes(config, model, array, lattice, roi, chunk), device)
+    if recorded is not None and layout.tiling.lattice == recorded.lattice:
+        layout = replace(layout, tiling=recorded.tiling, exact_tiling=recorded.exact_tiling)
     plan = Plan(
         version=__version__,
         config=config,
@@ -102,10 +84,9 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         border=config.border,
         precision=config.precision,
         scale=scale,
-        block_shape=block,
-        lattice=lattice,
-        streaming=streaming,
-        memory_bytes=memory,
+        block_shape=layout.block_shape,
+        tiling=layout.tiling,
+        exact_tiling=layout.exact_tiling,
         notes=(*array.placement.notes, *roi_notes),
         warnings=tuple(fixed_tile_warnings(model.shapes, lattice)),
     )
@@ -151,28 +132,6 @@ def _first_tile(config: RunConfig, model: TrainedModel, array: InputArray) -> tu
     return _over_volume(fixed_tile(shapes, eval_shape), volume, 1)
 
 
-def _limits(config: RunConfig, device: torch.device) -> Limits:
-    """What a worker may use."""
-    memory = config.memory
-    if memory is None:
-        sharing = config.workers
-        if device.type == "cuda":
-            sharing = ceil(config.workers / torch.cuda.device_count())
-        memory = int(available_bytes(device) * MEMORY_SHARE / sharing)
-    return Limits(memory, config.workers, config.slots, device.type)
-
-
-def _whole_pass_bytes(model: TrainedModel, lattice: Lattice) -> int:
-    """Peak of one whole pass in float32."""
-    return 4 * model.shapes.peak_elements(lattice.tile_shape[-model.shapes.dims :])
-
-
-def _bytes(config: RunConfig, array: InputArray) -> tuple[int, int]:
-    """Bytes of an input voxel, all channels, and of an output value."""
-    raw = np.dtype(array.dtype).itemsize * (array.channels or 1)
-    return raw, np.dtype(config.output_dtype).itemsize
-
-
 def _over_volume(sizes: tuple[int, ...], volume: tuple[int, ...], fill: int) -> tuple[int, ...]:
     """Sizes of a 2-D network over a 3-D volume: `fill` along the slices."""
     return (fill,) * (len(volume) - len(sizes)) + tuple(sizes)
@@ -193,41 +152,8 @@ def _chunk_shape(config: RunConfig, roi: Roi) -> tuple[int, ...]:
     if config.chunk_shape is None:
         edge = 64 if dims == 3 else 512
         return tuple(min(edge, size) for size in roi.shape)
-    _check_axes("--chunk-shape", config.chunk_shape, dims)
+    check_axes("--chunk-shape", config.chunk_shape, dims)
     return config.chunk_shape
-
-
-def _given_block(config: RunConfig, chunk: tuple[int, ...]) -> tuple[int, ...] | None:
-    if config.block_shape is None:
-        return None
-    _check_axes("--block-shape", config.block_shape, len(chunk))
-    if any(b % c for b, c in zip(config.block_shape, chunk, strict=True)):
-        nearest = [max(1, round(b / c)) * c for b, c in zip(config.block_shape, chunk, strict=True)]
-        raise GeometryError(
-            f"--block-shape {_text(config.block_shape)} is not a multiple of the output's chunks "
-            f"{_text(chunk)}, so two workers would write one file. "
-            f"Nearest: {_text(nearest)}, or set --chunk-shape."
-        )
-    return config.block_shape
-
-
-def _even_blocks(config: RunConfig, roi: Roi, chunk: tuple[int, ...]) -> tuple[int, ...]:
-    """For fixed tiles: blocks of at most three chunks an axis, some for each worker."""
-    counts = [ceil(n / (3 * c)) for n, c in zip(roi.shape, chunk, strict=True)]
-    chunks = [ceil(n / c) for n, c in zip(roi.shape, chunk, strict=True)]
-    while prod(counts) < BLOCKS_PER_WORKER * config.workers and counts != chunks:
-        axis = max(range(len(counts)), key=lambda a: chunks[a] / counts[a])
-        counts[axis] += 1
-    return tuple(ceil(n / k) * c for n, k, c in zip(chunks, counts, chunk, strict=True))
-
-
-def _check_axes(option: str, shape: tuple[int, ...], dims: int) -> None:
-    if len(shape) != dims:
-        raise ConfigError(f"{option} {_text(shape)} has {len(shape)} axes, the volume has {dims}.")
-
-
-def _text(shape: Any) -> str:
-    return ",".join(str(size) for size in shape)
 
 
 def _value_range(config: RunConfig, model: TrainedModel) -> tuple[float, float] | None:

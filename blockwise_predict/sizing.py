@@ -18,7 +18,7 @@ import torch
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.engine.footprint import Footprint, measure_footprint
-from blockwise_predict.engine.passes import Streaming
+from blockwise_predict.engine.passes import PIECE_VOXELS, Streaming
 from blockwise_predict.lattice import Lattice
 from blockwise_predict.tiling import smallest_tile
 
@@ -33,9 +33,10 @@ SMALLEST_GAIN = 0.004
 SLAB_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
 
 
-# Resident memory over the tensors' bytes: allocators, and what oneDNN works in. Measured 1.1 to
-# 1.65 (torch 2.13, glibc, planes of 160 to 400 squared).
-ALLOCATION = 1.6
+# Resident memory over the tensors' bytes: allocators, and what oneDNN works in. Measured 1.0 to
+# 1.2 (torch 2.13, glibc, planes of 340 to 570 squared), more where tensors are small.
+ALLOCATION = 1.2
+ALLOCATION_BYTES = 96 * 2**20
 # Of the memory, for passes, where a block that was given takes all of it.
 LEAST_SHARE = 0.25
 # Rows of output in memory: one that is filled, those that are written.
@@ -55,12 +56,19 @@ class Limits:
 class Sizing:
     """The choice of sizes for one equivariant network, one input and one output.
 
-    `value_bytes` are those of an output value, `raw_bytes` of an input voxel, channels included.
+    `value_bytes` are those of an output value, `raw_bytes` of an input voxel, channels included;
+    the network computes in `dtype`.
     """
 
     def __init__(
-        self, model: TrainedModel, raw_bytes: int, value_bytes: int, limits: Limits
+        self,
+        model: TrainedModel,
+        raw_bytes: int,
+        value_bytes: int,
+        dtype: torch.dtype,
+        limits: Limits,
     ) -> None:
+        self._dtype = dtype
         self._model = model
         self._shapes: UNetShapes = model.shapes
         self._limits = limits
@@ -69,12 +77,18 @@ class Sizing:
 
     @cached_property
     def _footprints(self) -> dict[int, Footprint]:
-        """By streamed axis; in float32, which needs the most."""
-        empty = self._model.empty()
-        return {
-            axis: measure_footprint(empty, self._shapes, self._axes(axis), torch.float32)
-            for axis in range(self._shapes.dims)
-        }
+        """By streamed axis; measured once for axes that are alike."""
+        empty, shapes = self._model.empty(), self._shapes
+        piece = PIECE_VOXELS[self._limits.device]
+        found: dict[object, Footprint] = {}
+        by_axis = {}
+        for axis in range(shapes.dims):
+            axes = self._axes(axis)
+            kind = tuple(shapes.axes[a] for a in axes)
+            if kind not in found:
+                found[kind] = measure_footprint(empty, shapes, axes, self._dtype, piece)
+            by_axis[axis] = found[kind]
+        return by_axis
 
     def _axes(self, first: int) -> Shape:
         return (first, *(axis for axis in range(self._shapes.dims) if axis != first))
@@ -143,11 +157,11 @@ class Sizing:
         for axis, footprint in self._footprints.items():
             plane = [tile[a] for a in self._axes(axis)[1:]]
             slab = self._slab(axis, plane)
-            while footprint.bytes(plane, slab) * ALLOCATION > room and slab > self._period(axis):
+            while resident(footprint.bytes(plane, slab)) > room and slab > self._period(axis):
                 slab = self._whole_periods(axis, slab / 2)
             found.append((footprint.bytes(plane, slab), axis, slab))
         size, axis, slab = min(found)
-        return Streaming(self._axes(axis), slab), round(size * ALLOCATION)
+        return Streaming(self._axes(axis), slab), resident(size)
 
     def _slab(self, axis: int, plane: Sequence[int]) -> int:
         """Input planes per slab where memory is no concern."""
@@ -205,6 +219,11 @@ class Sizing:
         """Peak bytes of a worker's data, weights aside."""
         passes = self._stream(tile, self._room(block, tile, chunk))[1]
         return self._held(block, tile, chunk) + passes
+
+
+def resident(tensors: int) -> int:
+    """Bytes that a process takes for a stream with so many bytes of tensors."""
+    return round(tensors * ALLOCATION) + ALLOCATION_BYTES
 
 
 def _evened(block: Shape, whole: Shape, chunk: Shape) -> Shape:

@@ -34,13 +34,14 @@ def predictor(trained: TrainedModel, tile: Sequence[int], streaming: Streaming |
         trained.build(), trained.shapes, len(tile), streaming, "float32", AS_IT_IS, CPU
     )
     lattice = build_lattice(trained.shapes, tile)
-    return Predictor(network, lattice, len(trained.channel_names), Encoding("float32"), row=7)
+    return Predictor(network, lattice, len(trained.channel_names), Encoding("float32"), (7, 7, 7))
 
 
 def predicted_block(predictor: Predictor, volume: Held, block: Roi) -> np.ndarray:
     """A block put together from its rows."""
-    read = predictor.lattice.read_roi(block)
-    rows = list(predictor.predict(read_padded(volume, read, "reflect"), read, block))
+    lattice = predictor.lattice
+    read = lattice.read_roi(block)
+    rows = list(predictor.predict(read_padded(volume, read, "reflect"), read, block, lattice))
     data = np.full((rows[0].data.shape[0], *block.shape), np.nan, np.float32)
     for row in rows:
         place = (slice(None), *(row.roi - block.begin).to_slices())

@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
 
 
 def sizing(model: TrainedModel, size: int = 16 * GIB, workers: int = 1) -> Sizing:
-    return Sizing(model, 1, 1, Limits(size, workers, 2, "cpu"))
+    return Sizing(model, 1, 1, torch.float32, Limits(size, workers, 2, "cpu"))
 
 
 @pytest.mark.parametrize("roi", [(100, 100, 100), (700, 650, 1000), (5000, 64, 3000)])

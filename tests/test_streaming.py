@@ -19,31 +19,37 @@ from blockwise_predict.architectures import (
     UNetShapes,
 )
 from blockwise_predict.engine.footprint import measure_footprint, stream_bytes
-from blockwise_predict.engine.passes import WholePass
+from blockwise_predict.engine.passes import PIECE_VOXELS, WholePass
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
-from blockwise_predict.sizing import ALLOCATION
+from blockwise_predict.sizing import resident
 from tests.shared import shared_path
 from tests.test_architectures_oracle import NAMES
 from tests.test_shapes import SETTINGS, WithHead, configurations
 
 CPU = torch.device("cpu")
+PIECE = PIECE_VOXELS["cpu"]
 
 
 def streamed(
-    model: nn.Module, shapes: UNetShapes, x: torch.Tensor, axes: list[int], slab: int
+    model: nn.Module,
+    shapes: UNetShapes,
+    x: torch.Tensor,
+    axes: list[int],
+    slab: int,
+    piece: int = 10_000,
 ) -> list[torch.Tensor]:
     """Each head's output `[K, *spatial]` for `x`, `[C, *spatial]`, pushed slab by slab."""
-    network = StreamedUNet(model, shapes, axes, torch.float32, CPU)
+    network = StreamedUNet(model, shapes, axes, torch.float32, CPU, piece)
     planes = x.permute(*(1 + axis for axis in axes), 0).contiguous()
     heads: list[list[torch.Tensor]] = []
     with torch.inference_mode():
         for begin in range(0, len(planes), slab):
             last = begin + slab >= len(planes)
-            outputs = network.push(planes[begin : begin + slab], last)
-            heads = heads or [[] for _ in outputs]
-            for parts, output in zip(heads, outputs, strict=True):
-                parts += [] if output is None else [output]
+            for outputs in network.push(planes[begin : begin + slab], last):
+                heads = heads or [[] for _ in outputs]
+                for parts, output in zip(heads, outputs, strict=True):
+                    parts += [] if output is None else [output]
     size = shapes.output_shape(x.shape[1:])[axes[0]]
     natural = [axes.index(axis) for axis in range(len(axes))]
     return [torch.cat(parts)[:size].permute(len(axes), *natural) for parts in heads]
@@ -94,9 +100,15 @@ def test_whole_passes_reproduce_the_reference(name: str) -> None:
 
 
 @SETTINGS
-@given(configurations(), st.sampled_from((1, 3)), st.integers(1, 40), st.data())
+@given(
+    configurations(),
+    st.sampled_from((1, 3)),
+    st.integers(1, 40),
+    st.sampled_from((1, 5000, 10**9)),
+    st.data(),
+)
 def test_streams_of_random_networks_equal_one_pass(
-    config: CNNectomeUNetConfig, kernel: int, slab: int, data: st.DataObject
+    config: CNNectomeUNetConfig, kernel: int, slab: int, piece: int, data: st.DataObject
 ) -> None:
     assume(config.padding == "valid" and not config.use_attention)
     torch.manual_seed(0)
@@ -116,7 +128,7 @@ def test_streams_of_random_networks_equal_one_pass(
     with torch.inference_mode():
         # The activation comes after the stream.
         expected = model.prediction_head(model.unet(x))[0]
-    (output,) = streamed(model, shapes, x[0], list(axes), slab)
+    (output,) = streamed(model, shapes, x[0], list(axes), slab, piece)
     close(output, expected.numpy())
 
 
@@ -163,9 +175,10 @@ def test_the_footprint_holds_between_the_sizes_it_was_measured_at(
     plane: tuple[int, int], slab: int
 ) -> None:
     model, shapes = default_network()
-    footprint = measure_footprint(model.to("meta"), shapes, (0, 1, 2), torch.float32)
-    counted = stream_bytes(model, shapes, (0, 1, 2), plane, slab, torch.float32)
-    assert footprint.bytes(plane, slab) == pytest.approx(counted, rel=0.1)
+    footprint = measure_footprint(model.to("meta"), shapes, (0, 1, 2), torch.float32, PIECE)
+    counted = stream_bytes(model, shapes, (0, 1, 2), plane, slab, torch.float32, PIECE)
+    # Too much rather than too little: how planes are cut into pieces is not smooth.
+    assert 0.9 * counted < footprint.bytes(plane, slab) < 1.35 * counted
 
 
 @pytest.mark.slow
@@ -179,24 +192,25 @@ import re, torch
 from pathlib import Path
 from blockwise_predict.engine.footprint import stream_bytes
 from blockwise_predict.engine.streaming import StreamedUNet
-from tests.test_streaming import default_network
+from tests.test_streaming import PIECE, default_network
 model, shapes = default_network()
-network = StreamedUNet(model, shapes, (0, 1, 2), torch.float32, torch.device("cpu"))
+network = StreamedUNet(model, shapes, (0, 1, 2), torch.float32, torch.device("cpu"), PIECE)
 def memory(name):
     status = Path("/proc/self/status").read_text()
     return int(re.search(name + r":\\s+(\\d+) kB", status)[1]) * 1024
 with torch.inference_mode():
-    network.push(torch.zeros(16, 92, 92, 1), False)
+    list(network.push(torch.zeros(16, 92, 92, 1), False))
     network.reset()
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     for _ in range(12):
-        network.push(torch.zeros(16, 300, 300, 1), False)
-counted = stream_bytes(model, shapes, (0, 1, 2), (300, 300), 16, torch.float32)
+        for _ in network.push(torch.zeros(16, 300, 300, 1), False):
+            pass
+counted = stream_bytes(model, shapes, (0, 1, 2), (300, 300), 16, torch.float32, PIECE)
 print(memory("VmHWM") - before, counted)
 """
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     taken, counted = map(int, result.stdout.split())
-    assert 0.8 * counted < taken < ALLOCATION * 1.15 * counted
+    assert 0.8 * counted < taken < 1.1 * resident(counted)

@@ -54,15 +54,16 @@ def plan_rows(made: Plan) -> Rows:
         ),
         ("tile", f"{_shape(made.lattice.tile_shape)} input voxels, {_streaming(made)}"),
         ("precision", made.precision),
-        ("memory", f"about {format_bytes(made.memory_bytes)} of data per worker"),
+        ("memory", f"about {format_bytes(made.tiling.memory_bytes)} of data per worker"),
     ]
 
 
 def _streaming(made: Plan) -> str:
-    if made.streaming is None:
+    streaming = made.tiling.streaming
+    if streaming is None:
         return "each one pass"
-    axis = made.input.axis_names[-made.network.dims :][made.streaming.axes[0]]
-    return f"streamed along {axis} in slabs of {made.streaming.slab}"
+    axis = made.input.axis_names[-made.network.dims :][streaming.axes[0]]
+    return f"streamed along {axis} in slabs of {streaming.slab}"
 
 
 def _values(made: Plan) -> str:

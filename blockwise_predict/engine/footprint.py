@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.engine.streaming import StreamedUNet
+
+# Sizes that a footprint is measured at, in periods beyond the smallest.
+PERIODS = {2: (16, 64, 128), 3: (8, 24, 64)}
 
 
 class LiveBytes(TorchDispatchMode):
@@ -53,17 +57,19 @@ def stream_bytes(
     plane: Sequence[int],
     slab: int,
     dtype: torch.dtype,
+    piece: int,
 ) -> int:
     """Peak bytes of streaming planes of `plane` voxels (in the order `axes[1:]`), weights aside."""
     meta = torch.device("meta")
-    network = StreamedUNet(model.to(meta), shapes, axes, dtype, meta)
+    network = StreamedUNet(model.to(meta), shapes, axes, dtype, meta, piece)
     channels = shapes.channels.fmaps_in
     # Until the deepest level has given planes, and the skip connections are as full as they get.
     length = shapes.min_input_shape[axes[0]] + 2 * max(slab, shapes.period[axes[0]])
     with torch.inference_mode(), LiveBytes() as counted:
         for begin in range(0, length, slab):
             given = torch.empty((slab, *plane, channels), device=meta)
-            network.push(given, begin + slab >= length)
+            for _ in network.push(given, begin + slab >= length):
+                pass
     return counted.peak
 
 
@@ -71,42 +77,42 @@ def stream_bytes(
 class Footprint:
     """Peak bytes of a stream, by plane (h x w voxels; w is 1 in 2-D) and slab (s input planes).
 
-    `(fixed_area + area * s) * h * w + (fixed_edge + edge * s) * (h + w)`: what waits in queues, and
-    what a slab needs; the edge's part stands for the context that deeper maps have lost.
+    `(a0 + a1 s) h w + (e0 + e1 s) (h + w) + (c0 + c1 s)`: what waits in queues, and what a slab
+    needs. Edge and constant stand for the context that deeper maps have lost on all sides.
     """
 
-    fixed_area: float
-    area: float
-    fixed_edge: float
-    edge: float
+    fixed: tuple[float, ...]
+    by_slab: tuple[float, ...]
 
     def bytes(self, plane: Sequence[int], slab: int) -> int:
         """Peak bytes for these sizes."""
-        height, width = (*plane, 1)[:2]
-        area = (self.fixed_area + self.area * slab) * height * width
-        return max(0, round(area + (self.fixed_edge + self.edge * slab) * (height + width)))
+        factors = zip(_terms(plane), self.fixed, self.by_slab, strict=True)
+        return max(0, round(sum(term * (a + b * slab) for term, a, b in factors)))
+
+
+def _terms(plane: Sequence[int]) -> tuple[int, ...]:
+    height, width = (*plane, 1)[:2]
+    return height * width, height + width, 1
 
 
 def measure_footprint(
-    model: nn.Module, shapes: UNetShapes, axes: Sequence[int], dtype: torch.dtype
+    model: nn.Module, shapes: UNetShapes, axes: Sequence[int], dtype: torch.dtype, piece: int
 ) -> Footprint:
-    """The footprint, from two planes and two slabs; others lie within a few percent of it."""
-    planes = [
-        [shapes.min_input_shape[axis] + share * shapes.period[axis] for axis in axes[1:]]
-        for share in (16, 64)
+    """The footprint, from three planes and two slabs; others lie within a few percent of it."""
+    period = shapes.period[axes[0]]
+    smallest = [shapes.min_input_shape[axis] for axis in axes[1:]]
+    planes = []
+    for count in PERIODS[shapes.dims]:
+        each = zip(smallest, axes[1:], strict=True)
+        planes.append([size + count * shapes.period[axis] for size, axis in each])
+    slabs = 2 * period, 4 * period
+    peaks = [
+        [stream_bytes(model, shapes, axes, plane, slab, dtype, piece) for slab in slabs]
+        for plane in planes
     ]
-    slabs = [2 * shapes.period[axes[0]], 4 * shapes.period[axes[0]]]
-    by_slab = []
-    for slab in slabs:
-        rows = []
-        for plane in planes:
-            height, width = (*plane, 1)[:2]
-            peak = stream_bytes(model, shapes, axes, plane, slab, dtype)
-            rows.append((height * width, height + width, peak))
-        (a1, e1, p1), (a2, e2, p2) = rows
-        determinant = a1 * e2 - a2 * e1
-        by_slab.append(((p1 * e2 - p2 * e1) / determinant, (a1 * p2 - a2 * p1) / determinant))
-    (area1, edge1), (area2, edge2) = by_slab
-    more = slabs[1] - slabs[0]
-    area, edge = (area2 - area1) / more, (edge2 - edge1) / more
-    return Footprint(area1 - area * slabs[0], area, edge1 - edge * slabs[0], edge)
+    terms = np.array([_terms(plane) for plane in planes], float)
+    # In 2-D a plane is a line: its area and its edge are one and the same.
+    found = np.linalg.lstsq(terms / terms.max(0), np.array(peaks, float))[0]
+    few, many = (found / terms.max(0)[:, None]).T
+    by_slab = (many - few) / (slabs[1] - slabs[0])
+    return Footprint(tuple(few - by_slab * slabs[0]), tuple(by_slab))

@@ -17,6 +17,10 @@ from blockwise_predict.engine.precision import DTYPES
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
 
+# Voxels of a feature map that are computed at once: enough to occupy the device, few enough to
+# leave memory for what waits.
+PIECE_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
+
 
 @dataclass(frozen=True)
 class Streaming:
@@ -55,26 +59,33 @@ class StreamedPass:
         self._shapes = shapes
         self._normalization = normalization
         self._device = device
-        self._network = StreamedUNet(model, shapes, self.axes, DTYPES[precision], device)
+        piece = PIECE_VOXELS[device.type]
+        self._network = StreamedUNet(model, shapes, self.axes, DTYPES[precision], device, piece)
         self._activation = getattr(model, "eval_activation", nn.Identity())
 
     @torch.inference_mode()
     def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
         """See `Pass`."""
+        self._network.reset()
+        try:
+            yield from self._stream(raw)
+        finally:
+            # What waits for planes that will not come would keep its memory.
+            self._network.reset()
+
+    def _stream(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
         total = self._shapes.output_shape(raw.shape[1:])[self.axes[0]]
         planes = raw.transpose(*(axis + 1 for axis in self.axes), 0)
-        self._network.reset()
         done = 0
         for begin in range(0, len(planes), self._slab):
             slab = self._normalization.apply(planes[begin : begin + self._slab])
             last = begin + self._slab >= len(planes)
             given = torch.from_numpy(slab).to(self._device)
-            (result,) = self._network.push(given, last)
-            if result is not None and done < total:
-                result = result[: total - done]
-                yield done, self._activation(result.float())
-                done += len(result)
-        self._network.reset()
+            for (result,) in self._network.push(given, last):
+                if result is not None and done < total:
+                    result = result[: total - done]
+                    yield done, self._activation(result.float())
+                    done += len(result)
 
 
 class WholePass:

@@ -28,6 +28,15 @@ FLOAT_TOLERANCE = 0.002
 LEAST_SPEEDUP = 1.1
 
 
+def likely_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """What a network will probably compute in, before `auto` has been tried."""
+    if precision != "auto":
+        return DTYPES[precision]
+    if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.float32
+    return DTYPES[CANDIDATES[device.type][0]]
+
+
 @dataclass(frozen=True)
 class PrecisionChoice:
     """The precision of a run, and how it was found.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,33 +51,55 @@ class PredictedRow:
 class Predictor:
     """Runs the passes of a block; safe to call from several threads, which take turns.
 
-    `row` is the number of planes, along the axis of the passes' pieces, in which a block is handed
-    out: whole chunks, so that they can be written while the next ones are computed.
+    A block is handed out in rows of whole chunks along the axis of the passes' pieces, so that they
+    can be written while the next ones are computed. `lattice` is the one to predict with now.
     """
 
     def __init__(
-        self, network: Pass, lattice: Lattice, channels: int, encoding: Encoding, row: int
+        self,
+        network: Pass,
+        lattice: Lattice,
+        channels: int,
+        encoding: Encoding,
+        chunk_shape: Sequence[int],
     ) -> None:
         self.lattice = lattice
         self._network = network
         self._channels = channels
         self._encoding = encoding
-        self._row = row
+        self._row = chunk_shape[network.axes[0]]
         self._compute = threading.Lock()
 
-    def predict(self, raw: NDArray[np.generic], read: Roi, block: Roi) -> Generator[PredictedRow]:
+    def predict(
+        self, raw: NDArray[np.generic], read: Roi, block: Roi, lattice: Lattice
+    ) -> Generator[PredictedRow]:
         """Predict a block; yields its rows, each as soon as it is complete.
 
         `raw` is `[C, *spatial]`, as stored, and covers the input ROI `read` (voxels from the
-        input's origin), which must hold what `Lattice.read_roi(block)` says. `block` is in output
+        input's origin), which must hold what `lattice.read_roi(block)` says. `block` is in output
         voxels from the same origin.
         """
         rows: dict[int, PredictedRow] = {}
         with self._compute:
-            for tile in self.lattice.cover(block):
+            for tile in lattice.cover(block):
                 source = (tile.read - read.begin).to_slices()
                 for begin, values in self._network.run(raw[(slice(None), *source)]):
                     yield from self._place(begin, values, tile, block, rows)
+
+    def shrink(self, lattice: Lattice) -> bool:
+        """After `lattice` was too large for the memory: make the tile smaller from now on.
+
+        Returns whether there is another one to try. The tile is halved across the streamed axis.
+        """
+        with self._compute:
+            if self.lattice is lattice:
+                smaller = lattice.halved(self._network.axes[1:])
+                if smaller is None:
+                    return False
+                self.lattice = smaller
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+            return True
 
     def _place(
         self,

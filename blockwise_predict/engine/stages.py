@@ -7,7 +7,8 @@ The planes come in order, without gaps; `reset` begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Protocol
 
 import torch
@@ -16,6 +17,14 @@ from blockwise_predict.engine.convolution import Convolution
 
 Tensor = torch.Tensor
 Planes = Tensor | None
+
+
+def pieces(planes: Planes, voxels: int) -> Iterator[Tensor]:
+    """Planes in parts of at most `voxels` voxels, but whole planes."""
+    if planes is not None:
+        count = max(1, voxels // prod(planes.shape[1:-1]))
+        for begin in range(0, len(planes), count):
+            yield planes[begin : begin + count]
 
 
 class Queue:
@@ -57,6 +66,12 @@ class Queue:
             raise ValueError(f"{count} planes wanted, {count - missing} are there")
         return taken[0].contiguous() if len(taken) == 1 else torch.cat(taken)
 
+    def take(self) -> Planes:
+        """All planes, contiguous; none stay."""
+        taken = self.first(len(self)) if self._parts else None
+        self.clear()
+        return taken
+
     def clear(self) -> None:
         """Forget all planes."""
         self._parts = []
@@ -88,7 +103,7 @@ class Pool:
     """Max pooling; keeps what is not yet a whole window."""
 
     def __init__(self, factor: Sequence[int]) -> None:
-        self._factor = tuple(factor)
+        self.factor = tuple(factor)
         self._waiting = Queue()
 
     def reset(self) -> None:
@@ -98,13 +113,13 @@ class Pool:
     def push(self, planes: Planes) -> Planes:
         """Planes in, planes out."""
         self._waiting.append(planes)
-        whole = len(self._waiting) // self._factor[0] * self._factor[0]
+        whole = len(self._waiting) // self.factor[0] * self.factor[0]
         if whole == 0:
             return None
         pooled = self._waiting.first(whole)
         self._waiting.drop(whole)
         # Elementwise maxima of shifted views: several times faster than torch's max pooling.
-        for axis, factor in enumerate(self._factor):
+        for axis, factor in enumerate(self.factor):
             pooled = _pooled(pooled, axis, factor)
         return pooled
 
@@ -164,8 +179,13 @@ class Join:
         self._drop_left = self._left_begin[0]
         self._drop_up = self._up_begin[0]
 
-    def push(self, left: Planes, below: Planes, last: bool) -> Planes:
-        """Planes of the skip connection and of the level below in, planes of the sum out."""
+    def wait(self, left: Planes) -> None:
+        """Planes of the skip connection in."""
+        self._skip.append(left)
+        self._drop_left -= self._skip.drop(self._drop_left)
+
+    def push(self, below: Planes, last: bool) -> Planes:
+        """Planes of the level below in, planes of the sum out."""
         up = self._up.push(below, last)
         if up is not None:
             window = (
@@ -177,8 +197,6 @@ class Join:
             up = up[(slice(None), *window)]
             self._total.append(up)
             self._drop_up -= self._total.drop(self._drop_up)
-        self._skip.append(left)
-        self._drop_left -= self._skip.drop(self._drop_left)
         overlap = self._left.size[0] - 1
         count = min(len(self._total), len(self._skip) - overlap)
         if count < 1:

@@ -1,15 +1,13 @@
 """A CNNectomeUNet that takes its input slab by slab, each plane of each feature map once.
 
-    planes -> left convolutions -+--------- skip connection, waits ---------+-> join -> convolutions
-                                 +-> pool -> level below -> upsampled -------+
-
 What comes out equals one forward pass over all planes, to the rounding of the dtype. Memory grows
 with the area of a plane, not with the number of planes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import prod
 from typing import cast
 
 import torch
@@ -29,107 +27,18 @@ from blockwise_predict.engine.convolution import (
     reorder,
     trained,
 )
+from blockwise_predict.engine.levels import Chain, Level, Right, Tail
 from blockwise_predict.engine.stages import Convolve, Join, Planes, Pool
 from blockwise_predict.engine.upsampling import TransposedConvolve, UpsampledConvolve
-
-
-class Chain:
-    """Convolutions one after another."""
-
-    def __init__(self, stages: Sequence[Convolve]) -> None:
-        self._stages = tuple(stages)
-
-    def reset(self) -> None:
-        """Begin anew."""
-        for stage in self._stages:
-            stage.reset()
-
-    def push(self, planes: Planes) -> Planes:
-        """Planes in, planes out."""
-        for stage in self._stages:
-            planes = stage.push(planes)
-        return planes
-
-
-class Right:
-    """The right side of a level, for one head."""
-
-    def __init__(self, point: Convolution | None, join: Join, rest: Chain) -> None:
-        self._point = point
-        self._join = join
-        self._rest = rest
-
-    def reset(self) -> None:
-        """Begin anew."""
-        self._join.reset()
-        self._rest.reset()
-
-    def push(self, left: Planes, below: Planes, last: bool) -> Planes:
-        """Planes of the left side and of the level below in, planes of this level out."""
-        if below is not None and self._point is not None:
-            below = self._point(below)
-        return self._rest.push(self._join.push(left, below, last))
-
-
-class Level:
-    """A level and all below it; gives planes for each head."""
-
-    def __init__(
-        self, left: Chain, heads: Sequence[Right], pool: Pool | None, below: Level | None
-    ) -> None:
-        self._left = left
-        self._heads = tuple(heads)
-        self._pool = pool
-        self._below = below
-
-    def reset(self) -> None:
-        """Begin anew."""
-        self._left.reset()
-        for head in self._heads:
-            head.reset()
-        if self._pool is not None and self._below is not None:
-            self._pool.reset()
-            self._below.reset()
-
-    def push(self, planes: Planes, last: bool) -> list[Planes]:
-        """Planes in, for each head planes out."""
-        left = self._left.push(planes)
-        if self._pool is None or self._below is None:
-            return [left]
-        below = self._below.push(self._pool.push(left), last)
-        if len(below) == 1:
-            # The deepest level is the same for all heads.
-            below = below * len(self._heads)
-        return [
-            head.push(left, deeper, last) for head, deeper in zip(self._heads, below, strict=True)
-        ]
-
-
-class Tail:
-    """A step of super-resolution: upsampling and convolutions."""
-
-    def __init__(self, point: Convolution, up: UpsampledConvolve, rest: Chain) -> None:
-        self._point = point
-        self._up = up
-        self._rest = rest
-
-    def reset(self) -> None:
-        """Begin anew."""
-        self._up.reset()
-        self._rest.reset()
-
-    def push(self, planes: Planes, last: bool) -> Planes:
-        """Planes in, planes of higher resolution out."""
-        point = None if planes is None else self._point(planes)
-        return self._rest.push(self._up.push(point, last))
 
 
 class StreamedUNet:
     """U-Net, super-resolution and prediction head as one stream.
 
-    `axes` is an order of the spatial axes, the streamed one first. The first convolution takes and
-    computes float32 whatever the dtype: it is a small part of the arithmetic, and with it in
-    bfloat16 the error of the whole would be twice as large (docs/engine.md).
+    `axes` is an order of the spatial axes, the streamed one first. `piece` is about the number of
+    voxels of a feature map that are computed at once: enough to occupy the device. The first
+    convolution takes and computes float32 whatever the dtype: it is a small part of the arithmetic,
+    and with it in bfloat16 the error of the whole would be twice as large (docs/engine.md).
     """
 
     def __init__(
@@ -139,8 +48,9 @@ class StreamedUNet:
         axes: Sequence[int],
         dtype: torch.dtype,
         device: torch.device,
+        piece: int,
     ) -> None:
-        builder = _Builder(shapes, tuple(axes), dtype, device)
+        builder = _Builder(shapes, tuple(axes), dtype, device, piece)
         unet, tails, head = _parts(model)
         self._levels = builder.level(unet, 0)
         self._tails = builder.tails(tails)
@@ -153,18 +63,32 @@ class StreamedUNet:
             part.reset()
         self._head.reset()
 
-    def push(self, planes: torch.Tensor, last: bool) -> list[Planes]:
+    def push(self, planes: torch.Tensor, last: bool) -> Iterator[list[Planes]]:
         """Planes `[D, *plane, C]` of the input in, those of the output out, for each head.
 
-        With `last` no more will come. Planes beyond the output of a whole pass may come out behind
-        it: they are to be ignored.
+        They come piece by piece; None where a piece gives no planes yet. With `last` no more will
+        come. Planes beyond the output of a whole pass may come out behind it: they are to be
+        ignored.
         """
-        return [self._finished(planes, last) for planes in self._levels.push(planes, last)]
+        for heads in self._levels.push(planes, last):
+            yield from self._finished(heads, self._tails)
+        if last:
+            yield from self._flushed(self._tails)
 
-    def _finished(self, planes: Planes, last: bool) -> Planes:
-        for part in self._tails:
-            planes = part.push(planes, last)
-        return self._head.push(planes)
+    def _finished(self, heads: list[Planes], tails: Sequence[Tail]) -> Iterator[list[Planes]]:
+        """The rest of the way; there is super-resolution only behind a single head."""
+        if not tails:
+            yield [self._head.push(planes) for planes in heads]
+            return
+        (planes,) = heads
+        for part in tails[0].push(planes, False):
+            yield from self._finished([part], tails[1:])
+
+    def _flushed(self, tails: Sequence[Tail]) -> Iterator[list[Planes]]:
+        """What was waiting for planes that will not come."""
+        for number, part in enumerate(tails):
+            for planes in part.push(None, True):
+                yield from self._finished([planes], tails[number + 1 :])
 
 
 def _parts(model: nn.Module) -> tuple[CNNectomeUNetModule, list[nn.Module], nn.Module | None]:
@@ -185,7 +109,9 @@ class _Builder:
         axes: tuple[int, ...],
         dtype: torch.dtype,
         device: torch.device,
+        piece: int,
     ) -> None:
+        self._piece = piece
         self._shapes = shapes
         self._axes = axes
         self._dtype = dtype
@@ -203,13 +129,13 @@ class _Builder:
     def level(self, unet: CNNectomeUNetModule, number: int) -> Level:
         left = self._left(folded(cast(ConvPass, unet.l_conv[number]), self._axes), number)
         if number == unet.num_levels - 1:
-            return Level(left, (), None, None)
+            return Level(left, (), None, None, self._piece)
         pool = Pool(self._factor(cast(Downsample, unet.l_down[number]).downsample_factor))
         heads = [
             self._right(number, cast(nn.ModuleList, up)[number], cast(nn.ModuleList, conv)[number])
             for up, conv in zip(unet.r_up, unet.r_conv, strict=True)
         ]
-        return Level(left, heads, pool, self.level(unet, number + 1))
+        return Level(left, heads, pool, self.level(unet, number + 1), self._piece)
 
     def _left(self, weights: Sequence[Weights], number: int) -> Chain:
         if number:
@@ -273,7 +199,7 @@ class _Builder:
             first, *rest = folded(cast(ConvPass, conv_pass), self._axes)
             stage = UpsampledConvolve(first, self._factor(factor), self._dtype, self._device)
             point = self._point(list(cast(nn.Sequential, cast(Upsample, up).up)))
-            parts.append(Tail(point, stage, self._chain(rest)))
+            parts.append(Tail(point, stage, self._chain(rest), self._piece // prod(factor)))
         return parts
 
     def head(self, layer: nn.Module | None) -> Chain:

@@ -1,0 +1,142 @@
+"""The block, and how it is tiled: as configured, or chosen for the memory that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+import torch
+from funlib.geometry import Roi
+
+from blockwise_predict.checkpoint import TrainedModel
+from blockwise_predict.config import RunConfig
+from blockwise_predict.engine.precision import likely_dtype
+from blockwise_predict.errors import ConfigError, GeometryError
+from blockwise_predict.io import InputArray
+from blockwise_predict.lattice import Lattice
+from blockwise_predict.memory import available_bytes
+from blockwise_predict.plan import Tiling
+from blockwise_predict.sizing import BLOCKS_PER_WORKER, Limits, Sizing
+from blockwise_predict.tiling import build_lattice
+
+# The workers' data may take this part of the memory that is free when the plan is made.
+MEMORY_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The block (output voxels), its tiling for the likely precision, and for float32 if that
+    may be needed and takes more memory.
+    """
+
+    block_shape: tuple[int, ...]
+    tiling: Tiling
+    exact_tiling: Tiling | None
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """What is laid out: a network's passes over an array, for an output ROI in chunks.
+
+    `lattice` is of the tile that is given, or of any if it is to be chosen.
+    """
+
+    config: RunConfig
+    model: TrainedModel
+    array: InputArray
+    lattice: Lattice
+    roi: Roi
+    chunk: tuple[int, ...]
+
+
+def choose_layout(volumes: Volumes, device: torch.device) -> Layout:
+    """The layout of a run whose workers compute on `device`. Raises GeometryError, ConfigError."""
+    config, model = volumes.config, volumes.model
+    block = _given_block(config, volumes.chunk)
+    if not model.shapes.equivariant:
+        memory = _whole_pass_bytes(model, volumes.lattice)
+        tiling = Tiling(lattice=volumes.lattice, streaming=None, memory_bytes=memory)
+        return Layout(block or _even_blocks(config, volumes.roi, volumes.chunk), tiling, None)
+    limits = _limits(config, device)
+    likely = likely_dtype(config.precision, device)
+    sizing = Sizing(model, *_bytes(config, volumes.array), likely, limits)
+    block = block or sizing.block(tuple(volumes.roi.shape), volumes.chunk)
+    exact = None
+    if config.precision == "auto" and likely != torch.float32:
+        in_float32 = Sizing(model, *_bytes(config, volumes.array), torch.float32, limits)
+        exact = _tiling(volumes, in_float32, block)
+    return Layout(block, _tiling(volumes, sizing, block), exact)
+
+
+def _tiling(volumes: Volumes, sizing: Sizing, block: tuple[int, ...]) -> Tiling:
+    """The tile, given or chosen, and how it is streamed."""
+    roi, chunk, lattice = volumes.roi, volumes.chunk, volumes.lattice
+    if volumes.config.tile_shape is None:
+        tile = sizing.tile(lattice, tuple(roi.begin), tuple(roi.shape), block, chunk)
+        lattice = build_lattice(volumes.model.shapes, tile)
+    tile = lattice.tile_shape[-volumes.model.shapes.dims :]
+    return Tiling(
+        lattice=lattice,
+        streaming=sizing.streaming(block, tile, chunk),
+        memory_bytes=sizing.bytes(block, tile, chunk),
+    )
+
+
+def _limits(config: RunConfig, device: torch.device) -> Limits:
+    """What a worker may use."""
+    memory = config.memory
+    if memory is None:
+        sharing = config.workers
+        if device.type == "cuda":
+            sharing = ceil(config.workers / torch.cuda.device_count())
+        memory = int(available_bytes(device) * MEMORY_SHARE / sharing)
+    return Limits(memory, config.workers, config.slots, device.type)
+
+
+def _whole_pass_bytes(model: TrainedModel, lattice: Lattice) -> int:
+    """Peak of one whole pass in float32."""
+    return 4 * model.shapes.peak_elements(lattice.tile_shape[-model.shapes.dims :])
+
+
+def _bytes(config: RunConfig, array: InputArray) -> tuple[int, int]:
+    """Bytes of an input voxel, all channels, and of an output value."""
+    raw = np.dtype(array.dtype).itemsize * (array.channels or 1)
+    return raw, np.dtype(config.output_dtype).itemsize
+
+
+def _given_block(config: RunConfig, chunk: tuple[int, ...]) -> tuple[int, ...] | None:
+    if config.block_shape is None:
+        return None
+    check_axes("--block-shape", config.block_shape, len(chunk))
+    if any(b % c for b, c in zip(config.block_shape, chunk, strict=True)):
+        nearest = [max(1, round(b / c)) * c for b, c in zip(config.block_shape, chunk, strict=True)]
+        raise GeometryError(
+            f"--block-shape {format_shape(config.block_shape)} is not a multiple of the output's "
+            f"chunks {format_shape(chunk)}, so two workers would write one file. "
+            f"Nearest: {format_shape(nearest)}, or set --chunk-shape."
+        )
+    return config.block_shape
+
+
+def _even_blocks(config: RunConfig, roi: Roi, chunk: tuple[int, ...]) -> tuple[int, ...]:
+    """For fixed tiles: blocks of at most three chunks an axis, some for each worker."""
+    counts = [ceil(n / (3 * c)) for n, c in zip(roi.shape, chunk, strict=True)]
+    chunks = [ceil(n / c) for n, c in zip(roi.shape, chunk, strict=True)]
+    while prod(counts) < BLOCKS_PER_WORKER * config.workers and counts != chunks:
+        axis = max(range(len(counts)), key=lambda a: chunks[a] / counts[a])
+        counts[axis] += 1
+    return tuple(ceil(n / k) * c for n, k, c in zip(chunks, counts, chunk, strict=True))
+
+
+def check_axes(option: str, shape: tuple[int, ...], dims: int) -> None:
+    """Raise ConfigError if an option has not one number for each axis."""
+    if len(shape) != dims:
+        given = f"{option} {format_shape(shape)} has {len(shape)} axes"
+        raise ConfigError(f"{given}, the volume has {dims}.")
+
+
+def format_shape(shape: Sequence[int]) -> str:
+    """As options are written: `64,64,64`."""
+    return ",".join(str(size) for size in shape)

@@ -1,0 +1,48 @@
+"""A worker that runs out of memory goes on with smaller tiles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tests.networks import save_network
+from tests.runs import predict, read_output, write_volume
+
+# Does a finished run's only block again: as it was, and with less memory than that takes.
+AGAIN = """
+import re, resource, sys, torch
+from pathlib import Path
+from blockwise_predict.processor import build_processor
+from blockwise_predict.rundir import RunDir
+
+torch.set_num_threads(1)
+run_dir = RunDir(Path(sys.argv[1]))
+plan = run_dir.plan()
+processor = build_processor(plan, torch.device("cpu"), run_dir)
+(block,) = plan.blocks()
+processor.process(block)
+status = Path("/proc/self/status").read_text()
+taken = 1024 * int(re.search(r"VmSize:\\s+(\\d+) kB", status)[1])
+resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[2]),) * 2)
+processor.process(block)
+"""
+
+
+def test_out_of_memory_makes_tiles_smaller(tmp_path: Path) -> None:
+    weights, architecture = save_network(tmp_path, num_fmaps=12)
+    raw = np.random.default_rng(0).integers(0, 256, (20, 500, 500), np.uint8)
+    source = write_volume(tmp_path / "raw.zarr", raw)
+    output, run_dir = f"{tmp_path}/out.zarr/prediction", tmp_path / "run"
+    options = ("--precision", "float32", "--block-shape", "20,512,512", "--run-dir", run_dir)
+    network = ("--checkpoint", weights, "--architecture", architecture)
+    predict("run", *network, "--input", source, "--output", output, *options)
+    expected = read_output(output)
+
+    again = [sys.executable, "-c", AGAIN, str(run_dir), str(150 * 2**20)]
+    result = subprocess.run(again, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "out of memory: tiles are (36, 516, 266) instead of (36, 516, 516)" in result.stdout
+    np.testing.assert_allclose(read_output(output), expected, atol=1e-5)
