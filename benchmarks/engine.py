@@ -227,7 +227,7 @@ def worst_error(model: TrainedModel, network: StreamedPass) -> float:
     raw = raw_block(shape)
     with torch.inference_mode():
         expected = model.build()(torch.from_numpy(NORMALIZATION.apply(raw))[None])[0]
-    found = torch.cat([values for _, values in network.run(raw)]).movedim(-1, 0)
+    found = torch.cat([network.finished(values) for _, values in network.run(raw)]).movedim(-1, 0)
     return float((found - expected).abs().max() / expected.abs().max())
 
 

@@ -16,8 +16,8 @@ from blockwise_predict.lattice import Lattice
 from blockwise_predict.memory import is_out_of_memory
 from blockwise_predict.plan import Plan
 
-# Rows that are being written while the next is computed; more would only take memory.
-WRITES_UNDER_WAY = 2
+# Rows that are still being written when the next is complete; more would only take memory.
+WRITES_UNDER_WAY = 1
 
 
 @dataclass(frozen=True)

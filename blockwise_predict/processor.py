@@ -90,7 +90,8 @@ def _settled(
     raw = read_padded(source, tile, plan.border)
 
     def predict(precision: str) -> NDArray[np.float32]:
-        pieces = [values.cpu().numpy() for _, values in passes(precision).run(raw)]
+        network = passes(precision)
+        pieces = [network.finished(values).cpu().numpy() for _, values in network.run(raw)]
         return np.concatenate(pieces)
 
     choice = choose_precision(predict, plan.output.encoding, device)

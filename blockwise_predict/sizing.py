@@ -39,8 +39,8 @@ ALLOCATION = 1.2
 ALLOCATION_BYTES = 96 * 2**20
 # Of the memory, for passes, where a block that was given takes all of it.
 LEAST_SHARE = 0.25
-# Rows of output in memory: one that is filled, those that are written.
-ROWS_HELD = 4
+# Rows of output in memory: one that is filled, one that is complete, one that is being written.
+ROWS_HELD = 3
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,13 @@ class Pass(Protocol):
     axes: tuple[int, ...]
 
     def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Predict `[C, *input]`, as stored; yields first plane and `[n, *plane, K]` in float32."""
+        """Predict `[C, *input]`, as stored; yields first plane and `[n, *plane, K]`.
+
+        These are to go through `finished`, as a whole or part by part.
+        """
+
+    def finished(self, values: torch.Tensor) -> torch.Tensor:
+        """Some of what `run` gave as float32, after the activation; in memory of its own."""
 
 
 class StreamedPass:
@@ -84,8 +90,14 @@ class StreamedPass:
             for (result,) in self._network.push(given, last):
                 if result is not None and done < total:
                     result = result[: total - done]
-                    yield done, self._activation(result.float())
+                    yield done, result
                     done += len(result)
+
+    @torch.inference_mode()
+    def finished(self, values: torch.Tensor) -> torch.Tensor:
+        """See `Pass`."""
+        activated: torch.Tensor = self._activation(values.to(torch.float32, copy=True))
+        return activated
 
 
 class WholePass:
@@ -115,6 +127,10 @@ class WholePass:
         result = self._model(batch[None].contiguous(memory_format=self._layout)).float()
         yield 0, result[0].movedim(0, -1)
 
+    def finished(self, values: torch.Tensor) -> torch.Tensor:
+        """See `Pass`; the activation is part of the model."""
+        return values.clone()
+
 
 class SlicePass:
     """A 2-D network over the slices of a volume, one after the other."""
@@ -128,6 +144,10 @@ class SlicePass:
         for number in range(raw.shape[1]):
             pieces = [values for _, values in self._plane.run(raw[:, number])]
             yield number, torch.cat(pieces)[None]
+
+    def finished(self, values: torch.Tensor) -> torch.Tensor:
+        """See `Pass`."""
+        return self._plane.finished(values)
 
 
 def make_pass(

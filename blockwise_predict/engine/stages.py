@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 
+from blockwise_predict.architectures.sizes import Crops
 from blockwise_predict.engine.convolution import Convolution
 
 Tensor = torch.Tensor
@@ -149,24 +150,14 @@ class Join:
     """The first convolution over a skip connection and the upsampled map, side by side.
 
     The convolution of a concatenation is the sum of two convolutions, so nothing is concatenated.
-    The skip connection's planes wait here for those that come the longer way. `left_begin` and
-    `up_begin` are the voxels that are cropped before each; what is cropped behind is not computed,
-    or lies beyond the shorter of the two.
+    The skip connection's planes wait here, already cropped, for those that come the longer way.
+    What is cropped behind along the streamed axis lies beyond the end of the others.
     """
 
-    def __init__(
-        self,
-        left: Convolution,
-        up: Upsampling,
-        left_begin: Sequence[int],
-        up_begin: Sequence[int],
-        crop: Sequence[int],
-    ) -> None:
+    def __init__(self, left: Convolution, up: Upsampling, crops: Sequence[Crops]) -> None:
         self._left = left
         self._up = up
-        self._left_begin = tuple(left_begin)
-        self._up_begin = tuple(up_begin)
-        self._crop = tuple(crop)
+        self._crops = tuple(crops)
         self._skip = Queue()
         self._total = Queue()
         self.reset()
@@ -176,26 +167,23 @@ class Join:
         self._up.reset()
         self._skip.clear()
         self._total.clear()
-        self._drop_left = self._left_begin[0]
-        self._drop_up = self._up_begin[0]
+        self._drop_left = self._crops[0].left_begin
+        self._drop_up = self._crops[0].up_begin
 
     def wait(self, left: Planes) -> None:
         """Planes of the skip connection in."""
-        self._skip.append(left)
-        self._drop_left -= self._skip.drop(self._drop_left)
+        if left is not None:
+            cuts = [(crop.left_begin, crop.left_total) for crop in self._crops[1:]]
+            # A copy, or the whole plane would wait in memory.
+            self._skip.append(_cropped(left, cuts).contiguous())
+            self._drop_left -= self._skip.drop(self._drop_left)
 
     def push(self, below: Planes, last: bool) -> Planes:
         """Planes of the level below in, planes of the sum out."""
         up = self._up.push(below, last)
         if up is not None:
-            window = (
-                slice(begin, size - (crop - begin))
-                for begin, size, crop in zip(
-                    self._up_begin[1:], up.shape[1:-1], self._crop[1:], strict=True
-                )
-            )
-            up = up[(slice(None), *window)]
-            self._total.append(up)
+            cuts = [(crop.up_begin, crop.up_total) for crop in self._crops[1:]]
+            self._total.append(_cropped(up, cuts))
             self._drop_up -= self._total.drop(self._drop_up)
         overlap = self._left.size[0] - 1
         count = min(len(self._total), len(self._skip) - overlap)
@@ -205,14 +193,13 @@ class Join:
         self._total.drop(count)
         skip = self._skip.first(count + overlap)
         self._skip.drop(count)
-        return self._left.add_to(total, self._cropped_left(skip, total))
+        return self._left.add_to(total, skip)
 
-    def _cropped_left(self, window: Tensor, total: Tensor) -> Tensor:
-        """The part of the skip connection that lies under `total`, in the plane."""
-        parts = (
-            slice(begin, begin + size + k - 1)
-            for begin, size, k in zip(
-                self._left_begin[1:], total.shape[1:-1], self._left.size[1:], strict=True
-            )
-        )
-        return window[(slice(None), *parts)].contiguous()
+
+def _cropped(planes: Tensor, cuts: Sequence[tuple[int, int]]) -> Tensor:
+    """A view without the voxels cut off in the plane: for each axis those before, and in total."""
+    window = (
+        slice(begin, size - (total - begin))
+        for (begin, total), size in zip(cuts, planes.shape[1:-1], strict=True)
+    )
+    return planes[(slice(None), *window)]

@@ -153,13 +153,7 @@ class _Builder:
         upper = Weights(first.kernel[:, channels_left:], torch.zeros_like(first.bias), None)
         point, stage = self._upsampling(cast(Upsample, up), upper, factor)
         crops = [self._shapes.axes[axis].crops(number) for axis in self._axes]
-        join = Join(
-            self._convolution(left),
-            stage,
-            [crop.left_begin for crop in crops],
-            [crop.up_begin for crop in crops],
-            [crop.up_total for crop in crops],
-        )
+        join = Join(self._convolution(left), stage, crops)
         return Right(point, join, self._chain(rest))
 
     def _upsampling(

@@ -83,7 +83,7 @@ class Encoding:
         return (self.value_range[1] - self.value_range[0]) / (int(info.max) - int(info.min))
 
     def encode(self, values: torch.Tensor) -> Encoded:
-        """Values (float32) as they are stored; computed where they are.
+        """Values (float32) as they are stored; computed where they are, in their memory.
 
         Raises PredictError for NaN or infinity in integer outputs.
         """
@@ -104,7 +104,7 @@ class Encoding:
         clipped = 0
         if lowest < low or highest > high:
             clipped = int(((values < low) | (values > high)).sum())
-        steps = ((values - low) * (1 / self.step)).round_().add_(int(info.min))
+        steps = values.sub_(low).mul_(1 / self.step).round_().add_(int(info.min))
         return Encoded(steps.clamp_(int(info.min), int(info.max)).to(dtype), clipped, 0)
 
     def decode(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
