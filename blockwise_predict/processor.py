@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
-from numpy.typing import NDArray
 
 from blockwise_predict.block import BlockProcessor
 from blockwise_predict.checkpoint import load_checkpoint
 from blockwise_predict.engine.border import read_padded
-from blockwise_predict.engine.passes import Pass, make_pass
+from blockwise_predict.engine.passes import Pass, make_pass, predict_tile
 from blockwise_predict.engine.precision import PrecisionChoice, choose_precision
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.errors import RunStateError
@@ -89,12 +87,9 @@ def _settled(
     tile = probe_tile(plan)
     raw = read_padded(source, tile, plan.border)
 
-    def predict(precision: str) -> NDArray[np.float32]:
-        network = passes(precision)
-        pieces = [network.finished(values).cpu().numpy() for _, values in network.run(raw)]
-        return np.concatenate(pieces)
-
-    choice = choose_precision(predict, plan.output.encoding, device)
+    choice = choose_precision(
+        lambda precision: predict_tile(passes(precision), raw), plan.output.encoding, device
+    )
     return run_dir.settle_precision(choice)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
 from blockwise_predict.engine.border import read_padded
-from blockwise_predict.engine.passes import Streaming, make_pass
+from blockwise_predict.engine.passes import Streaming, make_pass, predict_tile
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.tiling import build_lattice, fixed_tile_warnings, lost_voxels, smallest_tile
@@ -177,3 +177,20 @@ def test_a_2d_network_sees_each_slice_of_a_volume(tmp_path: Path) -> None:
         flat = Held(volume.data[:, z])
         expected = one_pass(model, shapes, flat, Roi((3, 2), (20, 21)))
         np.testing.assert_allclose(predicted[:, z - 1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_tile_has_its_own_axes_however_it_is_streamed(
+    axes: tuple[int, ...], tmp_path: Path
+) -> None:
+    weights, architecture = save_network(tmp_path)
+    trained = load_checkpoint(weights, architecture=architecture)
+    tiny = smallest_tile(trained.shapes)
+    tile = [n + k * p for k, (n, p) in enumerate(zip(tiny, trained.shapes.period, strict=True))]
+    raw = np.random.default_rng(1).random((1, *tile), np.float32)
+    streaming = Streaming(axes, 3)
+    network = make_pass(trained.build(), trained.shapes, 3, streaming, "float32", AS_IT_IS, CPU)
+    with torch.inference_mode():
+        expected = trained.build()(torch.from_numpy(raw)[None])[0].movedim(0, -1).numpy()
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(predict_tile(network, raw), expected, atol=1e-5 * scale)

@@ -170,3 +170,10 @@ def make_pass(
     else:
         plane = StreamedPass(model, shapes, streaming, precision, normalization, device)
     return plane if volume_dims == shapes.dims else SlicePass(plane)
+
+
+def predict_tile(network: Pass, raw: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Predict `[C, *input]`, as stored, at once: `[*output, K]`, the axes in their own order."""
+    pieces = [network.finished(values).cpu().numpy() for _, values in network.run(raw)]
+    dims = len(network.axes)
+    return np.concatenate(pieces).transpose(*np.argsort(network.axes), dims)
