@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from blockwise_predict.engine.passes import PIECE_VOXELS, WholePass
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.sizing import resident
-from tests.shared import shared_path
+from tests.shared import ROOT, shared_path
 from tests.test_architectures_oracle import NAMES
 from tests.test_shapes import SETTINGS, WithHead, configurations
 
@@ -214,3 +215,32 @@ print(memory("VmHWM") - before, counted)
     )
     taken, counted = map(int, result.stdout.split())
     assert 0.8 * counted < taken < 1.1 * resident(counted)
+
+
+def test_the_figure_of_streaming_shows_what_the_engine_does() -> None:
+    """Planes that come out, and planes of the skip connections that wait, after every plane."""
+    figure = runpy.run_path(str(ROOT / "docs" / "figures" / "streaming.py"))
+    sizes, pushed = figure["EXAMPLE"], figure["PUSHED"]
+    module = CNNectomeUNetModule(
+        in_channels=1,
+        num_fmaps=2,
+        fmap_inc_factor=2,
+        downsample_factors=[(2, 2)] * 2,
+        constant_upsample=True,
+    )
+    shapes = module._shapes
+    assert shapes.axes[0] == sizes
+    network = StreamedUNet(module.eval(), shapes, [0, 1], torch.float32, CPU, PIECE)
+    width, given = shapes.min_input_shape[1], 0
+    with torch.inference_mode():
+        for count in range(1, pushed + 1):
+            for (planes,) in network.push(torch.zeros(1, width, 1), False):
+                given += 0 if planes is None else len(planes)
+            output = figure["feature_maps"](sizes)[-1]
+            assert given == output.there(count)
+            level, waiting = network._levels, []
+            while level._below is not None:
+                waiting.append(len(level._heads[0]._join._skip))
+                level = level._below
+            assert waiting == [figure["waiting"](sizes, number, count) for number in range(2)]
+    assert given > 0
