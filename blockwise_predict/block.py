@@ -26,7 +26,7 @@ class BlockReport:
 
     `begin` is the block's first output voxel (from the input's origin), `values` the number of
     values written, of which `clipped` were outside the declared range and `nonfinite` NaN or
-    infinite. Times in seconds; `compute` includes waiting for the device, `write` is what was left
+    infinite. Times in seconds; `compute` is that of the device, `write` what was left
     to write when the last row was computed.
     """
 
@@ -49,7 +49,7 @@ class BlockProcessor:
         self.plan = plan
         self._source = source
         self._target = target
-        self._predictor = predictor
+        self.predictor = predictor
 
     def process(self, block: Roi) -> BlockReport:
         """Do a block (output voxels from the input's origin). Returns after its writes' commits.
@@ -57,11 +57,11 @@ class BlockProcessor:
         If the memory is not enough, it is done again with a smaller tile, as are those after it.
         """
         while True:
-            lattice = self._predictor.lattice
+            lattice = self.predictor.lattice
             try:
                 return self._done(block, lattice)
             except Exception as error:
-                if not is_out_of_memory(error) or not self._predictor.shrink(lattice):
+                if not is_out_of_memory(error) or not self.predictor.shrink(lattice):
                     raise
             # Outside `except`, where the error no longer keeps the memory of what failed.
             self._tell_of_shrinking(lattice)
@@ -72,9 +72,10 @@ class BlockProcessor:
         raw = read_padded(self._source, read_roi, self.plan.border)
         after_read = time.perf_counter()
         values = clipped = nonfinite = 0
+        compute = 0.0
         writes: deque[Write] = deque()
         # Closed at once when a write fails: a prediction left half done would keep the device.
-        with closing(self._predictor.predict(raw, read_roi, block, lattice)) as rows:
+        with closing(self.predictor.predict(raw, read_roi, block, lattice)) as rows:
             for row in rows:
                 begin = tuple(row.roi.begin - self.plan.output.roi.begin)
                 writes.append(self._target.start_write(begin, row.data))
@@ -83,6 +84,7 @@ class BlockProcessor:
                 values += row.data.size
                 clipped += row.clipped
                 nonfinite += row.nonfinite
+                compute += row.seconds
         after_compute = time.perf_counter()
         for write in writes:
             write.result()
@@ -93,10 +95,10 @@ class BlockProcessor:
             clipped=clipped,
             nonfinite=nonfinite,
             read=after_read - started,
-            compute=after_compute - after_read,
+            compute=compute,
             write=time.perf_counter() - after_compute,
         )
 
     def _tell_of_shrinking(self, lattice: Lattice) -> None:
-        before, after = lattice.tile_shape, self._predictor.lattice.tile_shape
+        before, after = lattice.tile_shape, self.predictor.lattice.tile_shape
         print(f"out of memory: tiles are {after} instead of {before} input voxels", flush=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from funlib.geometry import Roi
 
 from blockwise_predict.config import RunConfig
-from blockwise_predict.engine.precision import PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.fleet import LocalFleet
 from blockwise_predict.io import (
@@ -19,41 +16,13 @@ from blockwise_predict.io import (
     delete_output,
     output_exists,
     read_attributes,
-    update_attributes,
 )
 from blockwise_predict.plan import Plan
 from blockwise_predict.planning import make_plan
-from blockwise_predict.provenance import ATTRIBUTE, ending, provenance
+from blockwise_predict.provenance import ATTRIBUTE, provenance
+from blockwise_predict.result import RunResult, collect_result
 from blockwise_predict.rundir import RunDir, default_run_dir
 from blockwise_predict.scheduler import Counts, StopRequest, run_blocks
-
-
-@dataclass(frozen=True)
-class BlockFailure:
-    """A block that used up its attempts: its ROI in nm, the last error and the log it is in."""
-
-    roi: str
-    error: str
-    traceback: str
-    log: Path | None
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended."""
-
-    plan: Plan
-    counts: Counts
-    failures: tuple[BlockFailure, ...]
-    interrupted: bool
-    clipped_fraction: float
-    nonfinite: int
-    precision: PrecisionChoice
-
-    @property
-    def complete(self) -> bool:
-        """Whether every voxel of the ROI is predicted."""
-        return self.counts.done == self.counts.total
 
 
 @dataclass(frozen=True)
@@ -91,16 +60,17 @@ def execute(config: RunConfig, command: str, report: Reporter, stop: StopRequest
         report.line(note)
     for warning in plan.warnings:
         report.warn(warning)
+    began = time.time()
     with run_dir.lock():
         done = _prepare(plan, run_dir, command, report)
         report.begin(plan, done)
         if done == plan.num_blocks:
-            return _result(plan, run_dir, Counts(done, done, 0, 0), (), interrupted=False)
+            return collect_result(plan, run_dir, began, Counts(done, done, 0, 0))
         fleet = LocalFleet(run_dir, config)
         outcome = run_blocks(plan, run_dir, fleet, report.progress, stop)
         # The server tells its counts now and then; what it has recorded is exact.
         counts = replace(outcome.counts, done=run_dir.done_blocks(), processing=0)
-        return _result(plan, run_dir, counts, outcome.failed, outcome.interrupted)
+        return collect_result(plan, run_dir, began, counts, outcome.failed, outcome.interrupted)
 
 
 def _prepare(plan: Plan, run_dir: RunDir, command: str, report: Reporter) -> int:
@@ -160,53 +130,3 @@ def _output_spec(plan: Plan, command: str) -> OutputSpec:
         channel_names=plan.network.channel_names,
         attributes={ATTRIBUTE: provenance(plan, command)},
     )
-
-
-def _result(
-    plan: Plan, run_dir: RunDir, counts: Counts, failed: tuple[Roi, ...], interrupted: bool
-) -> RunResult:
-    blocks, errors = _events_by_block(run_dir)
-    failures = tuple(
-        _failure(plan, run_dir, block, errors.get(tuple(block.begin))) for block in failed
-    )
-    values = sum(block["values"] for block in blocks.values())
-    clipped = sum(block["clipped"] for block in blocks.values())
-    nonfinite = sum(block["nonfinite"] for block in blocks.values())
-    complete = counts.done == counts.total
-    precision = run_dir.precision() or PrecisionChoice(plan.precision)
-    record = read_attributes(plan.output.path)[ATTRIBUTE]
-    update_attributes(
-        plan.output.path,
-        {ATTRIBUTE: {**record, **ending(complete, values, clipped, nonfinite, precision)}},
-    )
-    return RunResult(
-        plan=plan,
-        counts=counts,
-        failures=failures,
-        interrupted=interrupted,
-        clipped_fraction=clipped / values if values else 0.0,
-        nonfinite=nonfinite,
-        precision=precision,
-    )
-
-
-def _events_by_block(
-    run_dir: RunDir,
-) -> tuple[dict[tuple[int, ...], dict[str, Any]], dict[tuple[int, ...], dict[str, Any]]]:
-    """The last report and the last error of each block that has one."""
-    blocks, errors = {}, {}
-    for event in run_dir.read_events():
-        if event["event"] == "block":
-            blocks[tuple(event["begin"])] = event
-        elif event["event"] == "error":
-            errors[tuple(event["begin"])] = event
-    return blocks, errors
-
-
-def _failure(plan: Plan, run_dir: RunDir, block: Roi, event: dict[str, Any] | None) -> BlockFailure:
-    roi = plan.output_grid.world_bounds(block)
-    if event is None:
-        error = "its worker died, or took longer than --block-timeout, at every attempt"
-        return BlockFailure(roi, error, "", None)
-    log = run_dir.log_file(event["worker"])
-    return BlockFailure(roi, event["error"], event["traceback"], log)

@@ -30,6 +30,7 @@ LAYERS = [
     {"processor"},
     {"worker"},
     {"fleet", "scheduler"},
+    {"result"},
     {"run"},
     {"demo"},
     {"cli"},

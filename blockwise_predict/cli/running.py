@@ -11,7 +11,8 @@ from typing import NoReturn
 from blockwise_predict.cli.terminal import RunDisplay
 from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import PredictError
-from blockwise_predict.run import Reporter, RunResult, execute
+from blockwise_predict.result import RunResult
+from blockwise_predict.run import Reporter, execute
 from blockwise_predict.scheduler import StopRequest
 
 INTERRUPTED = 130
@@ -56,6 +57,12 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
     counts, plan = result.counts, result.plan
     if counts.done:
         display.line(f"Precision {result.precision}.")
+    if result.busy:
+        least = min(result.busy, key=lambda worker: result.busy[worker])
+        display.line(
+            f"Devices computed {sum(result.busy.values()) / len(result.busy):.0%} of the time "
+            f"(worker {least} least: {result.busy[least]:.0%})."
+        )
     if plan.output.encoding.step is not None and counts.done:
         low, high = plan.output.encoding.value_range or (0.0, 0.0)
         display.line(

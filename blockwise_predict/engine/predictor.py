@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -43,7 +44,8 @@ STRIP_VALUES = {"cpu": 500_000, "cuda": 500_000_000}
 class PredictedRow:
     """A part of a block as it is stored: `[K, *roi]`, `roi` in output voxels.
 
-    `clipped` and `nonfinite` count its values that were clipped, or are not finite.
+    `clipped` and `nonfinite` count its values that were clipped, or are not finite; `seconds` is
+    what was computed since the row before it, without waiting for others.
     """
 
     roi: Roi
@@ -51,6 +53,7 @@ class PredictedRow:
     missing: int
     clipped: int = 0
     nonfinite: int = 0
+    seconds: float = 0.0
 
 
 class Predictor:
@@ -86,10 +89,14 @@ class Predictor:
         """
         rows: dict[int, PredictedRow] = {}
         with self._compute:
+            since = time.perf_counter()
             for tile in lattice.cover(block):
                 source = (tile.read - read.begin).to_slices()
                 for begin, values in self._network.run(raw[(slice(None), *source)]):
-                    yield from self._place(begin, values, tile, block, rows)
+                    for row in self._place(begin, values, tile, block, rows):
+                        row.seconds = time.perf_counter() - since
+                        yield row
+                        since = time.perf_counter()
 
     def shrink(self, lattice: Lattice) -> bool:
         """After `lattice` was too large for the memory: make the tile smaller from now on.

@@ -1,0 +1,133 @@
+"""`predict run`, from start to exit, beside the bare engine over the same blocks.
+
+    python benchmarks/end_to_end.py
+
+The run reads a volume of `--size` cubed from disk (zarr, real FIB-SEM where there is some, else the
+demonstration's phantom), with two slots, and writes uint8 affinities to disk. The bare engine runs
+the same passes, in one process without a scheduler: raw values in memory, results thrown away.
+Columns: the whole command; from the first block's begin of computing to the last block's commit;
+and the share of the time that the device computed after the first block.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+import zarr
+
+sys.path.insert(0, str(Path(__file__).parent))
+from engine import RESULTS, SHARED, machine
+
+from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.engine.border import read_padded
+from blockwise_predict.engine.passes import make_pass
+from blockwise_predict.engine.predictor import Predictor
+from blockwise_predict.io import open_input
+from blockwise_predict.rundir import RunDir
+
+
+def write_volume(path: Path, size: int) -> str:
+    """A cube of real grey values, mirrored until it is large enough."""
+    raw = np.asarray(zarr.open_array(SHARED / "data/flyem-medulla.zarr/sample1/raw", mode="r"))
+    missing = [(0, max(0, size - n)) for n in raw.shape]
+    volume = np.pad(raw, missing, mode="reflect")[:size, :size, :size]
+    array = zarr.create_array(
+        path, name="raw", shape=volume.shape, chunks=(64,) * 3, dtype="uint8", zarr_format=2
+    )
+    array[...] = volume
+    array.attrs.update({"voxel_size": [8, 8, 8], "offset": [0, 0, 0]})
+    return f"{path}/raw"
+
+
+def bare_engine(run_dir: RunDir) -> float:
+    """Seconds for the blocks of a finished run, without reading, writing and scheduling."""
+    plan = run_dir.plan()
+    choice = run_dir.precision()
+    assert choice is not None
+    model = load_checkpoint(plan.config.checkpoint)
+    tiling = plan.tiling_for(choice.precision)
+    network = make_pass(
+        model.build(),
+        model.shapes,
+        len(plan.block_shape),
+        tiling.streaming,
+        choice.precision,
+        plan.normalization,
+        torch.device("cpu"),
+    )
+    chunk, encoding = plan.output.chunk_shape, plan.output.encoding
+    channels = len(plan.network.channel_names)
+    predictor = Predictor(network, tiling.lattice, channels, encoding, chunk)
+    source = open_input(plan.input.path)
+    seconds = 0.0
+    for block in plan.blocks():
+        read = tiling.lattice.read_roi(block)
+        raw = read_padded(source, read, plan.border)
+        begin = time.perf_counter()
+        for _ in predictor.predict(raw, read, block, tiling.lattice):
+            pass
+        seconds += time.perf_counter() - begin
+    return seconds
+
+
+def pipeline(run_dir: RunDir) -> tuple[float, float]:
+    """Seconds from the first block's computing to the last commit, and the busy share."""
+    events = [event for event in run_dir.read_events() if event["event"] == "block"]
+    first, last = events[0], events[-1]
+    begin = first["time"] - first["write"] - first["compute"]
+    after_first = last["time"] - last["write"] - (first["time"] - first["write"])
+    busy = sum(event["compute"] for event in events[1:]) / after_first
+    return last["time"] - begin, busy
+
+
+@click.command()
+@click.option("--size", default=512, show_default=True, help="Edge of the volume in voxels.")
+def main(size: int) -> None:
+    """Measure, print a table, and write it to benchmarks/results/end_to_end.md."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = write_volume(folder / "raw.zarr", size)
+        run_dir = RunDir(folder / "run")
+        options = {
+            "--checkpoint": SHARED / "data/dacapo/flyem_affs",
+            "--input": source,
+            "--output": folder / "out.zarr/affs",
+            "--output-dtype": "uint8",
+            "--run-dir": folder / "run",
+        }
+        words = [str(word) for option in options.items() for word in option]
+        command = [sys.executable, "-m", "blockwise_predict", "run", *words]
+        begin = time.perf_counter()
+        subprocess.run(command, check=True)
+        whole = time.perf_counter() - begin
+        piped, busy = pipeline(run_dir)
+        bare = bare_engine(run_dir)
+        plan, choice = run_dir.plan(), run_dir.precision()
+        precision = json.dumps(choice.precision if choice else plan.precision)
+    voxels = size**3
+    text = (
+        f"{machine()}; `python benchmarks/end_to_end.py --size {size}`; precision {precision}, "
+        f"{plan.num_blocks} blocks of {plan.block_shape}\n\n"
+        "| | seconds | Mvoxel/s | of the bare engine |\n|---|---|---|---|\n"
+        f"| bare engine | {bare:.1f} | {voxels / bare / 1e6:.3g} | 100% |\n"
+        f"| pipeline of `predict run` | {piped:.1f} | {voxels / piped / 1e6:.3g} "
+        f"| {bare / piped:.1%} |\n"
+        f"| `predict run`, start to exit | {whole:.1f} | {voxels / whole / 1e6:.3g} "
+        f"| {bare / whole:.1%} |\n\n"
+        f"The device computed {busy:.1%} of the time after the first block.\n"
+    )
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "end_to_end.md").write_text(text)
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()
