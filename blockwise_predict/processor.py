@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from funlib.geometry import Coordinate, Roi
+from torch import nn
 
+from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.block import BlockProcessor
 from blockwise_predict.checkpoint import load_checkpoint
 from blockwise_predict.engine.border import read_padded
@@ -20,11 +22,57 @@ from blockwise_predict.plan import Plan
 from blockwise_predict.rundir import RunDir
 
 # Output voxels along an axis of the tile that precisions are tried on.
-PROBE_EDGE_2D, PROBE_EDGE_3D = 512, 48
+TRIAL_EDGE_2D, TRIAL_EDGE_3D = 512, 48
 
 
-def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockProcessor:
-    """Load and open what a plan names.
+@dataclass(frozen=True)
+class Parts:
+    """What a plan names, loaded and opened."""
+
+    plan: Plan
+    network: nn.Module
+    shapes: UNetShapes
+    source: InputArray
+    device: torch.device
+
+    def make_pass(self, precision: str) -> Pass:
+        """The network at a precision, over tiles of the plan."""
+        plan = self.plan
+        return make_pass(
+            self.network,
+            self.shapes,
+            len(plan.block_shape),
+            plan.tiling_for(precision).streaming,
+            precision,
+            plan.normalization,
+            self.device,
+        )
+
+    def predictor(self, precision: str) -> Predictor:
+        """What predicts the plan's blocks."""
+        plan = self.plan
+        return Predictor(
+            self.make_pass(precision),
+            plan.tiling_for(precision).lattice,
+            len(plan.network.channel_names),
+            plan.output.encoding,
+            plan.output.chunk_shape,
+        )
+
+    def choose_precision(self) -> PrecisionChoice:
+        """The precision that is given, or the one that `auto` finds on a tile of the input."""
+        if self.plan.precision != "auto":
+            return PrecisionChoice(self.plan.precision)
+        raw = read_padded(self.source, trial_tile(self.plan), self.plan.border)
+        return choose_precision(
+            lambda precision: predict_tile(self.make_pass(precision), raw),
+            self.plan.output.encoding,
+            self.device,
+        )
+
+
+def open_parts(plan: Plan, device: torch.device) -> Parts:
+    """Load the network and open the input.
 
     Raises RunStateError if the weights have changed since the plan was made, and an InputError if
     something cannot be opened any more.
@@ -46,57 +94,27 @@ def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockP
         voxel_size=exact_lengths(plan.input.voxel_size),
         offset=exact_lengths(plan.input.offset),
     )
-    network = model.build()
-
-    def passes(precision: str) -> Pass:
-        return make_pass(
-            network,
-            model.shapes,
-            len(plan.block_shape),
-            plan.tiling_for(precision).streaming,
-            precision,
-            plan.normalization,
-            device,
-        )
-
-    choice = _settled(run_dir, plan, source, passes, device)
-    print(f"precision {choice}", flush=True)
-    predictor = Predictor(
-        passes(choice.precision),
-        plan.tiling_for(choice.precision).lattice,
-        len(plan.network.channel_names),
-        plan.output.encoding,
-        plan.output.chunk_shape,
-    )
-    return BlockProcessor(plan, source, open_output(plan.output.path), predictor)
+    return Parts(plan, model.build(), model.shapes, source, device)
 
 
-def _settled(
-    run_dir: RunDir,
-    plan: Plan,
-    source: InputArray,
-    passes: Callable[[str], Pass],
-    device: torch.device,
-) -> PrecisionChoice:
-    """The run's precision: given, found by an earlier worker, or found now."""
-    if plan.precision != "auto":
-        return PrecisionChoice(plan.precision)
-    settled = run_dir.precision()
-    if settled is not None:
-        return settled
-    tile = probe_tile(plan)
-    raw = read_padded(source, tile, plan.border)
-
-    choice = choose_precision(
-        lambda precision: predict_tile(passes(precision), raw), plan.output.encoding, device
-    )
-    return run_dir.settle_precision(choice)
+def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockProcessor:
+    """Load and open what a plan names, and settle the run's precision. Raises as `open_parts`."""
+    parts = open_parts(plan, device)
+    choice = run_dir.precision()
+    if plan.precision != "auto" or choice is None:
+        choice = parts.choose_precision()
+    if plan.precision == "auto":
+        # Another worker may have been faster; then it is that one's.
+        choice = run_dir.settle_precision(choice)
+    print(f"computing on {device}, precision {choice}", flush=True)
+    target = open_output(plan.output.path)
+    return BlockProcessor(plan, parts.source, target, parts.predictor(choice.precision))
 
 
-def probe_tile(plan: Plan) -> Roi:
+def trial_tile(plan: Plan) -> Roi:
     """Input of a small pass in the middle of the ROI, to try precisions on."""
     roi = plan.output.roi
-    edge = {2: PROBE_EDGE_2D, 3: PROBE_EDGE_3D}[plan.network.dims]
+    edge = {2: TRIAL_EDGE_2D, 3: TRIAL_EDGE_3D}[plan.network.dims]
     shape = Coordinate(min(edge, size) for size in roi.shape)
     begin = roi.begin + (roi.shape - shape) / 2
     lattice = plan.lattice

@@ -1,4 +1,7 @@
-"""A worker process: one device, K slots that read, predict and write blocks side by side."""
+"""A worker process: one device, K slots that read and write blocks side by side.
+
+The main thread computes; the slots' threads talk to the scheduler, read, and wait for writes.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ from funlib.geometry import Roi
 
 from blockwise_predict.block import BlockProcessor
 from blockwise_predict.engine.predictor import choose_device
+from blockwise_predict.engine.turns import Turns
 from blockwise_predict.processor import build_processor
 from blockwise_predict.rundir import RunDir
 
 TASK_ID = "predict"
 HOST = "127.0.0.1"
-POLL_S = 0.05
 
 
 class EventLog:
@@ -60,44 +63,48 @@ def run_worker(
     port = run_dir.port()
     processor = build_processor(plan, choose_device(device, number), run_dir)
     events.write("ready", pid=os.getpid(), slots=slots)
-    print(f"worker {number}: {plan.network.checkpoint} on {device}, {slots} slots", flush=True)
-    workers = [Slot(processor, events, stopping, port) for _ in range(slots)]
+    print(f"worker {number}: {plan.network.checkpoint}, {slots} slots", flush=True)
+    turns = Turns()
+    workers = [Slot(processor, turns, events, stopping, port) for _ in range(slots)]
     workers[0].start()
-    while workers[0].is_alive() and workers[0].taken < solo and not stopping.is_set():
-        time.sleep(POLL_S)
-    for slot in workers[1:]:
+    turns.serve(lambda: workers[0].holds_on() and workers[0].taken < solo)
+    for slot in [] if stopping.is_set() else workers[1:]:
         slot.start()
-    _wait(workers, stopping)
+    turns.serve(lambda: any(slot.holds_on() for slot in workers))
     done = sum(slot.done for slot in workers)
     events.write("end", blocks=done, stopped=stopping.is_set())
     print(f"worker {number}: {done} blocks done", flush=True)
     return done
 
 
-def _wait(slots: list[Slot], stopping: threading.Event) -> None:
-    """Until all slots have ended or, when stopping, until none holds a block.
-
-    A slot that waits for a block cannot be interrupted; it holds nothing, and ends with the
-    process.
-    """
-    while any(slot.is_alive() and not (stopping.is_set() and slot.idle) for slot in slots):
-        time.sleep(POLL_S)
-
-
 class Slot(threading.Thread):
     """A thread with its own connection to the scheduler, one block at a time."""
 
     def __init__(
-        self, processor: BlockProcessor, events: EventLog, stopping: threading.Event, port: int
+        self,
+        processor: BlockProcessor,
+        turns: Turns,
+        events: EventLog,
+        stopping: threading.Event,
+        port: int,
     ) -> None:
         super().__init__(daemon=True)
         self.done = 0
         self.taken = 0
         self.idle = True
         self._processor = processor
+        self._turns = turns
         self._events = events
         self._stopping = stopping
         self._port = port
+
+    def holds_on(self) -> bool:
+        """Whether there is reason to wait for this slot.
+
+        One that waits for a block cannot be interrupted; when stopping, it holds nothing, and ends
+        with the process.
+        """
+        return self.is_alive() and not (self._stopping.is_set() and self.idle)
 
     def run(self) -> None:
         """Acquire, process and release blocks until there are none, or until told to stop."""
@@ -126,7 +133,7 @@ class Slot(threading.Thread):
     def _process(self, write_roi: Roi) -> None:
         block = self._processor.plan.block(write_roi.begin)
         try:
-            report = self._processor.process(block)
+            report = self._processor.process(block, self._turns)
         except Exception as error:
             # Whatever a block raises fails that block alone; it is recorded and reported.
             self._events.write(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,7 +56,7 @@ class PredictedRow:
 
 
 class Predictor:
-    """Runs the passes of a block; safe to call from several threads, which take turns.
+    """Runs the passes of a block; for one thread (see `turns`).
 
     A block is handed out in rows of whole chunks along the axis of the passes' pieces, so that they
     can be written while the next ones are computed. `lattice` is the one to predict with now.
@@ -76,7 +75,6 @@ class Predictor:
         self._channels = channels
         self._encoding = encoding
         self._row = chunk_shape[network.axes[0]]
-        self._compute = threading.Lock()
 
     def predict(
         self, raw: NDArray[np.generic], read: Roi, block: Roi, lattice: Lattice
@@ -88,30 +86,28 @@ class Predictor:
         voxels from the same origin.
         """
         rows: dict[int, PredictedRow] = {}
-        with self._compute:
-            since = time.perf_counter()
-            for tile in lattice.cover(block):
-                source = (tile.read - read.begin).to_slices()
-                for begin, values in self._network.run(raw[(slice(None), *source)]):
-                    for row in self._place(begin, values, tile, block, rows):
-                        row.seconds = time.perf_counter() - since
-                        yield row
-                        since = time.perf_counter()
+        since = time.perf_counter()
+        for tile in lattice.cover(block):
+            source = (tile.read - read.begin).to_slices()
+            for begin, values in self._network.run(raw[(slice(None), *source)]):
+                for row in self._place(begin, values, tile, block, rows):
+                    row.seconds = time.perf_counter() - since
+                    yield row
+                    since = time.perf_counter()
 
     def shrink(self, lattice: Lattice) -> bool:
         """After `lattice` was too large for the memory: make the tile smaller from now on.
 
         Returns whether there is another one to try. The tile is halved across the streamed axis.
         """
-        with self._compute:
-            if self.lattice is lattice:
-                smaller = lattice.halved(self._network.axes[1:])
-                if smaller is None:
-                    return False
-                self.lattice = smaller
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-            return True
+        if self.lattice is lattice:
+            smaller = lattice.halved(self._network.axes[1:])
+            if smaller is None:
+                return False
+            self.lattice = smaller
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return True
 
     def _place(
         self,

@@ -2,8 +2,8 @@
 
     python docs/figures/streaming.py
 
-Everything in it follows from the network's shape arithmetic (docs/engine.md); tests/test_streaming.py
-holds that to what the engine really keeps.
+Everything in it follows from the network's shape arithmetic (docs/engine.md), and
+tests/test_streaming.py holds that to what the engine really keeps.
 """
 
 from __future__ import annotations
