@@ -43,7 +43,7 @@ def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
         for tile in plan.lattice.cover(block):
             shape = tuple(tile.read.shape)
             if shape not in flops_of:
-                flops_of[shape] = _flops(shapes, shape)
+                flops_of[shape] = pass_flops(shapes, shape)
             passes += 1
             flops += flops_of[shape]
         decoded += _decoded_voxels(plan, block)
@@ -62,7 +62,8 @@ def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
     )
 
 
-def _flops(shapes: UNetShapes, tile: tuple[int, ...]) -> int:
+def pass_flops(shapes: UNetShapes, tile: tuple[int, ...]) -> int:
+    """Arithmetic of a pass over a tile of the input; of a 2-D net's, over the slices of one."""
     slices = len(tile) - shapes.dims
     return prod(tile[:slices]) * shapes.flops(tile[slices:])
 

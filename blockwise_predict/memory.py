@@ -29,12 +29,44 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in CPU_EXHAUSTED)
 
 
+class PeakMemory:
+    """The most memory that is taken from now on, beyond what is taken now."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before = torch.cuda.memory_allocated(device)
+        else:
+            # Resets the kernel's record of the peak (proc(5), clear_refs).
+            Path("/proc/self/clear_refs").write_text("5")
+            self._before = _own_status("VmRSS")
+
+    def bytes(self) -> int:
+        """The peak so far."""
+        if self._device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device)) - self._before
+        return _own_status("VmHWM") - self._before
+
+
+def _own_status(name: str) -> int:
+    """Bytes that the kernel's status of this process says."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
 def _cgroup_limits() -> list[int]:
     """What is left below the limits of this process's control groups, if it has any."""
     pairs = [(CGROUP_V1 / "memory.limit_in_bytes", CGROUP_V1 / "memory.usage_in_bytes")]
     for folder in _own_groups():
         pairs.append((folder / "memory.max", folder / "memory.current"))
-    return [limit - usage for limit, usage in map(_numbers, pairs) if limit is not None]
+    return [
+        limit - usage + _reclaimable(files[0].parent)
+        for files in pairs
+        for limit, usage in [_numbers(files)]
+        if limit is not None
+    ]
 
 
 def _own_groups() -> list[Path]:
@@ -49,6 +81,16 @@ def _own_groups() -> list[Path]:
         path = CGROUP_V2 / group
         found += [path, *(parent for parent in path.parents if CGROUP_V2 in parent.parents)]
     return found
+
+
+def _reclaimable(folder: Path) -> int:
+    """Bytes of a control group's usage that are files' contents, given up when asked for."""
+    try:
+        lines = (folder / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    counts = dict(line.split() for line in lines)
+    return int(counts.get("inactive_file", 0))
 
 
 def _numbers(files: tuple[Path, Path]) -> tuple[int | None, int]:

@@ -28,7 +28,7 @@ LAYERS = [
     {"estimate", "block", "provenance"},
     {"rundir"},
     {"processor"},
-    {"worker"},
+    {"worker", "probe"},
     {"fleet", "scheduler"},
     {"result"},
     {"run"},

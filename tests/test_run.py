@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -83,9 +84,9 @@ if "worker" in sys.orig_argv:
     import time
     from blockwise_predict import block
     process = block.BlockProcessor.process
-    def slow(self, roi):
+    def slow(self, roi, turn):
         time.sleep(0.2)
-        return process(self, roi)
+        return process(self, roi, turn)
     block.BlockProcessor.process = slow
 """
 
@@ -95,10 +96,10 @@ if "worker" in sys.orig_argv:
     import os
     from blockwise_predict import block
     process = block.BlockProcessor.process
-    def poisoned(self, roi):
+    def poisoned(self, roi, turn):
         if tuple(roi.begin) == (16, 16, 0):
             {action}
-        return process(self, roi)
+        return process(self, roi, turn)
     block.BlockProcessor.process = poisoned
 """
 
@@ -380,6 +381,19 @@ def test_plan_writes_nothing(job: Job) -> None:
     for label in ("blocks", "tile", "halo overhead", "memory", "bytes in", "read amplification"):
         assert label in output
     assert "27 of 16 x 16 x 16" in output
+
+
+def test_a_probe_measures_a_part_of_a_run_and_writes_nothing(job: Job) -> None:
+    before = sorted(job.folder.rglob("*"))
+    output = predict("plan", *job.options, "--output", job.output("n"), "--probe")
+    assert sorted(job.folder.rglob("*")) == before
+    (rate,) = re.findall(r"measured rate +([\d.e+]+) GFLOP/s on cpu", output)
+    (flops,) = re.findall(r"arithmetic +([\d.e-]+) TFLOP", output)
+    (seconds,) = re.findall(r"whole job +(\d+) s of computing", output)
+    assert float(rate) > 0
+    assert float(flops) * 1000 / float(rate) == pytest.approx(int(seconds), abs=1)
+    for label in ("measured precision", "measured reading", "measured memory"):
+        assert label in output
 
 
 @pytest.mark.parametrize(

@@ -90,5 +90,8 @@ def test_a_control_groups_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / "memory.current").write_text("400000\n")
     monkeypatch.setattr(memory, "CGROUP_V2", tmp_path)
     assert memory.available_bytes(torch.device("cpu")) == 600000
+    # Files that the kernel has read ahead count as used, but are given up when memory is asked for.
+    (tmp_path / "memory.stat").write_text("anon 200000\ninactive_file 150000\nactive_file 50000\n")
+    assert memory.available_bytes(torch.device("cpu")) == 750000
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available_bytes(torch.device("cpu")) > 600000

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from blockwise_predict.config import OUTPUT_DTYPES, load_config
+from blockwise_predict.config import OUTPUT_DTYPES, RunConfig, load_config
 
 _OPTIONS = [
     click.option(
@@ -121,10 +121,14 @@ _OPTIONS = [
 
 
 def run_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the argument CONFIG and every option, and pass it one `config`."""
+    """Give a command the argument CONFIG and every option, and pass it one `config`.
+
+    Options of the command's own are passed on.
+    """
 
     def command(config: str | None, **options: Any) -> None:
-        function(load_config(options, config))
+        own = {key: options.pop(key) for key in [*options] if key not in RunConfig.model_fields}
+        function(load_config(options, config), **own)
 
     command.__doc__ = function.__doc__
     command.__name__ = function.__name__

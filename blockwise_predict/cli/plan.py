@@ -10,17 +10,21 @@ from blockwise_predict.config import RunConfig
 
 
 @click.command(short_help="Show what a run would do and cost; writes nothing.")
+@click.option(
+    "--probe", is_flag=True, help="Predict a part of one block, and tell the speed and the hours."
+)
 @run_options
-def plan(config: RunConfig) -> None:
+def plan(config: RunConfig, probe: bool) -> None:
     """Show what `predict run` with the same options would do and cost; writes nothing.
 
     \b
+    predict plan config.yaml --probe
     predict plan --checkpoint dacapo/my_run --input volume.zarr/raw --output out.zarr/affs
     predict plan config.yaml --block-shape 256,256,256
     """
     from blockwise_predict.cli.plan_rows import show_plan
 
-    rows, made = show_plan(config)
+    rows, made = show_plan(config, probe=probe)
     for note in made.notes:
         click.echo(note)
     for warning in made.warnings:

@@ -4,19 +4,48 @@ from __future__ import annotations
 
 from blockwise_predict.cli.terminal import format_bytes
 from blockwise_predict.config import RunConfig
+from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.estimate import Estimate, estimate
 from blockwise_predict.plan import Plan
 from blockwise_predict.planning import make_plan
+from blockwise_predict.probe import Probe, run_probe
 from blockwise_predict.run import recorded_plan, run_dir_of
 
 Rows = list[tuple[str, str]]
 
 
-def show_plan(config: RunConfig) -> tuple[Rows, Plan]:
-    """Make the plan of a configuration, and the rows that tell it."""
+def show_plan(config: RunConfig, *, probe: bool) -> tuple[Rows, Plan]:
+    """Make the plan of a configuration, and the rows that tell it; with what a probe measures."""
     made, model = make_plan(config, recorded_plan(config))
-    rows = [*plan_rows(made), *cost_rows(estimate(made, model.shapes))]
-    return [*rows, ("run directory", str(run_dir_of(config)))], made
+    cost = estimate(made, model.shapes)
+    rows = [*plan_rows(made), *cost_rows(cost), ("run directory", str(run_dir_of(config)))]
+    if probe:
+        rows += probe_rows(run_probe(made, choose_device(config.device)), made, cost)
+    return rows, made
+
+
+def probe_rows(probe: Probe, made: Plan, cost: Estimate) -> Rows:
+    """Labels and values of what was measured."""
+    workers = made.config.workers
+    seconds = probe.job_seconds(cost.flops, workers)
+    rate = made.output.roi.size / seconds / 1e6
+    return [
+        ("measured precision", str(probe.precision)),
+        (
+            "measured rate",
+            f"{probe.flops_per_second / 1e9:.4g} GFLOP/s on {probe.device}; "
+            f"{rate:.3g} Mvoxel/s of output with --workers {workers}",
+        ),
+        ("measured reading", f"{format_bytes(probe.read_bytes_per_second)}/s"),
+        ("measured memory", f"{format_bytes(probe.memory_bytes)} at the peak of a stream"),
+        ("whole job", f"{_duration(seconds)} of computing"),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def cost_rows(cost: Estimate) -> Rows:
