@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check install clean
+.PHONY: demo test check bench install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/predict demo
@@ -18,6 +18,11 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Some 15 minutes on two cores; the tables go to benchmarks/results/.
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/end_to_end.py
 
 install: $(VENV)/.installed
 

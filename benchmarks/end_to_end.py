@@ -4,18 +4,19 @@
 
 The run reads a volume of `--size` cubed from disk (zarr, real FIB-SEM where there is some, else the
 demonstration's phantom), with two slots, and writes uint8 affinities to disk. The bare engine runs
-the same passes, in one process without a scheduler: raw values in memory, results thrown away.
+the same passes, in one process without a scheduler: raw values in memory, results thrown away. Both
+take turns, and the fastest of some rounds counts, since others may use the machine.
 Columns: the whole command; from the first block's begin of computing to the last block's commit;
 and the share of the time that the device computed after the first block.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -88,45 +89,74 @@ def pipeline(run_dir: RunDir) -> tuple[float, float]:
     return last["time"] - begin, busy
 
 
+@dataclass
+class Round:
+    """Seconds of one `predict run`, of its pipeline, and of the bare engine right after it."""
+
+    whole: float
+    pipeline: float
+    busy: float
+    bare: float
+
+
+def measured(folder: Path, source: str) -> tuple[Round, RunDir]:
+    """Run once, and the bare engine over the same blocks."""
+    run_dir = RunDir(folder / "run")
+    options = {
+        "--checkpoint": SHARED / "data/dacapo/flyem_affs",
+        "--input": source,
+        "--output": folder / "out.zarr/affs",
+        "--output-dtype": "uint8",
+        "--run-dir": folder / "run",
+    }
+    words = [str(word) for option in options.items() for word in option]
+    command = [sys.executable, "-m", "blockwise_predict", "run", *words]
+    begin = time.perf_counter()
+    subprocess.run(command, check=True)
+    whole = time.perf_counter() - begin
+    seconds, busy = pipeline(run_dir)
+    return Round(whole, seconds, busy, bare_engine(run_dir)), run_dir
+
+
 @click.command()
 @click.option("--size", default=512, show_default=True, help="Edge of the volume in voxels.")
-def main(size: int) -> None:
+@click.option("--rounds", default=3, show_default=True, help="The fastest of so many counts.")
+def main(size: int, rounds: int) -> None:
     """Measure, print a table, and write it to benchmarks/results/end_to_end.md."""
+    every = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = write_volume(folder / "raw.zarr", size)
-        run_dir = RunDir(folder / "run")
-        options = {
-            "--checkpoint": SHARED / "data/dacapo/flyem_affs",
-            "--input": source,
-            "--output": folder / "out.zarr/affs",
-            "--output-dtype": "uint8",
-            "--run-dir": folder / "run",
-        }
-        words = [str(word) for option in options.items() for word in option]
-        command = [sys.executable, "-m", "blockwise_predict", "run", *words]
-        begin = time.perf_counter()
-        subprocess.run(command, check=True)
-        whole = time.perf_counter() - begin
-        piped, busy = pipeline(run_dir)
-        bare = bare_engine(run_dir)
+        source = write_volume(Path(name) / "raw.zarr", size)
+        for number in range(rounds):
+            found, run_dir = measured(Path(name) / str(number), source)
+            click.echo(found)
+            every.append(found)
         plan, choice = run_dir.plan(), run_dir.precision()
-        precision = json.dumps(choice.precision if choice else plan.precision)
     voxels = size**3
-    text = (
-        f"{machine()}; `python benchmarks/end_to_end.py --size {size}`; precision {precision}, "
-        f"{plan.num_blocks} blocks of {plan.block_shape}\n\n"
-        "| | seconds | Mvoxel/s | of the bare engine |\n|---|---|---|---|\n"
-        f"| bare engine | {bare:.1f} | {voxels / bare / 1e6:.3g} | 100% |\n"
-        f"| pipeline of `predict run` | {piped:.1f} | {voxels / piped / 1e6:.3g} "
-        f"| {bare / piped:.1%} |\n"
-        f"| `predict run`, start to exit | {whole:.1f} | {voxels / whole / 1e6:.3g} "
-        f"| {bare / whole:.1%} |\n\n"
-        f"The device computed {busy:.1%} of the time after the first block.\n"
-    )
+    bare = min(each.bare for each in every)
+    rows = {
+        "bare engine": bare,
+        "pipeline of `predict run`": min(each.pipeline for each in every),
+        "`predict run`, start to exit": min(each.whole for each in every),
+    }
+    lines = [
+        f"{machine()}; `python benchmarks/end_to_end.py --size {size}`; "
+        f"{choice.precision if choice else plan.precision}, {plan.num_blocks} blocks of "
+        f"{plan.block_shape}; the fastest of {rounds} rounds",
+        "",
+        "| | seconds | Mvoxel/s | of the bare engine |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {seconds:.1f} | {voxels / seconds / 1e6:.3g} | {bare / seconds:.1%} |"
+            for name, seconds in rows.items()
+        ),
+        "",
+        f"The device computed {min(each.busy for each in every):.1%} of the time after the first "
+        "block.",
+        "",
+    ]
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "end_to_end.md").write_text(text)
-    click.echo(text)
+    (RESULTS / "end_to_end.md").write_text("\n".join(lines))
+    click.echo("\n".join(lines))
 
 
 if __name__ == "__main__":

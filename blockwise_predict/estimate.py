@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 import numpy as np
-from funlib.geometry import Roi
+from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.plan import Plan
@@ -18,7 +18,8 @@ SAMPLED_BLOCKS = 4096
 @dataclass(frozen=True)
 class Estimate:
     """Costs of a run. `halo_overhead` is arithmetic relative to passes without any halo,
-    `read_amplification` bytes decoded relative to the bytes that the ROI and its context hold;
+    `read_amplification` bytes decoded relative to the bytes that the ROI and its context hold, with
+    what a single worker keeps of the block before (several workers take turns at the blocks);
     `exact` says whether all blocks were counted, or a sample.
     """
 
@@ -75,12 +76,24 @@ def _inside(plan: Plan, roi: Roi) -> int:
 
 
 def _decoded_voxels(plan: Plan, block: Roi) -> int:
-    """Input voxels of all chunks that a block touches."""
+    """Input voxels of the chunks that are decoded for a block."""
+    touched = _chunks(plan, block)
+    decoded = prod(map(len, touched))
+    before = block.begin[-1] - plan.block_shape[-1]
+    if plan.config.workers == 1 and before >= plan.output.roi.begin[-1]:
+        # What the block before has left in the cache, along the axis that blocks follow.
+        last = _chunks(plan, plan.block(Coordinate((*block.begin[:-1], before))))[-1]
+        shared = len(range(touched[-1].start, min(touched[-1].stop, last.stop)))
+        decoded -= shared * prod(map(len, touched[:-1]))
+    return decoded * prod(plan.input.chunk_shape)
+
+
+def _chunks(plan: Plan, block: Roi) -> list[range]:
+    """The input's chunks that a block touches, by axis."""
     roi = plan.lattice.read_roi(block)
-    voxels = 1
-    for begin, end, size, chunk in zip(
-        roi.begin, roi.end, plan.input.shape, plan.input.chunk_shape, strict=True
-    ):
-        first, last = max(0, begin) // chunk, ceil(min(end, size) / chunk)
-        voxels *= max(1, last - first) * chunk
-    return voxels
+    axes = zip(roi.begin, roi.end, plan.input.shape, plan.input.chunk_shape, strict=True)
+    ranges = []
+    for begin, end, size, chunk in axes:
+        first = min(max(0, begin), size - 1) // chunk
+        ranges.append(range(first, max(first + 1, ceil(min(end, size) / chunk))))
+    return ranges

@@ -18,7 +18,7 @@ from blockwise_predict.io import InputArray
 from blockwise_predict.lattice import Lattice
 from blockwise_predict.memory import available_bytes
 from blockwise_predict.plan import Tiling
-from blockwise_predict.sizing import BLOCKS_PER_WORKER, Limits, Sizing
+from blockwise_predict.sizing import BLOCKS_PER_WORKER, CACHED_BLOCKS, Limits, Sizing
 from blockwise_predict.tiling import build_lattice
 
 # The workers' data may take this part of the memory that is free when the plan is made.
@@ -57,8 +57,12 @@ def choose_layout(volumes: Volumes, device: torch.device) -> Layout:
     block = _given_block(config, volumes.chunk)
     if not model.shapes.equivariant:
         memory = _whole_pass_bytes(model, volumes.lattice)
-        tiling = Tiling(lattice=volumes.lattice, streaming=None, memory_bytes=memory)
-        return Layout(block or _even_blocks(config, volumes.roi, volumes.chunk), tiling, None)
+        block = block or _even_blocks(config, volumes.roi, volumes.chunk)
+        cache = _cache_bytes(volumes, volumes.lattice, block)
+        tiling = Tiling(
+            lattice=volumes.lattice, streaming=None, memory_bytes=memory, cache_bytes=cache
+        )
+        return Layout(block, tiling, None)
     limits = _limits(config, device)
     likely = likely_dtype(config.precision, device)
     sizing = Sizing(model, *_bytes(config, volumes.array), likely, limits)
@@ -81,7 +85,14 @@ def _tiling(volumes: Volumes, sizing: Sizing, block: tuple[int, ...]) -> Tiling:
         lattice=lattice,
         streaming=sizing.streaming(block, tile, chunk),
         memory_bytes=sizing.bytes(block, tile, chunk),
+        cache_bytes=_cache_bytes(volumes, lattice, block),
     )
+
+
+def _cache_bytes(volumes: Volumes, lattice: Lattice, block: tuple[int, ...]) -> int:
+    """Bytes of the input that are kept for the next block."""
+    read = lattice.read_roi(Roi(volumes.roi.begin, block)).size
+    return round(CACHED_BLOCKS * read * _bytes(volumes.config, volumes.array)[0])
 
 
 def _limits(config: RunConfig, device: torch.device) -> Limits:

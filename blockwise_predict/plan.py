@@ -88,12 +88,14 @@ class OutputPlan(Model):
 class Tiling(Model):
     """How blocks go through the network: the passes' lattice, and how each is streamed, if it is.
 
-    `memory_bytes` is what a worker's data are predicted to take at their peak.
+    `memory_bytes` is what a worker's data are predicted to take at their peak, of which
+    `cache_bytes` are decoded chunks of the input, kept for the next block.
     """
 
     lattice: Lattice
     streaming: Streaming | None
     memory_bytes: int
+    cache_bytes: int
 
 
 class Plan(Model):

@@ -93,6 +93,7 @@ def open_parts(plan: Plan, device: torch.device) -> Parts:
         config.input,
         voxel_size=exact_lengths(plan.input.voxel_size),
         offset=exact_lengths(plan.input.offset),
+        cache_bytes=plan.tiling.cache_bytes,
     )
     return Parts(plan, model.build(), model.shapes, source, device)
 

@@ -41,6 +41,8 @@ ALLOCATION_BYTES = 96 * 2**20
 LEAST_SHARE = 0.25
 # Rows of output in memory: one that is filled, one that is complete, one that is being written.
 ROWS_HELD = 3
+# Blocks whose input stays in memory, decoded, for the next block, which shares chunks with it.
+CACHED_BLOCKS = 1.5
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,14 @@ class Sizing:
         return self._stream(tile, room)[1] <= room
 
     def _held(self, block: Shape, tile: Shape, chunk: Shape) -> int:
-        """Bytes of the blocks in the slots: input as stored; and the rows of output.
+        """Bytes of the blocks in the slots and in the cache: input as stored; and rows of output.
 
         Rows lie across the longest axis, along which is streamed; one is filled while others are
         written.
         """
         slices = len(block) - self._shapes.dims
-        raw = self._limits.slots * prod(block[:slices]) * prod(tile) * self._raw_bytes
+        inputs = self._limits.slots + CACHED_BLOCKS
+        raw = round(inputs * prod(block[:slices]) * prod(tile) * self._raw_bytes)
         longest = max(range(slices, len(block)), key=lambda axis: block[axis])
         row = prod(block) // block[longest] * min(block[longest], ROWS_HELD * chunk[longest])
         return raw + row * self._voxel_bytes

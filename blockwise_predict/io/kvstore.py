@@ -98,17 +98,22 @@ def _s3_spec(bucket: str, folder: str) -> Json:
     return spec
 
 
-def storage_context() -> Any:
-    """The tensorstore context to open everything with: few retries, credentials found once."""
-    return _context(bool(os.environ.get("AWS_ACCESS_KEY_ID")))
+def storage_context(cache_bytes: int = 0) -> Any:
+    """The tensorstore context to open everything with: few retries, credentials found once.
+
+    So many bytes of decoded chunks are kept in memory, those that were used last.
+    """
+    return _context(bool(os.environ.get("AWS_ACCESS_KEY_ID")), cache_bytes)
 
 
 @lru_cache
-def _context(credentials_in_environment: bool) -> Any:
+def _context(credentials_in_environment: bool, cache_bytes: int) -> Any:
     spec: Json = {f"{kind}_request_retries": _RETRIES for kind in ("s3", "gcs", "http")}
     if credentials_in_environment:
         # The default chain would first look for files and cloud metadata, and log each miss.
         spec["aws_credentials"] = {"type": "environment"}
+    if cache_bytes:
+        spec["cache_pool"] = {"total_bytes_limit": cache_bytes}
     return ts.Context(spec)
 
 

@@ -82,27 +82,30 @@ def open_input(
     *,
     voxel_size: Sequence[Fraction] | None = None,
     offset: Sequence[Fraction] | None = None,
+    cache_bytes: int = 0,
 ) -> InputArray:
     """Open the zarr 2, zarr 3 or N5 array at a path or URL for reading.
 
-    `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes.
+    `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes. So
+    many bytes of decoded chunks are kept for the next read.
     Raises ArrayError if there is no array (the message lists those that are there), if it does not
     say its voxel size, or if its axes or type of data cannot be read.
     """
     node = find_array(path)
-    store = open_array(node)
+    store = open_array(node, cache_bytes=cache_bytes)
     placement, axes = place_array(node, tuple(store.shape), voxel_size=voxel_size, offset=offset)
     return InputArray(node, store, placement, axes)
 
 
-def open_array(node: Node, *, write: bool = False) -> Any:
+def open_array(node: Node, *, write: bool = False, cache_bytes: int = 0) -> Any:
     """The node's tensorstore, axes in C order."""
     spec: dict[str, Any] = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
     if write:
         # Otherwise a block of zeros would leave no chunk, and look like one never written.
         spec["store_data_equal_to_fill_value"] = True
     with storage_errors(node.location, "open"):
-        store = ts.open(spec, open=True, read=True, write=write, context=storage_context()).result()
+        context = storage_context(cache_bytes)
+        store = ts.open(spec, open=True, read=True, write=write, context=context).result()
     # N5 stores x first; its domain has the axes in that order.
     return store.T if node.format == "n5" else store
 
