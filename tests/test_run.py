@@ -108,6 +108,7 @@ def test_a_run_ends_with_every_voxel_and_says_so(job: Job) -> None:
     output = predict(*job.arguments("a"))
     assert "Done" in output
     assert "27 blocks of [0:400,0:360,0:330] nm" in output
+    assert re.search(r"Devices computed: worker 0 \d+% of the time", output)
     assert read_output(job.output("a")).shape == (2, 40, 36, 33)
     assert RunDir(job.run_dir("a")).done_blocks() == 27
 

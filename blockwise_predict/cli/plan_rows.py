@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blockwise_predict.cli.terminal import format_bytes
+from blockwise_predict.cli.terminal import format_bytes, format_rate, format_seconds
 from blockwise_predict.config import RunConfig
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.estimate import Estimate, estimate
@@ -28,24 +28,18 @@ def probe_rows(probe: Probe, made: Plan, cost: Estimate) -> Rows:
     """Labels and values of what was measured."""
     workers = made.config.workers
     seconds = probe.job_seconds(cost.flops, workers)
-    rate = made.output.roi.size / seconds / 1e6
+    rate = format_rate(made.output.roi.size / seconds)
     return [
         ("measured precision", str(probe.precision)),
         (
             "measured rate",
             f"{probe.flops_per_second / 1e9:.4g} GFLOP/s on {probe.device}; "
-            f"{rate:.3g} Mvoxel/s of output with --workers {workers}",
+            f"{rate} of output with --workers {workers}",
         ),
         ("measured reading", f"{format_bytes(probe.read_bytes_per_second)}/s"),
         ("measured memory", f"{format_bytes(probe.memory_bytes)} at the peak of a stream"),
-        ("whole job", f"{_duration(seconds)} of computing"),
+        ("whole job", f"{format_seconds(seconds)} of computing"),
     ]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def cost_rows(cost: Estimate) -> Rows:

@@ -17,6 +17,7 @@ from blockwise_predict.scheduler import StopRequest
 
 INTERRUPTED = 130
 SHOWN_FAILURES = 20
+SHOWN_WORKERS = 8
 
 
 def run_with_display(config: RunConfig, command: str) -> int:
@@ -58,11 +59,7 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
     if counts.done:
         display.line(f"Precision {result.precision}.")
     if result.busy:
-        least = min(result.busy, key=lambda worker: result.busy[worker])
-        display.line(
-            f"Devices computed {sum(result.busy.values()) / len(result.busy):.0%} of the time "
-            f"(worker {least} least: {result.busy[least]:.0%})."
-        )
+        display.line(f"{_busy_text(result.busy)} of the time after the first block.")
     if plan.output.encoding.step is not None and counts.done:
         low, high = plan.output.encoding.value_range or (0.0, 0.0)
         display.line(
@@ -81,6 +78,16 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
         display.line(f"Done: {plan.output.path} holds all {counts.total} blocks of {roi} nm.")
     else:
         _show_failures(result, display, command)
+
+
+def _busy_text(busy: dict[int, float]) -> str:
+    """Which share of the time devices computed, for each worker; where they are many, the least."""
+    by_share = sorted(busy, key=lambda worker: busy[worker])
+    shown = sorted(by_share[:SHOWN_WORKERS])
+    shares = ", ".join(f"worker {worker} {busy[worker]:.0%}" for worker in shown)
+    if len(busy) > len(shown):
+        shares = f"{sum(busy.values()) / len(busy):.0%} on average, least {shares}"
+    return f"Devices computed: {shares}"
 
 
 def _show_failures(result: RunResult, display: RunDisplay, command: str) -> None:
