@@ -32,7 +32,8 @@ Format = Literal["zarr3", "zarr2", "n5"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "tfloat32"]
 _MEMORY_UNITS = {"": 1} | {
     prefix + suffix: base ** (power + 1)
-    for power, prefix in enumerate("kMGT")
+    for power, prefixes in enumerate(("kK", "M", "G", "T"))
+    for prefix in prefixes
     for suffix, base in (("", 1000), ("i", 1024))
 }
 OUTPUT_DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32")
@@ -87,7 +88,7 @@ def _memory(value: object) -> object:
     """`8GiB`, `500 MB` or bytes, as bytes."""
     if value is None:
         return None
-    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kMGT]i?)?B?\s*", str(value))
+    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kKMGT]i?)?B?\s*", str(value))
     if found is None:
         raise ValueError("write a size, for example 8GiB")
     factor = _MEMORY_UNITS[found[2] or ""]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -28,12 +28,13 @@ MEMORY_SHARE = 0.5
 @dataclass(frozen=True)
 class Layout:
     """The block (output voxels), its tiling for the likely precision, and for float32 if that
-    may be needed and takes more memory.
+    may be needed and takes more memory; `warnings` for the user.
     """
 
     block_shape: tuple[int, ...]
     tiling: Tiling
     exact_tiling: Tiling | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,23 @@ def choose_layout(volumes: Volumes, device: torch.device) -> Layout:
     if config.precision == "auto" and likely != torch.float32:
         in_float32 = Sizing(model, *_bytes(config, volumes.array), torch.float32, limits)
         exact = _tiling(volumes, in_float32, block)
-    return Layout(block, _tiling(volumes, sizing, block), exact)
+    tiling = _tiling(volumes, sizing, block)
+    return Layout(block, tiling, exact, tuple(_memory_warnings(tiling, limits, config)))
+
+
+def _memory_warnings(tiling: Tiling, limits: Limits, config: RunConfig) -> Iterator[str]:
+    """That a worker will take more memory than it may."""
+    if tiling.memory_bytes <= limits.memory:
+        return
+    needed, allowed = (f"{size / 2**20:.0f} MiB" for size in (tiling.memory_bytes, limits.memory))
+    limit = f"--memory allows {allowed}"
+    if config.memory is None:
+        limit = f"only {allowed} may be taken of what is free"
+    if config.tile_shape or config.block_shape:
+        why = "with the sizes that are given. Give smaller ones, or more memory."
+    else:
+        why = "even in the smallest tiles, which are slow. Give it more memory, or fewer --workers."
+    yield f"a worker's data take about {needed}, but {limit}, {why}"
 
 
 def _tiling(volumes: Volumes, sizing: Sizing, block: tuple[int, ...]) -> Tiling:

@@ -88,7 +88,7 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         tiling=layout.tiling,
         exact_tiling=layout.exact_tiling,
         notes=(*array.placement.notes, *roi_notes),
-        warnings=tuple(fixed_tile_warnings(model.shapes, lattice)),
+        warnings=(*fixed_tile_warnings(model.shapes, lattice), *layout.warnings),
     )
     return plan, model
 

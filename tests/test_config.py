@@ -69,6 +69,14 @@ def test_shapes_and_lengths_as_people_write_them() -> None:
     assert config.voxel_size == ("4.24", "4", "4")
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GiB", 8 * 2**30), ("1KB", 1000), ("1kiB", 1024), ("1.5 G", 1_500_000_000), (4096, 4096)],
+)
+def test_sizes_of_memory_as_people_write_them(text: object, size: int) -> None:
+    assert load_config({**NEEDED, "memory": text}).memory == size
+
+
 def test_a_file_that_is_not_there_or_not_yaml(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
         load_config({}, tmp_path / "none.yaml")

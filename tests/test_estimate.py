@@ -53,6 +53,12 @@ def misses() -> int:
     return sum(int(value["value"]) for counter in counters for value in counter["values"])
 
 
+def test_too_little_memory_is_told(tmp_path: Path) -> None:
+    plan, _ = planned(tmp_path, memory="50MiB", block_shape=None)
+    (warning,) = plan.warnings
+    assert "but --memory allows 50 MiB, even in the smallest tiles" in warning
+
+
 @pytest.mark.parametrize("roi", [None, "[130:770,:,55:1600]"])
 def test_chunks_are_decoded_no_more_often_than_planned(roi: str | None, tmp_path: Path) -> None:
     plan, cost = planned(tmp_path, roi=roi)
