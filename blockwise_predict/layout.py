@@ -109,7 +109,7 @@ def _tiling(volumes: Volumes, sizing: Sizing, block: tuple[int, ...]) -> Tiling:
 def _cache_bytes(volumes: Volumes, lattice: Lattice, block: tuple[int, ...]) -> int:
     """Bytes of the input that are kept for the next block."""
     read = lattice.read_roi(Roi(volumes.roi.begin, block)).size
-    return round(CACHED_BLOCKS * read * _bytes(volumes.config, volumes.array)[0])
+    return CACHED_BLOCKS * int(read) * _bytes(volumes.config, volumes.array)[0]
 
 
 def _limits(config: RunConfig, device: torch.device) -> Limits:

@@ -41,8 +41,8 @@ ALLOCATION_BYTES = 96 * 2**20
 LEAST_SHARE = 0.25
 # Rows of output in memory: one that is filled, one that is complete, one that is being written.
 ROWS_HELD = 3
-# Blocks whose input stays in memory, decoded, for the next block, which shares chunks with it.
-CACHED_BLOCKS = 1.5
+# The last block's chunks stay in memory, decoded, for the next one; they hold more than it reads.
+CACHED_BLOCKS = 2
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Sizing:
         """
         slices = len(block) - self._shapes.dims
         inputs = self._limits.slots + CACHED_BLOCKS
-        raw = round(inputs * prod(block[:slices]) * prod(tile) * self._raw_bytes)
+        raw = inputs * prod(block[:slices]) * prod(tile) * self._raw_bytes
         longest = max(range(slices, len(block)), key=lambda axis: block[axis])
         row = prod(block) // block[longest] * min(block[longest], ROWS_HELD * chunk[longest])
         return raw + row * self._voxel_bytes

@@ -24,15 +24,15 @@ MISSES = "/tensorstore/cache/miss_count"
 def planned(folder: Path, **options: object) -> tuple[Plan, Estimate]:
     folder.mkdir(exist_ok=True)
     weights, architecture = save_network(folder)
-    raw = np.random.default_rng(0).integers(0, 256, (100, 90, 170), np.uint8)
+    raw = np.random.default_rng(0).integers(0, 256, (150, 140, 260), np.uint8)
     given = {
         "checkpoint": str(weights),
         "architecture": str(architecture),
         "input": write_volume(folder / "raw.zarr", raw),
         "output": f"{folder}/out.zarr/prediction",
         "device": "cpu",
-        "chunk_shape": "24,24,24",
-        "block_shape": "48,48,48",
+        "chunk_shape": "32,32,32",
+        "block_shape": "96,96,96",
         **options,
     }
     plan, model = make_plan(load_config(given))
@@ -59,7 +59,7 @@ def test_too_little_memory_is_told(tmp_path: Path) -> None:
     assert "but --memory allows 50 MiB, even in the smallest tiles" in warning
 
 
-@pytest.mark.parametrize("roi", [None, "[130:770,:,55:1600]"])
+@pytest.mark.parametrize("roi", [None, "[130:1270,:,55:2500]"])
 def test_chunks_are_decoded_no_more_often_than_planned(roi: str | None, tmp_path: Path) -> None:
     plan, cost = planned(tmp_path, roi=roi)
     assert cost.exact
@@ -73,4 +73,4 @@ def test_the_cache_saves_what_blocks_share(tmp_path: Path) -> None:
     _, shared = planned(tmp_path / "2", workers=2)
     without = plan.model_copy(update={"tiling": plan.tiling.model_copy(update={"cache_bytes": 0})})
     assert decoded_chunks(without) * 16**3 == shared.bytes_in
-    assert 1 < alone.read_amplification < 0.8 * shared.read_amplification
+    assert 1 < alone.read_amplification < 0.9 * shared.read_amplification
