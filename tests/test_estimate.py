@@ -72,5 +72,6 @@ def test_the_cache_saves_what_blocks_share(tmp_path: Path) -> None:
     plan, alone = planned(tmp_path / "1")
     _, shared = planned(tmp_path / "2", workers=2)
     without = plan.model_copy(update={"tiling": plan.tiling.model_copy(update={"cache_bytes": 0})})
-    assert decoded_chunks(without) * 16**3 == shared.bytes_in
+    # A chunk may still be in use when the next block asks for it.
+    assert decoded_chunks(without) * 16**3 == pytest.approx(shared.bytes_in, rel=0.02)
     assert 1 < alone.read_amplification < 0.9 * shared.read_amplification

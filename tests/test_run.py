@@ -198,8 +198,9 @@ def test_a_second_signal_stops_at_once(
             patch,
             tmp_path,
             SLOW.replace("0.2", "60 if self.done > 2 else 0.1").replace(
-                "def slow(self, roi):",
-                "block.BlockProcessor.done = 0\n    def slow(self, roi):\n        self.done += 1",
+                "def slow(self, roi, turn):",
+                "block.BlockProcessor.done = 0\n    def slow(self, roi, turn):\n"
+                "        self.done += 1",
             ),
         )
         process = job.start("s")
