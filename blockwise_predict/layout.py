@@ -18,7 +18,7 @@ from blockwise_predict.io import InputArray
 from blockwise_predict.lattice import Lattice
 from blockwise_predict.memory import available_bytes
 from blockwise_predict.plan import Tiling
-from blockwise_predict.sizing import BLOCKS_PER_WORKER, CACHED_BLOCKS, Limits, Sizing
+from blockwise_predict.sizing import BLOCKS_PER_WORKER, Limits, Sizing
 from blockwise_predict.tiling import build_lattice
 
 # The workers' data may take this part of the memory that is free when the plan is made.
@@ -55,24 +55,24 @@ class Volumes:
 def choose_layout(volumes: Volumes, device: torch.device) -> Layout:
     """The layout of a run whose workers compute on `device`. Raises GeometryError, ConfigError."""
     config, model = volumes.config, volumes.model
+    limits = _limits(config, device)
     block = _given_block(config, volumes.chunk)
     if not model.shapes.equivariant:
         memory = _whole_pass_bytes(model, volumes.lattice)
         block = block or _even_blocks(config, volumes.roi, volumes.chunk)
-        cache = _cache_bytes(volumes, volumes.lattice, block)
+        cache = _cache_bytes(volumes, volumes.lattice, block, limits)
         tiling = Tiling(
             lattice=volumes.lattice, streaming=None, memory_bytes=memory, cache_bytes=cache
         )
         return Layout(block, tiling, None)
-    limits = _limits(config, device)
     likely = likely_dtype(config.precision, device)
     sizing = Sizing(model, *_bytes(config, volumes.array), likely, limits)
     block = block or sizing.block(tuple(volumes.roi.shape), volumes.chunk)
     exact = None
     if config.precision == "auto" and likely != torch.float32:
         in_float32 = Sizing(model, *_bytes(config, volumes.array), torch.float32, limits)
-        exact = _tiling(volumes, in_float32, block)
-    tiling = _tiling(volumes, sizing, block)
+        exact = _tiling(volumes, in_float32, block, limits)
+    tiling = _tiling(volumes, sizing, block, limits)
     return Layout(block, tiling, exact, tuple(_memory_warnings(tiling, limits, config)))
 
 
@@ -91,7 +91,7 @@ def _memory_warnings(tiling: Tiling, limits: Limits, config: RunConfig) -> Itera
     yield f"a worker's data take about {needed}, but {limit}, {why}"
 
 
-def _tiling(volumes: Volumes, sizing: Sizing, block: tuple[int, ...]) -> Tiling:
+def _tiling(volumes: Volumes, sizing: Sizing, block: tuple[int, ...], limits: Limits) -> Tiling:
     """The tile, given or chosen, and how it is streamed."""
     roi, chunk, lattice = volumes.roi, volumes.chunk, volumes.lattice
     if volumes.config.tile_shape is None:
@@ -102,14 +102,14 @@ def _tiling(volumes: Volumes, sizing: Sizing, block: tuple[int, ...]) -> Tiling:
         lattice=lattice,
         streaming=sizing.streaming(block, tile, chunk),
         memory_bytes=sizing.bytes(block, tile, chunk),
-        cache_bytes=_cache_bytes(volumes, lattice, block),
+        cache_bytes=_cache_bytes(volumes, lattice, block, limits),
     )
 
 
-def _cache_bytes(volumes: Volumes, lattice: Lattice, block: tuple[int, ...]) -> int:
-    """Bytes of the input that are kept for the next block."""
+def _cache_bytes(volumes: Volumes, lattice: Lattice, block: tuple[int, ...], limits: Limits) -> int:
+    """Bytes of decoded chunks that are kept for the next block."""
     read = lattice.read_roi(Roi(volumes.roi.begin, block)).size
-    return CACHED_BLOCKS * int(read) * _bytes(volumes.config, volumes.array)[0]
+    return limits.cache_bytes(int(read) * _bytes(volumes.config, volumes.array)[0])
 
 
 def _limits(config: RunConfig, device: torch.device) -> Limits:

@@ -41,8 +41,9 @@ ALLOCATION_BYTES = 96 * 2**20
 LEAST_SHARE = 0.25
 # Rows of output in memory: one that is filled, one that is complete, one that is being written.
 ROWS_HELD = 3
-# The last block's chunks stay in memory, decoded, for the next one; they hold more than it reads.
-CACHED_BLOCKS = 2
+# The last block's chunks stay in memory, decoded, for the next one, if that takes no larger part of
+# the memory than this; chunks hold more than a block reads of them.
+CACHED_BLOCKS, CACHE_SHARE = 2, 0.05
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Limits:
     workers: int
     slots: int
     device: str
+
+    def cache_bytes(self, raw: int) -> int:
+        """Bytes of decoded chunks to keep, where a block reads `raw` bytes."""
+        return min(CACHED_BLOCKS * raw, round(self.memory * CACHE_SHARE))
 
 
 class Sizing:
@@ -148,11 +153,11 @@ class Sizing:
         written.
         """
         slices = len(block) - self._shapes.dims
-        inputs = self._limits.slots + CACHED_BLOCKS
-        raw = inputs * prod(block[:slices]) * prod(tile) * self._raw_bytes
+        raw = prod(block[:slices]) * prod(tile) * self._raw_bytes
+        inputs = self._limits.slots * raw + self._limits.cache_bytes(raw)
         longest = max(range(slices, len(block)), key=lambda axis: block[axis])
         row = prod(block) // block[longest] * min(block[longest], ROWS_HELD * chunk[longest])
-        return raw + row * self._voxel_bytes
+        return inputs + row * self._voxel_bytes
 
     def _stream(self, tile: Shape, room: int) -> tuple[Streaming, int]:
         """The streaming of a tile that needs the least memory, and its bytes; thin if it must."""
