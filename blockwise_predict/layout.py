@@ -18,7 +18,7 @@ from blockwise_predict.io import InputArray
 from blockwise_predict.lattice import Lattice
 from blockwise_predict.memory import available_bytes
 from blockwise_predict.plan import Tiling
-from blockwise_predict.sizing import BLOCKS_PER_WORKER, Limits, Sizing
+from blockwise_predict.sizing import BLOCKS_PER_WORKER, Limits, Sizing, within
 from blockwise_predict.tiling import build_lattice
 
 # The workers' data may take this part of the memory that is free when the plan is made.
@@ -98,10 +98,11 @@ def _tiling(volumes: Volumes, sizing: Sizing, block: tuple[int, ...], limits: Li
         tile = sizing.tile(lattice, tuple(roi.begin), tuple(roi.shape), block, chunk)
         lattice = build_lattice(volumes.model.shapes, tile)
     tile = lattice.tile_shape[-volumes.model.shapes.dims :]
+    held = within(block, tuple(roi.shape))
     return Tiling(
         lattice=lattice,
-        streaming=sizing.streaming(block, tile, chunk),
-        memory_bytes=sizing.bytes(block, tile, chunk),
+        streaming=sizing.streaming(held, tile, chunk),
+        memory_bytes=sizing.bytes(held, tile, chunk),
         cache_bytes=_cache_bytes(volumes, lattice, block, limits),
     )
 

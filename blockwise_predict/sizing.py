@@ -39,8 +39,8 @@ ALLOCATION = 1.2
 ALLOCATION_BYTES = 96 * 2**20
 # Of the memory, for passes, where a block that was given takes all of it.
 LEAST_SHARE = 0.25
-# Rows of output in memory: one that is filled, one that is complete, one that is being written.
-ROWS_HELD = 3
+# Rows of output in memory: one that is filled, and one that is being written.
+ROWS_HELD = 2
 # The last block's chunks stay in memory, decoded, for the next one, if that takes no larger part of
 # the memory than this; chunks hold more than a block reads of them.
 CACHED_BLOCKS, CACHE_SHARE = 2, 0.05
@@ -149,15 +149,21 @@ class Sizing:
     def _held(self, block: Shape, tile: Shape, chunk: Shape) -> int:
         """Bytes of the blocks in the slots and in the cache: input as stored; and rows of output.
 
-        Rows lie across the longest axis, along which is streamed; one is filled while others are
-        written.
+        Rows lie across the longest axis, along which is streamed. Where a tile does not cover the
+        plane, all rows wait for the next tile.
         """
         slices = len(block) - self._shapes.dims
         raw = prod(block[:slices]) * prod(tile) * self._raw_bytes
         inputs = self._limits.slots * raw + self._limits.cache_bytes(raw)
         longest = max(range(slices, len(block)), key=lambda axis: block[axis])
-        row = prod(block) // block[longest] * min(block[longest], ROWS_HELD * chunk[longest])
-        return inputs + row * self._voxel_bytes
+        covered = self._shapes.output_shape(tile)
+        cut = any(
+            covered[axis - slices] < block[axis]
+            for axis in range(slices, len(block))
+            if axis != longest
+        )
+        planes = block[longest] if cut else min(block[longest], ROWS_HELD * chunk[longest])
+        return inputs + prod(block) // block[longest] * planes * self._voxel_bytes
 
     def _stream(self, tile: Shape, room: int) -> tuple[Streaming, int]:
         """The streaming of a tile that needs the least memory, and its bytes; thin if it must."""
@@ -189,16 +195,14 @@ class Sizing:
         `lattice` may be of any tile: its points are the same. A 2-D network over a volume gets one
         slice.
         """
-        dims = self._shapes.dims
-        slices = len(roi) - dims
+        slices = len(roi) - self._shapes.dims
         tile = []
         axes = zip(lattice.axes, roi_begin, roi, block, strict=True)
         for axis, begin, size, edge in list(axes)[slices:]:
             begins = range(begin, begin + size, edge)
             needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
             tile.append(axis.grown_for(needed))
-        fitted = self._shrunk(tuple(tile), block, chunk)
-        return (1,) * slices + fitted
+        return (1,) * slices + self._shrunk(tuple(tile), within(block, roi), chunk)
 
     def _shrunk(self, tile: Shape, block: Shape, chunk: Shape) -> Shape:
         """The tile with its plane cut down until the stream fits into the memory."""
@@ -212,6 +216,7 @@ class Sizing:
             axis = max(plane, key=lambda a: tile[a])
             smaller = max(smallest[axis], tile[axis] - self._period(axis))
             tile = (*tile[:axis], smaller, *tile[axis + 1 :])
+            room = self._room(block, tile, chunk)
         return tile
 
     def _room(self, block: Shape, tile: Shape, chunk: Shape) -> int:
@@ -227,6 +232,11 @@ class Sizing:
         """Peak bytes of a worker's data, weights aside."""
         passes = self._stream(tile, self._room(block, tile, chunk))[1]
         return self._held(block, tile, chunk) + passes
+
+
+def within(block: Shape, roi: Shape) -> Shape:
+    """What there is of a block in a ROI that may be smaller."""
+    return tuple(min(b, n) for b, n in zip(block, roi, strict=True))
 
 
 def resident(tensors: int) -> int:

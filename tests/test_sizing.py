@@ -64,6 +64,8 @@ def test_a_tile_is_cut_in_the_plane_when_its_block_is_given(model: TrainedModel)
     assert model.shapes.output_shape(ample) == roi
     assert scarce[0] == ample[0]
     assert prod(scarce) < prod(ample)
+    # Until its other tiles are done, all of the block's output waits.
+    assert sizing(model).bytes(block, scarce, CHUNK) > prod(block) * 2
     assert model.shapes.valid_input_shape(scarce) == scarce
 
 

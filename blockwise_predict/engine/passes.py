@@ -86,7 +86,7 @@ class StreamedPass:
         for begin in range(0, len(planes), self._slab):
             slab = self._normalization.apply(planes[begin : begin + self._slab])
             last = begin + self._slab >= len(planes)
-            given = torch.from_numpy(slab).to(self._device)
+            given = _moved(torch.from_numpy(slab), self._device)
             for (result,) in self._network.push(given, last):
                 if result is not None and done < total:
                     result = result[: total - done]
@@ -98,6 +98,13 @@ class StreamedPass:
         """See `Pass`."""
         activated: torch.Tensor = self._activation(values.to(torch.float32, copy=True))
         return activated
+
+
+def _moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On the device; to a GPU from pinned memory, so that the copy runs beside the computing."""
+    if device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values
 
 
 class WholePass:
@@ -123,7 +130,8 @@ class WholePass:
     @torch.inference_mode()
     def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
         """See `Pass`."""
-        batch = torch.from_numpy(self._normalization.apply(raw)).to(self._device, self._dtype)
+        batch = _moved(torch.from_numpy(self._normalization.apply(raw)), self._device)
+        batch = batch.to(self._dtype)
         result = self._model(batch[None].contiguous(memory_format=self._layout)).float()
         yield 0, result[0].movedim(0, -1)
 
@@ -161,6 +169,8 @@ def make_pass(
 ) -> Pass:
     """The pass for a trained network (head and activation included) over a volume's tiles."""
     if device.type == "cuda":
+        # Pieces come in few shapes, each many times: worth trying cuDNN's algorithms once.
+        torch.backends.cudnn.benchmark = True
         # Otherwise TF32 would round the inputs of every product to 10 bits.
         torch.backends.cuda.matmul.allow_tf32 = precision == "tfloat32"
         torch.backends.cudnn.allow_tf32 = precision == "tfloat32"

@@ -1,0 +1,68 @@
+"""The engine on a GPU: the same numbers as on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.engine.passes import Streaming, make_pass, predict_tile
+from blockwise_predict.engine.precision import CANDIDATES, choose_precision
+from blockwise_predict.engine.values import Encoding, Normalization
+from blockwise_predict.io import read_attributes
+from tests.networks import save_network
+from tests.runs import predict, read_output, write_volume
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
+
+GREY = Normalization(1 / 255)
+TOLERANCE = {"float32": 1e-5, "tfloat32": 5e-3, "float16": 5e-3, "bfloat16": 5e-2}
+
+
+@pytest.mark.parametrize("streaming", [Streaming((0, 1, 2), 8), Streaming((2, 0, 1), 16), None])
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_a_gpu_gives_the_values_of_a_cpu(
+    precision: str, streaming: Streaming | None, tmp_path: Path
+) -> None:
+    weights, architecture = save_network(tmp_path, num_fmaps=8)
+    trained = load_checkpoint(weights, architecture=architecture)
+    model, shapes = trained.build(), trained.shapes
+    raw = np.random.default_rng(0).integers(0, 256, (1, 52, 60, 44), np.uint8)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(GREY.apply(raw))[None])[0].movedim(0, -1).numpy()
+    network = make_pass(model, shapes, 3, streaming, precision, GREY, torch.device("cuda"))
+    found = predict_tile(network, raw)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE[precision] * scale)
+
+
+def test_a_gpus_precision_is_one_of_its_own(tmp_path: Path) -> None:
+    weights, architecture = save_network(tmp_path, num_fmaps=8)
+    trained = load_checkpoint(weights, architecture=architecture)
+    raw = np.random.default_rng(0).integers(0, 256, (1, 52, 60, 44), np.uint8)
+    device, streaming = torch.device("cuda"), Streaming((0, 1, 2), 8)
+
+    def values(precision: str) -> np.ndarray:
+        network = make_pass(trained.build(), trained.shapes, 3, streaming, precision, GREY, device)
+        return predict_tile(network, raw)
+
+    choice = choose_precision(values, Encoding("float32"), device)
+    assert choice.precision in ("float32", *CANDIDATES["cuda"])
+
+
+def test_a_run_on_a_gpu_equals_one_on_a_cpu(tmp_path: Path) -> None:
+    weights, architecture = save_network(tmp_path)
+    raw = np.random.default_rng(0).integers(0, 256, (60, 55, 50), np.uint8)
+    source = write_volume(tmp_path / "raw.zarr", raw)
+    outputs = []
+    for device in ("cpu", "cuda"):
+        output = f"{tmp_path}/{device}.zarr/prediction"
+        options = ("--precision", "float32", "--device", device, "--output", output)
+        network = ("--checkpoint", weights, "--architecture", architecture)
+        predict("run", *network, "--input", source, *options)
+        assert read_attributes(output)["blockwise_predict"]["complete"]
+        outputs.append(read_output(output))
+    np.testing.assert_allclose(*outputs, atol=1e-5 * np.abs(outputs[0]).max())
