@@ -60,14 +60,26 @@ def stream_bytes(
     piece: int,
 ) -> int:
     """Peak bytes of streaming planes of `plane` voxels (in the order `axes[1:]`), weights aside."""
+    return _peak(_without_data(model, shapes, axes, dtype, piece), shapes, axes, plane, slab)
+
+
+def _without_data(
+    model: nn.Module, shapes: UNetShapes, axes: Sequence[int], dtype: torch.dtype, piece: int
+) -> StreamedUNet:
     meta = torch.device("meta")
-    network = StreamedUNet(model.to(meta), shapes, axes, dtype, meta, piece)
+    return StreamedUNet(model.to(meta), shapes, axes, dtype, meta, piece)
+
+
+def _peak(
+    network: StreamedUNet, shapes: UNetShapes, axes: Sequence[int], plane: Sequence[int], slab: int
+) -> int:
+    network.reset()
     channels = shapes.channels.fmaps_in
     # Until the deepest level has given planes, and the skip connections are as full as they get.
     length = shapes.min_input_shape[axes[0]] + 2 * max(slab, shapes.period[axes[0]])
     with torch.inference_mode(), LiveBytes() as counted:
         for begin in range(0, length, slab):
-            given = torch.empty((slab, *plane, channels), device=meta)
+            given = torch.empty((slab, *plane, channels), device="meta")
             for _ in network.push(given, begin + slab >= length):
                 pass
     return counted.peak
@@ -106,10 +118,8 @@ def measure_footprint(
         each = zip(smallest, axes[1:], strict=True)
         planes.append([size + count * shapes.period[axis] for size, axis in each])
     slabs = 2 * period, 4 * period
-    peaks = [
-        [stream_bytes(model, shapes, axes, plane, slab, dtype, piece) for slab in slabs]
-        for plane in planes
-    ]
+    network = _without_data(model, shapes, axes, dtype, piece)
+    peaks = [[_peak(network, shapes, axes, plane, slab) for slab in slabs] for plane in planes]
     terms = np.array([_terms(plane) for plane in planes], float)
     # In 2-D a plane is a line: its area and its edge are one and the same.
     found = np.linalg.lstsq(terms / terms.max(0), np.array(peaks, float))[0]
