@@ -19,7 +19,7 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Some 15 minutes on two cores; the tables go to benchmarks/results/.
+# Some 25 minutes on two cores; the tables go to benchmarks/results/.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/end_to_end.py

@@ -271,7 +271,7 @@ def machine() -> str:
 
 @click.command()
 @click.option("--network", type=click.Choice(list(NETWORKS)), help="Only this one.")
-@click.option("--seconds", default=60.0, show_default=True, help="Longest time of a stream.")
+@click.option("--seconds", default=30.0, show_default=True, help="Longest time of a stream.")
 @click.option("--one", hidden=True, help="Measure one row: reference, float32, bfloat16.")
 @click.option("--memory", type=int, hidden=True)
 def main(network: str | None, seconds: float, one: str | None, memory: int | None) -> None:
@@ -293,7 +293,8 @@ def main(network: str | None, seconds: float, one: str | None, memory: int | Non
             arguments = ("--one", precision, "--memory", base.peak_bytes, "--seconds", seconds)
             rows.append(in_process("--network", name, *arguments))
         click.echo(table(rows[-3:]))
-    text = f"{machine()}; `python benchmarks/engine.py`\n\n{table(rows)}\n\n{NOTES}"
+    command = f"python benchmarks/engine.py --seconds {seconds:g}"
+    text = f"{machine()}; `{command}`\n\n{table(rows)}\n\n{NOTES}"
     if network is None:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "engine.md").write_text(text)
