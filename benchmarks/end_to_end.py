@@ -27,11 +27,9 @@ import zarr
 sys.path.insert(0, str(Path(__file__).parent))
 from engine import RESULTS, SHARED, machine
 
-from blockwise_predict.checkpoint import load_checkpoint
 from blockwise_predict.engine.border import read_padded
-from blockwise_predict.engine.passes import make_pass
-from blockwise_predict.engine.predictor import Predictor
-from blockwise_predict.io import open_input
+from blockwise_predict.processor import open_parts
+from blockwise_predict.result import busy_shares
 from blockwise_predict.rundir import RunDir
 
 
@@ -50,30 +48,17 @@ def write_volume(path: Path, size: int) -> str:
 
 def bare_engine(run_dir: RunDir) -> float:
     """Seconds for the blocks of a finished run, without reading, writing and scheduling."""
-    plan = run_dir.plan()
-    choice = run_dir.precision()
+    plan, choice = run_dir.plan(), run_dir.precision()
     assert choice is not None
-    model = load_checkpoint(plan.config.checkpoint)
-    tiling = plan.tiling_for(choice.precision)
-    network = make_pass(
-        model.build(),
-        model.shapes,
-        len(plan.block_shape),
-        tiling.streaming,
-        choice.precision,
-        plan.normalization,
-        torch.device("cpu"),
-    )
-    chunk, encoding = plan.output.chunk_shape, plan.output.encoding
-    channels = len(plan.network.channel_names)
-    predictor = Predictor(network, tiling.lattice, channels, encoding, chunk)
-    source = open_input(plan.input.path)
+    parts = open_parts(plan, torch.device("cpu"))
+    predictor = parts.predictor(choice.precision)
+    lattice = predictor.lattice
     seconds = 0.0
     for block in plan.blocks():
-        read = tiling.lattice.read_roi(block)
-        raw = read_padded(source, read, plan.border)
+        read = lattice.read_roi(block)
+        raw = read_padded(parts.source, read, plan.border)
         begin = time.perf_counter()
-        for _ in predictor.predict(raw, read, block, tiling.lattice):
+        for _ in predictor.predict(raw, read, block, lattice):
             pass
         seconds += time.perf_counter() - begin
     return seconds
@@ -84,9 +69,7 @@ def pipeline(run_dir: RunDir) -> tuple[float, float]:
     events = [event for event in run_dir.read_events() if event["event"] == "block"]
     first, last = events[0], events[-1]
     begin = first["time"] - first["write"] - first["compute"]
-    after_first = last["time"] - last["write"] - (first["time"] - first["write"])
-    busy = sum(event["compute"] for event in events[1:]) / after_first
-    return last["time"] - begin, busy
+    return last["time"] - begin, busy_shares(events, began=0.0)[first["worker"]]
 
 
 @dataclass

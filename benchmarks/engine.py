@@ -38,6 +38,7 @@ from blockwise_predict.engine.passes import StreamedPass, predict_tile
 from blockwise_predict.engine.precision import DTYPES
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.engine.values import Encoding, Normalization
+from blockwise_predict.memory import PeakMemory
 from blockwise_predict.sizing import Limits, Sizing
 from blockwise_predict.tiling import build_lattice, smallest_tile
 
@@ -114,19 +115,10 @@ def raw_block(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
 
 
-def status(name: str) -> int:
-    """A figure of this process in bytes, from the kernel."""
-    text = Path("/proc/self/status").read_text()
-    found = re.search(name + r":\s+(\d+) kB", text)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
 def with_peak(work: Callable[[], Any]) -> tuple[Any, int]:
     """What `work` gives, and the bytes it was resident with at its peak beyond those before."""
-    before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
-    return work(), status("VmHWM") - before
+    peak = PeakMemory(torch.device("cpu"))
+    return work(), peak.bytes()
 
 
 def matmul_gflops(dtype: torch.dtype) -> float:

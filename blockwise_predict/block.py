@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from funlib.geometry import Roi
@@ -66,7 +66,7 @@ class BlockProcessor:
             try:
                 return self._done(block, lattice, turn)
             except Exception as error:
-                if not is_out_of_memory(error) or not turn(self._shrinking(lattice)):
+                if not is_out_of_memory(error) or not turn(partial(self.predictor.shrink, lattice)):
                     raise
             # Outside `except`, where the error no longer keeps the memory of what failed.
             self._tell_of_shrinking(lattice)
@@ -107,9 +107,6 @@ class BlockProcessor:
                 report.nonfinite += row.nonfinite
                 report.compute += row.seconds
         return writes
-
-    def _shrinking(self, lattice: Lattice) -> Callable[[], bool]:
-        return lambda: self.predictor.shrink(lattice)
 
     def _tell_of_shrinking(self, lattice: Lattice) -> None:
         before, after = lattice.tile_shape, self.predictor.lattice.tile_shape

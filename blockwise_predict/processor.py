@@ -101,9 +101,7 @@ def open_parts(plan: Plan, device: torch.device) -> Parts:
 def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockProcessor:
     """Load and open what a plan names, and settle the run's precision. Raises as `open_parts`."""
     parts = open_parts(plan, device)
-    choice = run_dir.precision()
-    if plan.precision != "auto" or choice is None:
-        choice = parts.choose_precision()
+    choice = run_dir.precision() or parts.choose_precision()
     if plan.precision == "auto":
         # Another worker may have been faster; then it is that one's.
         choice = run_dir.settle_precision(choice)

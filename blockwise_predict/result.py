@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from blockwise_predict.plan import Plan
 from blockwise_predict.provenance import ATTRIBUTE, ending
 from blockwise_predict.rundir import RunDir
 from blockwise_predict.scheduler import Counts
+
+Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def collect_result(
     interrupted: bool = False,
 ) -> RunResult:
     """Sum up a run (which began at the time `began`), and record its end in the output."""
-    blocks, errors = _events_by_block(run_dir)
+    events = list(run_dir.read_events())
+    blocks, errors = _events_by_block(events)
     failures = tuple(
         _failure(plan, run_dir, block, errors.get(tuple(block.begin))) for block in failed
     )
@@ -80,33 +84,32 @@ def collect_result(
         clipped_fraction=clipped / values if values else 0.0,
         nonfinite=nonfinite,
         precision=precision,
-        busy=_busy_shares(run_dir, began),
+        busy=busy_shares(events, began),
     )
 
 
-def _busy_shares(run_dir: RunDir, began: float) -> dict[int, float]:
+def busy_shares(events: Iterable[Event], began: float) -> dict[int, float]:
     """How much of the time a worker's device computed, after its first block and to its last."""
-    blocks: dict[int, list[dict[str, Any]]] = {}
-    for event in run_dir.read_events():
+    by_worker: dict[int, list[Event]] = {}
+    for event in events:
         if event["event"] == "block" and event["time"] >= began:
-            blocks.setdefault(event["worker"], []).append(event)
+            by_worker.setdefault(event["worker"], []).append(event)
     shares = {}
-    for worker, events in blocks.items():
+    for worker, blocks in by_worker.items():
         # Computed, that is; the last rows may still have been written then.
-        first, last = (event["time"] - event["write"] for event in (events[0], events[-1]))
+        first, last = (block["time"] - block["write"] for block in (blocks[0], blocks[-1]))
         if last > first:
-            shares[worker] = min(
-                1.0, sum(event["compute"] for event in events[1:]) / (last - first)
-            )
+            computed = sum(block["compute"] for block in blocks[1:])
+            shares[worker] = min(1.0, computed / (last - first))
     return shares
 
 
 def _events_by_block(
-    run_dir: RunDir,
-) -> tuple[dict[tuple[int, ...], dict[str, Any]], dict[tuple[int, ...], dict[str, Any]]]:
+    events: Iterable[Event],
+) -> tuple[dict[tuple[int, ...], Event], dict[tuple[int, ...], Event]]:
     """The last report and the last error of each block that has one."""
     blocks, errors = {}, {}
-    for event in run_dir.read_events():
+    for event in events:
         if event["event"] == "block":
             blocks[tuple(event["begin"])] = event
         elif event["event"] == "error":
@@ -114,7 +117,7 @@ def _events_by_block(
     return blocks, errors
 
 
-def _failure(plan: Plan, run_dir: RunDir, block: Roi, event: dict[str, Any] | None) -> BlockFailure:
+def _failure(plan: Plan, run_dir: RunDir, block: Roi, event: Event | None) -> BlockFailure:
     roi = plan.output_grid.world_bounds(block)
     if event is None:
         error = "its worker died, or took longer than --block-timeout, at every attempt"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blockwise_predict.cli.running import _busy_text
-from blockwise_predict.result import _busy_shares
+from blockwise_predict.result import busy_shares
 from blockwise_predict.rundir import RunDir
 
 
@@ -28,7 +28,7 @@ def test_the_share_counts_from_the_first_block_to_the_last(tmp_path: Path) -> No
     # Computed up to 109 and up to 119 and 129: 9 + 8 of the 20 seconds after the first block.
     recorded(run_dir, 0, [(110.0, 5.0, 1.0), (120.0, 9.0, 1.0), (130.0, 8.0, 1.0)])
     recorded(run_dir, 1, [(90.0, 1.0, 0.0), (112.0, 3.0, 0.0)])
-    shares = _busy_shares(run_dir, began=100.0)
+    shares = busy_shares(run_dir.read_events(), began=100.0)
     assert shares == {0: pytest.approx(17 / 20)}
 
 

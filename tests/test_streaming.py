@@ -19,7 +19,7 @@ from blockwise_predict.architectures import (
     CNNectomeUNetModule,
     UNetShapes,
 )
-from blockwise_predict.engine.footprint import measure_footprint, stream_bytes
+from blockwise_predict.engine.footprint import measure_footprint, stream_bytes, without_data
 from blockwise_predict.engine.passes import PIECE_VOXELS, WholePass
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
@@ -177,7 +177,8 @@ def test_the_footprint_holds_between_the_sizes_it_was_measured_at(
 ) -> None:
     model, shapes = default_network()
     footprint = measure_footprint(model.to("meta"), shapes, (0, 1, 2), torch.float32, PIECE)
-    counted = stream_bytes(model, shapes, (0, 1, 2), plane, slab, torch.float32, PIECE)
+    network = without_data(model, shapes, (0, 1, 2), torch.float32, PIECE)
+    counted = stream_bytes(network, shapes, (0, 1, 2), plane, slab)
     # Too much rather than too little: how planes are cut into pieces is not smooth.
     assert 0.9 * counted < footprint.bytes(plane, slab) < 1.35 * counted
 
@@ -191,7 +192,7 @@ def test_the_footprint_is_what_a_process_takes() -> None:
     code = """
 import re, torch
 from pathlib import Path
-from blockwise_predict.engine.footprint import stream_bytes
+from blockwise_predict.engine.footprint import stream_bytes, without_data
 from blockwise_predict.engine.streaming import StreamedUNet
 from tests.test_streaming import PIECE, default_network
 model, shapes = default_network()
@@ -207,7 +208,8 @@ with torch.inference_mode():
     for _ in range(12):
         for _ in network.push(torch.zeros(16, 300, 300, 1), False):
             pass
-counted = stream_bytes(model, shapes, (0, 1, 2), (300, 300), 16, torch.float32, PIECE)
+empty = without_data(model, shapes, (0, 1, 2), torch.float32, PIECE)
+counted = stream_bytes(empty, shapes, (0, 1, 2), (300, 300), 16)
 print(memory("VmHWM") - before, counted)
 """
     result = subprocess.run(

@@ -50,29 +50,21 @@ class LiveBytes(TorchDispatchMode):
         self.live -= 0 if self._users[storage] else size
 
 
-def stream_bytes(
-    model: nn.Module,
-    shapes: UNetShapes,
-    axes: Sequence[int],
-    plane: Sequence[int],
-    slab: int,
-    dtype: torch.dtype,
-    piece: int,
-) -> int:
-    """Peak bytes of streaming planes of `plane` voxels (in the order `axes[1:]`), weights aside."""
-    return _peak(_without_data(model, shapes, axes, dtype, piece), shapes, axes, plane, slab)
-
-
-def _without_data(
+def without_data(
     model: nn.Module, shapes: UNetShapes, axes: Sequence[int], dtype: torch.dtype, piece: int
 ) -> StreamedUNet:
+    """The stream on torch's meta device, where tensors have shapes only."""
     meta = torch.device("meta")
     return StreamedUNet(model.to(meta), shapes, axes, dtype, meta, piece)
 
 
-def _peak(
+def stream_bytes(
     network: StreamedUNet, shapes: UNetShapes, axes: Sequence[int], plane: Sequence[int], slab: int
 ) -> int:
+    """Peak bytes of streaming planes of `plane` voxels (in the order `axes[1:]`), weights aside.
+
+    `network` is one `without_data`; it begins anew.
+    """
     network.reset()
     channels = shapes.channels.fmaps_in
     # Until the deepest level has given planes, and the skip connections are as full as they get.
@@ -118,8 +110,10 @@ def measure_footprint(
         each = zip(smallest, axes[1:], strict=True)
         planes.append([size + count * shapes.period[axis] for size, axis in each])
     slabs = 2 * period, 4 * period
-    network = _without_data(model, shapes, axes, dtype, piece)
-    peaks = [[_peak(network, shapes, axes, plane, slab) for slab in slabs] for plane in planes]
+    network = without_data(model, shapes, axes, dtype, piece)
+    peaks = [
+        [stream_bytes(network, shapes, axes, plane, slab) for slab in slabs] for plane in planes
+    ]
     terms = np.array([_terms(plane) for plane in planes], float)
     # In 2-D a plane is a line: its area and its edge are one and the same.
     found = np.linalg.lstsq(terms / terms.max(0), np.array(peaks, float))[0]

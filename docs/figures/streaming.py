@@ -52,23 +52,23 @@ class Map:
         whole = (pushed - self.reach) // (self.stride * self.repeat) + 1
         return max(0, whole) * self.repeat
 
-    def convolved(self, name: str, kernels: Sequence[int], keeps: int = 0) -> Map:
+    def convolved(self, name: str, kernels: Sequence[int]) -> Map:
         """After valid convolutions; of repeated planes, those at hand decide."""
         lost = lost_by(kernels)
-        return _moved(self, name, lost, lost / 2 * self.stride, keeps)
+        return _moved(self, name, lost, lost / 2 * self.stride)
 
-    def cropped(self, name: str, planes: int, keeps: int = 0) -> Map:
+    def cropped(self, name: str, planes: int) -> Map:
         """Without the first planes."""
-        return _moved(self, name, planes, planes * self.stride, keeps)
+        return _moved(self, name, planes, planes * self.stride)
 
 
-def _moved(source: Map, name: str, planes: int, begin: float, keeps: int) -> Map:
+def _moved(source: Map, name: str, planes: int, begin: float) -> Map:
     """A map whose plane i needs plane i + planes of `source`."""
     if planes % source.repeat:
         # Its planes come in groups that begin within a group of the source.
         raise ValueError("only for whole groups of repeated planes")
     reach = source.reach + planes * source.stride
-    return Map(name, source.begin + begin, source.stride, reach, source.repeat, keeps)
+    return Map(name, source.begin + begin, source.stride, reach, source.repeat)
 
 
 def feature_maps(sizes: AxisSizes, level: int = 0, below: Map | None = None) -> list[Map]:
