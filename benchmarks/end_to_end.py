@@ -6,7 +6,7 @@ The run reads a volume of `--size` cubed from disk (zarr, real FIB-SEM where the
 demonstration's phantom), with two slots, and writes uint8 affinities to disk. The bare engine runs
 the same passes, in one process without a scheduler: raw values in memory, results thrown away. Both
 take turns, and the fastest of some rounds counts, since others may use the machine.
-Columns: the whole command; from the first block's begin of computing to the last block's commit;
+Columns: the whole command; from the first block's begin of computing to the end of the last block;
 and the share of the time that the device computed after the first block.
 """
 
@@ -29,8 +29,7 @@ from engine import RESULTS, SHARED, machine
 
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.processor import open_parts
-from blockwise_predict.result import busy_shares
-from blockwise_predict.rundir import RunDir
+from blockwise_predict.records import RunDir
 
 
 def write_volume(path: Path, size: int) -> str:
@@ -66,10 +65,10 @@ def bare_engine(run_dir: RunDir) -> float:
 
 def pipeline(run_dir: RunDir) -> tuple[float, float]:
     """Seconds from the first block's computing to the last commit, and the busy share."""
-    events = [event for event in run_dir.read_events() if event["event"] == "block"]
-    first, last = events[0], events[-1]
+    events = {event["event"]: event for event in run_dir.events.read()}
+    first, end = events["first"], events["end"]
     begin = first["time"] - first["write"] - first["compute"]
-    return last["time"] - begin, busy_shares(events, began=0.0)[first["worker"]]
+    return end["time"] - begin, end["busy"]["0"]
 
 
 @dataclass

@@ -6,6 +6,7 @@ the plan is made. All mistakes of form are reported at once, each with its key a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ from blockwise_predict.resources import resource_folder
 
 Border = Literal["reflect", "edge", "constant", "valid"]
 Format = Literal["zarr3", "zarr2", "n5"]
+BadInput = Literal["fail", "fill-missing", "fill", "skip"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "tfloat32"]
 _MEMORY_UNITS = {"": 1} | {
     prefix + suffix: base ** (power + 1)
@@ -141,6 +143,7 @@ class RunConfig(BaseModel):
     voxel_size: LengthTexts | None = None
     offset: LengthTexts | None = None
     border: Border = "reflect"
+    bad_input: BadInput = "fail"
     normalize: Annotated[str, BeforeValidator(_normalize)] = "auto"
 
     output: str = Field(description="output array: container and name, e.g. out.zarr/affs")
@@ -163,6 +166,18 @@ class RunConfig(BaseModel):
     block_timeout: float = Field(3600.0, ge=10)
     run_dir: str | None = None
     overwrite: bool = False
+
+    def absolute(self) -> Self:
+        """The same with absolute paths, so that it holds in any working directory."""
+        keys = ("checkpoint", "architecture", "input", "output", "run_dir")
+        paths = {key: getattr(self, key) for key in keys}
+        return self.model_copy(
+            update={
+                key: os.path.abspath(os.path.expanduser(path))
+                for key, path in paths.items()
+                if path is not None and "://" not in path
+            }
+        )
 
     @model_validator(mode="after")
     def _range_needs_an_integer(self) -> Self:

@@ -43,7 +43,11 @@ class NetworkPlan(Model):
 
 
 class InputPlan(Model):
-    """The input array. Lengths (nm) as exact decimals or ratios."""
+    """The input array. Lengths (nm) as exact decimals or ratios.
+
+    `metadata_sha256` is of what says how it is stored, `sample_sha256` of a few chunks' content,
+    by their first voxels.
+    """
 
     path: str
     format: str
@@ -56,6 +60,8 @@ class InputPlan(Model):
     offset: tuple[str, ...]
     voxel_size_source: str
     offset_source: str
+    metadata_sha256: str
+    sample_sha256: dict[str, str]
 
     @property
     def grid(self) -> VoxelGrid:
@@ -156,6 +162,23 @@ class Plan(Model):
             shift = Coordinate(index) * Coordinate(self.block_shape)
             yield self.block(Coordinate(self.output.roi_begin) + shift)
 
+    def block_number(self, begin: Coordinate) -> int:
+        """Number, in C order, of the block that begins at an output voxel."""
+        index = (begin - self.output.roi.begin) / Coordinate(self.block_shape)
+        number = 0
+        for position, count in zip(index, self.blocks_per_axis, strict=True):
+            number = number * count + int(position)
+        return number
+
+    def numbered_block(self, number: int) -> Roi:
+        """The block of a number, output voxels from the input's origin."""
+        index = []
+        for count in reversed(self.blocks_per_axis):
+            number, position = divmod(number, count)
+            index.append(position)
+        shift = Coordinate(index[::-1]) * Coordinate(self.block_shape)
+        return self.block(self.output.roi.begin + shift)
+
     def identity(self) -> dict[str, Any]:
         """What must be the same for a resumed run to give the array that was begun."""
         return {
@@ -165,6 +188,7 @@ class Plan(Model):
             "input": self.input.path,
             "input shape": list(self.input.shape),
             "input dtype": self.input.dtype,
+            "input metadata (sha256)": self.input.metadata_sha256,
             "voxel size": list(self.input.voxel_size),
             "offset": list(self.input.offset),
             "normalization": str(self.normalization),

@@ -18,7 +18,14 @@ from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ArrayError, ConfigError, GeometryError
 from blockwise_predict.geometry import VoxelGrid, exact_lengths, format_length, resolve_roi
-from blockwise_predict.io import InputArray, check_output, guess_format, open_input
+from blockwise_predict.io import (
+    InputArray,
+    check_output,
+    guess_format,
+    metadata_digest,
+    open_input,
+    sample_digests,
+)
 from blockwise_predict.lattice import Lattice
 from blockwise_predict.layout import Volumes, check_axes, choose_layout
 from blockwise_predict.plan import InputPlan, NetworkPlan, OutputPlan, Plan
@@ -196,4 +203,6 @@ def _input_plan(array: InputArray) -> InputPlan:
         offset=tuple(format_length(offset) for offset in placement.offset),
         voxel_size_source=placement.voxel_size_source,
         offset_source=placement.offset_source,
+        metadata_sha256=metadata_digest(array.path),
+        sample_sha256=sample_digests(array),
     )

@@ -17,9 +17,9 @@ from blockwise_predict.engine.precision import PrecisionChoice, choose_precision
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.geometry import exact_lengths
-from blockwise_predict.io import InputArray, open_input, open_output
+from blockwise_predict.io import CheckedInput, InputArray, open_input, open_output
 from blockwise_predict.plan import Plan
-from blockwise_predict.rundir import RunDir
+from blockwise_predict.records import RunDir
 
 # Output voxels along an axis of the tile that precisions are tried on.
 TRIAL_EDGE_2D, TRIAL_EDGE_3D = 512, 48
@@ -63,7 +63,9 @@ class Parts:
         """The precision that is given, or the one that `auto` finds on a tile of the input."""
         if self.plan.precision != "auto":
             return PrecisionChoice(self.plan.precision)
-        raw = read_padded(self.source, trial_tile(self.plan), self.plan.border)
+        # Here a damaged chunk is no matter: a block that needs it is told of it.
+        source = CheckedInput(self.source, "fill")
+        raw = read_padded(source, trial_tile(self.plan), self.plan.border)
         return choose_precision(
             lambda precision: predict_tile(self.make_pass(precision), raw),
             self.plan.output.encoding,
@@ -89,13 +91,17 @@ def open_parts(plan: Plan, device: torch.device) -> Parts:
             f"{model.path} has changed since the run began: its weights' sha256 was "
             f"{plan.network.weights_sha256}, is now {model.sha256}."
         )
-    source = open_input(
-        config.input,
+    return Parts(plan, model.build(), model.shapes, open_source(plan), device)
+
+
+def open_source(plan: Plan) -> InputArray:
+    """The plan's input. Raises ArrayError if it cannot be opened any more."""
+    return open_input(
+        plan.input.path,
         voxel_size=exact_lengths(plan.input.voxel_size),
         offset=exact_lengths(plan.input.offset),
         cache_bytes=plan.tiling.cache_bytes,
     )
-    return Parts(plan, model.build(), model.shapes, source, device)
 
 
 def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockProcessor:

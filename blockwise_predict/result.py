@@ -1,45 +1,38 @@
-"""How a run ended: what its workers recorded, summed up."""
+"""How a run ended: what its ledger records, summed up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from funlib.geometry import Roi
+import numpy as np
 
 from blockwise_predict.engine.precision import PrecisionChoice
 from blockwise_predict.io import read_attributes, update_attributes
 from blockwise_predict.plan import Plan
 from blockwise_predict.provenance import ATTRIBUTE, ending
-from blockwise_predict.rundir import RunDir
-from blockwise_predict.scheduler import Counts
+from blockwise_predict.records import RunDir
+from blockwise_predict.records.failures import Failure
+from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 
-Event = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class BlockFailure:
-    """A block that used up its attempts: its ROI in nm, the last error and the log it is in."""
-
-    roi: str
-    error: str
-    traceback: str
-    log: Path | None
+# Of blocks that are named in the output's attributes.
+NAMED_BLOCKS = 100
 
 
 @dataclass(frozen=True)
 class RunResult:
     """How a run ended.
 
-    `busy` is, for each worker of two blocks or more, the share of the time that its device was
-    computing.
+    `done`, `filled` and `skipped` are numbers of blocks: predicted, of which some with the fill
+    value for input that could not be read, and left out on purpose. `failures` are the blocks that
+    used up their attempts. `busy` is, for each worker of two blocks or more, the share of the time
+    that its device was computing.
     """
 
     plan: Plan
-    counts: Counts
-    failures: tuple[BlockFailure, ...]
+    done: int
+    filled: tuple[str, ...]
+    skipped: tuple[str, ...]
+    failures: tuple[Failure, ...]
     interrupted: bool
     clipped_fraction: float
     nonfinite: int
@@ -48,79 +41,61 @@ class RunResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every voxel of the ROI is predicted."""
-        return self.counts.done == self.counts.total
+        """Whether every block is predicted, or left out on purpose."""
+        return self.done + len(self.skipped) == self.plan.num_blocks
 
 
 def collect_result(
     plan: Plan,
     run_dir: RunDir,
-    began: float,
-    counts: Counts,
-    failed: tuple[Roi, ...] = (),
+    ledger: Ledger,
+    busy: dict[int, float] | None = None,
     interrupted: bool = False,
 ) -> RunResult:
-    """Sum up a run (which began at the time `began`), and record its end in the output."""
-    events = list(run_dir.read_events())
-    blocks, errors = _events_by_block(events)
-    failures = tuple(
-        _failure(plan, run_dir, block, errors.get(tuple(block.begin))) for block in failed
-    )
-    values = sum(block["values"] for block in blocks.values())
-    clipped = sum(block["clipped"] for block in blocks.values())
-    nonfinite = sum(block["nonfinite"] for block in blocks.values())
-    complete = counts.done == counts.total
-    precision = run_dir.precision() or PrecisionChoice(plan.precision)
-    record = read_attributes(plan.output.path)[ATTRIBUTE]
-    update_attributes(
-        plan.output.path,
-        {ATTRIBUTE: {**record, **ending(complete, values, clipped, nonfinite, precision)}},
-    )
-    return RunResult(
+    """Sum up a run, and record its end in the output."""
+    failed = ledger.blocks(State.FAILED)
+    recorded = run_dir.failures.read()
+    done = ledger.count(*PREDICTED)
+    clipped, nonfinite = ledger.totals()
+    values = len(plan.network.channel_names) * predicted_voxels(plan, ledger)
+    result = RunResult(
         plan=plan,
-        counts=counts,
-        failures=failures,
+        done=done,
+        filled=_rois(plan, ledger.blocks(State.FILLED)),
+        skipped=_rois(plan, ledger.blocks(State.SKIPPED)),
+        failures=tuple(recorded.get(b) or _unexplained(plan, b) for b in failed),
         interrupted=interrupted,
         clipped_fraction=clipped / values if values else 0.0,
         nonfinite=nonfinite,
-        precision=precision,
-        busy=busy_shares(events, began),
+        precision=run_dir.precision() or PrecisionChoice(plan.precision),
+        busy=busy or {},
     )
+    record = read_attributes(plan.output.path)[ATTRIBUTE]
+    end = ending(result.complete, values, clipped, nonfinite, result.precision)
+    for name, rois in (("filled", result.filled), ("skipped", result.skipped)):
+        if rois:
+            end[f"{name}_blocks"] = len(rois)
+            end[f"{name}_rois_nm"] = list(rois[:NAMED_BLOCKS])
+    update_attributes(plan.output.path, {ATTRIBUTE: {**record, **end}})
+    return result
 
 
-def busy_shares(events: Iterable[Event], began: float) -> dict[int, float]:
-    """How much of the time a worker's device computed, after its first block and to its last."""
-    by_worker: dict[int, list[Event]] = {}
-    for event in events:
-        if event["event"] == "block" and event["time"] >= began:
-            by_worker.setdefault(event["worker"], []).append(event)
-    shares = {}
-    for worker, blocks in by_worker.items():
-        # Computed, that is; the last rows may still have been written then.
-        first, last = (block["time"] - block["write"] for block in (blocks[0], blocks[-1]))
-        if last > first:
-            computed = sum(block["compute"] for block in blocks[1:])
-            shares[worker] = min(1.0, computed / (last - first))
-    return shares
+def predicted_voxels(plan: Plan, ledger: Ledger) -> int:
+    """Voxels of the blocks that are predicted."""
+    left = np.isin(ledger.states, PREDICTED).reshape(plan.blocks_per_axis).astype(np.int64)
+    for size, block, count in zip(
+        plan.output.shape[::-1], plan.block_shape[::-1], plan.blocks_per_axis[::-1], strict=True
+    ):
+        # The last block of an axis is cut at the ROI's end.
+        left = left @ np.minimum(block, size - block * np.arange(count))
+    return int(left)
 
 
-def _events_by_block(
-    events: Iterable[Event],
-) -> tuple[dict[tuple[int, ...], Event], dict[tuple[int, ...], Event]]:
-    """The last report and the last error of each block that has one."""
-    blocks, errors = {}, {}
-    for event in events:
-        if event["event"] == "block":
-            blocks[tuple(event["begin"])] = event
-        elif event["event"] == "error":
-            errors[tuple(event["begin"])] = event
-    return blocks, errors
+def _unexplained(plan: Plan, block: int) -> Failure:
+    """A failure whose record was lost."""
+    (roi,) = _rois(plan, [block])
+    return Failure(block, roi, 0, "its error is not recorded any more", "", None)
 
 
-def _failure(plan: Plan, run_dir: RunDir, block: Roi, event: Event | None) -> BlockFailure:
-    roi = plan.output_grid.world_bounds(block)
-    if event is None:
-        error = "its worker died, or took longer than --block-timeout, at every attempt"
-        return BlockFailure(roi, error, "", None)
-    log = run_dir.log_file(event["worker"])
-    return BlockFailure(roi, event["error"], event["traceback"], log)
+def _rois(plan: Plan, blocks: list[int]) -> tuple[str, ...]:
+    return tuple(plan.output_grid.world_bounds(plan.numbered_block(block)) for block in blocks)

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import RunStateError
+from blockwise_predict.extension import check_extension, conclude_extension, extend_run, extends
 from blockwise_predict.fleet import LocalFleet
 from blockwise_predict.io import (
-    OutputSpec,
     create_output,
     delete_output,
+    open_output,
     output_exists,
     read_attributes,
+    sample_digests,
 )
+from blockwise_predict.output_spec import output_spec
 from blockwise_predict.plan import Plan
 from blockwise_predict.planning import make_plan
-from blockwise_predict.provenance import ATTRIBUTE, provenance
+from blockwise_predict.processor import open_source
+from blockwise_predict.provenance import ATTRIBUTE
+from blockwise_predict.records import RunDir, default_run_dir
+from blockwise_predict.records.identity import check_identity, check_unchanged
+from blockwise_predict.records.ledger import PREDICTED, Ledger, State
+from blockwise_predict.records.lock import hold_lock
 from blockwise_predict.result import RunResult, collect_result
-from blockwise_predict.rundir import RunDir, default_run_dir
-from blockwise_predict.scheduler import Counts, StopRequest, run_blocks
+from blockwise_predict.scheduling.dispatcher import Counts
+from blockwise_predict.scheduling.scheduler import StopRequest, run_blocks
+
+# So many warnings are shown while a run goes on.
+TOLD_WARNINGS = 20
 
 
 @dataclass(frozen=True)
@@ -48,53 +62,115 @@ def recorded_plan(config: RunConfig) -> Plan | None:
     return run_dir.plan() if run_dir.begun and not config.overwrite else None
 
 
-def execute(config: RunConfig, command: str, report: Reporter, stop: StopRequest) -> RunResult:
-    """Run, or resume, what the configuration says.
+def execute(
+    config: RunConfig, command: str, report: Reporter, stop: StopRequest, only_failed: bool = False
+) -> RunResult:
+    """Run, or resume, what the configuration says; `only_failed`: only blocks that failed before.
 
     Raises an InputError before anything is written if something does not fit, and RunFailedError
-    when no worker can work.
+    when the run has to stop early.
     """
+    config = config.absolute()
     run_dir = run_dir_of(config)
-    plan, _ = make_plan(config, recorded_plan(config))
+    recorded = recorded_plan(config)
+    plan, _ = make_plan(config.model_copy(update={"overwrite": False}), recorded)
     for note in plan.notes:
         report.line(note)
     for warning in plan.warnings:
         report.warn(warning)
-    began = time.time()
-    with run_dir.lock():
-        done = _prepare(plan, run_dir, command, report)
-        report.begin(plan, done)
-        if done == plan.num_blocks:
-            return collect_result(plan, run_dir, began, Counts(done, done, 0, 0))
-        fleet = LocalFleet(run_dir, config)
-        outcome = run_blocks(plan, run_dir, fleet, report.progress, stop)
-        # The server tells its counts now and then; what it has recorded is exact.
-        counts = replace(outcome.counts, done=run_dir.done_blocks(), processing=0)
-        return collect_result(plan, run_dir, began, counts, outcome.failed, outcome.interrupted)
+    run_dir.refuse_foreign_folder()
+    run_dir.path.mkdir(parents=True, exist_ok=True)
+    with hold_lock(run_dir.path / "lock", report.line) as lock, ExitStack() as opened:
+        _prepare(plan, run_dir, command, report, config.overwrite)
+        ledger = opened.enter_context(closing(run_dir.ledger(plan)))
+        leave = _blocks_to_leave(ledger, only_failed)
+        run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
+        report.begin(plan, ledger.count(*PREDICTED))
+        if leave.all():
+            return collect_result(plan, run_dir, ledger)
+        run_dir.events.write("begin", command=command, version=plan.version)
+        warn = _Warnings(run_dir, report.warn)
+        fleet = LocalFleet(run_dir, config, warn)
+        outcome = run_blocks(
+            plan, run_dir, ledger, leave, fleet, report.progress, warn, stop, lock.check
+        )
+        check_unchanged(plan, sample_digests(open_source(plan)))
+        run_dir.events.write("end", done=outcome.counts.done, busy=outcome.busy)
+        return collect_result(plan, run_dir, ledger, outcome.busy, outcome.interrupted)
 
 
-def _prepare(plan: Plan, run_dir: RunDir, command: str, report: Reporter) -> int:
-    """Bring run directory and output into the state to work from; returns the blocks done."""
-    if plan.config.overwrite:
+class _Warnings:
+    """Passes warnings on to the user; many go to the events alone."""
+
+    def __init__(self, run_dir: RunDir, warn: Callable[[str], None]) -> None:
+        self._run_dir = run_dir
+        self._warn = warn
+        self._told = 0
+
+    def __call__(self, text: str) -> None:
+        self._run_dir.events.write("warning", text=text)
+        self._told += 1
+        if self._told <= TOLD_WARNINGS:
+            self._warn(text)
+        if self._told == TOLD_WARNINGS:
+            self._warn(f"further warnings go to {self._run_dir.path / 'events.jsonl'}")
+
+
+def _blocks_to_leave(ledger: Ledger, only_failed: bool) -> NDArray[np.uint8]:
+    """Which blocks are not to be done, u1 per block."""
+    if only_failed:
+        return (ledger.states != State.FAILED).astype(np.uint8)
+    return np.isin(ledger.states, PREDICTED).astype(np.uint8)
+
+
+def _prepare(plan: Plan, run_dir: RunDir, command: str, report: Reporter, overwrite: bool) -> None:
+    """Bring run directory and output into the state to work from."""
+    if overwrite:
         _forget(plan, run_dir, report)
+    exists = output_exists(plan.output.path)
     if run_dir.begun:
-        run_dir.check_identity(plan)
-    else:
-        if output_exists(plan.output.path):
-            raise RunStateError(
-                f"--output {plan.output.path} exists, and {run_dir} has no record of a run that "
-                "made it. Give another name, or replace it with --overwrite."
-            )
-        run_dir.record(plan, command)
-    done = run_dir.done_blocks()
-    if not output_exists(plan.output.path):
-        if done:
+        check_extension(plan, run_dir)
+        recorded = run_dir.plan()
+        larger = extends(plan, recorded)
+        check_identity(plan, run_dir, larger_roi=larger)
+        if larger:
+            extend_run(recorded, plan, run_dir, command, report.line)
+            return
+        conclude_extension(plan, run_dir)
+        done = _done_blocks(plan, run_dir)
+        if done and not exists:
             raise RunStateError(
                 f"{run_dir} records {done} finished blocks, but {plan.output.path} is gone. "
                 "Put it back, or start afresh with --overwrite."
             )
-        create_output(_output_spec(plan, command))
-    return done
+    elif exists:
+        raise RunStateError(
+            f"--output {plan.output.path} exists, and {run_dir} has no record of a run that "
+            "made it. Give another name, or replace it with --overwrite."
+        )
+    run_dir.record(plan, command)
+    if not exists:
+        create_output(output_spec(plan, command))
+    _check_output(plan)
+
+
+def _check_output(plan: Plan) -> None:
+    """Raise RunStateError if the output is not the array that the plan says."""
+    output = open_output(plan.output.path)
+    there = (output.format, output.shape, output.chunk_shape, str(output.dtype))
+    planned = (plan.output.format, plan.output.shape, plan.output.chunk_shape, plan.output.dtype)
+    if there != planned:
+        raise RunStateError(
+            f"{plan.output.path} is not the array that this run made: it is {there}, and was "
+            f"{planned} (format, shape, chunks, dtype). Put that back, or start afresh with "
+            "--overwrite."
+        )
+
+
+def _done_blocks(plan: Plan, run_dir: RunDir) -> int:
+    """Number of blocks that are recorded as predicted. Raises LedgerDamagedError."""
+    with closing(run_dir.ledger(plan)) as ledger:
+        return ledger.count(*PREDICTED)
 
 
 def _forget(plan: Plan, run_dir: RunDir, report: Reporter) -> None:
@@ -107,26 +183,16 @@ def _forget(plan: Plan, run_dir: RunDir, report: Reporter) -> None:
         report.warn(f"--overwrite: deleting the array {plan.output.path}")
         delete_output(plan.output.path)
     if run_dir.begun:
+        recorded = _recorded_blocks(run_dir)
         report.warn(
-            f"--overwrite: forgetting {run_dir.done_blocks()} finished blocks, logs and events "
-            f"in {run_dir}"
+            f"--overwrite: forgetting {recorded} finished blocks, logs and events in {run_dir}"
         )
         run_dir.clear()
 
 
-def _output_spec(plan: Plan, command: str) -> OutputSpec:
-    output, grid = plan.output, plan.output_grid
-    return OutputSpec(
-        path=output.path,
-        format=output.format,
-        shape=output.shape,
-        channels=len(plan.network.channel_names),
-        dtype=output.dtype,
-        chunk_shape=output.chunk_shape,
-        voxel_size=grid.voxel_size,
-        offset=grid.world(output.roi_begin),
-        input_voxel_size=plan.input.grid.voxel_size,
-        axis_names=plan.input.axis_names,
-        channel_names=plan.network.channel_names,
-        attributes={ATTRIBUTE: provenance(plan, command)},
-    )
+def _recorded_blocks(run_dir: RunDir) -> int | str:
+    """Number of finished blocks that are recorded, as far as that can be read."""
+    try:
+        return _done_blocks(run_dir.plan(), run_dir)
+    except RunStateError:
+        return "an unknown number of"

@@ -5,148 +5,151 @@ The main thread computes; the slots' threads talk to the scheduler, read, and wa
 
 from __future__ import annotations
 
-import contextlib
-import json
+import ctypes
 import os
 import signal
 import sys
 import threading
-import time
 import traceback
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-import daisy.v2 as daisy
 import torch
-from funlib.geometry import Roi
 
-from blockwise_predict.block import BlockProcessor
+from blockwise_predict.block import BlockProcessor, FatalError, StageError, describe
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.engine.turns import Turns
+from blockwise_predict.errors import RunStateError
 from blockwise_predict.processor import build_processor
-from blockwise_predict.rundir import RunDir
+from blockwise_predict.records import RunDir
+from blockwise_predict.records.rundir import Address
+from blockwise_predict.scheduling.link import Link
+from blockwise_predict.scheduling.protocol import MAX_TEXT, Done, Failed
 
-TASK_ID = "predict"
-HOST = "127.0.0.1"
-
-
-class EventLog:
-    """Append-only JSON lines, one whole line per write, safe from several threads."""
-
-    def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(file, "a", buffering=1)  # noqa: SIM115  open as long as the process
-        self._lock = threading.Lock()
-
-    def write(self, kind: str, **fields: Any) -> None:
-        """Append an event with the time."""
-        with self._lock:
-            self._file.write(json.dumps({"event": kind, "time": time.time(), **fields}) + "\n")
+# A log that has grown so large begins anew.
+MAX_LOG_BYTES = 16 << 20
+LOST_SCHEDULER = 3
+_PR_SET_PDEATHSIG = 1
 
 
-def run_worker(
-    run_dir: RunDir, number: int, device: str, slots: int, threads: int | None, solo: int = 0
-) -> int:
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How a worker runs. `number` None: the scheduler gives one. `parent`: the process that it
+    must not outlive, if there is one."""
+
+    number: int | None
+    device: str
+    slots: int
+    threads: int | None
+    parent: int | None
+
+
+def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
     """Work on a run until it has no more blocks or this process is told to stop (SIGTERM).
 
-    The first `solo` blocks are done one at a time. Returns the number of blocks done. Raises what
-    keeps the worker from starting.
+    Returns the number of blocks done. Raises what keeps the worker from starting.
     """
-    events = EventLog(run_dir.event_file(number))
+    if options.parent is not None:
+        _end_with(options.parent)
     stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    signal.signal(signal.SIGINT, lambda *_: stopping.set())
-    if threads:
-        torch.set_num_threads(threads)
-    plan = run_dir.plan()
-    port = run_dir.port()
-    processor = build_processor(plan, choose_device(device, number), run_dir)
-    events.write("ready", pid=os.getpid(), slots=slots)
-    print(f"worker {number}: {plan.network.checkpoint}, {slots} slots", flush=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    address, plan = run_dir.address(), run_dir.plan()
+    if address.run != run_dir.run_id():
+        raise RunStateError(f"{run_dir} holds another run than the one that its scheduler serves.")
+    device = choose_device(options.device, options.number or 0)
+    processor = build_processor(plan, device, run_dir)
+    return _serve(processor, address, options, stopping)
+
+
+def _serve(
+    processor: BlockProcessor, address: Address, options: WorkerOptions, stopping: threading.Event
+) -> int:
+    link = Link(address, options.number, options.slots, stopping, _exit_without_scheduler)
+    checkpoint = processor.plan.network.checkpoint
+    print(f"worker {link.number}: {checkpoint}, {options.slots} slots", flush=True)
     turns = Turns()
-    workers = [Slot(processor, turns, events, stopping, port) for _ in range(slots)]
-    workers[0].start()
-    turns.serve(lambda: workers[0].holds_on() and workers[0].taken < solo)
-    for slot in [] if stopping.is_set() else workers[1:]:
+    slots = [Slot(number, processor, turns, link) for number in range(options.slots)]
+    for slot in slots:
         slot.start()
-    turns.serve(lambda: any(slot.holds_on() for slot in workers))
-    done = sum(slot.done for slot in workers)
-    events.write("end", blocks=done, stopped=stopping.is_set())
-    print(f"worker {number}: {done} blocks done", flush=True)
+    turns.serve(lambda: any(slot.is_alive() for slot in slots))
+    link.close()
+    done = sum(slot.done for slot in slots)
+    print(f"worker {link.number}: {done} blocks done", flush=True)
     return done
 
 
-class Slot(threading.Thread):
-    """A thread with its own connection to the scheduler, one block at a time."""
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process when `parent` ends, however that ends.
 
-    def __init__(
-        self,
-        processor: BlockProcessor,
-        turns: Turns,
-        events: EventLog,
-        stopping: threading.Event,
-        port: int,
-    ) -> None:
+    A worker that has been stopped (SIGSTOP) could not do it itself.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(LOST_SCHEDULER)
+
+
+def _exit_without_scheduler() -> None:
+    """What is in work could not be reported any more; it will be done again."""
+    print("the scheduler is gone: this worker ends", flush=True)
+    os._exit(LOST_SCHEDULER)
+
+
+class Slot(threading.Thread):
+    """A thread that does one block at a time."""
+
+    def __init__(self, number: int, processor: BlockProcessor, turns: Turns, link: Link) -> None:
         super().__init__(daemon=True)
         self.done = 0
-        self.taken = 0
-        self.idle = True
+        self._number = number
         self._processor = processor
         self._turns = turns
-        self._events = events
-        self._stopping = stopping
-        self._port = port
-
-    def holds_on(self) -> bool:
-        """Whether there is reason to wait for this slot.
-
-        One that waits for a block cannot be interrupted; when stopping, it holds nothing, and ends
-        with the process.
-        """
-        return self.is_alive() and not (self._stopping.is_set() and self.idle)
+        self._link = link
 
     def run(self) -> None:
-        """Acquire, process and release blocks until there are none, or until told to stop."""
-        # daisy ties a connection to the thread that made it. An empty logdir: it writes no logs.
-        client = daisy.Client(
-            daisy.Context(hostname=HOST, port=self._port, task_id=TASK_ID, worker_id=-1, logdir="")
-        )
-        more = True
-        while more and not self._stopping.is_set():
-            # An exception inside `with` reports the block as failed and comes out again; the slot
-            # goes on with the next block.
-            with contextlib.suppress(BlockError):
-                more = self._next(client)
-            # Only now: leaving the `with` of a block is what reports it to the scheduler.
-            self.idle = True
-            self.taken += 1
+        """Ask for blocks, and process and report them, until there are none."""
+        while (block := self._link.next(self._number)) is not None:
+            self._process(block)
+            _bound_log()
 
-    def _next(self, client: Any) -> bool:
-        with client.acquire_block() as block:
-            if block is None:
-                return False
-            self.idle = False
-            self._process(block.write_roi)
-        return True
-
-    def _process(self, write_roi: Roi) -> None:
-        block = self._processor.plan.block(write_roi.begin)
+    def _process(self, number: int) -> None:
+        block = self._processor.plan.numbered_block(number)
         try:
             report = self._processor.process(block, self._turns)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Whatever a block raises fails that block alone; it is recorded and reported.
-            self._events.write(
-                "error",
-                begin=list(block.begin),
-                error=f"{type(error).__name__}: {error}",
-                traceback=traceback.format_exc(),
+            trace = traceback.format_exc()
+            print(trace, file=sys.stderr, flush=True)
+            own = isinstance(error, (StageError, FatalError))
+            self._link.send(
+                Failed(
+                    block=number,
+                    fatal=isinstance(error, FatalError),
+                    error=(str(error) if own else describe(error))[:MAX_TEXT],
+                    traceback=trace[-MAX_TEXT:],
+                )
             )
-            traceback.print_exc(file=sys.stderr)
-            raise BlockError(f"{type(error).__name__}: {error}") from error
+            return
         self.done += 1
-        self._events.write("block", **asdict(report))
+        self._link.send(
+            Done(
+                block=number,
+                read=report.read,
+                compute=report.compute,
+                write=report.write,
+                clipped=report.clipped,
+                nonfinite=report.nonfinite,
+                filled=report.filled,
+                skipped=report.skipped,
+                note=report.note[:MAX_TEXT],
+            )
+        )
 
 
-class BlockError(Exception):
-    """A block failed; its cause has been recorded."""
+def _bound_log() -> None:
+    """Begin the log anew if it has grown too large (where the output goes to a file at all)."""
+    out = sys.stdout.fileno()
+    if os.path.isfile(f"/proc/self/fd/{out}") and os.fstat(out).st_size > MAX_LOG_BYTES:
+        os.ftruncate(out, 0)
+        print(f"(more than {MAX_LOG_BYTES >> 20} MiB were here, and were removed)", flush=True)

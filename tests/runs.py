@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 import zarr
 
 from blockwise_predict.io import open_output
+from blockwise_predict.records import RunDir
+from blockwise_predict.records.ledger import PREDICTED
 
 VOXEL_SIZE = (10, 10, 10)
 
@@ -55,7 +57,7 @@ def predict(*arguments: object, code: int = 0, **environment: str) -> str:
         command(*arguments),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=100,
         check=False,
         env={**os.environ, **environment},
     )
@@ -79,7 +81,22 @@ def stored_bytes(path: str) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in names if p.suffix != ".json"}
 
 
-def events(run_dir: Path) -> list[dict[str, Any]]:
-    """All events of all workers."""
-    lines = [line for f in (run_dir / "events").iterdir() for line in f.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
+    """All events of a kind."""
+    return [event for event in RunDir(run_dir).events.read() if event["event"] == kind]
+
+
+def forget_blocks(run_dir: Path) -> None:
+    """Set all blocks of a run back to where they were."""
+    records = RunDir(run_dir)
+    plan = records.plan()
+    records.replace_ledger(plan, np.zeros(plan.blocks_per_axis, np.uint8))
+
+
+def blocks_done(run_dir: Path) -> int:
+    """Number of blocks that the ledger records as predicted; 0 if there is no run yet."""
+    records = RunDir(run_dir)
+    if not records.begun:
+        return 0
+    with closing(records.ledger(records.plan())) as ledger:
+        return ledger.count(*PREDICTED)

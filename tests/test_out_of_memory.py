@@ -18,7 +18,7 @@ AGAIN = """
 import re, resource, sys, torch
 from pathlib import Path
 from blockwise_predict.processor import build_processor
-from blockwise_predict.rundir import RunDir
+from blockwise_predict.records import RunDir
 
 torch.set_num_threads(1)
 run_dir = RunDir(Path(sys.argv[1]))

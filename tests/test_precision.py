@@ -18,9 +18,9 @@ from blockwise_predict.engine.precision import (
 from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.io import read_attributes
-from blockwise_predict.rundir import RunDir, default_run_dir
+from blockwise_predict.records import RunDir, default_run_dir
 from tests.networks import save_network
-from tests.runs import predict, read_output, write_volume
+from tests.runs import forget_blocks, predict, read_output, write_volume
 
 CPU = torch.device("cpu")
 UINT8 = Encoding("uint8", (0.0, 1.0))
@@ -83,9 +83,7 @@ def test_a_run_keeps_what_was_chosen_and_records_it(tmp_path: Path) -> None:
     run_dir = default_run_dir(str(output))
     chosen = PrecisionChoice("bfloat16", 0.001, 0.01, 0.002, 2.0)
     (run_dir / "precision.json").write_text(json.dumps(chosen.as_dict()))
-    for folder in ("tracking", "events"):
-        for file in sorted((run_dir / folder).rglob("*"), reverse=True):
-            file.rmdir() if file.is_dir() else file.unlink()
+    forget_blocks(run_dir)
     text = predict(*options, "--roi", "[:200,:,:]")
     assert "Precision bfloat16: 2.0x as fast as float32, rms error 0.001" in text
     record = read_attributes(output)["blockwise_predict"]["precision"]

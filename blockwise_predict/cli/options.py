@@ -41,6 +41,14 @@ _OPTIONS = [
         "whole context exists. [default: reflect]",
     ),
     click.option(
+        "--bad-input",
+        type=click.Choice(["fail", "fill-missing", "fill", "skip"]),
+        help="What becomes of a block whose input has chunks that are missing or damaged: fail; "
+        "fill-missing takes the fill value for chunks that are not stored (some volumes leave out "
+        "empty ones), fill also for damaged ones; skip leaves the block out. All but fail are "
+        "recorded. [default: fail]",
+    ),
+    click.option(
         "--normalize",
         metavar="RULE",
         help="auto (uint8 / 255, uint16 / 65535, floats as they are), none, range:LOW,HIGH (to "

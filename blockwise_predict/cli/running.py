@@ -13,11 +13,12 @@ from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import PredictError
 from blockwise_predict.result import RunResult
 from blockwise_predict.run import Reporter, execute
-from blockwise_predict.scheduler import StopRequest
+from blockwise_predict.scheduling.scheduler import StopRequest
 
 INTERRUPTED = 130
 SHOWN_FAILURES = 20
 SHOWN_WORKERS = 8
+SHOWN_ROIS = 5
 
 
 def run_with_display(config: RunConfig, command: str) -> int:
@@ -44,10 +45,9 @@ def run_with_display(config: RunConfig, command: str) -> int:
 
 
 def finish_process(code: int) -> NoReturn:
-    """End the process after a run.
+    """End the process after a run, when nothing is left to clean up.
 
-    After an interruption daisy's server thread still waits in native code; nothing is left to
-    clean up, and the interpreter would wait for it or crash in it.
+    Taking torch and its threads down in good order would take another second.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -55,12 +55,12 @@ def finish_process(code: int) -> NoReturn:
 
 
 def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
-    counts, plan = result.counts, result.plan
-    if counts.done:
+    plan = result.plan
+    if result.done:
         display.line(f"Precision {result.precision}.")
     if result.busy:
         display.line(f"{_busy_text(result.busy)} of the time after the first block.")
-    if plan.output.encoding.step is not None and counts.done:
+    if plan.output.encoding.step is not None and result.done:
         low, high = plan.output.encoding.value_range or (0.0, 0.0)
         display.line(
             f"{result.clipped_fraction:.2%} of the values were outside {low:g}..{high:g} "
@@ -68,16 +68,29 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
         )
     if result.nonfinite:
         display.warn(f"{result.nonfinite} output values are NaN or infinite.")
+    _show_bad_input(result, display)
     if result.interrupted:
         display.line(
-            f"Interrupted: {counts.done} of {counts.total} blocks are done. Resume with:\n"
+            f"Interrupted: {result.done} of {plan.num_blocks} blocks are done. Resume with:\n"
             f"  {_resume_command(command)}"
         )
     elif result.complete:
         roi = plan.output_grid.world_bounds(plan.output.roi)
-        display.line(f"Done: {plan.output.path} holds all {counts.total} blocks of {roi} nm.")
+        what = f"all {plan.num_blocks}" if not result.skipped else f"{result.done}"
+        display.line(f"Done: {plan.output.path} holds {what} blocks of {roi} nm.")
     else:
         _show_failures(result, display, command)
+
+
+def _show_bad_input(result: RunResult, display: RunDisplay) -> None:
+    """Blocks in which input that could not be read was filled, and those left out for that."""
+    for rois, what in (
+        (result.filled, "hold values predicted from the fill value, where input could not be read"),
+        (result.skipped, "are left out, since their input could not be read"),
+    ):
+        if rois:
+            shown = ", ".join(rois[:SHOWN_ROIS]) + (", ..." if len(rois) > SHOWN_ROIS else "")
+            display.warn(f"{len(rois)} blocks {what}: {shown} nm.")
 
 
 def _busy_text(busy: dict[int, float]) -> str:
@@ -92,7 +105,7 @@ def _busy_text(busy: dict[int, float]) -> str:
 
 def _show_failures(result: RunResult, display: RunDisplay, command: str) -> None:
     failures = result.failures
-    display.line(f"{len(failures)} of {result.counts.total} blocks failed:")
+    display.line(f"{len(failures)} of {result.plan.num_blocks} blocks failed:")
     for failure in failures[:SHOWN_FAILURES]:
         log = f" ({failure.log})" if failure.log else ""
         display.line(f"  {failure.roi}: {failure.error}{log}")
@@ -101,7 +114,10 @@ def _show_failures(result: RunResult, display: RunDisplay, command: str) -> None
     first = next((failure for failure in failures if failure.traceback), None)
     if first is not None:
         display.line(f"The first one's traceback:\n{first.traceback}")
-    display.line(f"Everything else is written. Try them again with:\n  {_resume_command(command)}")
+    others = "Everything else is written"
+    if left := result.plan.num_blocks - result.done - len(result.skipped) - len(failures):
+        others = f"{left} more blocks are still to do, everything else is written"
+    display.line(f"{others}. Try again with:\n  {_resume_command(command)}")
 
 
 def _resume_command(command: str) -> str:

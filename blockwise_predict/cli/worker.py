@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import click
@@ -15,9 +13,14 @@ import click
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--slots", type=int, default=2, show_default=True, help="Blocks side by side.")
 @click.option("--threads", type=int, help="CPU threads for the network. [default: all cores]")
-@click.option("--solo", default=0, help="Do the first N blocks one at a time.", metavar="N")
+@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
 def worker(
-    run_dir: Path, number: int | None, device: str, slots: int, threads: int | None, solo: int
+    run_dir: Path,
+    number: int | None,
+    device: str,
+    slots: int,
+    threads: int | None,
+    parent: int | None,
 ) -> None:
     """Work on the run in RUN_DIR until it is done; SIGTERM lets the blocks in hand finish.
 
@@ -26,15 +29,10 @@ def worker(
     \b
     predict worker predictions.zarr.predict-run/affs --device cuda:1
     """
-    # Read by daisy's native part when it is loaded; one thread per core would be one too many.
-    os.environ.setdefault("TOKIO_WORKER_THREADS", "1")
-    from blockwise_predict.rundir import RunDir
-    from blockwise_predict.worker import run_worker
+    from blockwise_predict.cli.running import finish_process
+    from blockwise_predict.records import RunDir
+    from blockwise_predict.worker import WorkerOptions, run_worker
 
-    records = RunDir(run_dir.absolute())
-    number = records.next_worker() if number is None else number
-    run_worker(records, number, device, slots, threads, solo)
-    # Slots that wait for a block wait in native code and cannot be interrupted.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    options = WorkerOptions(number, device, slots, threads, parent)
+    run_worker(RunDir(run_dir.absolute()), options)
+    finish_process(0)

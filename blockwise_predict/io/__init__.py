@@ -4,9 +4,12 @@ Everything that follows from a format or a convention of metadata ends here: the
 package sees arrays [C, *spatial], in C order, whose voxel size and offset are exact, in nm.
 """
 
+from blockwise_predict.io.checked import BadInputError, CheckedInput
 from blockwise_predict.io.create import check_output, create_output, delete_output
 from blockwise_predict.io.describe import describe_array
+from blockwise_predict.io.fingerprint import changed_places, metadata_digest, sample_digests
 from blockwise_predict.io.formats import Format, guess_format, names_array
+from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.output import (
     OutputArray,
     OutputSpec,
@@ -20,21 +23,27 @@ from blockwise_predict.io.placement import Placement
 from blockwise_predict.io.source import InputArray, open_input
 
 __all__ = [
+    "BadInputError",
+    "CheckedInput",
     "Format",
     "InputArray",
     "OutputArray",
     "OutputSpec",
     "Placement",
     "Write",
+    "changed_places",
     "check_output",
     "create_output",
     "delete_output",
     "describe_array",
     "guess_format",
+    "metadata_digest",
     "names_array",
     "open_input",
     "open_output",
     "output_exists",
     "read_attributes",
+    "reason_of",
+    "sample_digests",
     "update_attributes",
 ]

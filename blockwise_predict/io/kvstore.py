@@ -125,10 +125,10 @@ def storage_errors(location: str, action: str) -> Iterator[None]:
     except ArrayError:
         raise
     except (ValueError, RuntimeError, NotImplementedError, OSError) as error:
-        raise ArrayError(f"cannot {action} {location}: {_reason(error)}") from error
+        raise ArrayError(f"cannot {action} {location}: {reason_of(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The sentence of a tensorstore error, without the JSON and source places behind it."""
     return re.split(r" \[[\w -]+=", str(error))[0]
 

@@ -38,7 +38,7 @@ class InputArray:
 
     Attributes: `path`; `format`; `shape` and `chunk_shape` (spatial axes, voxels; the smallest
     piece that can be read); `channels` (None without a channel axis); `dtype` (as `read` returns);
-    `placement`; `storage`.
+    `fill_value` (of voxels that are not stored); `placement`; `storage`.
     """
 
     def __init__(self, node: Node, store: Any, placement: Placement, axes: Axes) -> None:
@@ -59,11 +59,20 @@ class InputArray:
         order = [kept.index(axis) for axis in (*channel, *spatial)]
         self._view = view.transpose(order) if order else view
         self.dtype: np.dtype[Any] = np.dtype(self._view.dtype.numpy_dtype)
+        fill = store.fill_value
+        self.fill_value = self.dtype.type(0 if fill is None else np.asarray(fill).item())
 
     @property
     def dims(self) -> int:
         """Number of spatial axes."""
         return len(self.shape)
+
+    def is_stored(self, begin: Sequence[int], end: Sequence[int]) -> bool:
+        """Whether every chunk with a voxel of `begin .. end` is stored (it may be damaged)."""
+        window = spatial_window(begin, end, self.shape, self.path)
+        view = self._view[window if self.channels is None else (slice(None), *window)]
+        statistics = view.storage_statistics(query_fully_stored=True).result()
+        return bool(statistics.fully_stored)
 
     def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray[Any, Any]:
         """Voxels `begin` to `end` (half-open, within the array) as [C, *spatial], C=1 without

@@ -1,0 +1,88 @@
+"""Reading input whose chunks may be missing or damaged, by a rule that the user has chosen.
+
+To a zarr or N5 array a chunk that is not stored counts as its fill value. Writers leave out empty
+chunks, and copies that were cut short look the same: only the user can tell which it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise_predict.config import BadInput
+from blockwise_predict.errors import PredictError
+from blockwise_predict.io.kvstore import reason_of
+from blockwise_predict.io.source import InputArray
+
+Box = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+class BadInputError(PredictError):
+    """A chunk of the input is missing or damaged."""
+
+
+class CheckedInput:
+    """An input array for one block's reading, with a rule for what cannot be read.
+
+    `filled` is the number of chunks that the fill value stood in for, and `note` names the first.
+    """
+
+    def __init__(self, array: InputArray, rule: BadInput) -> None:
+        self.shape = array.shape
+        self.filled = 0
+        self.note = ""
+        self._array = array
+        self._rule = rule
+
+    def read(self, begin: tuple[int, ...], end: tuple[int, ...]) -> NDArray[np.generic]:
+        """Voxels `begin .. end`, `[C, *spatial]`. Raises BadInputError as the rule says."""
+        if not self._array.is_stored(begin, end):
+            self._report_missing(begin, end)
+        try:
+            return self._array.read(begin, end)
+        except ValueError as error:
+            if self._rule != "fill":
+                raise BadInputError(f"{self._array.path}: {reason_of(error)}") from error
+        return self._read_by_chunk(begin, end)
+
+    def _report_missing(self, begin: tuple[int, ...], end: tuple[int, ...]) -> None:
+        missing = [box for box in self._chunks(begin, end) if not self._array.is_stored(*box)]
+        if not missing:
+            return
+        what = f"the chunk at voxel {missing[0][0]} is not stored"
+        if self._rule in ("fail", "skip"):
+            raise BadInputError(
+                f"{self._array.path}: {what}. If this volume leaves out empty chunks on purpose, "
+                "run again with --bad-input fill-missing."
+            )
+        self._count(len(missing), what)
+
+    def _read_by_chunk(self, begin: tuple[int, ...], end: tuple[int, ...]) -> NDArray[np.generic]:
+        """Read what can be read, with the fill value where that is nothing."""
+        shape = [e - b for b, e in zip(begin, end, strict=True)]
+        data = np.full(
+            (self._array.channels or 1, *shape), self._array.fill_value, self._array.dtype
+        )
+        for low, high in self._chunks(begin, end):
+            place = tuple(slice(a - b, c - b) for a, b, c in zip(low, begin, high, strict=True))
+            try:
+                data[(slice(None), *place)] = self._array.read(low, high)
+            except ValueError as error:
+                self._count(1, f"the chunk at voxel {low} is damaged ({reason_of(error)})")
+        return data
+
+    def _chunks(self, begin: tuple[int, ...], end: tuple[int, ...]) -> Iterator[Box]:
+        """The parts of a box that lie in one chunk each."""
+        cuts = [
+            [b, *range(b - b % chunk + chunk, e, chunk), e]
+            for b, e, chunk in zip(begin, end, self._array.chunk_shape, strict=True)
+        ]
+        for parts in itertools.product(*(itertools.pairwise(cut) for cut in cuts)):
+            yield tuple(low for low, _ in parts), tuple(high for _, high in parts)
+
+    def _count(self, chunks: int, what: str) -> None:
+        self.filled += chunks
+        self.note = self.note or f"{self._array.path}: {what}"

@@ -1,0 +1,104 @@
+"""Making an output array larger, keeping the chunks that it has."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorstore as ts
+
+from blockwise_predict.errors import ArrayError
+from blockwise_predict.io.formats import DRIVERS, Format, find_array
+from blockwise_predict.io.kvstore import (
+    is_local,
+    kvstore_spec,
+    normalize,
+    storage_context,
+    storage_errors,
+)
+from blockwise_predict.io.output import open_output
+
+
+def grow_output(path: str, shape: tuple[int, ...]) -> None:
+    """Make an output larger at its ends: `shape` is its new spatial shape, voxels.
+
+    Chunks that the old end cut, and that now hold more voxels, are removed: they are to be written
+    again, and must not look as if they were complete. Raises ArrayError if that cannot be done.
+    """
+    output = open_output(path)
+    node = find_array(path)
+    spec = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
+    with storage_errors(path, "extend"):
+        # Without the option that outputs are written with, a chunk of fill values is removed.
+        store = ts.open(spec, open=True, context=storage_context()).result()
+        store = store.T if node.format == "n5" else store
+        for axis, (old, new) in enumerate(zip(output.shape, shape, strict=True), start=1):
+            cut = old % output.chunk_shape[axis - 1]
+            if new > old and cut:
+                window = [slice(None)] * (len(shape) + 1)
+                window[axis] = slice(old - cut, old)
+                store[tuple(window)].write(np.zeros((), output.dtype)).result()
+        end = [output.channels, *shape]
+        store.resize(exclusive_max=end, resize_metadata_only=True, expand_only=True).result()
+
+
+def check_movable(path: str) -> None:
+    """Raise ArrayError if an output's chunks cannot be moved."""
+    if not is_local(normalize(path)):
+        raise ArrayError(
+            f"{path} lies on an object store, where an output can be extended only at its end. "
+            "Give another --output for the ROI before its begin."
+        )
+
+
+def aside(path: str) -> Path:
+    """Where an output's old array stands while its chunks move."""
+    location = Path(normalize(path))
+    return location.with_name(f".{location.name}.before-extension")
+
+
+def move_chunks(path: str, shift: tuple[int, ...]) -> None:
+    """Move the chunks from `aside(path)` to the array at `path`, `shift` chunks further; delete the
+    rest.
+
+    Each chunk is in one of the two at any time, so that this can be cut off and run again.
+    """
+    old, new = aside(path), Path(normalize(path))
+    output = open_output(path)
+    counts = [-(-n // chunk) for n, chunk in zip(output.shape, output.chunk_shape, strict=True)]
+    with storage_errors(path, "extend"):
+        for index in _indices(counts, shift):
+            source = old / chunk_key(output.format, index)
+            if source.exists():
+                target = new / chunk_key(output.format, _moved(index, shift))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, target)
+        _remove(old)
+
+
+def chunk_key(format_: Format, index: tuple[int, ...]) -> str:
+    """The file of a chunk, by its spatial index, in an output; channels are never split."""
+    if format_ == "n5":
+        return "/".join(map(str, (*index[::-1], 0)))
+    prefix = "c/0/" if format_ == "zarr3" else "0/"
+    return prefix + "/".join(map(str, index))
+
+
+def _indices(counts: list[int], shift: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Chunks of the old array, which lies within the new one."""
+    return itertools.product(*(range(n - s) for n, s in zip(counts, shift, strict=True)))
+
+
+def _moved(index: tuple[int, ...], shift: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(i + s for i, s in zip(index, shift, strict=True))
+
+
+def _remove(folder: Path) -> None:
+    """Remove what is left of the old array: its metadata, and folders."""
+    for parent, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(parent, name))
+        os.rmdir(parent)

@@ -1,0 +1,54 @@
+"""Noticing that an input array is not the one that it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from math import prod
+
+from blockwise_predict.io.formats import METADATA_FILE, find_array
+from blockwise_predict.io.source import InputArray
+
+# Of voxels that are looked at; at most so many places, spread over the array.
+_SAMPLE_BYTES = 32 << 20
+_PLACES = 8
+
+
+def metadata_digest(path: str) -> str:
+    """sha256 of what says how an array is stored. Raises ArrayError if there is none any more."""
+    node = find_array(path)
+    metadata = {k: v for k, v in node.metadata.items() if k != "attributes"}
+    text = json.dumps([METADATA_FILE[node.format], metadata], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sample_digests(array: InputArray) -> dict[str, str]:
+    """For a few chunks of an array, by their first voxel, the sha256 of their content.
+
+    Chunks that are not stored, or cannot be read, are left out: they may be mended.
+    """
+    chunk_bytes = prod(array.chunk_shape) * array.dtype.itemsize * (array.channels or 1)
+    places = max(1, min(_PLACES, _SAMPLE_BYTES // chunk_bytes))
+    counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunk_shape, strict=True)]
+    digests = {}
+    for place in range(places):
+        # Evenly along the array's diagonal, in the middle of each part.
+        index = [count * (2 * place + 1) // (2 * places) for count in counts]
+        begin = tuple(i * chunk for i, chunk in zip(index, array.chunk_shape, strict=True))
+        end = tuple(
+            min(b + chunk, size)
+            for b, chunk, size in zip(begin, array.chunk_shape, array.shape, strict=True)
+        )
+        if not array.is_stored(begin, end):
+            continue
+        try:
+            data = array.read(begin, end)
+        except ValueError:
+            continue
+        digests[",".join(map(str, begin))] = hashlib.sha256(data.tobytes()).hexdigest()
+    return digests
+
+
+def changed_places(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Where two samples of an array differ: the first voxels of the chunks."""
+    return [place for place in before if now.get(place, before[place]) != before[place]]

@@ -1,0 +1,5 @@
+"""What a run writes down: its directory, the ledger of its blocks, its events, its lock."""
+
+from blockwise_predict.records.rundir import RunDir, default_run_dir
+
+__all__ = ["RunDir", "default_run_dir"]

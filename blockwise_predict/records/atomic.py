@@ -1,0 +1,54 @@
+"""Small files that are either the old one or the new one, never half of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from blockwise_predict.errors import RunStateError
+
+
+def write_atomically(file: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file's content; also after a power cut it is the old or the new one."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, file)
+    sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's entries to the disk: a new name is safe only then."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """A JSON object of the run directory.
+
+    Raises FileNotFoundError, and RunStateError for one that is cut short or no JSON.
+    """
+    text = file.read_text(errors="replace")
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise damaged(file, f"not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise damaged(file, f"a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def damaged(file: Path, why: str) -> RunStateError:
+    """What the user is told of a record that cannot be used."""
+    return RunStateError(
+        f"{file} is damaged ({why}). It is written in one piece, so something else cut or changed "
+        "it: put it back from a backup, or start afresh with --overwrite."
+    )

@@ -1,0 +1,50 @@
+"""A run's events, one JSON object per line, in files of bounded size."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MAX_BYTES = 8 << 20
+# A traceback's end says what went wrong.
+MAX_TEXT = 8000
+
+
+class EventLog:
+    """Appends events to `events.jsonl`; when that is full it becomes `events.1.jsonl`."""
+
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
+        self._file = folder / "events.jsonl"
+        self._older = folder / "events.1.jsonl"
+        self._max = max_bytes
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append an event with the time."""
+        cut = {k: v[-MAX_TEXT:] if isinstance(v, str) else v for k, v in fields.items()}
+        line = json.dumps({"event": kind, "time": round(time.time(), 3), **cut}) + "\n"
+        if self._file.exists() and self._file.stat().st_size + len(line) > self._max:
+            os.replace(self._file, self._older)
+        with open(self._file, "ab+") as handle:
+            if handle.tell() and not _ends_with_newline(handle):
+                line = "\n" + line
+            handle.write(line.encode())
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """All events that are kept, oldest first. A line that a kill cut short is left out."""
+        for file in (self._older, self._file):
+            for line in file.read_text().splitlines() if file.exists() else []:
+                try:
+                    event = json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+                yield event
+
+
+def _ends_with_newline(handle: BinaryIO) -> bool:
+    """Whether a file's last line is whole; a kill may have cut it short."""
+    handle.seek(-1, os.SEEK_END)
+    return handle.read(1) == b"\n"

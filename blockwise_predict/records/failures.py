@@ -1,0 +1,55 @@
+"""Why blocks failed: the last error of each that used up its attempts, one line per block."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from blockwise_predict.records.atomic import write_atomically
+
+MAX_ERROR = 2000
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A block (number, ROI in nm) that was given up: how often it was tried, why, which log."""
+
+    block: int
+    roi: str
+    attempts: int
+    error: str
+    traceback: str
+    log: str | None
+
+
+class FailureRecord:
+    """A file of failures, to which the scheduler appends."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def add(self, failure: Failure) -> None:
+        """Append a failure."""
+        line = asdict(failure)
+        line |= {key: line[key][-MAX_ERROR:] for key in ("error", "traceback")}
+        with open(self._file, "a") as handle:
+            handle.write(json.dumps(line) + "\n")
+
+    def read(self) -> dict[int, Failure]:
+        """The last failure of each block. A line that a kill cut short is left out."""
+        found = {}
+        for line in self._file.read_text().splitlines() if self._file.exists() else []:
+            try:
+                failure = Failure(**json.loads(line))
+            except (json.JSONDecodeError, TypeError):
+                continue
+            found[failure.block] = failure
+        return found
+
+    def keep(self, blocks: Container[int]) -> None:
+        """Forget the failures of all other blocks."""
+        kept = [f for f in self.read().values() if f.block in blocks]
+        text = "".join(json.dumps(asdict(failure)) + "\n" for failure in kept)
+        write_atomically(self._file, text)

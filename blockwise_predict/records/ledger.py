@@ -1,0 +1,138 @@
+"""The ledger: what has become of each block of a run, one small record per block in one file.
+
+A block's record is written in place, in one system call, once its chunks are committed. A process
+that is killed loses nothing that it wrote; a machine that loses power may lose the last seconds,
+and then those blocks are done again. There is one writer, the scheduler that holds the run's lock.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import IntEnum
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise_predict.errors import RunStateError
+from blockwise_predict.records.atomic import sync_folder
+
+
+class State(IntEnum):
+    """What has become of a block.
+
+    TODO: nothing yet. DONE: predicted and committed. FILLED: so, but the fill value stood in for
+    chunks of the input that could not be read. FAILED: it used up its attempts. SKIPPED: left out
+    on purpose, since its input could not be read.
+    """
+
+    TODO = 0
+    DONE = 1
+    FAILED = 2
+    FILLED = 3
+    SKIPPED = 4
+
+
+PREDICTED = (State.DONE, State.FILLED)
+"""States of blocks whose values are written."""
+
+# The state last: it is the part that must not be there before the others.
+RECORD = np.dtype([("clipped", "<u8"), ("nonfinite", "<u8"), ("state", "u1")])
+# Blank records are written so many at a time.
+_PIECE = 1 << 20
+
+
+class LedgerDamagedError(RunStateError):
+    """The ledger is not there, or is not what this program wrote."""
+
+
+class Ledger:
+    """The records of a grid of blocks, blocks counted in C order.
+
+    `states` is what stands in the file, as u1; to be read only.
+    """
+
+    def __init__(self, file: Path, states: NDArray[np.uint8], records_begin: int) -> None:
+        self.file = file
+        self.states = states
+        self._begin = records_begin
+        self._descriptor = os.open(file, os.O_RDWR)
+
+    def close(self) -> None:
+        """Bring everything to the disk and close the file."""
+        self.sync()
+        os.close(self._descriptor)
+
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+        os.fsync(self._descriptor)
+
+    def set(self, block: int, state: State, clipped: int = 0, nonfinite: int = 0) -> None:
+        """Write down what has become of a block. Raises OSError if it cannot be written."""
+        record = np.array([(clipped, nonfinite, state)], RECORD).tobytes()
+        os.pwrite(self._descriptor, record, self._begin + block * RECORD.itemsize)
+        self.states[block] = state
+
+    def count(self, *states: State) -> int:
+        """Number of blocks in one of these states."""
+        return int(np.isin(self.states, states).sum())
+
+    def blocks(self, *states: State) -> list[int]:
+        """The blocks in one of these states."""
+        return [int(block) for block in np.flatnonzero(np.isin(self.states, states))]
+
+    def totals(self) -> tuple[int, int]:
+        """Values that were clipped, and that are NaN or infinite, in all predicted blocks."""
+        records = _mapped(self.file)
+        predicted = records[np.isin(self.states.reshape(records.shape), PREDICTED)]
+        return int(predicted["clipped"].sum()), int(predicted["nonfinite"].sum())
+
+
+def create_ledger(
+    file: Path, grid: tuple[int, ...], states: NDArray[np.uint8] | None = None
+) -> None:
+    """Write a ledger of a grid of blocks, all TODO unless `states` (the grid's shape) says else.
+
+    The file is there whole or not at all.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with open(temporary, "wb") as handle:
+        header = {"descr": RECORD.descr, "fortran_order": False, "shape": grid}
+        np.lib.format.write_array_header_1_0(handle, header)
+        for begin in range(0, prod(grid), _PIECE):
+            piece = np.zeros(min(_PIECE, prod(grid) - begin), RECORD)
+            if states is not None:
+                piece["state"] = states.reshape(-1)[begin : begin + len(piece)]
+            handle.write(piece.tobytes())
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, file)
+    sync_folder(file.parent)
+
+
+def open_ledger(file: Path, grid: tuple[int, ...]) -> Ledger:
+    """Open the ledger of a grid. Raises LedgerDamagedError that says what is wrong with it."""
+    try:
+        records = _mapped(file)
+    except FileNotFoundError:
+        raise LedgerDamagedError(f"{file} is missing.") from None
+    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        raise LedgerDamagedError(f"{file} is damaged ({error}).") from None
+    if records.dtype != RECORD or records.shape != grid:
+        raise LedgerDamagedError(
+            f"{file} is of {records.shape} blocks ({records.dtype.names}); the run has {grid}."
+        )
+    states = np.array(records["state"]).reshape(-1)
+    unknown = set(np.unique(states).tolist()) - set(State)
+    if unknown:
+        raise LedgerDamagedError(f"{file} is damaged: it holds the states {sorted(unknown)}.")
+    # What follows the header; numpy gives the place to nobody but the map itself.
+    return Ledger(file, states, int(records.offset))
+
+
+def _mapped(file: Path) -> np.memmap[tuple[int, ...], np.dtype[np.void]]:
+    mapped: np.memmap[tuple[int, ...], np.dtype[np.void]] = np.load(file, mmap_mode="r")
+    if not isinstance(mapped, np.memmap):
+        raise ValueError("no array file")
+    return mapped

@@ -1,0 +1,197 @@
+"""The lock of a run: one scheduler at a time, also on file systems that several hosts share.
+
+Two things guard it. flock, which the kernel releases when its holder ends in whatever way, and
+which many network file systems pass on to other hosts, though not all. And the holder's heartbeat
+in the file: a number that grows. Where the other host's flock says nothing, the heartbeat does: it
+is watched for a while on this host's own clock, so no clocks are compared. A holder that finds
+another's name in its file has lost the lock, and stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from blockwise_predict.errors import RunFailedError, RunStateError
+
+BEAT_S = 2.0
+# A holder whose heartbeat stands still for so long is dead.
+WATCH_S = 15.0
+_NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock: `key` is its own, `boot` that of the host's running system."""
+
+    host: str
+    boot: str
+    pid: int
+    since: str
+    key: str
+    beat: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is, or was, a process of this running system."""
+        return (self.host, self.boot) == (socket.gethostname(), _boot())
+
+
+class RunLock:
+    """A held lock. `check` raises RunFailedError once it is lost."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._me = Holder(
+            host=socket.gethostname(),
+            boot=_boot(),
+            pid=os.getpid(),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            key=uuid.uuid4().hex,
+            beat=0,
+        )
+        self._released = threading.Event()
+        self._taken_by: Holder | None = None
+        self._lost = False
+        self._descriptor = -1
+
+    def acquire(self, tell: Callable[[str], None]) -> None:
+        """Take the lock. Raises RunStateError that names the holder if there is one.
+
+        `tell` hears of a holder that must be watched, and of one that is dead.
+        """
+        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+        free = _flock(descriptor)
+        holder = _read(self._file)
+        alive = self._lives(holder, free, tell) if holder else not free
+        if alive:
+            os.close(descriptor)
+            raise RunStateError(
+                f"{self._file.parent} is in use by {holder or 'another run'}. Wait for it to end, "
+                "or stop it."
+            )
+        if holder is not None:
+            tell(f"the lock of {holder} is stale: it is not running any more.")
+        if not free:
+            # A dead host's lock, which its file server still keeps: that is tied to the old file.
+            os.close(descriptor)
+            descriptor = self._replaced()
+        self._descriptor = descriptor
+        self._write(self._me)
+        threading.Thread(target=self._beat, daemon=True, name="lock").start()
+
+    def _lives(self, holder: Holder, free: bool, tell: Callable[[str], None]) -> bool:
+        """Whether a holder is alive, as far as can be known from here."""
+        if holder.is_here:
+            return not free
+        tell(
+            f"{self._file.parent} was last used by {holder}; waiting up to {WATCH_S:g} s to see "
+            "whether that is alive."
+        )
+        deadline = time.monotonic() + WATCH_S
+        while time.monotonic() < deadline:
+            time.sleep(min(1.0, WATCH_S / 10))
+            now = _read(self._file)
+            if now is None:
+                return False
+            if (now.key, now.beat) != (holder.key, holder.beat):
+                return True
+        return False
+
+    def _replaced(self) -> int:
+        """Put a new file in the place of the lock; returns its locked descriptor."""
+        own = self._file.with_name(f".lock.{self._me.key}")
+        descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        _flock(descriptor)
+        os.replace(own, self._file)
+        return descriptor
+
+    def check(self) -> None:
+        """Raise RunFailedError if somebody else has taken the lock."""
+        if self._lost:
+            by = self._taken_by or "somebody who removed its file"
+            raise RunFailedError(
+                f"the lock {self._file} was taken by {by}, who took this run for dead. This one "
+                "stops; what it finished is recorded."
+            )
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._released.set()
+        holder = _read(self._file)
+        if holder is not None and holder.key == self._me.key:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+    def _beat(self) -> None:
+        beat = 0
+        while not self._released.wait(BEAT_S):
+            holder = _read(self._file)
+            if holder is None or holder.key != self._me.key:
+                self._taken_by, self._lost = holder, True
+                return
+            beat += 1
+            self._write(Holder(**{**asdict(self._me), "beat": beat}))
+
+    def _write(self, holder: Holder) -> None:
+        # Of one length, so that a reader never sees the end of an older text.
+        text = json.dumps(asdict(holder)).ljust(1000).encode()
+        os.pwrite(self._descriptor, text, 0)
+
+
+@contextmanager
+def hold_lock(file: Path, tell: Callable[[str], None]) -> Iterator[RunLock]:
+    """Hold a run's lock. Raises RunStateError that names the holder if there is one."""
+    lock = RunLock(file)
+    lock.acquire(tell)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def read_holder(file: Path) -> Holder | None:
+    """Who holds a lock, or died with it; None if nobody."""
+    return _read(file)
+
+
+def _flock(descriptor: int) -> bool:
+    """Whether nobody else has locked the file, as far as its file system knows."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_FLOCK:
+            raise
+    return True
+
+
+def _read(file: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(file.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        # Nobody, or a lock that was cut short as it was written: there is no holder to speak of.
+        return None
+
+
+def _boot() -> str:
+    """The running system's id: a process number means nothing after a reboot."""
+    file = Path("/proc/sys/kernel/random/boot_id")
+    return file.read_text().strip() if file.exists() else ""
