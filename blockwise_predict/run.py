@@ -29,10 +29,10 @@ from blockwise_predict.processor import open_source
 from blockwise_predict.provenance import ATTRIBUTE
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.identity import check_identity, check_unchanged
-from blockwise_predict.records.ledger import PREDICTED, Ledger, State
+from blockwise_predict.records.ledger import PREDICTED, Ledger, LedgerDamagedError, State
 from blockwise_predict.records.lock import hold_lock
 from blockwise_predict.result import RunResult, collect_result
-from blockwise_predict.scheduling.dispatcher import Counts
+from blockwise_predict.scheduling.members import Counts
 from blockwise_predict.scheduling.scheduler import StopRequest, run_blocks
 
 # So many warnings are shown while a run goes on.
@@ -168,9 +168,15 @@ def _check_output(plan: Plan) -> None:
 
 
 def _done_blocks(plan: Plan, run_dir: RunDir) -> int:
-    """Number of blocks that are recorded as predicted. Raises LedgerDamagedError."""
-    with closing(run_dir.ledger(plan)) as ledger:
-        return ledger.count(*PREDICTED)
+    """Number of blocks that are recorded as predicted. Raises RunStateError without a record."""
+    try:
+        with closing(run_dir.ledger(plan)) as ledger:
+            return ledger.count(*PREDICTED)
+    except LedgerDamagedError as error:
+        raise RunStateError(
+            f"{error} It says which blocks are done. Write it anew from what the output holds:\n"
+            f"  predict verify {plan.output.path} --repair"
+        ) from None
 
 
 def _forget(plan: Plan, run_dir: RunDir, report: Reporter) -> None:

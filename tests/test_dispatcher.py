@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import State, create_ledger, open_ledger
 from blockwise_predict.scheduling.attempts import Trouble
-from blockwise_predict.scheduling.dispatcher import Dispatcher, Member, Notes
+from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
+from blockwise_predict.scheduling.members import Member
 from blockwise_predict.scheduling.protocol import Done
 
 

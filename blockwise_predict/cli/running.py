@@ -21,10 +21,11 @@ SHOWN_WORKERS = 8
 SHOWN_ROIS = 5
 
 
-def run_with_display(config: RunConfig, command: str) -> int:
+def run_with_display(config: RunConfig, command: str, only_failed: bool = False) -> int:
     """Run, showing progress and the outcome on stderr; returns the exit code.
 
-    SIGINT and SIGTERM stop the run. `command` is what the user is told to type to resume it.
+    With `only_failed`, blocks that failed before are tried again, and no others. SIGINT and SIGTERM
+    stop the run. `command` is what the user is told to type to resume it.
     """
     stop = StopRequest()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -32,7 +33,7 @@ def run_with_display(config: RunConfig, command: str) -> int:
     display = RunDisplay()
     report = Reporter(display.line, display.warn, display.begin, display.progress)
     try:
-        result = execute(config, command, report, stop)
+        result = execute(config, command, report, stop, only_failed)
     except PredictError as error:
         display.end()
         display.line(f"Error: {error}")

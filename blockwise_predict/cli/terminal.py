@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from blockwise_predict.plan import Plan
-from blockwise_predict.scheduling.dispatcher import Counts
+from blockwise_predict.scheduling.members import Counts
 
 # Outside a terminal a line is written at this interval, if anything has changed.
 LINE_INTERVAL_S = 10.0

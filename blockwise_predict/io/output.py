@@ -111,6 +111,12 @@ class OutputArray:
         write: Write = self._store[(slice(None), *window)].write(data)
         return write
 
+    def is_stored(self, begin: Sequence[int], end: Sequence[int]) -> bool:
+        """Whether every chunk with a voxel of `begin .. end` is stored (it may be damaged)."""
+        window = spatial_window(begin, end, self.shape, self.path)
+        view = self._store[(slice(None), *window)]
+        return bool(view.storage_statistics(query_fully_stored=True).result().fully_stored)
+
     def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray[Any, Any]:
         """Voxels `begin` to `end` as [channels, *spatial]; the fill value where none is written."""
         window = spatial_window(begin, end, self.shape, self.path)

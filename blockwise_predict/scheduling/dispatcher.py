@@ -9,13 +9,13 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 from blockwise_predict.scheduling.attempts import ALONE, ERROR, Breaker, Trouble
-from blockwise_predict.scheduling.busy import Busy
+from blockwise_predict.scheduling.members import Counts, Member
 from blockwise_predict.scheduling.protocol import Done
 
 # A block that failed goes to another worker, if one asks within so many seconds.
@@ -34,30 +34,6 @@ class Fresh(Protocol):
 
     def finish(self, block: int) -> None:
         """A block is done or given up."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Blocks of a run: all, done (in this run or before), failed for good in this run, in work,
-    and left out on purpose."""
-
-    total: int
-    done: int
-    failed: int
-    processing: int
-    skipped: int = 0
-
-
-@dataclass
-class Member:
-    """A worker that has joined: the blocks it holds, since when, and how busy it was."""
-
-    number: int
-    name: str
-    slots: int = 1
-    held: dict[int, float] = field(default_factory=dict)
-    leaving: bool = False
-    busy: Busy = field(default_factory=Busy)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from blockwise_predict.records.ledger import Ledger
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.attempts import Trouble
 from blockwise_predict.scheduling.blocks import FreshBlocks
-from blockwise_predict.scheduling.dispatcher import Counts, Dispatcher, Notes
+from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
+from blockwise_predict.scheduling.members import Counts
 from blockwise_predict.scheduling.server import Server
 
 POLL_S = 0.1
@@ -113,9 +114,9 @@ def run_blocks(
         server.close()
         run_dir.forget_address()
         ledger.sync()
-    counts = server.counts
+    counts = server.status.counts
     finished = counts.done + counts.failed + counts.skipped == counts.total
-    return Outcome(counts, server.shares, interrupted=stop.times > 0 and not finished)
+    return Outcome(counts, server.status.shares, interrupted=stop.times > 0 and not finished)
 
 
 def _dispatcher(
@@ -152,10 +153,10 @@ def _watch(
     """Until all blocks are final, or those in work after a stop; raises what ends the run early."""
     draining = False
     synced = time.monotonic()
-    while not server.finished.wait(POLL_S):
+    while not server.status.finished.wait(POLL_S):
         server.check()
         check()
-        tell(server.counts)
+        tell(server.status.counts)
         _end_lost(server, fleet)
         if stop.times and not draining:
             draining = True
@@ -163,18 +164,18 @@ def _watch(
         if draining and (stop.times > 1 or not fleet.alive):
             return
         if not draining:
-            fleet.check(server.joined)
+            fleet.check(server.status.joined)
         if time.monotonic() - synced > SYNC_S:
             ledger.sync()
             synced = time.monotonic()
     server.check()
-    tell(server.counts)
+    tell(server.status.counts)
 
 
 def _end_lost(server: Server, fleet: Fleet) -> None:
     while True:
         try:
-            fleet.end_worker(server.lost.get_nowait())
+            fleet.end_worker(server.status.lost.get_nowait())
         except Empty:
             return
 

@@ -1,0 +1,83 @@
+"""`predict verify`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from blockwise_predict.verify import Report
+
+RUN_DIR = click.option(
+    "--run-dir",
+    metavar="FOLDER",
+    help="The run's records. [default: beside the output's container]",
+)
+SHOWN_RANGES = 30
+
+
+@click.command(short_help="Check an output: every chunk, and blocks computed again.")
+@click.argument("output", metavar="OUTPUT")
+@RUN_DIR
+@click.option(
+    "--sample",
+    type=click.IntRange(0),
+    default=0,
+    help="Compute N random blocks again.",
+    metavar="N",
+)
+@click.option("--seed", type=int, help="Of the choice of blocks. [default: another every time]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option(
+    "--repair", is_flag=True, help="Have the next run do bad blocks again; rebuild lost records."
+)
+def verify(
+    output: str, run_dir: str | None, sample: int, seed: int | None, as_json: bool, repair: bool
+) -> None:
+    """Check that OUTPUT holds what its run was to write.
+
+    Every chunk is read; blocks are told apart as complete, filled (input that could not be read was
+    replaced), skipped (left out on purpose), failed, missing (not done yet), damaged, or different
+    (from what a --sample gave when computed again). Exit code 1 if anything is wrong or missing.
+
+    \b
+    predict verify predictions.zarr/affs --sample 5
+    predict verify predictions.zarr/affs --json > report.json
+    predict verify predictions.zarr/affs --repair && predict run ...
+    """
+    from blockwise_predict.cli.progress import BlockProgress
+    from blockwise_predict.recorded import verify_output
+
+    with BlockProgress("Reading") as progress:
+        report = verify_output(output, run_dir, sample, seed, repair, progress.line, progress.to)
+    if as_json:
+        click.echo(json.dumps({"good": report.good, **asdict(report)}, indent=2))
+    else:
+        _show(report)
+    sys.exit(0 if report.good else 1)
+
+
+def _show(report: Report) -> None:
+    total = sum(report.counts.values())
+    counts = ", ".join(f"{count} {finding}" for finding, count in report.counts.items() if count)
+    click.echo(f"{total} blocks: {counts}.")
+    for found in report.ranges[:SHOWN_RANGES]:
+        blocks = f"{found.blocks} block{'s' if found.blocks > 1 else ''}"
+        detail = f": {found.detail}" if found.detail else ""
+        click.echo(f"  {found.finding} {found.roi} nm ({blocks}){detail}")
+    if len(report.ranges) > SHOWN_RANGES:
+        click.echo(f"  and {len(report.ranges) - SHOWN_RANGES} more ranges; --json lists them all")
+    if report.sampled:
+        click.echo(f"{report.sampled} blocks were computed again and compared.")
+    if report.ledger_problem:
+        click.echo(f"The record of finished blocks is not usable: {report.ledger_problem}")
+    if report.repaired is not None:
+        what = "The record of finished blocks was written anew" if report.ledger_problem else ""
+        marked = f"{report.repaired} blocks were marked to be done again"
+        click.echo(f"{what}; {marked}." if what else f"{marked}.")
+    elif not report.good and report.needs_repair:
+        click.echo("With --repair, the next predict run does the bad ones again.")

@@ -1,0 +1,31 @@
+"""The workers that have joined, and where the run stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from blockwise_predict.scheduling.busy import Busy
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Blocks of a run: all, done (in this run or before), failed for good in this run, in work,
+    and left out on purpose."""
+
+    total: int
+    done: int
+    failed: int
+    processing: int
+    skipped: int = 0
+
+
+@dataclass
+class Member:
+    """A worker that has joined: the blocks it holds, since when, and how busy it was."""
+
+    number: int
+    name: str
+    slots: int = 1
+    held: dict[int, float] = field(default_factory=dict)
+    leaving: bool = False
+    busy: Busy = field(default_factory=Busy)

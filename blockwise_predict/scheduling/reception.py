@@ -1,0 +1,258 @@
+"""The scheduler's end of the workers' connections, in one event loop.
+
+Admits workers, passes their messages to the dispatcher, and answers when there is an answer. Who
+does not know the run's secret is not admitted, and who talks nonsense is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from blockwise_predict import __version__
+from blockwise_predict.scheduling.dispatcher import Dispatcher
+from blockwise_predict.scheduling.members import Member
+from blockwise_predict.scheduling.protocol import (
+    PROTOCOL,
+    Back,
+    Block,
+    Done,
+    End,
+    Failed,
+    FromWorker,
+    Hello,
+    Leaving,
+    Message,
+    Next,
+    Refused,
+    Welcome,
+    parse_worker,
+)
+from blockwise_predict.scheduling.status import Status
+
+# A worker that is not heard of for so long is lost (seconds).
+SILENCE_S = 30.0
+# Who connects has so long to say who it is, and so many may be about to.
+HELLO_S = 10.0
+MAX_STRANGERS = 64
+TICK_S = 0.1
+# If this thread itself stood still for so long, nobody's silence counts.
+STALL_S = 5.0
+
+
+@dataclass
+class Connection:
+    """An admitted worker's connection; `waiting` are its slots that have asked and wait."""
+
+    number: int
+    writer: asyncio.StreamWriter
+    heard: float
+    waiting: set[int] = field(default_factory=set)
+
+    def send(self, message: Message) -> None:
+        """Send a message; if the worker is gone, its connection's end tells so."""
+        self.writer.write(message.line())
+
+
+class Reception:
+    """Serves the workers of the run `run` from a dispatcher, and keeps `status` up to date."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, status: Status, run: str, secret: str, first_number: int
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._status = status
+        self._run = run
+        self._secret = secret
+        self._next_number = first_number
+        self._connections: dict[int, Connection] = {}
+        self._strangers = 0
+        status.counts = dispatcher.counts
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection until it ends."""
+        try:
+            connection = await self._admit(reader, writer)
+            if connection is not None:
+                await self._listen(connection, reader)
+        except OSError as error:
+            # Of a connection it is the worker's end; of anything else, a record that cannot be
+            # written, and then the run must not go on.
+            if not isinstance(error, ConnectionError):
+                self._status.fail(error)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  told by `check`; daisy's are not Exceptions
+            self._status.fail(error)
+        finally:
+            writer.close()
+
+    async def _admit(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Connection | None:
+        """The connection of a worker that may join; None for anybody else."""
+        if self._strangers >= MAX_STRANGERS:
+            return None
+        self._strangers += 1
+        try:
+            hello = await asyncio.wait_for(_read(reader), HELLO_S)
+        except TimeoutError:
+            return None
+        finally:
+            self._strangers -= 1
+        if not isinstance(hello, Hello):
+            return None
+        why = self._objection(hello)
+        if why is not None:
+            writer.write(Refused(why=why).line())
+            await writer.drain()
+            return None
+        return self._join(hello, writer)
+
+    def _objection(self, hello: Hello) -> str | None:
+        """Why a worker may not join."""
+        if not secrets.compare_digest(hello.secret.encode(), self._secret.encode()):
+            return "it does not know the run's secret (server.json in the run directory)"
+        if hello.run != self._run:
+            return f"it works on another run: {hello.run}, and this is {self._run}"
+        if (hello.protocol, hello.version) != (PROTOCOL, __version__):
+            return (
+                f"it is blockwise-predict {hello.version}, and the scheduler is {__version__}: "
+                "install the same version on both"
+            )
+        return None
+
+    def _join(self, hello: Hello, writer: asyncio.StreamWriter) -> Connection:
+        number = self._next_number if hello.number is None else hello.number
+        self._next_number = max(self._next_number, number + 1)
+        if number in self._connections:
+            self._forget(self._connections[number], "another worker has taken its number")
+        connection = Connection(number, writer, time.monotonic())
+        self._connections[number] = connection
+        name = f"{hello.host}, process {hello.pid}"
+        self._dispatcher.join(Member(number, name, hello.slots))
+        self._status.joined.add(number)
+        connection.send(Welcome(number=number))
+        return connection
+
+    async def _listen(self, connection: Connection, reader: asyncio.StreamReader) -> None:
+        try:
+            while (message := await _read(reader)) is not None:
+                if self._connections.get(connection.number) is not connection:
+                    return
+                connection.heard = time.monotonic()
+                self._handle(connection, message)
+        finally:
+            self._forget(connection, "its connection ended")
+
+    def _forget(self, connection: Connection, why: str) -> None:
+        if self._connections.get(connection.number) is not connection:
+            return
+        del self._connections[connection.number]
+        connection.writer.close()
+        if connection.number in self._dispatcher.members:
+            self._dispatcher.leave(connection.number, why)
+        self._answer_waiting()
+
+    def _handle(self, connection: Connection, message: FromWorker) -> None:
+        number, dispatcher = connection.number, self._dispatcher
+        match message:
+            case Next(slot=slot):
+                connection.waiting.add(slot)
+                self._answer(connection)
+                return
+            case Done():
+                dispatcher.done(number, message)
+            case Failed(block=block, error=error, traceback=traceback, fatal=fatal):
+                dispatcher.failed(number, block, error, traceback, fatal)
+            case Back(block=block):
+                dispatcher.back(number, block)
+            case Leaving():
+                dispatcher.members[number].leaving = True
+            case _:
+                return
+        self._answer_waiting()
+
+    def _answer(self, connection: Connection) -> None:
+        """Answer a worker's slots that wait, as far as there are answers."""
+        for slot in sorted(connection.waiting):
+            answer = self._dispatcher.next(connection.number)
+            if answer == "wait":
+                return
+            connection.waiting.discard(slot)
+            if answer == "end":
+                connection.send(End(why="there are no more blocks"))
+            else:
+                connection.send(Block(slot=slot, block=int(answer)))
+
+    def _answer_waiting(self) -> None:
+        if self._dispatcher.something_to_say:
+            for connection in list(self._connections.values()):
+                self._answer(connection)
+        self._status.counts = self._dispatcher.counts
+        self._status.reason = self._dispatcher.reason
+        if self._dispatcher.finished:
+            self._status.finished.set()
+
+    def drain(self) -> None:
+        """Hand out no more."""
+        self._dispatcher.drain()
+        self._answer_waiting()
+
+    async def tick(self) -> None:
+        """Now and then: who is silent, which block takes too long, who can be answered."""
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            if now - last > STALL_S:
+                for connection in self._connections.values():
+                    connection.heard = now
+            last = now
+            try:
+                self._end_silent(now)
+                for number, block in self._dispatcher.overdue():
+                    if number in self._dispatcher.members:
+                        self._dispatcher.time_out(number, block)
+                        self._abort(self._connections[number])
+                self._answer_waiting()
+            except Exception as error:  # noqa: BLE001  told by `check`
+                self._status.fail(error)
+                return
+
+    def _end_silent(self, now: float) -> None:
+        for connection in list(self._connections.values()):
+            silent = now - connection.heard
+            if silent > SILENCE_S:
+                self._end(connection, f"has not been heard of for {silent:.0f} s")
+
+    def _end(self, connection: Connection, why: str) -> None:
+        """Give a worker up."""
+        self._dispatcher.expel(connection.number, why)
+        self._abort(connection)
+
+    def _abort(self, connection: Connection) -> None:
+        """End a worker's connection; whoever started it ends its process."""
+        self._status.lost.put(connection.number)
+        connection.writer.transport.abort()
+        self._forget(connection, "it was given up")
+
+    def close(self) -> None:
+        """Close all connections, and conclude the status."""
+        for connection in list(self._connections.values()):
+            self._forget(connection, "the scheduler ends")
+        self._status.counts = self._dispatcher.counts
+        self._status.shares = self._dispatcher.shares
+
+
+async def _read(reader: asyncio.StreamReader) -> FromWorker | None:
+    """The next message; None at the connection's end, or if what comes is no message."""
+    try:
+        line = await reader.readline()
+        return parse_worker.validate_json(line) if line.endswith(b"\n") else None
+    except (ValidationError, ValueError):
+        return None
