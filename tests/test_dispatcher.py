@@ -34,6 +34,9 @@ class Blocks:
     def finish(self, block: int) -> None:
         self.finished.append(block)
 
+    def close(self) -> None:
+        self.left = []
+
 
 class Desk:
     """A dispatcher of `count` blocks with a clock that stands until it is moved."""

@@ -318,3 +318,17 @@ def test_attributes_left_by_a_broken_creation_do_not_matter(tmp_path):
     path = output_path(tmp_path, "zarr2")
     write_json(path / ".zattrs", {"offset": "stale"})
     assert create_output(output_spec(path, "zarr2")).offset == lengths("42.4", -8, 120)
+
+
+@pytest.mark.parametrize("kind", OUTPUT_FORMATS)
+def test_a_damaged_chunk_at_the_end_of_the_array_is_replaced(kind, tmp_path):
+    path = output_path(tmp_path, kind)
+    data = ramp((2, *SHAPE))
+    write_all(create_output(output_spec(path, kind)), data)
+    before = files(tmp_path)
+    for name in before:
+        if name.name.isdigit():
+            (tmp_path / name).write_bytes(b"torn")
+    write_all(open_output(path), data)
+    assert files(tmp_path) == before
+    np.testing.assert_array_equal(open_output(path).read((0, 0, 0), SHAPE), data)

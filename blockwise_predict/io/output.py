@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.geometry import Lengths
 from blockwise_predict.io.formats import (
     ATTRIBUTES_FILE,
+    DRIVERS,
     Format,
     Node,
     find_array,
     read_node,
 )
-from blockwise_predict.io.kvstore import Json, normalize, update_json
+from blockwise_predict.io.kvstore import (
+    Json,
+    kvstore_spec,
+    normalize,
+    storage_context,
+    storage_errors,
+    update_json,
+)
 from blockwise_predict.io.placement import Placement, place_array
-from blockwise_predict.io.source import open_array, spatial_window
+from blockwise_predict.io.source import in_c_order, open_array, spatial_window
 from blockwise_predict.io.statement import CHANNEL
 
 
@@ -62,7 +72,7 @@ class OutputArray:
     writes whole chunks.
     """
 
-    def __init__(self, node: Node, store: Any, placement: Placement) -> None:
+    def __init__(self, node: Node, store: Any, whole: Any, placement: Placement) -> None:
         shape = tuple(int(length) for length in store.shape)
         self.path = node.location
         self.format: Format = node.format
@@ -72,6 +82,7 @@ class OutputArray:
         self.placement = placement
         self.channel_names = tuple(node.attributes.get("channel_names", ()))
         self._store = store
+        self._whole = whole
 
     @property
     def voxel_size(self) -> Lengths:
@@ -96,7 +107,7 @@ class OutputArray:
         for another dtype.
         """
         end = tuple(b + n for b, n in zip(begin, data.shape[1:], strict=True))
-        window = spatial_window(begin, end, self.shape, self.path)
+        spatial_window(begin, end, self.shape, self.path)
         if data.shape[0] != self.channels or data.dtype != self.dtype:
             raise ValueError(
                 f"{self.path} takes {self.channels} channels of {self.dtype}; "
@@ -108,7 +119,8 @@ class OutputArray:
                     f"voxels {tuple(begin)} to {end} do not cover whole chunks of {self.path}, "
                     f"which are {self.chunk_shape}"
                 )
-        write: Write = self._store[(slice(None), *window)].write(data)
+        grown, data = _to_whole_chunks(begin, data, self.chunk_shape)
+        write: Write = self._whole[(slice(None), *grown)].write(data)
         return write
 
     def is_stored(self, begin: Sequence[int], end: Sequence[int]) -> bool:
@@ -126,14 +138,44 @@ class OutputArray:
 def open_output(path: str | Path) -> OutputArray:
     """Open an array that `create_output` made, for writing. Raises ArrayError if there is none."""
     node = find_array(path)
-    store = open_array(node, write=True)
+    store = open_array(node)
     placement, axes = place_array(node, tuple(store.shape))
     if axes.of_kind(CHANNEL) != (0,):
         raise ArrayError(
             f"{node.location} has the axes {', '.join(axes.names)}; an output's first axis is its "
             "channels. Choose another name."
         )
-    return OutputArray(node, store, placement)
+    return OutputArray(node, store, _whole_chunks(node), placement)
+
+
+def _whole_chunks(node: Node) -> Any:
+    """The array as if it ended with its last chunks, to write to.
+
+    A write that covers a chunk only as far as the array goes would read it first; that costs a
+    read, and fails for ever once a chunk is damaged.
+    """
+    spec: Json = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
+    with storage_errors(node.location, "open"):
+        store: Any = ts.open(spec, open=True, context=storage_context()).result()
+        metadata = store.spec().to_json()["metadata"]
+        sizes = zip(store.shape, store.chunk_layout.write_chunk.shape, strict=True)
+        shape = [ceil(size / chunk) * chunk for size, chunk in sizes]
+        metadata["dimensions" if node.format == "n5" else "shape"] = shape
+        # Otherwise a block of zeros would leave no chunk, and look like one never written.
+        spec |= {"metadata": metadata, "store_data_equal_to_fill_value": True}
+        whole = ts.open({**spec, "assume_metadata": True}, context=storage_context()).result()
+    return in_c_order(whole, node.format)
+
+
+def _to_whole_chunks(
+    begin: Sequence[int], data: np.ndarray[Any, Any], chunk_shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], np.ndarray[Any, Any]]:
+    """Where whole chunks with `data` lie, and their values: zeros beyond the data."""
+    shape = [ceil(n / chunk) * chunk for n, chunk in zip(data.shape[1:], chunk_shape, strict=True)]
+    missing = [whole - n for whole, n in zip(shape, data.shape[1:], strict=True)]
+    if any(missing):
+        data = np.pad(data, [(0, 0), *((0, n) for n in missing)])
+    return tuple(slice(int(b), int(b) + n) for b, n in zip(begin, shape, strict=True)), data
 
 
 def output_exists(path: str | Path) -> bool:

@@ -106,17 +106,18 @@ def open_input(
     return InputArray(node, store, placement, axes)
 
 
-def open_array(node: Node, *, write: bool = False, cache_bytes: int = 0) -> Any:
+def open_array(node: Node, *, cache_bytes: int = 0) -> Any:
     """The node's tensorstore, axes in C order."""
     spec: dict[str, Any] = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
-    if write:
-        # Otherwise a block of zeros would leave no chunk, and look like one never written.
-        spec["store_data_equal_to_fill_value"] = True
     with storage_errors(node.location, "open"):
         context = storage_context(cache_bytes)
-        store = ts.open(spec, open=True, read=True, write=write, context=context).result()
-    # N5 stores x first; its domain has the axes in that order.
-    return store.T if node.format == "n5" else store
+        store = ts.open(spec, open=True, read=True, context=context).result()
+    return in_c_order(store, node.format)
+
+
+def in_c_order(store: Any, format_: Format) -> Any:
+    """A tensorstore with its axes in C order; N5's domain has x first, as it is stored."""
+    return store.T if format_ == "n5" else store
 
 
 def spatial_window(

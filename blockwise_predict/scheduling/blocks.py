@@ -50,6 +50,11 @@ class FreshBlocks:
         held.status = daisy.BlockStatus.SUCCESS
         self._scheduler.release_block(held)
 
+    def close(self) -> None:
+        """Let daisy's scheduler go, which must end in the thread that made it."""
+        self._held.clear()
+        del self._scheduler
+
     def _take(self) -> int | None:
         block = self._scheduler.acquire_block(TASK_ID)
         if block is None:

@@ -35,6 +35,9 @@ class Fresh(Protocol):
     def finish(self, block: int) -> None:
         """A block is done or given up."""
 
+    def close(self) -> None:
+        """No more will be asked for."""
+
 
 @dataclass(frozen=True)
 class Notes:
@@ -106,6 +109,10 @@ class Dispatcher:
             self.leave(member.number)
         self.members[member.number] = member
         self._notes.event("join", worker=member.number, name=member.name)
+
+    def close(self) -> None:
+        """All is said."""
+        self._fresh.close()
 
     def drain(self) -> None:
         """Hand out no more."""

@@ -247,6 +247,7 @@ class Reception:
             self._forget(connection, "the scheduler ends")
         self._status.counts = self._dispatcher.counts
         self._status.shares = self._dispatcher.shares
+        self._dispatcher.close()
 
 
 async def _read(reader: asyncio.StreamReader) -> FromWorker | None:
