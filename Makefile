@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench install clean
+.PHONY: demo test check bench chaos install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/predict demo
@@ -19,10 +19,15 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Some 25 minutes on two cores; the tables go to benchmarks/results/.
+# Some 30 minutes on two cores; the tables go to benchmarks/results/.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/scaling.py
+
+# Some 30 minutes: 550 faults over five seeds.
+chaos: $(VENV)/.installed-test
+	$(BIN)/python tests/chaos.py --faults 110
 
 install: $(VENV)/.installed
 

@@ -5,6 +5,7 @@ Pure: nothing is written, so that `predict plan` and `predict run` decide alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from blockwise_predict.io import (
     check_output,
     guess_format,
     metadata_digest,
+    missing_sample,
     open_input,
     sample_digests,
 )
@@ -95,9 +97,28 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         tiling=layout.tiling,
         exact_tiling=layout.exact_tiling,
         notes=(*array.placement.notes, *roi_notes),
-        warnings=(*fixed_tile_warnings(model.shapes, lattice), *layout.warnings),
+        warnings=(
+            *fixed_tile_warnings(model.shapes, lattice),
+            *layout.warnings,
+            *_missing_warnings(config, array, layout.tiling.lattice.read_roi(roi)),
+        ),
     )
     return plan, model
+
+
+def _missing_warnings(config: RunConfig, array: InputArray, read: Roi) -> Iterator[str]:
+    """That blocks will fail, or be left out, for want of their input."""
+    if config.bad_input not in ("fail", "skip"):
+        return
+    within = read.intersect(Roi((0,) * array.dims, array.shape))
+    missing, sampled = missing_sample(array, within.begin, within.end)
+    if missing:
+        outcome = {"fail": "fail", "skip": "be left out"}[config.bad_input]
+        yield (
+            f"{missing} of {sampled} chunks of {array.path} that were looked at are not stored; "
+            f"blocks that need such chunks will {outcome}. If this volume leaves out empty chunks "
+            "on purpose, pass --bad-input fill-missing."
+        )
 
 
 def _with_recorded_sizes(config: RunConfig, recorded: Plan) -> RunConfig:

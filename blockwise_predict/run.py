@@ -83,6 +83,7 @@ def execute(
     with hold_lock(run_dir.path / "lock", report.line) as lock, ExitStack() as opened:
         _prepare(plan, run_dir, command, report, config.overwrite)
         ledger = opened.enter_context(closing(run_dir.ledger(plan)))
+        _take_up_skipped(plan, ledger)
         leave = _blocks_to_leave(ledger, only_failed)
         run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
         report.begin(plan, ledger.count(*PREDICTED))
@@ -120,7 +121,14 @@ def _blocks_to_leave(ledger: Ledger, only_failed: bool) -> NDArray[np.uint8]:
     """Which blocks are not to be done, u1 per block."""
     if only_failed:
         return (ledger.states != State.FAILED).astype(np.uint8)
-    return np.isin(ledger.states, PREDICTED).astype(np.uint8)
+    return np.isin(ledger.states, (*PREDICTED, State.SKIPPED)).astype(np.uint8)
+
+
+def _take_up_skipped(plan: Plan, ledger: Ledger) -> None:
+    """Blocks that were left out for their input are to be done, if that rule holds no more."""
+    if plan.config.bad_input != "skip":
+        for block in ledger.blocks(State.SKIPPED):
+            ledger.set(block, State.TODO)
 
 
 def _prepare(plan: Plan, run_dir: RunDir, command: str, report: Reporter, overwrite: bool) -> None:

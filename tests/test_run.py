@@ -116,7 +116,10 @@ def test_a_run_ends_with_every_voxel_and_says_so(job: Job) -> None:
     assert "Done" in output
     assert "27 blocks of [0:400,0:360,0:330] nm" in output
     assert re.search(r"Devices computed: worker 0 \d+% of the time", output)
-    assert read_output(job.output("a")).shape == (2, 40, 36, 33)
+    values = read_output(job.output("a"))
+    assert values.shape == (2, 40, 36, 33)
+    # Otherwise no comparison of outputs, here and elsewhere, would mean anything.
+    assert (values.reshape(2, -1).std(axis=1) > 0.05 * abs(values).max()).all()
     assert blocks_done(job.run_dir("a")) == 27
 
 

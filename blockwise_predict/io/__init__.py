@@ -4,7 +4,7 @@ Everything that follows from a format or a convention of metadata ends here: the
 package sees arrays [C, *spatial], in C order, whose voxel size and offset are exact, in nm.
 """
 
-from blockwise_predict.io.checked import BadInputError, CheckedInput
+from blockwise_predict.io.checked import BadInputError, CheckedInput, missing_sample
 from blockwise_predict.io.create import check_output, create_output, delete_output
 from blockwise_predict.io.describe import describe_array
 from blockwise_predict.io.fingerprint import changed_places, metadata_digest, sample_digests
@@ -38,6 +38,7 @@ __all__ = [
     "describe_array",
     "guess_format",
     "metadata_digest",
+    "missing_sample",
     "names_array",
     "open_input",
     "open_output",

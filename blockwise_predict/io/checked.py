@@ -7,7 +7,8 @@ chunks, and copies that were cut short look the same: only the user can tell whi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,36 @@ from blockwise_predict.errors import PredictError
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.source import InputArray
 
+# So many chunks are looked at before a run.
+SAMPLED_CHUNKS = 64
+
 Box = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class BadInputError(PredictError):
     """A chunk of the input is missing or damaged."""
+
+
+def missing_sample(array: InputArray, begin: Sequence[int], end: Sequence[int]) -> tuple[int, int]:
+    """Looks at some chunks, spread over the voxels `begin .. end`.
+
+    Returns how many of them are not stored, and how many were looked at.
+    """
+    ranges = [
+        range(b // chunk, -(-e // chunk))
+        for b, e, chunk in zip(begin, end, array.chunk_shape, strict=True)
+    ]
+    total = prod(len(indices) for indices in ranges)
+    places = np.unique(np.linspace(0, total - 1, min(SAMPLED_CHUNKS, total)).astype(np.int64))
+    missing = 0
+    for place in places:
+        index = np.unravel_index(place, [len(indices) for indices in ranges])
+        low = tuple(
+            indices[int(i)] * chunk
+            for indices, i, chunk in zip(ranges, index, array.chunk_shape, strict=True)
+        )
+        missing += not array.is_stored(low, tuple(voxel + 1 for voxel in low))
+    return missing, len(places)
 
 
 class CheckedInput:
@@ -52,7 +78,7 @@ class CheckedInput:
         missing = [box for box in self._chunks(begin, end) if not self._array.is_stored(*box)]
         if not missing:
             return
-        what = f"the chunk at voxel {missing[0][0]} is not stored"
+        what = f"the chunk at voxel {self._first_voxel(missing[0])} is not stored"
         if self._rule in ("fail", "skip"):
             raise BadInputError(
                 f"{self._array.path}: {what}. If this volume leaves out empty chunks on purpose, "
@@ -71,7 +97,8 @@ class CheckedInput:
             try:
                 data[(slice(None), *place)] = self._array.read(low, high)
             except ValueError as error:
-                self._count(1, f"the chunk at voxel {low} is damaged ({reason_of(error)})")
+                where = self._first_voxel((low, high))
+                self._count(1, f"the chunk at voxel {where} is damaged ({reason_of(error)})")
         return data
 
     def _chunks(self, begin: tuple[int, ...], end: tuple[int, ...]) -> Iterator[Box]:
@@ -82,6 +109,12 @@ class CheckedInput:
         ]
         for parts in itertools.product(*(itertools.pairwise(cut) for cut in cuts)):
             yield tuple(low for low, _ in parts), tuple(high for _, high in parts)
+
+    def _first_voxel(self, box: Box) -> tuple[int, ...]:
+        """The first voxel of the chunk that holds a box."""
+        return tuple(
+            b - b % chunk for b, chunk in zip(box[0], self._array.chunk_shape, strict=True)
+        )
 
     def _count(self, chunks: int, what: str) -> None:
         self.filled += chunks
