@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
@@ -24,6 +24,7 @@ from blockwise_predict.records.ledger import PREDICTED, LedgerDamagedError, Stat
 
 # Blocks are read side by side.
 READERS = 4
+BLOCKS_AT_ONCE = 256
 
 
 class Finding(StrEnum):
@@ -157,40 +158,36 @@ def _look(
         if problem is None:
             return _Verdict(Finding.COMPLETE if state is None else _OF_STATE[state])
         # Without a record, a block whose chunks are not all there is one that was not done.
-        missing = state is None and not output.is_stored(*_bounds(plan, block))
+        in_array = block - plan.output.roi.begin
+        missing = state is None and not output.is_stored(in_array.begin, in_array.end)
         return _Verdict(Finding.MISSING if missing else Finding.DAMAGED, problem)
 
     verdicts = []
     with ThreadPoolExecutor(READERS) as readers:
-        for number, found in enumerate(readers.map(verdict, range(plan.num_blocks))):
-            verdicts.append(found)
-            progress(number + 1, plan.num_blocks)
+        # Some at a time: what waits to be looked at takes memory, too.
+        for begin in range(0, plan.num_blocks, BLOCKS_AT_ONCE):
+            numbers = range(begin, min(begin + BLOCKS_AT_ONCE, plan.num_blocks))
+            for found in readers.map(verdict, numbers):
+                verdicts.append(found)
+                progress(len(verdicts), plan.num_blocks)
     return verdicts
-
-
-def _bounds(plan: Plan, block: Roi) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    in_array = block - plan.output.roi.begin
-    return tuple(in_array.begin), tuple(in_array.end)
 
 
 def stored_problem(output: OutputArray, region: Roi) -> str | None:
     """What is wrong with the chunks of a region (voxels of the array); None if nothing is."""
-    for row in _rows(region, output.chunk_shape[0]):
-        begin, end = tuple(row.begin), tuple(row.end)
-        if not output.is_stored(begin, end):
-            return "a chunk is not stored"
+    if not output.is_stored(region.begin, region.end):
+        return "a chunk is not stored"
+    ranges = [
+        range(begin, end, chunk)
+        for begin, end, chunk in zip(region.begin, region.end, output.chunk_shape, strict=True)
+    ]
+    for begin in product(*ranges):
+        chunk = Roi(begin, output.chunk_shape).intersect(region)
         try:
-            output.read(begin, end)
+            output.read(chunk.begin, chunk.end)
         except ValueError as error:
             return reason_of(error)
     return None
-
-
-def _rows(region: Roi, chunk: int) -> Iterator[Roi]:
-    """A region cut into rows of chunks along the first axis, so that little is read at a time."""
-    for begin in range(region.begin[0], region.end[0], chunk):
-        shape = (min(chunk, region.end[0] - begin), *region.shape[1:])
-        yield Roi((begin, *region.begin[1:]), shape)
 
 
 def _compute_again(

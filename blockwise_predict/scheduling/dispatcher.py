@@ -236,7 +236,7 @@ class Dispatcher:
             self._lost(block, member)
 
     def _lost(self, block: int, member: Member) -> None:
-        if member.leaving:
+        if member.leaving or self._no_more:
             # It was told to end and had no time to finish them: not their fault.
             heapq.heappush(self._again, (self._clock(), block))
             return

@@ -193,9 +193,9 @@ class Reception:
         if self._dispatcher.something_to_say:
             for connection in list(self._connections.values()):
                 self._answer(connection)
-        self._status.counts = self._dispatcher.counts
         self._status.reason = self._dispatcher.reason
         if self._dispatcher.finished:
+            self._status.counts = self._dispatcher.counts
             self._status.finished.set()
 
     def drain(self) -> None:
@@ -220,6 +220,7 @@ class Reception:
                         self._dispatcher.time_out(number, block)
                         self._abort(self._connections[number])
                 self._answer_waiting()
+                self._status.counts = self._dispatcher.counts
             except Exception as error:  # noqa: BLE001  told by `check`
                 self._status.fail(error)
                 return

@@ -107,7 +107,7 @@ def run_blocks(
         _watch(server, ledger, fleet, tell, stop, check)
         fleet.finish()
     except Exception:
-        _stop_early(server, fleet)
+        _stop_early(server, fleet, stop)
         raise
     finally:
         fleet.kill()
@@ -180,10 +180,10 @@ def _end_lost(server: Server, fleet: Fleet) -> None:
             return
 
 
-def _stop_early(server: Server, fleet: Fleet) -> None:
+def _stop_early(server: Server, fleet: Fleet, stop: StopRequest) -> None:
     """Let the workers finish what they hold, for a while."""
     server.drain()
     deadline = time.monotonic() + STOP_GRACE_S
-    while fleet.alive and time.monotonic() < deadline:
+    while fleet.alive and not stop.times and time.monotonic() < deadline:
         _end_lost(server, fleet)
         time.sleep(POLL_S)
