@@ -5,7 +5,6 @@ The main thread computes; the slots' threads talk to the scheduler, read, and wa
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -28,19 +27,16 @@ from blockwise_predict.scheduling.protocol import MAX_TEXT, Done, Failed
 # A log that has grown so large begins anew.
 MAX_LOG_BYTES = 16 << 20
 LOST_SCHEDULER = 3
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """How a worker runs. `number` None: the scheduler gives one. `parent`: the process that it
-    must not outlive, if there is one."""
+    """How a worker runs. `number` None: the scheduler gives one."""
 
     number: int | None
     device: str
     slots: int
     threads: int | None
-    parent: int | None
 
 
 def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
@@ -48,8 +44,6 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
 
     Returns the number of blocks done. Raises what keeps the worker from starting.
     """
-    if options.parent is not None:
-        _end_with(options.parent)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -78,16 +72,6 @@ def _serve(
     done = sum(slot.done for slot in slots)
     print(f"worker {link.number}: {done} blocks done", flush=True)
     return done
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel end this process when `parent` ends, however that ends.
-
-    A worker that has been stopped (SIGSTOP) could not do it itself.
-    """
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(LOST_SCHEDULER)
 
 
 def _exit_without_scheduler() -> None:

@@ -13,14 +13,12 @@ import click
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--slots", type=int, default=2, show_default=True, help="Blocks side by side.")
 @click.option("--threads", type=int, help="CPU threads for the network. [default: all cores]")
-@click.option("--parent", type=int, hidden=True, help="End when this process ends.")
 def worker(
     run_dir: Path,
     number: int | None,
     device: str,
     slots: int,
     threads: int | None,
-    parent: int | None,
 ) -> None:
     """Work on the run in RUN_DIR until it is done; SIGTERM lets the blocks in hand finish.
 
@@ -33,6 +31,6 @@ def worker(
     from blockwise_predict.records import RunDir
     from blockwise_predict.worker import WorkerOptions, run_worker
 
-    options = WorkerOptions(number, device, slots, threads, parent)
+    options = WorkerOptions(number, device, slots, threads)
     run_worker(RunDir(run_dir.absolute()), options)
     finish_process(0)

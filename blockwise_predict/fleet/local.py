@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import RunFailedError
@@ -21,6 +23,9 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
 LOG_TAIL_LINES = 15
 # A worker that has been told that there is no more work has this long to end by itself.
 END_GRACE_S = 10.0
+# prctl(PR_SET_PDEATHSIG, SIGKILL): the kernel ends a worker when the scheduler ends, however that
+# ends. One that has been stopped (SIGSTOP) could not do it itself.
+_END_WITH_PARENT = partial(ctypes.CDLL(None).prctl, 1, signal.SIGKILL)
 
 
 @dataclass
@@ -70,7 +75,6 @@ class LocalFleet:
         command = [sys.executable, "-m", "blockwise_predict", "worker", str(self._run_dir)]
         command += ["--number", str(worker.number), "--device", self._device]
         command += ["--slots", str(self._slots), "--threads", str(self._threads)]
-        command += ["--parent", str(os.getpid())]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
         worker.ended_by_us = False
         with open(self._run_dir.log_file(worker.number), "ab") as log:
@@ -83,6 +87,8 @@ class LocalFleet:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
+                # Only one system call, which cannot wait for another thread.
+                preexec_fn=_END_WITH_PARENT,
             )
 
     def check(self, joined: set[int]) -> None:
