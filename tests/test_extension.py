@@ -56,6 +56,7 @@ def test_extended_at_both_ends_and_equal_to_one_run(format_: str, job: Job) -> N
     assert chunk_times(job, "e")[name] == before[name], "what was done is not done again"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["zarr3", "zarr2", "n5"])
 def test_extended_before_its_begin(format_: str, job: Job) -> None:
     if format_ == "n5":

@@ -51,6 +51,7 @@ class Link:
         self._answers: list[SimpleQueue[int | None]] = [SimpleQueue() for _ in range(slots)]
         self._sending = threading.Lock()
         self._ended = threading.Event()
+        self._over = False
         self._socket = _connect(address)
         self._lines = self._socket.makefile("rb")
         self.number = self._greet(address, number, slots)
@@ -128,6 +129,7 @@ class Link:
 
     def _finish(self) -> None:
         """No more blocks: those in hand are finished, and still reported."""
+        self._over = True
         self._stopping.set()
         self._release_slots()
 
@@ -138,7 +140,8 @@ class Link:
     def _lost(self) -> None:
         if not self._ended.is_set():
             self._ended.set()
-            self._on_lost()
+            if not self._over:
+                self._on_lost()
 
 
 def _connect(address: Address) -> socket.socket:
