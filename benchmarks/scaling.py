@@ -88,6 +88,9 @@ class IdleFleet:
     def end_worker(self, number: int) -> None:
         self._processes[number].kill()
 
+    def drain(self, joined: set[int]) -> None:
+        pass
+
     def kill(self) -> None:
         for process in self._processes:
             process.kill()

@@ -1,7 +1,32 @@
-"""Settings for all tests."""
+"""Settings and fixtures for all tests."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 # The networks of the tests are tiny: more threads only get into each other's way. Set before torch
 # is imported, and handed down to the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of a real server of the S3 protocol, also for the processes that a test starts."""
+    server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
+    boto3 = pytest.importorskip("boto3")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    server = server_module.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    try:
+        endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+        client.create_bucket(Bucket="bucket")
+        yield "s3://bucket"
+    finally:
+        server.stop()

@@ -19,25 +19,6 @@ from blockwise_predict.io.kvstore import kvstore_spec, normalize, parents
 from tests.io_support import OUTPUT_FORMATS, lengths, output_spec, ramp
 
 
-@pytest.fixture
-def bucket(monkeypatch):
-    server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
-    boto3 = pytest.importorskip("boto3")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    server = server_module.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
-        client.create_bucket(Bucket="bucket")
-        yield "s3://bucket"
-    finally:
-        server.stop()
-
-
 @pytest.mark.parametrize("kind", OUTPUT_FORMATS)
 def test_write_and_read_on_s3(bucket, kind):
     path = f"{bucket}/{kind}/out.{'n5' if kind == 'n5' else 'zarr'}/group/prediction"

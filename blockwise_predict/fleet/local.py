@@ -21,6 +21,8 @@ FAILED_STARTS = 3
 # Between them it waits: seconds, twice as long each time.
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
 LOG_TAIL_LINES = 15
+# One that has not joined after so long hangs (seconds).
+START_S = 900.0
 # A worker that has been told that there is no more work has this long to end by itself.
 END_GRACE_S = 10.0
 # prctl(PR_SET_PDEATHSIG, SIGKILL): the kernel ends a worker when the scheduler ends, however that
@@ -35,6 +37,7 @@ class Worker:
     number: int
     process: subprocess.Popen[bytes] | None = None
     start_at: float = 0.0
+    started: float = 0.0
     ended_by_us: bool = False
 
     @property
@@ -77,6 +80,7 @@ class LocalFleet:
         command += ["--slots", str(self._slots), "--threads", str(self._threads)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
         worker.ended_by_us = False
+        worker.started = time.monotonic()
         with open(self._run_dir.log_file(worker.number), "ab") as log:
             # A session of its own: Ctrl-C in the terminal reaches the scheduler alone, which
             # then lets the workers finish their blocks.
@@ -97,6 +101,10 @@ class LocalFleet:
         Raises RunFailedError with the end of the last one's log when replacing is of no use.
         """
         for worker in self._workers:
+            late = time.monotonic() - worker.started > START_S
+            if worker.process is not None and late and worker.number not in joined:
+                worker.process.kill()
+                worker.process.wait()
             if worker.process is not None and not worker.running:
                 self._bury(worker, joined)
             if worker.process is None and time.monotonic() >= worker.start_at:
@@ -126,6 +134,12 @@ class LocalFleet:
         lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         tail = "\n".join(f"  {line}" for line in lines) or "  (its log is empty)"
         return f"Its log {log} ends with:\n{tail}"
+
+    def drain(self, joined: set[int]) -> None:
+        """No more workers are wanted: end those that have not joined yet."""
+        for worker in self._workers:
+            if worker.process is not None and worker.number not in joined:
+                worker.process.kill()
 
     def end_worker(self, number: int) -> None:
         """End a worker that is lost, at once."""

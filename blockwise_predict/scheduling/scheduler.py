@@ -54,6 +54,9 @@ class Fleet(Protocol):
     def end_worker(self, number: int) -> None:
         """End a worker that is lost, at once."""
 
+    def drain(self, joined: set[int]) -> None:
+        """No more workers are wanted: end those that have not joined yet."""
+
     def kill(self) -> None:
         """End the workers at once."""
 
@@ -161,6 +164,7 @@ def _watch(
         if stop.times and not draining:
             draining = True
             server.drain()
+            fleet.drain(server.status.joined)
         if draining and (stop.times > 1 or not fleet.alive):
             return
         if not draining:
@@ -183,6 +187,7 @@ def _end_lost(server: Server, fleet: Fleet) -> None:
 def _stop_early(server: Server, fleet: Fleet, stop: StopRequest) -> None:
     """Let the workers finish what they hold, for a while."""
     server.drain()
+    fleet.drain(server.status.joined)
     deadline = time.monotonic() + STOP_GRACE_S
     while fleet.alive and not stop.times and time.monotonic() < deadline:
         _end_lost(server, fleet)

@@ -48,6 +48,11 @@ class Server:
         """Raise RunFailedError if the run must stop: its reason, or what went wrong here."""
         if self.status.error is not None:
             error = self.status.error
+            if isinstance(error, OSError):
+                raise RunFailedError(
+                    f"the run's records cannot be written: {error}\nNothing that was finished is "
+                    "lost. Mend that, then run the same command again."
+                ) from error
             raise RunFailedError(f"the scheduler stopped: {error}") from error
         if self.status.reason is not None:
             raise RunFailedError(self.status.reason)
