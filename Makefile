@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/predict demo
 
 test: $(VENV)/.installed-test check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +22,17 @@ class EventLog:
         self._file = folder / "events.jsonl"
         self._older = folder / "events.1.jsonl"
         self._max = max_bytes
+        # Of this process's threads; no other process writes.
+        self._lock = threading.Lock()
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append an event with the time."""
         cut = {k: v[-MAX_TEXT:] if isinstance(v, str) else v for k, v in fields.items()}
         line = json.dumps({"event": kind, "time": round(time.time(), 3), **cut}) + "\n"
+        with self._lock:
+            self._append(line)
+
+    def _append(self, line: str) -> None:
         if self._file.exists() and self._file.stat().st_size + len(line) > self._max:
             os.replace(self._file, self._older)
         with open(self._file, "ab+") as handle:
