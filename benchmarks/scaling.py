@@ -33,7 +33,7 @@ from blockwise_predict.config import RunConfig
 from blockwise_predict.plan import Plan
 from blockwise_predict.planning import make_plan
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.ledger import PREDICTED, State
+from blockwise_predict.records.ledger import PREDICTED, State, records_of
 from blockwise_predict.scheduling.link import Link
 from blockwise_predict.scheduling.protocol import Done
 from blockwise_predict.scheduling.scheduler import StopRequest, run_blocks
@@ -180,7 +180,7 @@ def main(edge: int, workers: int, slots: int) -> None:
         whole = measured(plan, run_dir, workers, slots)
         states = np.full(plan.num_blocks, State.DONE, np.uint8)
         states[-plan.num_blocks // 100 :] = State.TODO
-        run_dir.replace_ledger(plan, states)
+        run_dir.replace_ledger(plan, records_of(states))
         resumed = measured(plan, run_dir, workers, slots)
         size, files = size_of(run_dir.path)
     rows = [

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise_predict.errors import GeometryError, RunStateError
+from blockwise_predict.geometry import format_length
 from blockwise_predict.io import open_output, output_exists, update_attributes
 from blockwise_predict.io.create import create_output
 from blockwise_predict.io.extend import aside, check_movable, grow_output, move_chunks
@@ -24,7 +25,7 @@ from blockwise_predict.plan import Plan
 from blockwise_predict.provenance import ATTRIBUTE, provenance
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.atomic import write_atomically
-from blockwise_predict.records.ledger import State
+from blockwise_predict.records.ledger import PREDICTED, RECORD
 
 
 def extends(new: Plan, old: Plan) -> bool:
@@ -36,11 +37,11 @@ def extend_run(
     old: Plan, new: Plan, run_dir: RunDir, command: str, tell: Callable[[str], None]
 ) -> None:
     """Extend a run and its output from one ROI to another. Raises an InputError if it cannot be."""
-    shift = chunk_shift(old, new)
+    shift = block_shift(old, new)
     with closing(run_dir.ledger(old)) as ledger:
-        states = carried_states(old, new, ledger.states)
+        records = carried_records(old, new, ledger.records())
     bounds = [plan.output_grid.world_bounds(plan.output.roi) for plan in (old, new)]
-    kept = int(np.isin(states, (State.DONE, State.FILLED)).sum())
+    kept = int(np.isin(records["state"], PREDICTED).sum())
     tell(f"Extending {bounds[0]} to {bounds[1]} nm; {kept} blocks of it are done.")
     marker = run_dir.path / "extension.json"
     write_atomically(marker, new.model_dump_json())
@@ -50,7 +51,7 @@ def extend_run(
     else:
         grow_output(path, new.output.shape)
     update_attributes(path, {ATTRIBUTE: provenance(new, command)})
-    run_dir.replace_ledger(new, states)
+    run_dir.replace_ledger(new, records)
     run_dir.failures.keep(())
     run_dir.record(new, command)
     conclude_extension(new, run_dir)
@@ -89,65 +90,41 @@ def _move(new: Plan, path: str, shift: tuple[int, ...], command: str) -> None:
         Path(path).rename(old_array)
     if not output_exists(path):
         create_output(output_spec(new, command))
-    move_chunks(path, shift)
+    per_block = zip(shift, new.block_shape, new.output.chunk_shape, strict=True)
+    move_chunks(path, tuple(blocks * block // chunk for blocks, block, chunk in per_block))
 
 
-def chunk_shift(old: Plan, new: Plan) -> tuple[int, ...]:
-    """Chunks by which the new array begins before the old one. Raises GeometryError."""
-    chunk = new.output.chunk_shape
-    before = [o - n for o, n in zip(old.output.roi_begin, new.output.roi_begin, strict=True)]
-    if any(voxels % size for voxels, size in zip(before, chunk, strict=True)):
+def block_shift(old: Plan, new: Plan) -> tuple[int, ...]:
+    """Blocks by which the new ROI begins before the old one. Raises an InputError."""
+    begins = list(zip(old.output.roi_begin, new.output.roi_begin, new.block_shape, strict=True))
+    if any((before - begin) % block for before, begin, block in begins):
         nearest = [
-            o - -(-voxels // size) * size
-            for o, voxels, size in zip(old.output.roi_begin, before, chunk, strict=True)
+            before - -(-(before - begin) // block) * block for before, begin, block in begins
         ]
-        begin = [float(x) for x in new.output_grid.world(nearest)]
+        world = ", ".join(format_length(x) for x in new.output_grid.world(nearest))
         raise GeometryError(
-            f"{new.output.path} can be extended before its begin by whole chunks of {chunk} voxels "
-            f"only. Nearest begin of --roi (nm): {begin}."
+            f"{new.output.path} can be extended before its begin by whole blocks of "
+            f"{new.block_shape} voxels only. Nearest begin of --roi: {world} nm."
         )
-    if any(before):
+    shift = tuple((before - begin) // block for before, begin, block in begins)
+    if any(shift):
         check_movable(new.output.path)
-    return tuple(voxels // size for voxels, size in zip(before, chunk, strict=True))
+    return shift
 
 
-def carried_states(old: Plan, new: Plan, states: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The states (u1, the block grid's shape) of a new plan's blocks, from those of an old plan's.
+def carried_records(old: Plan, new: Plan, records: NDArray[np.void]) -> NDArray[np.void]:
+    """The ledger's records of a new plan's blocks, from those of an old plan's.
 
-    A block is done if all its chunks are, each with all the voxels that it has now.
+    A block that is predicted stays so if it has no more voxels now than it had.
     """
-    done = np.isin(states, (State.DONE, State.FILLED)).reshape(old.blocks_per_axis)
-    filled = (states == State.FILLED).reshape(old.blocks_per_axis)
-    shift = chunk_shift(old, new)
-    carried = _by_new_block(done, old, new, shift, outside=False, combine=np.logical_and)
-    with_fill = _by_new_block(filled, old, new, shift, outside=False, combine=np.logical_or)
-    result = np.where(carried, np.where(with_fill, State.FILLED, State.DONE), State.TODO)
-    return result.astype(np.uint8)
-
-
-def _by_new_block(
-    flags: NDArray[np.bool_],
-    old: Plan,
-    new: Plan,
-    shift: tuple[int, ...],
-    *,
-    outside: bool,
-    combine: np.ufunc,
-) -> NDArray[np.bool_]:
-    """Flags of the old plan's blocks, combined for each of the new plan's blocks, axis by axis."""
-    for axis, before in enumerate(shift):
-        chunk = new.output.chunk_shape[axis]
-        old_size, new_size = old.output.shape[axis], new.output.shape[axis]
-        chunks = np.arange(-(-new_size // chunk))
-        in_old = chunks - before
-        # A chunk that the old end cut, and that has more voxels now, is not the same one.
-        whole = np.minimum(chunk, old_size - in_old * chunk) == np.minimum(
-            chunk, new_size - chunks * chunk
-        )
-        there = (in_old >= 0) & (in_old * chunk < old_size) & whole
-        block = np.clip(in_old * chunk // old.block_shape[axis], 0, flags.shape[axis] - 1)
-        spread = flags.take(block, axis=axis)
-        spread[(slice(None),) * axis + (~there,)] = outside
-        begins = np.arange(0, len(chunks), new.block_shape[axis] // chunk)
-        flags = combine.reduceat(spread, begins, axis=axis)
-    return flags
+    keep = np.isin(records["state"], PREDICTED)
+    for axis, (size, block) in enumerate(zip(old.output.shape, old.block_shape, strict=True)):
+        if size % block and new.output.roi.end[axis] != old.output.roi.end[axis]:
+            keep[(slice(None),) * axis + (-1,)] = False
+    carried = np.zeros(new.blocks_per_axis, RECORD)
+    place = tuple(
+        slice(s, s + count)
+        for s, count in zip(block_shift(old, new), old.blocks_per_axis, strict=True)
+    )
+    carried[place][keep] = records[keep]
+    return carried

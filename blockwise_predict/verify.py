@@ -20,7 +20,7 @@ from blockwise_predict.io import OutputArray, open_output, reason_of
 from blockwise_predict.plan import Plan
 from blockwise_predict.recompute import Recompute
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.ledger import PREDICTED, LedgerDamagedError, State
+from blockwise_predict.records.ledger import PREDICTED, LedgerDamagedError, State, records_of
 
 # Blocks are read side by side.
 READERS = 4
@@ -217,7 +217,7 @@ def _repair(
     bad = [n for n, v in enumerate(verdicts) if v.finding in (Finding.DAMAGED, Finding.DIFFERENT)]
     if states is None:
         good = [State.DONE if v.finding in GOOD else State.TODO for v in verdicts]
-        run_dir.replace_ledger(plan, np.array(good, np.uint8))
+        run_dir.replace_ledger(plan, records_of(np.array(good, np.uint8)))
         return len(bad)
     with closing(run_dir.ledger(plan)) as ledger:
         for number in bad:

@@ -15,7 +15,7 @@ import zarr
 
 from blockwise_predict.io import open_output
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.ledger import PREDICTED
+from blockwise_predict.records.ledger import PREDICTED, records_of
 
 VOXEL_SIZE = (10, 10, 10)
 
@@ -90,7 +90,7 @@ def forget_blocks(run_dir: Path) -> None:
     """Set all blocks of a run back to where they were."""
     records = RunDir(run_dir)
     plan = records.plan()
-    records.replace_ledger(plan, np.zeros(plan.blocks_per_axis, np.uint8))
+    records.replace_ledger(plan, records_of(np.zeros(plan.blocks_per_axis, np.uint8)))
 
 
 def blocks_done(run_dir: Path) -> int:

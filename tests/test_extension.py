@@ -12,9 +12,9 @@ from funlib.geometry import Roi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockwise_predict.extension import carried_states
+from blockwise_predict.extension import carried_records
 from blockwise_predict.io.extend import chunk_key
-from blockwise_predict.records.ledger import State
+from blockwise_predict.records.ledger import PREDICTED, State, records_of
 from tests.runs import blocks_done, predict, read_output
 from tests.test_run import Job, slow_blocks
 
@@ -44,8 +44,8 @@ def test_extended_at_both_ends_and_equal_to_one_run(format_: str, job: Job) -> N
     # 16 and 32 voxels before the begin, and any number after the end.
     larger = "[0:260,:,]".replace(",]", ",60:330]").replace("[0:", "[100:")
     output = predict(*job.arguments("e", "--roi", larger, *options), code=2)
-    assert "by whole chunks of (16, 16, 16) voxels only" in output
-    assert "Nearest begin of --roi (nm): [100.0, -60.0, 60.0]" in output
+    assert "by whole blocks of (16, 16, 16) voxels only" in output
+    assert "Nearest begin of --roi: 100, -60, 60 nm" in output
     larger = "[100:400,100:360,60:330]"
     output = predict(*job.arguments("e", "--roi", larger, *options))
     assert f"Extending {SMALL} to {larger} nm; 1 blocks of it are done" in output
@@ -128,37 +128,26 @@ def plan_of(begin: int, size: int, chunk: int, block: int) -> Any:
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_a_block_is_carried_over_if_all_its_voxels_are_done(data: st.DataObject) -> None:
+def test_a_block_is_carried_over_if_it_is_done_and_whole(data: st.DataObject) -> None:
     chunk = data.draw(st.integers(1, 4))
     block = chunk * data.draw(st.integers(1, 3))
     size = data.draw(st.integers(1, 30))
-    before = chunk * data.draw(st.integers(0, 5))
+    before = block * data.draw(st.integers(0, 3))
     after = data.draw(st.integers(0, 9))
     old = plan_of(7, size, chunk, block)
     new = plan_of(7 - before, before + size + after, chunk, block)
     count = old.blocks_per_axis[0]
-    states = np.array(
-        data.draw(st.lists(st.sampled_from([0, 1, 2, 3, 4]), min_size=count, max_size=count)),
-        np.uint8,
-    )
-    carried = carried_states(old, new, states)
-
-    def chunk_of(plan: Any, voxel: int) -> tuple[int, int]:
-        """The voxels of the chunk that holds a voxel (of the array), as far as the array goes."""
-        first = voxel // chunk * chunk
-        return first, min(first + chunk, plan.output.shape[0])
-
-    for number, state in enumerate(carried):
+    states = data.draw(st.lists(st.sampled_from(list(State)), min_size=count, max_size=count))
+    records = records_of(np.array(states, np.uint8))
+    records["clipped"] = np.arange(count) + 1
+    carried = carried_records(old, new, records)
+    assert carried.shape == new.blocks_per_axis
+    for number, record in enumerate(carried):
         voxels = range(number * block, min((number + 1) * block, new.output.shape[0]))
-        there = []
-        for voxel in voxels:
-            in_old = voxel - before
-            inside = 0 <= in_old < size
-            same = inside and np.subtract(*chunk_of(old, in_old)) == np.subtract(
-                *chunk_of(new, voxel)
-            )
-            there.append(State(states[in_old // block]) if same else State.TODO)
-        expected = State.TODO
-        if all(s in (State.DONE, State.FILLED) for s in there):
-            expected = State.FILLED if State.FILLED in there else State.DONE
-        assert state == expected
+        in_old = number - before // block
+        same = all(0 <= voxel - before < size for voxel in voxels)
+        if same and states[in_old] in PREDICTED:
+            assert record == records[in_old]
+        else:
+            assert record["state"] == State.TODO
+            assert record["clipped"] == 0

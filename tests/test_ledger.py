@@ -17,6 +17,7 @@ from blockwise_predict.records.ledger import (
     State,
     create_ledger,
     open_ledger,
+    records_of,
 )
 
 
@@ -46,7 +47,7 @@ def test_setting_a_block_again_replaces_its_counts(tmp_path: Path) -> None:
 
 def test_states_can_be_given(tmp_path: Path) -> None:
     file = tmp_path / "blocks.npy"
-    create_ledger(file, (2, 2), np.array([[1, 0], [3, 1]], np.uint8))
+    create_ledger(file, (2, 2), records_of(np.array([[1, 0], [3, 1]], np.uint8)))
     assert open_ledger(file, (2, 2)).states.tolist() == [1, 0, 3, 1]
     assert [p.name for p in tmp_path.iterdir()] == ["blocks.npy"]
 

@@ -82,6 +82,10 @@ class Ledger:
         """The blocks in one of these states."""
         return [int(block) for block in np.flatnonzero(np.isin(self.states, states))]
 
+    def records(self) -> NDArray[np.void]:
+        """All records, in the shape of the grid."""
+        return np.array(_mapped(self.file))
+
     def totals(self) -> tuple[int, int]:
         """Values that were clipped, and that are NaN or infinite, in all predicted blocks."""
         records = _mapped(self.file)
@@ -90,9 +94,9 @@ class Ledger:
 
 
 def create_ledger(
-    file: Path, grid: tuple[int, ...], states: NDArray[np.uint8] | None = None
+    file: Path, grid: tuple[int, ...], records: NDArray[np.void] | None = None
 ) -> None:
-    """Write a ledger of a grid of blocks, all TODO unless `states` (the grid's shape) says else.
+    """Write a ledger of a grid of blocks: its `records`, or all TODO.
 
     The file is there whole or not at all.
     """
@@ -102,13 +106,20 @@ def create_ledger(
         np.lib.format.write_array_header_1_0(handle, header)
         for begin in range(0, prod(grid), _PIECE):
             piece = np.zeros(min(_PIECE, prod(grid) - begin), RECORD)
-            if states is not None:
-                piece["state"] = states.reshape(-1)[begin : begin + len(piece)]
+            if records is not None:
+                piece = records.reshape(-1)[begin : begin + len(piece)]
             handle.write(piece.tobytes())
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(temporary, file)
     sync_folder(file.parent)
+
+
+def records_of(states: NDArray[np.uint8]) -> NDArray[np.void]:
+    """Records of blocks of which only the states are known."""
+    records = np.zeros(states.shape, RECORD)
+    records["state"] = states
+    return records
 
 
 def open_ledger(file: Path, grid: tuple[int, ...]) -> Ledger:

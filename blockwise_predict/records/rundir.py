@@ -151,9 +151,9 @@ class RunDir:
         """The open ledger. Raises LedgerDamagedError."""
         return open_ledger(self.ledger_file(plan), plan.blocks_per_axis)
 
-    def replace_ledger(self, plan: Plan, states: NDArray[np.uint8]) -> None:
+    def replace_ledger(self, plan: Plan, records: NDArray[np.void]) -> None:
         """Write the ledger of a plan anew."""
-        create_ledger(self.ledger_file(plan), plan.blocks_per_axis, states)
+        create_ledger(self.ledger_file(plan), plan.blocks_per_axis, records)
 
     def clear(self) -> None:
         """Forget the recorded run; the lock stays. The caller has told the user."""
