@@ -47,7 +47,7 @@ def verify(
     \b
     predict verify predictions.zarr/affs --sample 5
     predict verify predictions.zarr/affs --json > report.json
-    predict verify predictions.zarr/affs --repair && predict run ...
+    predict verify predictions.zarr/affs --repair; predict run ...
     """
     from blockwise_predict.cli.progress import BlockProgress
     from blockwise_predict.recorded import verify_output
