@@ -29,6 +29,23 @@ from blockwise_predict.scheduling.protocol import Hello
 from tests.runs import blocks_done, command, events, predict, read_output, stored_bytes
 from tests.test_run import SLOW, Job, slow_blocks
 
+WAITING = """
+import sys
+if "worker" in sys.orig_argv:
+    import pathlib, time
+    from blockwise_predict import block
+    process = block.BlockProcessor.process
+    blocks = []
+    def waiting(self, roi, turn):
+        blocks.append(roi)
+        while len(blocks) > 4 and not pathlib.Path({folder!r}, "go").exists():
+            time.sleep(0.05)
+        time.sleep(0.05)
+        return process(self, roi, turn)
+    block.BlockProcessor.process = waiting
+"""
+"""Workers that do some blocks at once, and the others when there is a file `go`."""
+
 SMALL = ("--roi", "[:320,:160,:160]")
 """Two blocks."""
 
@@ -344,7 +361,7 @@ def test_a_scheduler_that_died_on_another_host_is_succeeded(
 ) -> None:
     expected = stored_bytes(job.undisturbed())
     with monkeypatch.context() as patch:
-        slow_blocks(patch, tmp_path, SLOW.replace("0.2", "0.5"))
+        slow_blocks(patch, tmp_path, WAITING.format(folder=str(tmp_path)))
         process = job.start("h")
         output = predict(*job.arguments("h"), code=2)
         assert f"is in use by process {process.pid} on {socket.gethostname()} since 20" in output
@@ -385,7 +402,7 @@ def test_a_clock_that_jumps_changes_nothing(
 def test_workers_of_other_versions_runs_and_strangers_are_refused(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow_blocks(monkeypatch, tmp_path, SLOW.replace("0.2", "1"))
+    slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
     process = job.start("w")
     address = RunDir(job.run_dir("w")).address()
     assert "blockwise-predict 0.0.1, and the scheduler is" in refused(address, version="0.0.1")
@@ -409,11 +426,16 @@ def test_workers_of_other_versions_runs_and_strangers_are_refused(
     text = predict("worker", elsewhere, "--device", "cpu", code=2)
     assert "holds another run than the one that its scheduler serves" in text
     # And one that is welcome.
-    added = subprocess.run(
-        command("worker", job.run_dir("w"), "--device", "cpu"), capture_output=True, text=True
+    added = subprocess.Popen(
+        command("worker", job.run_dir("w"), "--device", "cpu"), stdout=subprocess.PIPE, text=True
     )
-    assert added.returncode == 0, added.stderr
-    assert re.search(r"worker 1: [1-9]\d* blocks done", added.stdout)
+    while len(events(job.run_dir("w"), "join")) < 2:
+        assert added.poll() is None
+        time.sleep(0.05)
+    (tmp_path / "go").touch()
+    text, _ = added.communicate(timeout=100)
+    assert added.returncode == 0, text
+    assert re.search(r"worker 1: [1-9]\d* blocks done", text)
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
 

@@ -359,7 +359,7 @@ def test_a_second_run_on_the_same_output_is_told_who_holds_it(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with monkeypatch.context() as patch:
-        slow_blocks(patch, tmp_path, SLOW.replace("0.2", "1"))
+        slow_blocks(patch, tmp_path, SLOW.replace("0.2", "3"))
         process = job.start("l")
         output = predict(*job.arguments("l"), code=2)
         assert f"in use by process {process.pid}" in output
