@@ -20,6 +20,7 @@ from blockwise_predict.io.kvstore import (
     storage_errors,
 )
 from blockwise_predict.io.output import open_output
+from blockwise_predict.io.source import in_c_order
 
 
 def grow_output(path: str, shape: tuple[int, ...]) -> None:
@@ -34,7 +35,7 @@ def grow_output(path: str, shape: tuple[int, ...]) -> None:
     with storage_errors(path, "extend"):
         # Without the option that outputs are written with, a chunk of fill values is removed.
         store = ts.open(spec, open=True, context=storage_context()).result()
-        store = store.T if node.format == "n5" else store
+        store = in_c_order(store, node.format)
         for axis, (old, new) in enumerate(zip(output.shape, shape, strict=True), start=1):
             cut = old % output.chunk_shape[axis - 1]
             if new > old and cut:

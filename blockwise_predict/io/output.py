@@ -30,7 +30,7 @@ from blockwise_predict.io.kvstore import (
     update_json,
 )
 from blockwise_predict.io.placement import Placement, place_array
-from blockwise_predict.io.source import in_c_order, open_array, spatial_window
+from blockwise_predict.io.source import fully_stored, in_c_order, open_array, spatial_window
 from blockwise_predict.io.statement import CHANNEL
 
 
@@ -126,8 +126,7 @@ class OutputArray:
     def is_stored(self, begin: Sequence[int], end: Sequence[int]) -> bool:
         """Whether every chunk with a voxel of `begin .. end` is stored (it may be damaged)."""
         window = spatial_window(begin, end, self.shape, self.path)
-        view = self._store[(slice(None), *window)]
-        return bool(view.storage_statistics(query_fully_stored=True).result().fully_stored)
+        return fully_stored(self._store[(slice(None), *window)])
 
     def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray[Any, Any]:
         """Voxels `begin` to `end` as [channels, *spatial]; the fill value where none is written."""

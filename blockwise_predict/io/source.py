@@ -71,8 +71,7 @@ class InputArray:
         """Whether every chunk with a voxel of `begin .. end` is stored (it may be damaged)."""
         window = spatial_window(begin, end, self.shape, self.path)
         view = self._view[window if self.channels is None else (slice(None), *window)]
-        statistics = view.storage_statistics(query_fully_stored=True).result()
-        return bool(statistics.fully_stored)
+        return fully_stored(view)
 
     def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray[Any, Any]:
         """Voxels `begin` to `end` (half-open, within the array) as [C, *spatial], C=1 without
@@ -113,6 +112,11 @@ def open_array(node: Node, *, cache_bytes: int = 0) -> Any:
         context = storage_context(cache_bytes)
         store = ts.open(spec, open=True, read=True, context=context).result()
     return in_c_order(store, node.format)
+
+
+def fully_stored(view: Any) -> bool:
+    """Whether every chunk of a tensorstore's view is stored."""
+    return bool(view.storage_statistics(query_fully_stored=True).result().fully_stored)
 
 
 def in_c_order(store: Any, format_: Format) -> Any:

@@ -1,9 +1,10 @@
-"""Small files that are either the old one or the new one, never half of it."""
+"""Small files that are written whole, and files of lines of which a kill may cut the last."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,23 @@ def damaged(file: Path, why: str) -> RunStateError:
         f"{file} is damaged ({why}). It is written in one piece, so something else cut or changed "
         "it: put it back from a backup, or start afresh with --overwrite."
     )
+
+
+def append_line(file: Path, line: str) -> None:
+    """Append a line; one before it that a kill cut short stays a line of its own."""
+    with open(file, "ab+") as handle:
+        if handle.tell():
+            handle.seek(-1, os.SEEK_END)
+            if handle.read(1) != b"\n":
+                line = "\n" + line
+        handle.write(line.encode() + b"\n")
+
+
+def json_lines(file: Path) -> Iterator[Any]:
+    """The values of a file's lines; none if there is no file. What a kill cut short is left out."""
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        yield value

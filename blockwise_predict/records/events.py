@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from blockwise_predict.records.atomic import append_line, json_lines
 
 MAX_BYTES = 8 << 20
 # A traceback's end says what went wrong.
@@ -28,30 +30,16 @@ class EventLog:
     def write(self, kind: str, **fields: Any) -> None:
         """Append an event with the time."""
         cut = {k: v[-MAX_TEXT:] if isinstance(v, str) else v for k, v in fields.items()}
-        line = json.dumps({"event": kind, "time": round(time.time(), 3), **cut}) + "\n"
+        line = json.dumps({"event": kind, "time": round(time.time(), 3), **cut})
         with self._lock:
             self._append(line)
 
     def _append(self, line: str) -> None:
-        if self._file.exists() and self._file.stat().st_size + len(line) > self._max:
+        if self._file.exists() and self._file.stat().st_size + len(line) + 1 > self._max:
             os.replace(self._file, self._older)
-        with open(self._file, "ab+") as handle:
-            if handle.tell() and not _ends_with_newline(handle):
-                line = "\n" + line
-            handle.write(line.encode())
+        append_line(self._file, line)
 
     def read(self) -> Iterator[dict[str, Any]]:
         """All events that are kept, oldest first. A line that a kill cut short is left out."""
         for file in (self._older, self._file):
-            for line in file.read_text().splitlines() if file.exists() else []:
-                try:
-                    event = json.loads(line)
-                except json.JSONDecodeError:
-                    continue
-                yield event
-
-
-def _ends_with_newline(handle: BinaryIO) -> bool:
-    """Whether a file's last line is whole; a kill may have cut it short."""
-    handle.seek(-1, os.SEEK_END)
-    return handle.read(1) == b"\n"
+            yield from json_lines(file)

@@ -7,7 +7,7 @@ from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from blockwise_predict.records.atomic import write_atomically
+from blockwise_predict.records.atomic import append_line, json_lines, write_atomically
 
 MAX_ERROR = 2000
 
@@ -34,16 +34,15 @@ class FailureRecord:
         """Append a failure."""
         line = asdict(failure)
         line |= {key: line[key][-MAX_ERROR:] for key in ("error", "traceback")}
-        with open(self._file, "a") as handle:
-            handle.write(json.dumps(line) + "\n")
+        append_line(self._file, json.dumps(line))
 
     def read(self) -> dict[int, Failure]:
         """The last failure of each block. A line that a kill cut short is left out."""
         found = {}
-        for line in self._file.read_text().splitlines() if self._file.exists() else []:
+        for value in json_lines(self._file):
             try:
-                failure = Failure(**json.loads(line))
-            except (json.JSONDecodeError, TypeError):
+                failure = Failure(**value)
+            except TypeError:
                 continue
             found[failure.block] = failure
         return found

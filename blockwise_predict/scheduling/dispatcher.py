@@ -176,7 +176,6 @@ class Dispatcher:
         member = self.members[worker]
         if member.held.pop(message.block, None) is None:
             return
-        state = State.DONE
         if message.skipped:
             state = State.SKIPPED
             self._skipped += 1
@@ -204,7 +203,7 @@ class Dispatcher:
         self._notes.event("error", worker=worker, block=block, error=error, traceback=traceback)
         if fatal:
             self._breaker.stop(error)
-            heapq.heappush(self._again, (self._clock(), block))
+            self._hand_out_again(block)
             return
         trouble = self._blame(block, worker, error, traceback)
         at_once = sum(m.slots for m in self.members.values())
@@ -216,7 +215,7 @@ class Dispatcher:
     def back(self, worker: int, block: int) -> None:
         """A block is handed back as it was."""
         if self.members[worker].held.pop(block, None) is not None:
-            heapq.heappush(self._again, (self._clock(), block))
+            self._hand_out_again(block)
 
     def expel(self, worker: int, why: str) -> None:
         """A worker is of no use any more, and counts as gone; the user is told."""
@@ -238,7 +237,7 @@ class Dispatcher:
     def _lost(self, block: int, member: Member) -> None:
         if member.leaving or self._no_more:
             # It was told to end and had no time to finish them: not their fault.
-            heapq.heappush(self._again, (self._clock(), block))
+            self._hand_out_again(block)
             return
         trouble = self._blame(block, member.number, "its worker died at every attempt", "")
         trouble.alone = True
@@ -260,7 +259,8 @@ class Dispatcher:
     def time_out(self, worker: int, block: int) -> None:
         """Take a block that took too long from its worker, which then counts as gone."""
         del self.members[worker].held[block]
-        error = f"it took longer than --block-timeout ({self._timeout:g} s)"
+        why = f"took longer than --block-timeout ({self._timeout:g} s)"
+        error = f"it {why}"
         trouble = self._blame(block, worker, error, "")
         trouble.parts += ERROR
         trouble.alone = True
@@ -268,7 +268,10 @@ class Dispatcher:
         self._try_again(block, trouble)
         # The others that it held are not to blame.
         self.members[worker].leaving = True
-        self.expel(worker, f"took longer than --block-timeout ({self._timeout:g} s) for a block")
+        self.expel(worker, f"{why} for a block")
+
+    def _hand_out_again(self, block: int, delay: float = 0.0) -> None:
+        heapq.heappush(self._again, (self._clock() + delay, block))
 
     def _blame(self, block: int, worker: int, error: str, traceback: str) -> Trouble:
         trouble = self._trouble.setdefault(block, Trouble())
@@ -280,7 +283,7 @@ class Dispatcher:
 
     def _try_again(self, block: int, trouble: Trouble) -> None:
         if trouble.parts < self._parts:
-            heapq.heappush(self._again, (self._clock() + trouble.delay, block))
+            self._hand_out_again(block, trouble.delay)
             return
         failure = self._notes.failure(block, trouble)
         self.given_up.append(failure)
