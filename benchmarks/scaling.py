@@ -34,7 +34,8 @@ from blockwise_predict.plan import Plan
 from blockwise_predict.planning import make_plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
-from blockwise_predict.scheduling.link import Link
+from blockwise_predict.scheduling.link import Link, Terms
+from blockwise_predict.scheduling.members import Attendance
 from blockwise_predict.scheduling.protocol import Done
 from blockwise_predict.scheduling.scheduler import StopRequest, run_blocks
 
@@ -49,11 +50,13 @@ save_network(Path({folder!r}))
 
 def idle_worker(folder: str, number: int, slots: int) -> None:
     """A worker that reports every block as done at once."""
-    link = Link(RunDir(Path(folder)).address(), number, slots, threading.Event(), lambda: None)
+    run_dir = RunDir(Path(folder))
+    terms = Terms(run_dir.run_id(), number, slots)
+    link = Link(run_dir.address, terms, threading.Event(), lambda *_: None)
 
     def slot(index: int) -> None:
         while (block := link.next(index)) is not None:
-            link.send(Done(block=block, read=0, compute=0, write=0, clipped=0, nonfinite=0))
+            link.report(Done(block=block, read=0, compute=0, write=0, clipped=0, nonfinite=0))
 
     threads = [threading.Thread(target=slot, args=(index,)) for index in range(slots)]
     for thread in threads:
@@ -67,7 +70,8 @@ class IdleFleet:
     """So many idle workers, in a few processes' stead one each."""
 
     def __init__(self, run_dir: RunDir, size: int, slots: int) -> None:
-        self.size = size
+        self.size = self.first_free = size
+        self.listens_on = "127.0.0.1"
         context = multiprocessing.get_context("fork")
         self._processes = [
             context.Process(target=idle_worker, args=(str(run_dir), number, slots), daemon=True)
@@ -82,20 +86,23 @@ class IdleFleet:
         for process in self._processes:
             process.start()
 
-    def check(self, joined: set[int]) -> None:
+    def check(self, attendance: Attendance) -> None:
         pass
 
-    def end_worker(self, number: int) -> None:
+    def scale(self, size: int, attendance: Attendance) -> list[int]:
+        raise NotImplementedError
+
+    def end_worker(self, number: int, attendance: Attendance) -> None:  # noqa: ARG002
         self._processes[number].kill()
 
-    def drain(self, joined: set[int]) -> None:
+    def drain(self, attendance: Attendance) -> None:
         pass
 
     def kill(self) -> None:
         for process in self._processes:
             process.kill()
 
-    def finish(self) -> None:
+    def finish(self, attendance: Attendance) -> None:  # noqa: ARG002
         for process in self._processes:
             process.join(10)
 

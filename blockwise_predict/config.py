@@ -7,126 +7,42 @@ the plan is made. All mistakes of form are reported at once, each with its key a
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-import numpy as np
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from blockwise_predict.errors import ConfigError, GeometryError
-from blockwise_predict.geometry import Lengths, exact, exact_lengths, parse_bounds
+from blockwise_predict.config_values import (
+    Fleet,
+    FleetKind,
+    LengthTexts,
+    Listen,
+    Memory,
+    Normalize,
+    Range,
+    RoiText,
+    Shape,
+    WallTime,
+    Words,
+    fleet_kind,
+)
+from blockwise_predict.errors import ConfigError
+from blockwise_predict.geometry import Lengths, exact_lengths
 from blockwise_predict.resources import resource_folder
 
 Border = Literal["reflect", "edge", "constant", "valid"]
 Format = Literal["zarr3", "zarr2", "n5"]
 BadInput = Literal["fail", "fill-missing", "fill", "skip"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "tfloat32"]
-_MEMORY_UNITS = {"": 1} | {
-    prefix + suffix: base ** (power + 1)
-    for power, prefixes in enumerate(("kK", "M", "G", "T"))
-    for prefix in prefixes
-    for suffix, base in (("", 1000), ("i", 1024))
-}
+# Of what a cluster is asked for.
+_JOB_OPTIONS = (
+    *("queue", "project", "gpus", "cores", "job_memory", "wall_time", "throttle"),
+    "submit_options",
+)
+MAX_WORKERS = 1024
 OUTPUT_DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32")
-
-
-def _split(value: object) -> object:
-    """`64,64,64` and `64x64x64` as lists, as options and people write them."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.replace("x", ",").split(",")]
-    return value
-
-
-def _shape(value: object) -> object:
-    parts = _split(value)
-    if not isinstance(parts, (list, tuple)):
-        raise ValueError("write one whole number for each axis, for example 64,64,64")
-    try:
-        shape = tuple(int(str(part)) for part in parts)
-    except ValueError:
-        raise ValueError("write one whole number for each axis, for example 64,64,64") from None
-    if any(size < 1 for size in shape):
-        raise ValueError("every size must be at least 1")
-    return shape
-
-
-def _length_texts(value: object) -> object:
-    parts = _split(value)
-    if not isinstance(parts, (list, tuple)):
-        raise ValueError("write one length in nm for each axis, for example 4.24,4,4")
-    try:
-        for part in parts:
-            exact(part)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("write one length in nm for each axis, for example 4.24,4,4") from None
-    return tuple(str(part) for part in parts)
-
-
-def _numbers(value: object) -> object:
-    parts = _split(value)
-    if not isinstance(parts, (list, tuple)) or len(parts) != 2:
-        raise ValueError("write LOW,HIGH, for example 0,1")
-    try:
-        low, high = (float(part) for part in parts)
-    except (TypeError, ValueError):
-        raise ValueError("write LOW,HIGH, for example 0,1") from None
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError("HIGH must be greater than LOW, and both finite")
-    return (low, high)
-
-
-def _memory(value: object) -> object:
-    """`8GiB`, `500 MB` or bytes, as bytes."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kKMGT]i?)?B?\s*", str(value))
-    if found is None:
-        raise ValueError("write a size, for example 8GiB")
-    factor = _MEMORY_UNITS[found[2] or ""]
-    return int(float(found[1]) * factor)
-
-
-def _roi(value: object) -> object:
-    if value is not None:
-        try:
-            parse_bounds(str(value))
-        except GeometryError as error:
-            raise ValueError(str(error)) from None
-        return str(value)
-    return value
-
-
-def _normalize(value: object) -> object:
-    text = str(value)
-    if text in ("auto", "none"):
-        return text
-    kind, _, numbers = text.partition(":")
-    if kind not in ("range", "zscore"):
-        raise ValueError("write auto, none, range:LOW,HIGH or zscore:MEAN,STD")
-    try:
-        first, second = (float(number) for number in numbers.split(","))
-    except ValueError:
-        raise ValueError(f"write {kind}: and two numbers, for example {kind}:0,255") from None
-    if (kind == "range" and second <= first) or (kind == "zscore" and second <= 0):
-        raise ValueError(
-            "HIGH must be greater than LOW" if kind == "range" else "STD must be positive"
-        )
-    return text
-
-
-Shape = Annotated[tuple[int, ...], BeforeValidator(_shape)]
-LengthTexts = Annotated[tuple[str, ...], BeforeValidator(_length_texts)]
 
 
 class RunConfig(BaseModel):
@@ -144,22 +60,23 @@ class RunConfig(BaseModel):
     offset: LengthTexts | None = None
     border: Border = "reflect"
     bad_input: BadInput = "fail"
-    normalize: Annotated[str, BeforeValidator(_normalize)] = "auto"
+    normalize: Normalize = "auto"
 
     output: str = Field(description="output array: container and name, e.g. out.zarr/affs")
     format: Format | None = None
     output_dtype: Literal["uint8", "int8", "uint16", "int16", "float16", "float32"] = "float32"
-    output_range: Annotated[tuple[float, float], BeforeValidator(_numbers)] | None = None
+    output_range: Range | None = None
     chunk_shape: Shape | None = None
-    roi: Annotated[str | None, BeforeValidator(_roi)] = None
+    roi: RoiText | None = None
 
     block_shape: Shape | None = None
     tile_shape: Shape | None = None
 
     precision: Precision = "auto"
-    memory: Annotated[int | None, BeforeValidator(_memory)] = None
+    memory: Memory | None = None
 
-    workers: int = Field(1, ge=1, le=1024)
+    fleet: Fleet = "local"
+    workers: int = Field(1, ge=1, le=MAX_WORKERS)
     slots: int = Field(2, ge=1, le=16)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     retries: int = Field(2, ge=0, le=100)
@@ -167,10 +84,32 @@ class RunConfig(BaseModel):
     run_dir: str | None = None
     overwrite: bool = False
 
+    queue: str | None = Field(None, min_length=1)
+    project: str | None = Field(None, min_length=1)
+    gpus: int | None = Field(None, ge=0, le=64)
+    cores: int | None = Field(None, ge=1, le=1024)
+    job_memory: Memory | None = None
+    wall_time: WallTime | None = None
+    throttle: int | None = Field(None, ge=1)
+    submit_options: Words = ()
+    listen: Listen | None = None
+
+    @property
+    def fleet_kind(self) -> FleetKind:
+        """What starts the workers."""
+        return fleet_kind(self.fleet)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the workers run on other machines than this one."""
+        return self.fleet_kind != "local"
+
     def absolute(self) -> Self:
         """The same with absolute paths, so that it holds in any working directory."""
         keys = ("checkpoint", "architecture", "input", "output", "run_dir")
         paths = {key: getattr(self, key) for key in keys}
+        if self.fleet_kind in ("slurm", "lsf") and self.fleet != self.fleet_kind:
+            paths["fleet"] = self.fleet
         return self.model_copy(
             update={
                 key: os.path.abspath(os.path.expanduser(path))
@@ -184,6 +123,15 @@ class RunConfig(BaseModel):
         if self.output_range is not None and self.output_dtype.startswith("float"):
             raise ValueError(
                 f"output_range is only for integer outputs, output_dtype is {self.output_dtype}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _job_options_need_a_cluster(self) -> Self:
+        given = [key for key in _JOB_OPTIONS if getattr(self, key) not in (None, ())]
+        if given and self.fleet_kind not in ("slurm", "lsf"):
+            raise ValueError(
+                f"{', '.join(given)}: only for jobs of Slurm and LSF, and fleet is {self.fleet}"
             )
         return self
 

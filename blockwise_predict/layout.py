@@ -23,6 +23,8 @@ from blockwise_predict.tiling import build_lattice
 
 # The workers' data may take this part of the memory that is free when the plan is made.
 MEMORY_SHARE = 0.5
+# What they may take on machines of which nothing is known: what most GPUs have to spare.
+MEMORY_ELSEWHERE = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,32 @@ def _cache_bytes(volumes: Volumes, lattice: Lattice, block: tuple[int, ...], lim
 def _limits(config: RunConfig, device: torch.device) -> Limits:
     """What a worker may use."""
     memory = config.memory
-    if memory is None:
+    if memory is None and config.is_elsewhere:
+        memory = _memory_elsewhere(config, device)
+    elif memory is None:
         sharing = config.workers
         if device.type == "cuda":
             sharing = ceil(config.workers / torch.cuda.device_count())
         memory = int(available_bytes(device) * MEMORY_SHARE / sharing)
     return Limits(memory, config.workers, config.slots, device.type)
+
+
+def _memory_elsewhere(config: RunConfig, device: torch.device) -> int:
+    """What a worker on a machine that is not known here may use."""
+    if config.job_memory is None:
+        return MEMORY_ELSEWHERE
+    part = int(config.job_memory * MEMORY_SHARE)
+    return part if device.type == "cpu" else min(part, MEMORY_ELSEWHERE)
+
+
+def memory_notes(config: RunConfig, device: torch.device) -> Iterator[str]:
+    """How much memory was counted on, where nothing could be asked."""
+    if config.memory is None and config.is_elsewhere:
+        size = _memory_elsewhere(config, device) / 2**30
+        yield (
+            f"Each worker's data may take {size:.3g} GiB: what the workers' machines have is not "
+            "known here. --memory says otherwise."
+        )
 
 
 def _whole_pass_bytes(model: TrainedModel, lattice: Lattice) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import torch
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict import __version__
@@ -29,7 +30,7 @@ from blockwise_predict.io import (
     sample_digests,
 )
 from blockwise_predict.lattice import Lattice
-from blockwise_predict.layout import Volumes, check_axes, choose_layout
+from blockwise_predict.layout import Volumes, check_axes, choose_layout, memory_notes
 from blockwise_predict.plan import InputPlan, NetworkPlan, OutputPlan, Plan
 from blockwise_predict.tiling import (
     build_lattice,
@@ -60,7 +61,7 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
     _check_channels(model, array)
     format_ = config.format or guess_format(config.output) or "zarr3"
     check_output(config.output, format_, config.output_dtype)
-    device = choose_device(config.device)
+    device = workers_device(config)
     check_precision(config.precision, device)
     if recorded is not None:
         config = _with_recorded_sizes(config, recorded)
@@ -96,7 +97,7 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         block_shape=layout.block_shape,
         tiling=layout.tiling,
         exact_tiling=layout.exact_tiling,
-        notes=(*array.placement.notes, *roi_notes),
+        notes=(*array.placement.notes, *roi_notes, *memory_notes(config, device)),
         warnings=(
             *fixed_tile_warnings(model.shapes, lattice),
             *layout.warnings,
@@ -104,6 +105,15 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         ),
     )
     return plan, model
+
+
+def workers_device(config: RunConfig) -> torch.device:
+    """What the workers compute on, as far as that is known here. Raises ConfigError."""
+    if not config.is_elsewhere:
+        return choose_device(config.device)
+    if config.device == "cpu" or (config.device == "auto" and config.gpus == 0):
+        return torch.device("cpu")
+    return torch.device("cuda")
 
 
 def _missing_warnings(config: RunConfig, array: InputArray, read: Roi) -> Iterator[str]:

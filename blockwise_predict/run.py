@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.extension import check_extension, conclude_extension, extend_run, extends
-from blockwise_predict.fleet import LocalFleet
+from blockwise_predict.fleet import cancel_leftovers, check_fleet, make_fleet, wanted_jobs
 from blockwise_predict.io import (
     create_output,
     delete_output,
@@ -78,9 +78,12 @@ def execute(
         report.line(note)
     for warning in plan.warnings:
         report.warn(warning)
+    check_fleet(config, run_dir)
     run_dir.refuse_foreign_folder()
     run_dir.path.mkdir(parents=True, exist_ok=True)
     with hold_lock(run_dir.path / "lock", report.line) as lock, ExitStack() as opened:
+        wanted = None if config.overwrite else wanted_jobs(config)
+        cancel_leftovers(run_dir, wanted, report.line)
         _prepare(plan, run_dir, command, report, config.overwrite)
         ledger = opened.enter_context(closing(run_dir.ledger(plan)))
         _take_up_skipped(plan, ledger)
@@ -88,10 +91,11 @@ def execute(
         run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
         report.begin(plan, ledger.count(*PREDICTED))
         if leave.all():
+            cancel_leftovers(run_dir, None, report.line)
             return collect_result(plan, run_dir, ledger)
         run_dir.events.write("begin", command=command, version=plan.version)
         warn = _Warnings(run_dir, report.warn)
-        fleet = LocalFleet(run_dir, config, warn)
+        fleet = make_fleet(config, run_dir, warn)
         outcome = run_blocks(
             plan, run_dir, ledger, leave, fleet, report.progress, warn, stop, lock.check
         )

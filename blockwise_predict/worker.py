@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -17,11 +18,10 @@ import torch
 from blockwise_predict.block import BlockProcessor, FatalError, StageError, describe
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.engine.turns import Turns
-from blockwise_predict.errors import RunStateError
+from blockwise_predict.job import own_job, own_log
 from blockwise_predict.processor import build_processor
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.link import Link
+from blockwise_predict.scheduling.link import Link, Terms
 from blockwise_predict.scheduling.protocol import MAX_TEXT, Done, Failed
 
 # A log that has grown so large begins anew.
@@ -31,16 +31,22 @@ LOST_SCHEDULER = 3
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """How a worker runs. `number` None: the scheduler gives one."""
+    """How a worker runs; what is None is as the run's configuration says.
 
-    number: int | None
-    device: str
-    slots: int
-    threads: int | None
+    `number` None: the scheduler gives one. It looks for the scheduler for `wait` seconds, and hands
+    its blocks back `grace` seconds after it was told to end.
+    """
+
+    number: int | None = None
+    device: str | None = None
+    slots: int | None = None
+    threads: int | None = None
+    wait: float = 0.0
+    grace: float = 20.0
 
 
 def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
-    """Work on a run until it has no more blocks or this process is told to stop (SIGTERM).
+    """Work on a run until it has no more blocks or this process is told to end (SIGTERM).
 
     Returns the number of blocks done. Raises what keeps the worker from starting.
     """
@@ -49,22 +55,34 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
         signal.signal(number, lambda *_: stopping.set())
     if options.threads:
         torch.set_num_threads(options.threads)
-    address, plan = run_dir.address(), run_dir.plan()
-    if address.run != run_dir.run_id():
-        raise RunStateError(f"{run_dir} holds another run than the one that its scheduler serves.")
-    device = choose_device(options.device, options.number or 0)
+    plan = run_dir.plan()
+    terms = Terms(
+        run=run_dir.run_id(),
+        number=options.number,
+        slots=options.slots or plan.config.slots,
+        job=own_job(),
+        log=own_log(run_dir.logs),
+        wait=options.wait,
+        grace=options.grace,
+    )
+    if not options.wait:
+        run_dir.address()
+    device = choose_device(options.device or plan.config.device, options.number or 0)
     processor = build_processor(plan, device, run_dir)
-    return _serve(processor, address, options, stopping)
+    return _serve(processor, run_dir, terms, stopping)
 
 
 def _serve(
-    processor: BlockProcessor, address: Address, options: WorkerOptions, stopping: threading.Event
+    processor: BlockProcessor, run_dir: RunDir, terms: Terms, stopping: threading.Event
 ) -> int:
-    link = Link(address, options.number, options.slots, stopping, _exit_without_scheduler)
-    checkpoint = processor.plan.network.checkpoint
-    print(f"worker {link.number}: {checkpoint}, {options.slots} slots", flush=True)
+    link = Link(run_dir.address, terms, stopping, _end_at_once)
+    print(
+        f"worker {link.number} on {socket.gethostname()}: {terms.slots} slots, "
+        f"{processor.plan.network.checkpoint}",
+        flush=True,
+    )
     turns = Turns()
-    slots = [Slot(number, processor, turns, link) for number in range(options.slots)]
+    slots = [Slot(number, processor, turns, link) for number in range(terms.slots)]
     for slot in slots:
         slot.start()
     turns.serve(lambda: any(slot.is_alive() for slot in slots))
@@ -74,10 +92,10 @@ def _serve(
     return done
 
 
-def _exit_without_scheduler() -> None:
-    """What is in work could not be reported any more; it will be done again."""
-    print("the scheduler is gone: this worker ends", flush=True)
-    os._exit(LOST_SCHEDULER)
+def _end_at_once(why: str, well: bool) -> None:
+    """What is in work is others' to do."""
+    print(f"{why}: this worker ends", flush=True)
+    os._exit(0 if well else LOST_SCHEDULER)
 
 
 class Slot(threading.Thread):
@@ -106,7 +124,7 @@ class Slot(threading.Thread):
             trace = traceback.format_exc()
             print(trace, file=sys.stderr, flush=True)
             own = isinstance(error, (StageError, FatalError))
-            self._link.send(
+            self._link.report(
                 Failed(
                     block=number,
                     fatal=isinstance(error, FatalError),
@@ -116,7 +134,7 @@ class Slot(threading.Thread):
             )
             return
         self.done += 1
-        self._link.send(
+        self._link.report(
             Done(
                 block=number,
                 read=report.read,

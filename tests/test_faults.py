@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,9 @@ import psutil
 import pytest
 import zarr
 
-from blockwise_predict import __version__
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import State
-from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.protocol import Hello
-from tests.runs import blocks_done, command, events, predict, read_output, stored_bytes
+from tests.runs import blocks_done, events, predict, read_output, stored_bytes
 from tests.test_run import SLOW, Job, slow_blocks
 
 WAITING = """
@@ -398,66 +394,6 @@ def test_a_clock_that_jumps_changes_nothing(
     output = predict(*job.arguments("t", "--workers", "2"))
     assert "Warning" not in output
     assert stored_bytes(job.output("t")) == expected
-
-
-@pytest.mark.slow
-def test_workers_of_other_versions_runs_and_strangers_are_refused(
-    job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
-    process = job.start("w")
-    address = RunDir(job.run_dir("w")).address()
-    assert "blockwise-predict 0.0.1, and the scheduler is" in refused(address, version="0.0.1")
-    assert "works on another run: abc" in refused(address, run="abc")
-    assert "does not know the run's secret" in refused(address, secret="guessed")
-    assert (job.run_dir("w") / "server.json").stat().st_mode & 0o777 == 0o600
-    for nonsense in (
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"{}\n",
-        b'{"say": "next", "slot": 0}\n',
-        b"\0" * 99,
-    ):
-        with socket.create_connection(("127.0.0.1", address.port)) as stranger:
-            stranger.sendall(nonsense)
-            stranger.shutdown(socket.SHUT_WR)
-            assert stranger.recv(1000) == b""
-    # A worker by hand, whose run directory says another run than the one that is served.
-    elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(job.run_dir("w"), elsewhere)
-    RunDir(elsewhere).write_address(replace(address, run="abc"))
-    text = predict("worker", elsewhere, "--device", "cpu", code=2)
-    assert "holds another run than the one that its scheduler serves" in text
-    # And one that is welcome.
-    added = subprocess.Popen(
-        command("worker", job.run_dir("w"), "--device", "cpu"), stdout=subprocess.PIPE, text=True
-    )
-    while len(events(job.run_dir("w"), "join")) < 2:
-        assert added.poll() is None
-        time.sleep(0.05)
-    (tmp_path / "go").touch()
-    text, _ = added.communicate(timeout=100)
-    assert added.returncode == 0, text
-    assert re.search(r"worker 1: [1-9]\d* blocks done", text)
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 0, output
-
-
-def refused(address: Address, **changes: str) -> str:
-    """What the scheduler answers to a worker that should not join."""
-    hello = Hello(
-        run=address.run,
-        secret=address.secret,
-        version=__version__,
-        number=None,
-        host="here",
-        pid=1,
-        slots=1,
-    )
-    with socket.create_connection(("127.0.0.1", address.port)) as connection:
-        connection.sendall(hello.model_copy(update=changes).line())
-        answer = json.loads(connection.makefile().readline())
-    assert answer["say"] == "refused"
-    return str(answer["why"])
 
 
 def test_logs_stay_small(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.shared import ROOT
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
     {"errors", "geometry", "lattice", "resources"},
+    {"config_values"},
     {"config"},
     {"architectures"},
     {"checkpoint", "io", "engine"},
@@ -30,11 +31,12 @@ LAYERS = [
     {"records"},
     {"processor"},
     {"scheduling", "probe"},
+    {"job"},
     {"worker"},
     {"fleet"},
     {"result", "extension", "recompute"},
     {"run", "verify"},
-    {"recorded"},
+    {"recorded", "workerlogs"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -13,11 +13,14 @@ import click
 from blockwise_predict import __version__
 from blockwise_predict.cli.demo import demo
 from blockwise_predict.cli.inspect import inspect
+from blockwise_predict.cli.logs import logs
 from blockwise_predict.cli.plan import plan
 from blockwise_predict.cli.retry import retry
 from blockwise_predict.cli.run import run
+from blockwise_predict.cli.scale import scale
 from blockwise_predict.cli.verify import verify
 from blockwise_predict.cli.worker import worker
+from blockwise_predict.cli.workers import workers
 from blockwise_predict.errors import PredictError
 
 
@@ -32,12 +35,15 @@ def predict() -> None:
     predict inspect ARRAY             what was understood of an array, and from where
     predict plan ...                  what a run would do and cost; writes nothing
     predict run ...                   run it; the same command again resumes it
+    predict logs OUTPUT               what its workers said
+    predict scale OUTPUT N            give it more workers, or fewer
     predict verify OUTPUT             check what it wrote, chunk by chunk
     predict retry OUTPUT              try its failed blocks again
+    predict workers list              scripts for clusters and containers, to edit
     """
 
 
-for command in (run, plan, inspect, verify, retry, worker, demo):
+for command in (run, plan, inspect, logs, scale, verify, retry, worker, workers, demo):
     predict.add_command(command)
 
 

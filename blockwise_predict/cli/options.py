@@ -96,7 +96,41 @@ _OPTIONS = [
         metavar="SIZE",
         help="What one worker may use, for example 8GiB. [default: half of what is free]",
     ),
-    click.option("--workers", type=int, help="Worker processes. [default: 1]"),
+    click.option(
+        "--fleet",
+        metavar="KIND",
+        help="Who starts the workers: local (this machine), slurm, lsf, a job script of yours "
+        "(my.sbatch, my.bsub; see predict workers), or a command that starts one worker per call, "
+        "for example 'ssh gpu{number}'. [default: local]",
+    ),
+    click.option("--workers", type=int, help="Workers to keep running. [default: 1]"),
+    click.option("--queue", metavar="NAME", help="Partition (Slurm) or queue (LSF) of the jobs."),
+    click.option("--project", metavar="NAME", help="Account (Slurm) or project (LSF) of the jobs."),
+    click.option("--gpus", type=int, help="GPUs of each job; 0: none. [default: the script's]"),
+    click.option("--cores", type=int, help="Cores of each job. [default: the script's]"),
+    click.option(
+        "--job-memory", metavar="SIZE", help="Memory of each job. [default: the script's]"
+    ),
+    click.option(
+        "--wall-time",
+        metavar="TIME",
+        help="Time limit of each job: 12h, 1d12h, 08:30:00. Jobs that reach it are replaced. "
+        "[default: the script's]",
+    ),
+    click.option(
+        "--throttle", type=int, help="Of the jobs, let so many run at once. [default: all]"
+    ),
+    click.option(
+        "--submit-options",
+        metavar="WORDS",
+        help="Further options of sbatch or bsub, for example '--constraint=a100 --nice'.",
+    ),
+    click.option(
+        "--listen",
+        metavar="ADDRESS[:PORT]",
+        help="Where workers reach the scheduler. [default: this machine alone for local workers, "
+        "else any address and any free port]",
+    ),
     click.option(
         "--slots",
         type=int,

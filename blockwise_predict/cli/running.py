@@ -16,6 +16,7 @@ from blockwise_predict.run import Reporter, execute
 from blockwise_predict.scheduling.scheduler import StopRequest
 
 INTERRUPTED = 130
+TERM_GRACE_S = 20.0
 SHOWN_FAILURES = 20
 SHOWN_WORKERS = 8
 SHOWN_ROIS = 5
@@ -28,8 +29,9 @@ def run_with_display(config: RunConfig, command: str, only_failed: bool = False)
     stop the run. `command` is what the user is told to type to resume it.
     """
     stop = StopRequest()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.request())
+    signal.signal(signal.SIGINT, lambda *_: stop.request())
+    # Systems and clusters that send it do not wait for long.
+    signal.signal(signal.SIGTERM, lambda *_: stop.request(TERM_GRACE_S))
     display = RunDisplay()
     report = Reporter(display.line, display.warn, display.begin, display.progress)
     try:

@@ -10,19 +10,42 @@ import click
 @click.command(short_help="Work on a run; what fleets start.")
 @click.argument("run_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--number", type=int, help="Number of this worker. [default: the next free one]")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--slots", type=int, default=2, show_default=True, help="Blocks side by side.")
-@click.option("--threads", type=int, help="CPU threads for the network. [default: all cores]")
+@click.option("--device", help="auto, cpu, cuda or cuda:N. [default: the run's]")
+@click.option(
+    "--slots", type=click.IntRange(1, 16), help="Blocks side by side. [default: the run's]"
+)
+@click.option(
+    "--threads", type=click.IntRange(1), help="CPU threads for the network. [default: all cores]"
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to look for the run's scheduler, at the beginning and when it is lost.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="After SIGTERM, how long to finish blocks before they are handed back.",
+)
 def worker(
     run_dir: Path,
     number: int | None,
-    device: str,
-    slots: int,
+    device: str | None,
+    slots: int | None,
     threads: int | None,
+    wait: float,
+    grace: float,
 ) -> None:
-    """Work on the run in RUN_DIR until it is done; SIGTERM lets the blocks in hand finish.
+    """Work on the run in RUN_DIR until it is done, or until SIGTERM.
 
-    `predict run` starts its workers by itself. By hand, on the same machine, this adds one:
+    `predict run` starts its workers by itself. By hand this adds one, on the scheduler's machine or
+    on any other one that sees RUN_DIR and can reach the scheduler (predict run --listen):
 
     \b
     predict worker predictions.zarr.predict-run/affs --device cuda:1
@@ -31,6 +54,6 @@ def worker(
     from blockwise_predict.records import RunDir
     from blockwise_predict.worker import WorkerOptions, run_worker
 
-    options = WorkerOptions(number, device, slots, threads)
+    options = WorkerOptions(number, device, slots, threads, wait, grace)
     run_worker(RunDir(run_dir.absolute()), options)
     finish_process(0)

@@ -1,5 +1,87 @@
 """Fleets: they start, watch, replace and finally end the worker processes of a run."""
 
-from blockwise_predict.fleet.local import LocalFleet
+from __future__ import annotations
 
-__all__ = ["LocalFleet"]
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blockwise_predict.config import RunConfig
+from blockwise_predict.errors import ConfigError
+from blockwise_predict.fleet.cluster import ClusterFleet
+from blockwise_predict.fleet.jobs import QUEUES, JobRecord, cancel_leftovers
+from blockwise_predict.fleet.processes import check_command, command_fleet, local_fleet
+from blockwise_predict.fleet.queue import QueueError, Request, require_commands
+from blockwise_predict.records import RunDir
+from blockwise_predict.resources import resource_folder
+from blockwise_predict.scheduling.scheduler import Fleet
+
+__all__ = ["cancel_leftovers", "check_fleet", "make_fleet", "wanted_jobs"]
+
+# What two runs must agree in for the second to take over the first one's jobs.
+_TERMS = (
+    *("fleet", "queue", "project", "gpus", "cores", "job_memory", "wall_time", "throttle"),
+    *("submit_options", "slots", "device"),
+)
+_SCRIPTS = {"slurm": "slurm.sbatch", "lsf": "lsf.bsub"}
+
+
+def check_fleet(config: RunConfig, run_dir: RunDir) -> None:
+    """Raise ConfigError if the workers could not be started, as far as that can be known."""
+    if config.fleet_kind == "command":
+        check_command(config.fleet)
+    if config.fleet_kind not in QUEUES:
+        return
+    queue = QUEUES[config.fleet_kind]
+    request = _request(config, run_dir, "predict-check")
+    if not request.script.is_file():
+        raise ConfigError(
+            f"--fleet {config.fleet}: there is no such file. `predict workers copy "
+            f"{config.fleet_kind} .` gives a job script to start from."
+        )
+    require_commands(queue)
+    try:
+        queue.check(request)
+    except QueueError as error:
+        raise ConfigError(
+            f"{queue.name} would not take the jobs of {request.script}:\n{error}"
+        ) from None
+
+
+def make_fleet(config: RunConfig, run_dir: RunDir, warn: Callable[[str], None]) -> Fleet:
+    """The fleet that a configuration asks for."""
+    kind = config.fleet_kind
+    if kind == "local":
+        return local_fleet(run_dir, config, warn)
+    if kind == "command":
+        return command_fleet(run_dir, config, warn)
+    request = _request(config, run_dir, f"predict-{run_dir.run_id()[:8]}")
+    record = JobRecord(run_dir)
+    record.begin(kind, request.name, wanted_jobs(config) or {})
+    return ClusterFleet(QUEUES[kind], request, record, warn)
+
+
+def wanted_jobs(config: RunConfig) -> dict[str, Any] | None:
+    """How a configuration wants its jobs, as it is recorded; None if it wants none."""
+    if config.fleet_kind not in QUEUES:
+        return None
+    return config.model_dump(mode="json", include=set(_TERMS))
+
+
+def _request(config: RunConfig, run_dir: RunDir, name: str) -> Request:
+    kind = config.fleet_kind
+    shipped = config.fleet == kind
+    script = resource_folder("workers") / _SCRIPTS[kind] if shipped else Path(config.fleet)
+    return Request(
+        script=script,
+        name=name,
+        count=config.workers,
+        logs=run_dir.logs,
+        config=config,
+        environment={
+            "PREDICT_RUN_DIR": str(run_dir),
+            "PREDICT_LOGS": str(run_dir.logs),
+            "PREDICT_PYTHON": sys.executable,
+        },
+    )

@@ -9,7 +9,9 @@ precision.json  what the workers compute in, once one has tried
 extension.json  while the ROI is being extended: to which plan
 events.jsonl    what happened: workers that came and went, errors with their tracebacks
 lock            who holds the run, and since when
-server.json     where the running scheduler listens, and the secret to join it
+server.json     where the running scheduler listens, and the key to join it
+jobs.json       while jobs of the run may be in a cluster's queue: which
+scale.json      after `predict scale`: how many workers are wanted
 logs/           one log per worker
 
 All but the logs, the events and the ledger are written in one piece.
@@ -43,6 +45,7 @@ from blockwise_predict.records.ledger import Ledger, create_ledger, open_ledger
 
 _RECORDS = (
     *("plan.json", "identity.json", "config.yaml", "precision.json", "server.json"),
+    "scale.json",
     *("extension.json", "failures.jsonl", "events.jsonl", "events.1.jsonl"),
 )
 
@@ -65,12 +68,20 @@ def default_run_dir(output: str) -> Path:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a run's scheduler listens, for which run, and the secret that admits workers."""
+    """Where a run's scheduler listens, and the key that admits workers.
+
+    `host` is the name of its machine, `hosts` the addresses at which others reach it (none if it
+    listens on its own machine only), `key` the PEM of its key.
+    """
 
     host: str
+    hosts: tuple[str, ...]
     port: int
-    run: str
-    secret: str
+    key: str
+
+    def reachable_at(self, host: str) -> tuple[str, ...]:
+        """What to try from the machine named `host`, in this order."""
+        return ("127.0.0.1", *self.hosts) if host == self.host else self.hosts
 
 
 class RunDir:
@@ -192,9 +203,18 @@ class RunDir:
         return PrecisionChoice(**read_record(file))
 
     def write_address(self, address: Address) -> None:
-        """Publish where workers of this run join, for this user only."""
-        text = json.dumps(asdict(address), indent=2)
-        write_atomically(self.path / "server.json", text, mode=0o600)
+        """Publish where workers of this run join, for this user only.
+
+        Raises RunStateError on a file system that lets others read it.
+        """
+        file = self.path / "server.json"
+        write_atomically(file, json.dumps(asdict(address), indent=2), mode=0o600)
+        if address.hosts and file.stat().st_mode & 0o077:
+            file.unlink()
+            raise RunStateError(
+                f"{file} holds the run's key, and this file system lets others read it. Put the "
+                "run directory elsewhere with --run-dir."
+            )
 
     def forget_address(self) -> None:
         """The scheduler has ended."""
@@ -204,13 +224,29 @@ class RunDir:
         """Where the running scheduler listens; RunStateError if none runs."""
         file = self.path / "server.json"
         try:
-            return Address(**read_record(file))
+            record = read_record(file)
+            return Address(**{**record, "hosts": tuple(record["hosts"])})
         except FileNotFoundError:
             raise RunStateError(
                 f"no scheduler runs in {self.path}. Start it with predict run."
             ) from None
-        except TypeError as error:
-            raise damaged(file, str(error)) from None
+        except (KeyError, TypeError) as error:
+            raise damaged(file, f"{type(error).__name__}: {error}") from None
+
+    def want_workers(self, count: int) -> None:
+        """Ask the running scheduler for another number of workers."""
+        write_atomically(self.path / "scale.json", json.dumps({"workers": count}))
+
+    def wanted_workers(self) -> int | None:
+        """The number of workers that was asked for since the scheduler began, if any was."""
+        try:
+            return int(read_record(self.path / "scale.json")["workers"])
+        except FileNotFoundError:
+            return None
+
+    def forget_wanted_workers(self) -> None:
+        """A scheduler begins, with the number of workers that it was started with."""
+        (self.path / "scale.json").unlink(missing_ok=True)
 
     def log_file(self, worker: int) -> Path:
         """A worker's log; the worker that replaces it goes on in it."""

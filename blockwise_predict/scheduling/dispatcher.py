@@ -108,7 +108,7 @@ class Dispatcher:
         if member.number in self.members:
             self.leave(member.number)
         self.members[member.number] = member
-        self._notes.event("join", worker=member.number, name=member.name)
+        self._notes.event("join", worker=member.number, name=member.name, log=member.log)
 
     def close(self) -> None:
         """All is said."""

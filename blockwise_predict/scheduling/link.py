@@ -1,157 +1,257 @@
-"""A worker's end of its connection to the scheduler."""
+"""A worker's end of its connection to the scheduler: one for all slots, in a thread of its own."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from queue import SimpleQueue
 
-from pydantic import ValidationError
-
 from blockwise_predict import __version__
-from blockwise_predict.errors import RunStateError
+from blockwise_predict.errors import PredictError, RunStateError
 from blockwise_predict.records.rundir import Address
+from blockwise_predict.scheduling.connect import NotThereError, connect, read
 from blockwise_predict.scheduling.protocol import (
     BEAT_S,
+    GREETING_S,
+    Back,
     Beat,
     Block,
+    Done,
     End,
-    FromScheduler,
+    Failed,
     Hello,
     Leaving,
     Message,
     Next,
     Refused,
     Welcome,
-    parse_scheduler,
 )
 
-CONNECT_S = 30.0
+# The scheduler is looked for again after so long (seconds).
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
+LOOK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a worker works: on which `run`, its `number` (None: the scheduler gives one), its slots,
+    the cluster's `job` it runs in and its `log`; `wait` seconds it looks for the scheduler, and
+    `grace` seconds after it was told to end it hands back what it still holds."""
+
+    run: str
+    number: int | None
+    slots: int
+    job: str = ""
+    log: str = ""
+    wait: float = 0.0
+    grace: float = 20.0
 
 
 class Link:
-    """One connection for all slots of a worker. Each slot asks with `next` from its own thread.
+    """The connection. Each slot asks with `next` from its own thread.
 
-    `number` is the worker's number. `on_lost` is called, in another thread, if the connection ends
-    before the scheduler has said that there are no more blocks.
+    `find` gives the scheduler's address now. If the connection is lost, the scheduler is looked
+    for, also at another address, and the worker joins again; blocks that it holds then are others'
+    to do, and are not reported. `on_end` is called, in another thread, when the worker has to end
+    at once, with the reason, and whether all is well: it has handed back what it held, or there is
+    no scheduler any more.
+
+    Raises RunStateError if the worker cannot join. `number` is the worker's number.
     """
 
     def __init__(
         self,
-        address: Address,
-        number: int | None,
-        slots: int,
+        find: Callable[[], Address],
+        terms: Terms,
         stopping: threading.Event,
-        on_lost: Callable[[], None],
+        on_end: Callable[[str, bool], None],
     ) -> None:
+        self._find = find
+        self._terms = terms
         self._stopping = stopping
-        self._on_lost = on_lost
-        self._answers: list[SimpleQueue[int | None]] = [SimpleQueue() for _ in range(slots)]
-        self._sending = threading.Lock()
-        self._ended = threading.Event()
-        self._over = False
-        self._socket = _connect(address)
-        self._lines = self._socket.makefile("rb")
-        self.number = self._greet(address, number, slots)
-        for target in (self._receive, self._beat):
-            threading.Thread(target=target, daemon=True).start()
+        self._on_end = on_end
+        self._answers: list[SimpleQueue[int | None]] = [SimpleQueue() for _ in range(terms.slots)]
+        self._number = terms.number
+        self._writer: asyncio.StreamWriter | None = None
+        # Slots that wait for an answer, and blocks that came over this connection.
+        self._asking: set[int] = set()
+        self._held: set[int] = set()
+        # The scheduler has said that there is no more work.
+        self._over = threading.Event()
+        self._closing = False
+        self._joined: Future[int] = Future()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="link")
+        self._thread.start()
+        self.number = self._joined.result()
 
     def next(self, slot: int) -> int | None:
         """The next block for a slot; waits for it. None when there is none, or when stopping."""
-        if self._stopping.is_set() or self._ended.is_set():
+        if self._stopping.is_set() or self._over.is_set():
             return None
-        self.send(Next(slot=slot))
+        self._loop.call_soon_threadsafe(self._ask, slot)
         return self._answers[slot].get()
 
-    def send(self, message: Message) -> None:
-        """Tell the scheduler."""
-        with self._sending:
-            try:
-                self._socket.sendall(message.line())
-            except OSError:
-                self._lost()
+    def report(self, message: Done | Failed) -> None:
+        """Tell the scheduler what became of a block."""
+        self._loop.call_soon_threadsafe(self._report, message)
 
     def close(self) -> None:
         """End the connection, after which the scheduler counts on this worker no more."""
-        self._ended.set()
-        self._socket.close()
+        self._loop.call_soon_threadsafe(self._close)
+        self._thread.join(GREETING_S)
 
-    def _greet(self, address: Address, number: int | None, slots: int) -> int:
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except PredictError as error:
+            if not self._joined.done():
+                self._joined.set_exception(error)
+            elif not self._stopping.is_set():
+                self._on_end(str(error), False)
+
+    async def _serve(self) -> None:
+        beating = asyncio.create_task(self._beat())
+        while not self._closing:
+            reader, self._writer = await self._join()
+            self._held.clear()
+            for slot in self._asking:
+                self._send(Next(slot=slot))
+            if not self._joined.done():
+                self._joined.set_result(self._number or 0)
+            await self._listen(reader)
+            self._writer = None
+            if self._over.is_set() or self._closing:
+                break
+            print("the connection to the scheduler is lost: looking for it", flush=True)
+        beating.cancel()
+
+    async def _join(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Look for the scheduler until it has let this worker in.
+
+        Raises RunStateError when it has refused, or cannot be found for so long.
+        """
+        deadline = time.monotonic() + self._terms.wait
+        delay, told = FIRST_DELAY_S, False
+        while True:
+            try:
+                address = self._address()
+                return await self._greet(address, *await connect(address))
+            except NotThereError as error:
+                why = str(error)
+            if self._stopping.is_set():
+                raise RunStateError("told to end before it had joined.")
+            if time.monotonic() > deadline:
+                raise RunStateError(why)
+            if not told:
+                print(f"{why} Looking for it for {self._terms.wait:g} s.", flush=True)
+                told = True
+            await asyncio.sleep(delay)
+            delay = min(LONGEST_DELAY_S, delay * 1.5)
+
+    def _address(self) -> Address:
+        try:
+            return self._find()
+        except RunStateError as error:
+            raise NotThereError(str(error)) from None
+
+    async def _greet(
+        self, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         hello = Hello(
-            run=address.run,
-            secret=address.secret,
+            run=self._terms.run,
             version=__version__,
-            number=number,
+            number=self._number,
             host=socket.gethostname(),
             pid=os.getpid(),
-            slots=slots,
+            slots=self._terms.slots,
+            job=self._terms.job,
+            log=self._terms.log,
         )
-        self.send(hello)
-        answer = self._read()
-        if isinstance(answer, Welcome):
-            return answer.number
-        why = answer.why if isinstance(answer, Refused) else "no scheduler of this program answers"
-        raise RunStateError(
-            f"the scheduler at {address.host} port {address.port} refused this worker: {why}."
-        )
-
-    def _read(self) -> FromScheduler | None:
-        """The next message; None at the connection's end."""
+        writer.write(hello.line())
         try:
-            line = self._lines.readline()
-            return parse_scheduler.validate_json(line) if line.endswith(b"\n") else None
-        except (OSError, ValidationError):
-            return None
+            answer = await asyncio.wait_for(read(reader), GREETING_S)
+        except TimeoutError:
+            answer = None
+        if isinstance(answer, Welcome):
+            self._number = answer.number
+            return reader, writer
+        writer.close()
+        where = f"the scheduler at {address.host} port {address.port}"
+        if isinstance(answer, Refused):
+            raise RunStateError(f"{where} refused this worker: {answer.why}.")
+        raise NotThereError(f"{where} does not answer, or is not this run's any more.")
 
-    def _receive(self) -> None:
-        while not self._ended.is_set():
-            message = self._read()
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        """Take the scheduler's answers until the connection is lost."""
+        while (message := await read(reader)) is not None:
             match message:
-                case Block(slot=slot, block=block):
+                case Block(slot=slot, block=block) if slot in self._asking:
+                    self._asking.discard(slot)
+                    self._held.add(block)
                     self._answers[slot].put(block)
                 case End():
-                    self._finish()
+                    self._over.set()
+                    self._release_slots()
                 case _:
-                    self._lost()
                     return
 
-    def _beat(self) -> None:
+    async def _beat(self) -> None:
         """Say now and then that this worker lives, and at once that it is told to end."""
-        while not self._stopping.wait(BEAT_S) and not self._ended.is_set():
-            self.send(Beat())
-        if self._stopping.is_set():
-            self.send(Leaving())
-            self._release_slots()
-            while not self._ended.wait(BEAT_S):
-                self.send(Beat())
-
-    def _finish(self) -> None:
-        """No more blocks: those in hand are finished, and still reported."""
-        self._over = True
-        self._stopping.set()
+        beaten = 0.0
+        while not self._stopping.is_set():
+            await asyncio.sleep(LOOK_S)
+            if time.monotonic() - beaten > BEAT_S:
+                self._send(Beat())
+                beaten = time.monotonic()
+        self._send(Leaving())
         self._release_slots()
+        deadline = time.monotonic() + self._terms.grace
+        while time.monotonic() < deadline:
+            await asyncio.sleep(min(BEAT_S, self._terms.grace))
+            self._send(Beat())
+        await self._hand_back()
+
+    async def _hand_back(self) -> None:
+        """The grace is over: what is still in work is for others."""
+        count = len(self._held)
+        for block in self._held:
+            self._send(Back(block=block))
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                await self._writer.drain()
+        self._on_end(f"told to end: {count} blocks are handed back", True)
+
+    def _ask(self, slot: int) -> None:
+        self._asking.add(slot)
+        self._send(Next(slot=slot))
+        if self._stopping.is_set() or self._over.is_set():
+            self._release_slots()
+
+    def _report(self, message: Done | Failed) -> None:
+        if message.block in self._held:
+            self._held.discard(message.block)
+            self._send(message)
+
+    def _send(self, message: Message) -> None:
+        """Tell the scheduler; nothing while there is none, which is told anew when it is back."""
+        if self._writer is not None:
+            self._writer.write(message.line())
 
     def _release_slots(self) -> None:
-        for answers in self._answers:
-            answers.put(None)
+        for slot in self._asking:
+            self._answers[slot].put(None)
+        self._asking.clear()
 
-    def _lost(self) -> None:
-        if not self._ended.is_set():
-            self._ended.set()
-            if not self._over:
-                self._on_lost()
-
-
-def _connect(address: Address) -> socket.socket:
-    try:
-        connection = socket.create_connection(("127.0.0.1", address.port), CONNECT_S)
-    except OSError as error:
-        raise RunStateError(
-            f"no scheduler answers at port {address.port} of this machine ({error.strerror}). The "
-            f"run's scheduler was started on {address.host}; workers join on the same machine."
-        ) from None
-    connection.settimeout(None)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
+    def _close(self) -> None:
+        self._closing = True
+        if self._writer is not None:
+            self._writer.close()

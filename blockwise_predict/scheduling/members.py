@@ -20,12 +20,27 @@ class Counts:
 
 
 @dataclass
+class Attendance:
+    """The workers, as a fleet sees them: which have joined (by number, with the cluster's job that
+    each runs in), which of them are there now, and how many blocks are done."""
+
+    joined: dict[int, str] = field(default_factory=dict)
+    present: set[int] = field(default_factory=set)
+    done: int = 0
+
+
+@dataclass
 class Member:
-    """A worker that has joined: the blocks it holds, since when, and how busy it was."""
+    """A worker that has joined: the blocks it holds, since when, and how busy it was.
+
+    `job` is the cluster's job that it runs in, `log` its log, where there is one.
+    """
 
     number: int
     name: str
     slots: int = 1
+    job: str = ""
+    log: str = ""
     held: dict[int, float] = field(default_factory=dict)
     leaving: bool = False
     busy: Busy = field(default_factory=Busy)

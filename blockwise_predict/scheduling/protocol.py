@@ -1,5 +1,7 @@
 """What scheduler and workers say to each other: JSON objects, one per line, over one connection.
 
+Only who holds the run's key comes so far as to say anything (`tls`).
+
 A worker says Hello, and is welcomed or refused. Its slots then ask for blocks (Next) and report
 them (Done, Failed, Back); the scheduler answers with a Block when there is one, or with End when
 there will be none. A Beat now and then says that the worker lives.
@@ -15,6 +17,8 @@ PROTOCOL = 1
 # Longer lines are refused. A failed block's traceback is the longest thing to say.
 MAX_LINE = 1 << 16
 MAX_TEXT = 8000
+# Who connects has so long to show the key and to say who it is (seconds).
+GREETING_S = 10.0
 # A worker says so often that it lives (seconds).
 BEAT_S = 2.0
 
@@ -33,17 +37,22 @@ class Message(BaseModel):
 
 
 class Hello(Message):
-    """A worker joins. `number` is None if it leaves it to the scheduler."""
+    """A worker joins.
+
+    `number` is None if it leaves it to the scheduler; `job` names the cluster's job that it runs
+    in, and `log` the file that it writes to, where it knows one.
+    """
 
     say: Literal["hello"] = "hello"
     protocol: int = PROTOCOL
     run: str
-    secret: str
     version: str
     number: Count | None
     host: str
     pid: int
     slots: Annotated[int, Field(ge=1)]
+    job: Text = ""
+    log: Text = ""
 
 
 class Next(Message):

@@ -1,14 +1,16 @@
 """The scheduler's end of the workers' connections, in one event loop.
 
 Admits workers, passes their messages to the dispatcher, and answers when there is an answer. Who
-does not know the run's secret is not admitted, and who talks nonsense is cut off.
+says something else than a worker of this run would is not admitted, and who talks nonsense is cut
+off.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -36,9 +38,6 @@ from blockwise_predict.scheduling.status import Status
 
 # A worker that is not heard of for so long is lost (seconds).
 SILENCE_S = 30.0
-# Who connects has so long to say who it is, and so many may be about to.
-HELLO_S = 10.0
-MAX_STRANGERS = 64
 TICK_S = 0.1
 # If this thread itself stood still for so long, nobody's silence counts.
 STALL_S = 5.0
@@ -61,49 +60,19 @@ class Connection:
 class Reception:
     """Serves the workers of the run `run` from a dispatcher, and keeps `status` up to date."""
 
-    def __init__(
-        self, dispatcher: Dispatcher, status: Status, run: str, secret: str, first_number: int
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, status: Status, run: str, first_number: int) -> None:
         self._dispatcher = dispatcher
         self._status = status
         self._run = run
-        self._secret = secret
         self._next_number = first_number
         self._connections: dict[int, Connection] = {}
-        self._strangers = 0
         status.counts = dispatcher.counts
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection until it ends."""
-        try:
-            connection = await self._admit(reader, writer)
-            if connection is not None:
-                await self._listen(connection, reader)
-        except OSError as error:
-            # Of a connection it is the worker's end; of anything else, a record that cannot be
-            # written, and then the run must not go on.
-            if not isinstance(error, ConnectionError):
-                self._status.fail(error)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001  told by `check`; daisy's are not Exceptions
-            self._status.fail(error)
-        finally:
-            writer.close()
-
-    async def _admit(
+    async def greet(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Connection | None:
         """The connection of a worker that may join; None for anybody else."""
-        if self._strangers >= MAX_STRANGERS:
-            return None
-        self._strangers += 1
-        try:
-            hello = await asyncio.wait_for(_read(reader), HELLO_S)
-        except TimeoutError:
-            return None
-        finally:
-            self._strangers -= 1
+        hello = await _read(reader)
         if not isinstance(hello, Hello):
             return None
         why = self._objection(hello)
@@ -111,12 +80,35 @@ class Reception:
             writer.write(Refused(why=why).line())
             await writer.drain()
             return None
-        return self._join(hello, writer)
+        try:
+            return self._join(hello, writer)
+        except BaseException as error:  # noqa: BLE001  told by `check`; daisy's are not Exceptions
+            self._status.fail(error)
+            return None
+
+    async def serve(self, connection: Connection, reader: asyncio.StreamReader) -> None:
+        """Serve a worker until its connection ends."""
+        try:
+            while (message := await _read(reader)) is not None:
+                if self._connections.get(connection.number) is not connection:
+                    return
+                connection.heard = time.monotonic()
+                with self._failing():
+                    self._handle(connection, message)
+        finally:
+            with self._failing():
+                self._forget(connection, "its connection ended")
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """If something goes wrong here, a record cannot be written, say, the run must not go on."""
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001  told by `check`; daisy's are not Exceptions
+            self._status.fail(error)
 
     def _objection(self, hello: Hello) -> str | None:
         """Why a worker may not join."""
-        if not secrets.compare_digest(hello.secret.encode(), self._secret.encode()):
-            return "it does not know the run's secret (server.json in the run directory)"
         if hello.run != self._run:
             return f"it works on another run: {hello.run}, and this is {self._run}"
         if (hello.protocol, hello.version) != (PROTOCOL, __version__):
@@ -133,26 +125,19 @@ class Reception:
             self._forget(self._connections[number], "another worker has taken its number")
         connection = Connection(number, writer, time.monotonic())
         self._connections[number] = connection
-        name = f"{hello.host}, process {hello.pid}"
-        self._dispatcher.join(Member(number, name, hello.slots))
-        self._status.joined.add(number)
+        name = f"{hello.host}, process {hello.pid}" + (f", job {hello.job}" if hello.job else "")
+        member = Member(number, name, hello.slots, hello.job, hello.log)
+        self._dispatcher.join(member)
+        self._status.attendance.joined[number] = hello.job
+        self._status.attendance.present.add(number)
         connection.send(Welcome(number=number))
         return connection
-
-    async def _listen(self, connection: Connection, reader: asyncio.StreamReader) -> None:
-        try:
-            while (message := await _read(reader)) is not None:
-                if self._connections.get(connection.number) is not connection:
-                    return
-                connection.heard = time.monotonic()
-                self._handle(connection, message)
-        finally:
-            self._forget(connection, "its connection ended")
 
     def _forget(self, connection: Connection, why: str) -> None:
         if self._connections.get(connection.number) is not connection:
             return
         del self._connections[connection.number]
+        self._status.attendance.present.discard(connection.number)
         connection.writer.close()
         if connection.number in self._dispatcher.members:
             self._dispatcher.leave(connection.number, why)
@@ -202,6 +187,13 @@ class Reception:
         """Hand out no more."""
         self._dispatcher.drain()
         self._answer_waiting()
+
+    def release(self, numbers: Collection[int]) -> None:
+        """These workers are not wanted any more: they finish what they hold, and end."""
+        for number in numbers:
+            if number in self._connections:
+                self._dispatcher.members[number].leaving = True
+                self._connections[number].send(End(why="there are fewer workers wanted"))
 
     async def tick(self) -> None:
         """Now and then: who is silent, which block takes too long, who can be answered."""

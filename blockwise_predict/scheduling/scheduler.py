@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise_predict.config_values import listen_address
 from blockwise_predict.plan import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
@@ -21,47 +22,57 @@ from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.attempts import Trouble
 from blockwise_predict.scheduling.blocks import FreshBlocks
 from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
-from blockwise_predict.scheduling.members import Counts
+from blockwise_predict.scheduling.members import Attendance, Counts
 from blockwise_predict.scheduling.server import Server
+from blockwise_predict.scheduling.sockets import addresses_at
 
 POLL_S = 0.1
 # After the run must stop, workers have so long to finish what they hold.
 STOP_GRACE_S = 30.0
-# The ledger is brought to the disk so often.
-SYNC_S = 30.0
+# The ledger is brought to the disk so often, and another number of workers looked for.
+SYNC_S, LOOK_S = 30.0, 1.0
+# What the other thread was told shows after so long.
+SETTLE_S = 0.5
 
 
 class Fleet(Protocol):
-    """What the scheduler asks of a fleet."""
+    """What the scheduler asks of a fleet.
 
-    @property
-    def size(self) -> int:
-        """Number of workers it keeps."""
+    `listens_on` is the address at which its workers reach the scheduler: loopback if they run on
+    this machine. It numbers its own workers below `first_free`; others get numbers from there.
+    """
+
+    size: int
+    listens_on: str
+    first_free: int
 
     @property
     def alive(self) -> int:
-        """Number of workers that are running."""
+        """Number of workers that are running, or about to."""
 
     def start(self) -> None:
-        """Start all workers."""
+        """Start all workers. Raises ConfigError if that cannot be."""
 
-    def check(self, joined: set[int]) -> None:
+    def check(self, attendance: Attendance) -> None:
         """Replace dead workers; RunFailedError when that is of no use.
 
-        `joined` are the numbers of workers that have joined; those of replaced ones are removed.
+        Of workers that were replaced by one with the same number, it forgets that they joined.
         """
 
-    def end_worker(self, number: int) -> None:
+    def scale(self, size: int, attendance: Attendance) -> list[int]:
+        """Keep another number of workers; returns the numbers of those that are to leave."""
+
+    def end_worker(self, number: int, attendance: Attendance) -> None:
         """End a worker that is lost, at once."""
 
-    def drain(self, joined: set[int]) -> None:
+    def drain(self, attendance: Attendance) -> None:
         """No more workers are wanted: end those that have not joined yet."""
 
-    def kill(self) -> None:
-        """End the workers at once."""
-
-    def finish(self) -> None:
+    def finish(self, attendance: Attendance) -> None:
         """Wait for workers that have no more work."""
+
+    def kill(self) -> None:
+        """End the workers at once, and see to it that none is left."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +89,17 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.times = 0
+        self._limit = float("inf")
 
-    def request(self) -> None:
-        """Ask once more."""
+    def request(self, within: float = float("inf")) -> None:
+        """Ask once more; what is not done `within` so many seconds is left undone."""
         self.times += 1
+        self._limit = min(self._limit, time.monotonic() + within)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether nothing is waited for any more."""
+        return self.times > 1 or time.monotonic() > self._limit
 
 
 def run_blocks(
@@ -102,13 +120,20 @@ def run_blocks(
     finished what they hold.
     """
     make_dispatcher = partial(_dispatcher, plan, run_dir, ledger, leave, warn)
-    server = Server(make_dispatcher, run_dir.run_id(), fleet.size)
-    port = server.start()
+    host, port = fleet.listens_on, 0
+    if plan.config.listen is not None:
+        host, port = listen_address(plan.config.listen)
+    run, event = run_dir.run_id(), run_dir.events.write
+    server = Server(make_dispatcher, run, fleet.first_free, host, port, event)
+    watch = _Watch(server, run_dir, ledger, fleet, tell, stop, check)
+    server.start()
     try:
-        run_dir.write_address(Address(socket.gethostname(), port, run_dir.run_id(), server.secret))
+        run_dir.forget_wanted_workers()
+        hosts = tuple(addresses_at(host))
+        run_dir.write_address(Address(socket.gethostname(), hosts, server.port, server.key))
         fleet.start()
-        _watch(server, ledger, fleet, tell, stop, check)
-        fleet.finish()
+        watch.until_the_end()
+        fleet.finish(server.status.attendance)
     except Exception:
         _stop_early(server, fleet, stop)
         raise
@@ -145,41 +170,77 @@ def _dispatcher(
     )
 
 
-def _watch(
-    server: Server,
-    ledger: Ledger,
-    fleet: Fleet,
-    tell: Callable[[Counts], None],
-    stop: StopRequest,
-    check: Callable[[], None],
-) -> None:
-    """Until all blocks are final, or those in work after a stop; raises what ends the run early."""
-    draining = False
-    synced = time.monotonic()
-    while not server.status.finished.wait(POLL_S):
-        server.check()
-        check()
-        tell(server.status.counts)
-        _end_lost(server, fleet)
-        if stop.times and not draining:
-            draining = True
-            server.drain()
-            fleet.drain(server.status.joined)
-        if draining and (stop.times > 1 or not fleet.alive):
-            return
-        if not draining:
-            fleet.check(server.status.joined)
-        if time.monotonic() - synced > SYNC_S:
-            ledger.sync()
-            synced = time.monotonic()
-    server.check()
-    tell(server.status.counts)
+class _Watch:
+    """Looks after a run, from its beginning to its end, in the main thread."""
+
+    def __init__(
+        self,
+        server: Server,
+        run_dir: RunDir,
+        ledger: Ledger,
+        fleet: Fleet,
+        tell: Callable[[Counts], None],
+        stop: StopRequest,
+        check: Callable[[], None],
+    ) -> None:
+        self._server = server
+        self._run_dir = run_dir
+        self._ledger = ledger
+        self._fleet = fleet
+        self._tell = tell
+        self._stop = stop
+        self._check = check
+        self._synced = self._looked = time.monotonic()
+
+    def until_the_end(self) -> None:
+        """Until all blocks are final, or those in work after a stop; raises what ends it early."""
+        status, fleet = self._server.status, self._fleet
+        while not status.finished.wait(POLL_S):
+            self._server.check()
+            self._check()
+            self._tell(status.counts)
+            _end_lost(self._server, fleet)
+            if self._stop.times:
+                self._drain()
+                break
+            self._now_and_then()
+            status.attendance.done = status.counts.done
+            fleet.check(status.attendance)
+        self._server.check()
+        self._tell(status.counts)
+
+    def _now_and_then(self) -> None:
+        now = time.monotonic()
+        if now - self._synced > SYNC_S:
+            self._ledger.sync()
+            self._synced = now
+        if now - self._looked > LOOK_S:
+            self._looked = now
+            wanted = self._run_dir.wanted_workers()
+            if wanted is not None and wanted != self._fleet.size:
+                self._run_dir.events.write("scale", workers=wanted, before=self._fleet.size)
+                leaving = self._fleet.scale(wanted, self._server.status.attendance)
+                self._server.release(leaving)
+
+    def _drain(self) -> None:
+        """Until the blocks in work are done, or the user will not wait for them."""
+        status = self._server.status
+        self._server.drain()
+        self._fleet.drain(status.attendance)
+        begun = time.monotonic()
+        while not self._stop.at_once and not status.finished.wait(POLL_S):
+            self._server.check()
+            self._tell(status.counts)
+            _end_lost(self._server, self._fleet)
+            # The counts are as old as the server's last look at them.
+            if not status.counts.processing and time.monotonic() - begun > SETTLE_S:
+                break
 
 
 def _end_lost(server: Server, fleet: Fleet) -> None:
     while True:
         try:
-            fleet.end_worker(server.status.lost.get_nowait())
+            fleet.end_worker(server.status.lost.get_nowait(), server.status.attendance)
         except Empty:
             return
 
@@ -187,8 +248,10 @@ def _end_lost(server: Server, fleet: Fleet) -> None:
 def _stop_early(server: Server, fleet: Fleet, stop: StopRequest) -> None:
     """Let the workers finish what they hold, for a while."""
     server.drain()
-    fleet.drain(server.status.joined)
-    deadline = time.monotonic() + STOP_GRACE_S
-    while fleet.alive and not stop.times and time.monotonic() < deadline:
+    fleet.drain(server.status.attendance)
+    begun = time.monotonic()
+    while not stop.times and time.monotonic() - begun < STOP_GRACE_S:
         _end_lost(server, fleet)
         time.sleep(POLL_S)
+        if not server.status.attendance.present and time.monotonic() - begun > SETTLE_S:
+            return

@@ -1,48 +1,62 @@
-"""The thread that serves the workers. It listens on loopback only."""
+"""The thread that serves the workers."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
-from blockwise_predict.errors import RunFailedError
+from blockwise_predict.errors import ConfigError, RunFailedError
 from blockwise_predict.scheduling.dispatcher import Dispatcher
-from blockwise_predict.scheduling.protocol import MAX_LINE
+from blockwise_predict.scheduling.gate import Gate
 from blockwise_predict.scheduling.reception import Reception
+from blockwise_predict.scheduling.sockets import allow_many_connections, listen
 from blockwise_predict.scheduling.status import Status
+from blockwise_predict.scheduling.tls import make_key, server_context
 
-HOST = "127.0.0.1"
-START_S = 30.0
+# So many things that asyncio stumbled over are recorded.
+MAX_ODDITIES = 100
 
 
 class Server:
     """Serves one run's workers, from the first to the last number, until it is closed.
 
-    `status` is where the run stands, `secret` what a worker must know to join.
+    It listens on `host` and `port` (0: any). `status` is where the run stands, `key` what a worker
+    must hold to join, `event` records what happens. Raises ConfigError if it cannot listen there.
     """
 
     def __init__(
-        self, make_dispatcher: Callable[[], Dispatcher], run: str, first_number: int
+        self,
+        make_dispatcher: Callable[[], Dispatcher],
+        run: str,
+        first_number: int,
+        host: str,
+        port: int,
+        event: Callable[..., None],
     ) -> None:
         self.status = Status()
-        self.secret = secrets.token_hex(32)
+        self.key = make_key()
         self._make_dispatcher = make_dispatcher
+        self._event = event
+        self._oddities = 0
         self._run = run
         self._first_number = first_number
+        try:
+            self._listener = listen(host, port)
+        except OSError as error:
+            raise ConfigError(
+                f"--listen {host}:{port}: this machine cannot listen there ({error.strerror})."
+            ) from None
+        self.port: int = self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
-        self._listening = threading.Event()
-        self._port = 0
-        self._drain: Callable[[], None] = lambda: None
+        self._reception: Reception | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True, name="scheduler")
 
-    def start(self) -> int:
-        """Begin to listen; returns the port."""
+    def start(self) -> None:
+        """Begin to serve."""
+        allow_many_connections()
         self._thread.start()
-        self._listening.wait(START_S)
-        self.check()
-        return self._port
 
     def check(self) -> None:
         """Raise RunFailedError if the run must stop: its reason, or what went wrong here."""
@@ -59,10 +73,21 @@ class Server:
 
     def drain(self) -> None:
         """Hand out no more; workers finish the blocks they hold, and end."""
-        self._loop.call_soon_threadsafe(lambda: self._drain())
+        self._in_thread(lambda reception: reception.drain())
+
+    def release(self, numbers: Collection[int]) -> None:
+        """These workers finish the blocks they hold, and end."""
+        self._in_thread(lambda reception: reception.release(numbers))
+
+    def _in_thread(self, work: Callable[[Reception], None]) -> None:
+        def do() -> None:
+            if self._reception is not None:
+                work(self._reception)
+
+        self._loop.call_soon_threadsafe(do)
 
     def close(self) -> None:
-        """Close all connections and end the thread."""
+        """Close all connections, and end the thread."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
@@ -72,32 +97,33 @@ class Server:
         # it, and must end in it.
         try:
             asyncio.set_event_loop(self._loop)
+            self._loop.set_exception_handler(self._heed)
             dispatcher = self._make_dispatcher()
-            reception = Reception(
-                dispatcher, self.status, self._run, self.secret, self._first_number
-            )
-            self._drain = reception.drain
-            self._until_stopped(reception)
+            reception = Reception(dispatcher, self.status, self._run, self._first_number)
+            self._reception = reception
+            gate = Gate(self._listener, server_context(self.key), reception)
+            # Kept here: the loop itself keeps no task alive.
+            tasks = [self._loop.create_task(work) for work in (gate.accept(), reception.tick())]
+            self._loop.run_forever()
+            tasks.clear()
+            self._reception = None
             reception.close()
             self._loop.run_until_complete(self._cancel_all())
-            self._drain = lambda: None
         except BaseException as error:  # noqa: BLE001  told by `check`; daisy's are not Exceptions
             self.status.fail(error)
         finally:
-            self._listening.set()
+            self._listener.close()
             self.status.finished.set()
+
+    def _heed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio stumbled over, in a stranger's connection: nothing that concerns the run."""
+        self._oddities += 1
+        if self._oddities <= MAX_ODDITIES:
+            error = context.get("exception") or context["message"]
+            self._event("oddity", error=repr(error))
 
     async def _cancel_all(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-
-    def _until_stopped(self, reception: Reception) -> None:
-        listening = asyncio.start_server(reception.connected, HOST, 0, limit=MAX_LINE)
-        server = self._loop.run_until_complete(listening)
-        self._port = server.sockets[0].getsockname()[1]
-        self._ticking = self._loop.create_task(reception.tick())
-        self._listening.set()
-        self._loop.run_forever()
-        server.close()

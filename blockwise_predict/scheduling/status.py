@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-from blockwise_predict.scheduling.members import Counts
+from blockwise_predict.scheduling.members import Attendance, Counts
 
 
 @dataclass
@@ -14,14 +14,15 @@ class Status:
     """Where a run stands; written by the thread that serves the workers, read by the other.
 
     `reason` says why the run has to stop early, `error` what went wrong in the serving itself.
-    `joined` are workers that have joined, `lost` receives those that are to be ended. `finished`
-    is set at the end, whatever that is. `shares` are, then, the workers' busy shares.
+    `attendance` is what the fleet has to know of its workers; `lost` receives those that are to be
+    ended. `finished` is set at the end, whatever that is. `shares` are, then, the workers' busy
+    shares.
     """
 
     counts: Counts = field(default_factory=lambda: Counts(0, 0, 0, 0))
     reason: str | None = None
     error: BaseException | None = None
-    joined: set[int] = field(default_factory=set)
+    attendance: Attendance = field(default_factory=Attendance)
     lost: SimpleQueue[int] = field(default_factory=SimpleQueue)
     shares: dict[int, float] = field(default_factory=dict)
     finished: threading.Event = field(default_factory=threading.Event)

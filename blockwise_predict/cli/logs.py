@@ -1,0 +1,64 @@
+"""`predict logs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from blockwise_predict.cli.verify import RUN_DIR
+
+LINES = 40
+
+
+@click.command(short_help="Read the logs of a run's workers.")
+@click.argument("output", metavar="OUTPUT")
+@click.option("--worker", type=int, metavar="N", help="All of what worker N has said.")
+@click.option("--failed", is_flag=True, help="Only workers that failed, or whose blocks did.")
+@RUN_DIR
+def logs(output: str, worker: int | None, failed: bool, run_dir: str | None) -> None:
+    """List the workers of the run that made OUTPUT, or read what they said.
+
+    Without options, one line for each worker and each log: who it was, where, what became of it.
+    With --failed, the errors of blocks and the end of the log of every worker that failed.
+
+    \b
+    predict logs predictions.zarr/affs
+    predict logs predictions.zarr/affs --worker 3
+    predict logs predictions.zarr/affs --failed
+    """
+    from blockwise_predict.recorded import find_run
+    from blockwise_predict.workerlogs import worker_logs
+
+    records, _ = find_run(output, run_dir)
+    found = worker_logs(records)
+    if worker is not None:
+        _show_whole(found.of(worker))
+    elif failed:
+        for one in found.failed:
+            click.echo(one.title)
+            for error in one.errors:
+                click.echo(f"  {error}")
+            _show_end(one.log)
+        if not found.failed:
+            click.echo("No worker has failed.")
+    else:
+        for one in found.all:
+            click.echo(one.title)
+        if not found.all:
+            click.echo(f"No worker has begun yet; logs will be in {records.logs}.")
+
+
+def _show_whole(log: Path) -> None:
+    click.echo(f"==> {log}")
+    with open(log, errors="replace") as lines:
+        for line in lines:
+            click.echo(line, nl=False)
+
+
+def _show_end(log: Path | None) -> None:
+    if log is None:
+        return
+    click.echo(f"  ==> {log}")
+    for line in log.read_text(errors="replace").splitlines()[-LINES:]:
+        click.echo(f"  {line}")

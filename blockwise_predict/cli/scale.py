@@ -1,0 +1,30 @@
+"""`predict scale`."""
+
+from __future__ import annotations
+
+import click
+
+from blockwise_predict.cli.verify import RUN_DIR
+from blockwise_predict.config import MAX_WORKERS
+
+
+@click.command(short_help="Change the number of workers of a running run.")
+@click.argument("output", metavar="OUTPUT")
+@click.argument("workers", type=click.IntRange(0, MAX_WORKERS), metavar="WORKERS")
+@RUN_DIR
+def scale(output: str, workers: int, run_dir: str | None) -> None:
+    """Have the run that is predicting OUTPUT keep another number of WORKERS.
+
+    More are started at once. Of those that are too many, jobs that still wait are cancelled first;
+    then workers finish the blocks they hold, and end.
+
+    \b
+    predict scale predictions.zarr/affs 64
+    predict scale predictions.zarr/affs 0      pause: the scheduler waits for more
+    """
+    from blockwise_predict.recorded import find_run
+
+    records, _ = find_run(output, run_dir)
+    address = records.address()
+    records.want_workers(workers)
+    click.echo(f"The run on {address.host} will keep {workers} workers, from the next second on.")

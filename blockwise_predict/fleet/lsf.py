@@ -1,0 +1,133 @@
+"""IBM LSF 10.1: bsub, bjobs and bkill, as IBM's command reference has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from blockwise_predict.fleet.queue import (
+    Job,
+    QueueError,
+    Request,
+    State,
+    ask,
+    environment_without,
+)
+
+_STATES = {
+    **dict.fromkeys(("PEND", "PSUSP", "WAIT", "PROV"), State.WAITING),
+    **dict.fromkeys(("RUN", "USUSP", "SSUSP", "UNKWN"), State.RUNNING),
+    # It has been killed, but its host has not confirmed that.
+    "ZOMBI": State.ENDING,
+}
+_FIELDS = "jobid jobindex stat exit_code exec_host delimiter='|'"
+# Ended by a signal (128 and its number), as bkill, a preemption and a lost host have it: TERM,
+# KILL, USR2 (the run limit) and INT.
+_BY_SIGNAL = ("130", "137", "140", "143")
+# Words of one job's environment that another one must not get.
+_OWN = ("LSB_JOB", "LSB_BATCH", "LSB_DJOB", "LSB_MCPU", "LSB_HOSTS", "LSB_SUB", "LS_JOBPID")
+AT_ONCE = 200
+
+
+class LSF:
+    """The queue of LSF."""
+
+    name = "LSF"
+    commands = ("bsub", "bjobs", "bkill")
+
+    def check(self, request: Request) -> None:
+        """bsub has no way to try a request; a wrong one is refused when it is submitted."""
+
+    def submit(self, request: Request) -> str:
+        """Submit a job array; returns its id."""
+        # A script is read for #BSUB lines only when it comes through the standard input.
+        said = ask(["bsub", *_options(request)], _environment(request), stdin=_script(request))
+        found = re.search(r"Job <(\d+)> is submitted", said)
+        if found is None:
+            raise QueueError(f"bsub gave no job id, but said: {said.strip()!r}")
+        return found[1]
+
+    def keys(self, job: str, count: int) -> list[str]:
+        """The keys of a new job array's elements."""
+        return [f"lsf-{job}_{index}" for index in range(1, count + 1)]
+
+    def jobs(self, name: str) -> list[Job]:
+        """This user's jobs of a name; those that have ended for an hour or so (CLEAN_PERIOD)."""
+        command = ["bjobs", "-a", "-noheader", "-J", f"{name}*", "-o", _FIELDS]
+        try:
+            said = ask(command, environment_without(_OWN))
+        except QueueError as error:
+            if re.search(r"No (unfinished )?job found|Job <.*> is not found", str(error)):
+                return []
+            raise
+        # Other lines are noise: `Cannot connect to LSF. Please wait ...`
+        found = [
+            re.fullmatch(r"(\d+)\|(\d+)\|(\w+)\|(.*?)\|(.*)", line.strip())
+            for line in said.splitlines()
+        ]
+        return [_job(*match.groups()) for match in found if match]
+
+    def cancel(self, keys: Sequence[str]) -> None:
+        """Cancel these jobs, waiting or running."""
+        ids = [re.sub(r"lsf-(\d+)_(\d+)", r"\1[\2]", key) for key in keys]
+        for begin in range(0, len(ids), AT_ONCE):
+            _kill(["bkill", *ids[begin : begin + AT_ONCE]])
+
+    def cancel_all(self, name: str) -> None:
+        """Cancel all of this user's jobs of a name."""
+        _kill(["bkill", "-J", f"{name}*", "0"])
+
+
+def _kill(command: list[str]) -> None:
+    try:
+        ask(command, environment_without(_OWN))
+    except QueueError as error:
+        gone = r"No (matching|unfinished) job found|has already finished|Job has already finished"
+        lines = str(error).splitlines()
+        if not all(re.search(rf"{gone}|is being terminated", line) for line in lines):
+            raise
+
+
+def _job(job: str, index: str, state: str, code: str, host: str) -> Job:
+    blameless = state == "EXIT" and code.strip() in _BY_SIGNAL
+    what = f"{state} with code {code}" if state == "EXIT" and code.strip("- ") else state
+    # `4*node7` is four slots of a host.
+    host = host.split(":")[0].split("*")[-1].strip("- ")
+    return Job(f"lsf-{job}_{index}", _STATES.get(state, State.ENDED), what, host, blameless)
+
+
+def _options(request: Request) -> list[str]:
+    config = request.config
+    limit = f"%{config.throttle}" if config.throttle else ""
+    options = ["-J", f"{request.name}[1-{request.count}]{limit}"]
+    # LSF's own report of the job; what the job says goes to a log that it opens itself, since LSF
+    # would keep it elsewhere until the job's end.
+    options += ["-o", f"{request.logs}/lsf-%J_%I.out"]
+    if config.queue is not None:
+        options += ["-q", config.queue]
+    if config.project is not None:
+        options += ["-P", config.project]
+    if config.gpus:
+        options += ["-gpu", f"num={config.gpus}"]
+    if config.cores is not None:
+        options += ["-n", str(config.cores), "-R", "span[hosts=1]"]
+    if config.job_memory is not None:
+        size = f"{max(1, config.job_memory >> 20)}MB"
+        options += ["-M", size, "-R", f"rusage[mem={size}]"]
+    if config.wall_time is not None:
+        hours, minutes, seconds = map(int, config.wall_time.split(":"))
+        hours, minutes = divmod(hours * 60 + minutes + (seconds > 0), 60)
+        options += ["-W", f"{hours}:{minutes:02d}"]
+    return [*options, *config.submit_options]
+
+
+def _script(request: Request) -> str:
+    """The job script; without GPUs, if none are wanted: no option could take them back."""
+    lines = request.script.read_text().splitlines(keepends=True)
+    if request.config.gpus == 0:
+        lines = [line for line in lines if not re.match(r"#BSUB\s+-gpu\b", line)]
+    return "".join(lines)
+
+
+def _environment(request: Request) -> dict[str, str]:
+    return {**environment_without(_OWN), **request.environment}

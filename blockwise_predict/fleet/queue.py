@@ -1,0 +1,153 @@
+"""What a fleet asks of a cluster's queue; `slurm` and `lsf` answer."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from blockwise_predict.config import RunConfig
+from blockwise_predict.errors import ConfigError
+
+# A command of the queue may take so long (seconds).
+PATIENCE_S = 60.0
+# Cancelled jobs have so long to vanish; the queue is asked so often whether they have (seconds).
+VANISH_S, VANISH_POLL_S = 60.0, 0.5
+# More would be too many for one job array by default, with Slurm and with LSF.
+LARGEST_ARRAY = 1000
+
+
+class State(Enum):
+    """Where a job is: `ENDING` ones still count in the queue, but do no work."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One element of a job array.
+
+    `key` is how its worker and its logs call it (`slurm-12_3`), `what` the queue's own word for its
+    state, `host` where it runs or ran, and `blameless` whether it ended for no fault of its own:
+    it was preempted, cancelled, or its node failed.
+    """
+
+    key: str
+    state: State
+    what: str
+    host: str = ""
+    blameless: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to submit: `count` workers by a job script, as jobs of one `name`."""
+
+    script: Path
+    name: str
+    count: int
+    logs: Path
+    config: RunConfig
+    environment: Mapping[str, str]
+
+
+class Queue(Protocol):
+    """A cluster's queue. All raise QueueError when it does not answer, or refuses."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that this machine must have."""
+
+    def check(self, request: Request) -> None:
+        """Raise QueueError if a request would be refused, as far as that can be known."""
+
+    def submit(self, request: Request) -> str:
+        """Submit a job array; returns its id."""
+
+    def keys(self, job: str, count: int) -> list[str]:
+        """The keys of a new job array's elements."""
+
+    def jobs(self, name: str) -> list[Job]:
+        """This user's jobs of a name: those that have not ended, and the last ones that have."""
+
+    def cancel(self, keys: Sequence[str]) -> None:
+        """Cancel these jobs, waiting or running."""
+
+    def cancel_all(self, name: str) -> None:
+        """Cancel all of this user's jobs of a name."""
+
+
+class QueueError(Exception):
+    """The queue does not answer, or has refused something; says what it said."""
+
+
+def ask(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, stdin: str | None = None
+) -> str:
+    """What a command of the queue prints. Raises QueueError with what it says if it fails."""
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise QueueError(f"{command[0]} has not answered for {PATIENCE_S:g} s") from None
+    except OSError as error:
+        raise QueueError(f"{command[0]} cannot be run ({error.strerror})") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise QueueError("\n".join(said[-5:]) or f"{shlex.join(command)}: code {done.returncode}")
+    return done.stdout
+
+
+def cancel_and_wait(queue: Queue, name: str) -> int:
+    """Cancel all jobs of a name; returns how many are in the queue all the same after a while.
+
+    Raises QueueError if the queue does not answer.
+    """
+    deadline = time.monotonic() + VANISH_S
+    while left := sum(job.state is not State.ENDED for job in queue.jobs(name)):
+        queue.cancel_all(name)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(VANISH_POLL_S)
+    return left
+
+
+def require_commands(queue: Queue) -> None:
+    """Raise ConfigError if this machine does not have the queue's commands."""
+    absent = [command for command in queue.commands if shutil.which(command) is None]
+    if absent:
+        raise ConfigError(
+            f"--fleet {queue.name.lower()}: {', '.join(absent)} not found on this machine. Run "
+            "this where jobs are submitted (a login node, or a job that may submit others)."
+        )
+
+
+def environment_without(prefixes: Sequence[str], keep: Sequence[str] = ()) -> dict[str, str]:
+    """This process's environment, less what a job that it may run in would pass on to others."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key in keep or not key.startswith(tuple(prefixes))
+    }

@@ -1,0 +1,116 @@
+"""Slurm, from 22.05 on: sbatch(1), squeue(1), scancel(1)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from blockwise_predict.fleet.queue import (
+    Job,
+    QueueError,
+    Request,
+    State,
+    ask,
+    environment_without,
+)
+
+_STATES = {
+    **dict.fromkeys(
+        ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"),
+        State.WAITING,
+    ),
+    **dict.fromkeys(
+        ("CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"), State.RUNNING
+    ),
+    **dict.fromkeys(("COMPLETING", "STAGE_OUT"), State.ENDING),
+}
+_BLAMELESS = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "CANCELLED", "REVOKED")
+# Words of one job's environment that another one must not get: a job may start jobs.
+_OWN = ("SLURM_",)
+_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
+# Elements that one command names.
+AT_ONCE = 500
+
+
+class Slurm:
+    """The queue of Slurm."""
+
+    name = "Slurm"
+    commands = ("sbatch", "squeue", "scancel")
+
+    def check(self, request: Request) -> None:
+        """Have Slurm look at the request without submitting it."""
+        ask(["sbatch", "--test-only", *_options(request)], _environment(request))
+
+    def submit(self, request: Request) -> str:
+        """Submit a job array; returns its id."""
+        said = ask(["sbatch", "--parsable", *_options(request)], _environment(request))
+        # `ID` or `ID;CLUSTER`; a site's own wrapper may say more.
+        for line in reversed(said.splitlines()):
+            if found := re.fullmatch(r"(\d+)(;\S+)?", line.strip()):
+                return found[1]
+        raise QueueError(f"sbatch gave no job id, but said: {said.strip()!r}")
+
+    def keys(self, job: str, count: int) -> list[str]:
+        """The keys of a new job array's elements."""
+        return [f"slurm-{job}_{index}" for index in range(count)]
+
+    def jobs(self, name: str) -> list[Job]:
+        """This user's jobs of a name; those that have ended for some minutes (MinJobAge)."""
+        said = ask(
+            [
+                *("squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}"),
+                *(f"--name={name}", "--format=%i|%T|%N"),
+            ],
+            environment_without(_OWN, _KEPT),
+        )
+        jobs = []
+        for line in said.splitlines():
+            found = re.fullmatch(r"(\d+)(?:_(\d+))?\|(\w+)\|(.*)", line.strip())
+            if found is None:
+                raise QueueError(f"squeue said {line!r}, which is no job")
+            job, index, state, host = found.groups()
+            key = f"slurm-{job}_{index}" if index else f"slurm-{job}"
+            blameless = state in _BLAMELESS
+            jobs.append(Job(key, _STATES.get(state, State.ENDED), state, host.strip(), blameless))
+        return jobs
+
+    def cancel(self, keys: Sequence[str]) -> None:
+        """Cancel these jobs, waiting or running."""
+        ids = [key.removeprefix("slurm-") for key in keys]
+        for begin in range(0, len(ids), AT_ONCE):
+            command = ["scancel", "--quiet", *ids[begin : begin + AT_ONCE]]
+            ask(command, environment_without(_OWN, _KEPT))
+
+    def cancel_all(self, name: str) -> None:
+        """Cancel all of this user's jobs of a name."""
+        command = ["scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}"]
+        ask(command, environment_without(_OWN, _KEPT))
+
+
+def _options(request: Request) -> list[str]:
+    config = request.config
+    array = f"0-{request.count - 1}" + (f"%{config.throttle}" if config.throttle else "")
+    logs = str(request.logs).replace("%", "%%")
+    options = [
+        *(f"--job-name={request.name}", f"--array={array}", "--export=ALL"),
+        *(f"--output={logs}/slurm-%A_%a-%N.log", "--open-mode=append"),
+    ]
+    if config.queue is not None:
+        options.append(f"--partition={config.queue}")
+    if config.project is not None:
+        options.append(f"--account={config.project}")
+    if config.gpus is not None:
+        options.append(f"--gpus-per-task={config.gpus}")
+    if config.cores is not None:
+        options.append(f"--cpus-per-task={config.cores}")
+    if config.job_memory is not None:
+        options.append(f"--mem={max(1, config.job_memory >> 20)}M")
+    if config.wall_time is not None:
+        options.append(f"--time={config.wall_time}")
+    return [*options, *config.submit_options, str(request.script)]
+
+
+def _environment(request: Request) -> dict[str, str]:
+    return {**environment_without(_OWN, _KEPT), **request.environment}

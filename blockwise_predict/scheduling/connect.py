@@ -1,0 +1,57 @@
+"""How a worker reaches the scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+from pydantic import ValidationError
+
+from blockwise_predict.errors import RunStateError
+from blockwise_predict.records.rundir import Address
+from blockwise_predict.scheduling.protocol import MAX_LINE, FromScheduler, parse_scheduler
+from blockwise_predict.scheduling.sockets import keep_watch
+from blockwise_predict.scheduling.tls import client_context
+
+# An address that does not answer is given up after so long (seconds).
+CONNECT_S = 5.0
+
+
+class NotThereError(Exception):
+    """No scheduler of this run answers, now."""
+
+
+async def connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the first of the scheduler's addresses that shows the run's key."""
+    troubles = []
+    try:
+        context = client_context(address.key)
+    except ssl.SSLError as error:
+        raise RunStateError(f"the key in server.json is damaged ({error}).") from None
+    for host in address.reachable_at(socket.gethostname()):
+        opening = asyncio.open_connection(host, address.port, ssl=context, limit=MAX_LINE)
+        try:
+            reader, writer = await asyncio.wait_for(opening, CONNECT_S)
+        except (OSError, TimeoutError) as error:
+            what = getattr(error, "strerror", None) or type(error).__name__
+            troubles.append(f"{host}: {what}")
+            continue
+        keep_watch(writer.get_extra_info("socket"))
+        return reader, writer
+    only = ""
+    if not address.hosts:
+        only = " It listens on its own machine only; predict run --listen ADDRESS opens it."
+    raise NotThereError(
+        f"no scheduler answers at port {address.port} of {address.host} "
+        f"({'; '.join(troubles) or 'this is another machine'}).{only}"
+    )
+
+
+async def read(reader: asyncio.StreamReader) -> FromScheduler | None:
+    """The next message; None at the connection's end."""
+    try:
+        line = await reader.readline()
+        return parse_scheduler.validate_json(line) if line.endswith(b"\n") else None
+    except (OSError, ValidationError, ValueError):
+        return None

@@ -1,0 +1,95 @@
+"""The workers of a run, as its events and its logs tell of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from blockwise_predict.errors import RunStateError
+from blockwise_predict.records import RunDir
+
+# Ways to leave that are no failure.
+_WELL = ("the scheduler ends", "its connection ended")
+
+
+@dataclass
+class WorkerLog:
+    """One worker: its number (None: it never joined), where it ran, its log, what went wrong."""
+
+    number: int | None
+    name: str
+    log: Path | None
+    joined: float | None = None
+    left: float | None = None
+    why: str = ""
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """One line."""
+        if self.number is None:
+            return f"(never joined)  {self.log}"
+        times = _clock(self.joined) + "-" + _clock(self.left)
+        state = f", {self.why}" if self.why and self.why not in _WELL else ""
+        errors = f", {len(self.errors)} errors" if self.errors else ""
+        return (
+            f"worker {self.number}  {times}  {self.name}{state}{errors}  {self.log or '(no log)'}"
+        )
+
+
+@dataclass(frozen=True)
+class WorkerLogs:
+    """All workers of a run as they joined; then the logs of those that never did."""
+
+    folder: Path
+    all: list[WorkerLog]
+
+    @property
+    def failed(self) -> list[WorkerLog]:
+        """Workers that failed, or whose blocks did."""
+        return [
+            one
+            for one in self.all
+            if one.errors or one.number is None or (one.why and one.why not in _WELL)
+        ]
+
+    def of(self, number: int) -> Path:
+        """The log of a worker. Raises RunStateError if there is none."""
+        logs = [one.log for one in self.all if one.number == number and one.log is not None]
+        if not logs:
+            known = sorted({one.number for one in self.all if one.number is not None})
+            raise RunStateError(
+                f"--worker {number}: there is no log of it in {self.folder}. Workers: "
+                f"{', '.join(map(str, known)) or 'none'}."
+            )
+        return logs[-1]
+
+
+def worker_logs(run_dir: RunDir) -> WorkerLogs:
+    """The workers that the events of a run tell of, and logs that belong to none of them."""
+    workers: list[WorkerLog] = []
+    latest: dict[int, WorkerLog] = {}
+    for event in run_dir.events.read():
+        number = event.get("worker", -1)
+        if event["event"] == "join":
+            log = Path(event["log"]) if event.get("log") else run_dir.log_file(number)
+            one = WorkerLog(number, event["name"], log if log.exists() else None, event["time"])
+            latest[number] = one
+            workers.append(one)
+        elif number in latest and event["event"] == "error":
+            latest[number].errors.append(f"block {event['block']}: {event['error']}")
+        elif number in latest and event["event"] == "leave":
+            latest[number].left, latest[number].why = event["time"], event["why"]
+    known = {one.log for one in workers}
+    lost = [
+        WorkerLog(None, "", file)
+        for file in sorted(run_dir.logs.glob("*.log"))
+        if file not in known and not re.fullmatch(r"\s*", file.read_text(errors="replace"))
+    ]
+    return WorkerLogs(run_dir.logs, [*workers, *lost])
+
+
+def _clock(seconds: float | None) -> str:
+    return "" if seconds is None else f"{datetime.fromtimestamp(seconds):%H:%M:%S}"
