@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/predict demo
 
 test: $(VENV)/.installed-test check
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

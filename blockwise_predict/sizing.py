@@ -85,7 +85,7 @@ class Sizing:
     @cached_property
     def _footprints(self) -> dict[int, Footprint]:
         """By streamed axis; measured once for axes that are alike."""
-        empty, shapes = self._model.empty(), self._shapes
+        network, shapes = self._model.build(), self._shapes
         piece = PIECE_VOXELS[self._limits.device]
         found: dict[object, Footprint] = {}
         by_axis = {}
@@ -93,7 +93,7 @@ class Sizing:
             axes = self._axes(axis)
             kind = tuple(shapes.axes[a] for a in axes)
             if kind not in found:
-                found[kind] = measure_footprint(empty, shapes, axes, self._dtype, piece)
+                found[kind] = measure_footprint(network, shapes, axes, self._dtype, piece)
             by_axis[axis] = found[kind]
         return by_axis
 

@@ -42,7 +42,7 @@ class WorkerOptions:
     slots: int | None = None
     threads: int | None = None
     wait: float = 0.0
-    grace: float = 20.0
+    grace: float = 10.0
 
 
 def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,7 +47,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
 NodeName={nodes} NodeAddr=127.0.0.1 NodeHostname={host} Port=[{first}-{last}] CPUs=2 RealMemory=4000
-PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=10
+PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=14
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=off
 """
 
@@ -77,10 +77,11 @@ class Cluster:
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def command(self, *words: str, check: bool = True) -> str:
+    def command(self, *words: str, check: bool = True, cwd: Path | None = None) -> str:
         """What one of Slurm's commands prints."""
         result = subprocess.run(
             words,
+            cwd=cwd,
             env={**os.environ, **self.environment},
             capture_output=True,
             text=True,
@@ -116,15 +117,24 @@ class Cluster:
             (self.folder / name).mkdir()
         (self.folder / "slurm.conf").write_text(self._configuration())
         self._daemon("slurmctld", "-D")
+        # Nodes that find no controller try again only after a long time.
+        self._wait(lambda: "UP" in self.command("scontrol", "ping", check=False))
         for node in NODES:
             self.start_node(node)
+        self._wait(lambda: self._states() == ["idle"] * len(NODES))
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_S
-        while (
-            self.command("sinfo", "--noheader", "--format=%t %D", check=False) != "idle 4\nidle 4\n"
-        ):
+        while not condition():
             logs = "\n".join(file.read_text()[-2000:] for file in self.folder.glob("*.log"))
             assert time.monotonic() < deadline, logs
             time.sleep(0.2)
+
+    def _states(self) -> list[str]:
+        text = self.command(
+            "sinfo", "--noheader", "--Node", "--partition=gpu", "--format=%t", check=False
+        )
+        return text.split()
 
     def start_node(self, node: str) -> None:
         """Start a node's daemon."""
@@ -157,8 +167,12 @@ class Cluster:
                     process.kill()
         self.command("scontrol", "update", f"nodename={node}", "state=down", "reason=power")
 
+    def revive(self, node: str) -> None:
+        """A node whose daemon runs again takes jobs again."""
+        self.command("scontrol", "update", f"nodename={node}", "state=resume")
+
     def clear(self) -> None:
-        """End all jobs, and bring all nodes back."""
+        """End all jobs."""
         self.command("scancel", "--user=root", check=False)
         deadline = time.monotonic() + START_S
         while self.queue():

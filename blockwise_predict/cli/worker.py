@@ -28,7 +28,7 @@ import click
 @click.option(
     "--grace",
     type=click.FloatRange(0),
-    default=20.0,
+    default=10.0,
     show_default=True,
     metavar="SECONDS",
     help="After SIGTERM, how long to finish blocks before they are handed back.",

@@ -96,7 +96,8 @@ class Convolution:
         self._onednn = device.type == "cpu" and _onednn_has(dtype)
         layout = torch.channels_last if self._dims == 2 else torch.channels_last_3d
         kernel = weights.kernel.to(device, dtype)
-        self._kernel = kernel.contiguous(memory_format=layout)
+        # On torch's meta device nothing is laid out.
+        self._kernel = kernel if kernel.is_meta else kernel.contiguous(memory_format=layout)
         self._fused = "none"
         if self._onednn:
             if isinstance(weights.activation, nn.ReLU):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,50 @@ from blockwise_predict.engine.streaming import StreamedUNet
 PERIODS = {2: (16, 64, 128), 3: (8, 24, 64)}
 
 
+def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    shape = list(tensors[0].shape)
+    shape[dim] = sum(tensor.shape[dim] for tensor in tensors)
+    return tensors[0].new_empty(shape)
+
+
+def _convolution(x: torch.Tensor, kernel: torch.Tensor, *_: Any) -> torch.Tensor:
+    """Valid, with stride 1; in channels-last memory, as those of the stages are."""
+    spatial = [n - k + 1 for n, k in zip(x.shape[2:], kernel.shape[2:], strict=True)]
+    return x.new_empty((x.shape[0], *spatial, kernel.shape[0])).movedim(-1, 1)
+
+
+def _unchanged(x: torch.Tensor, *_: Any) -> torch.Tensor:
+    return x
+
+
+def _like(x: torch.Tensor, *_: Any) -> torch.Tensor:
+    return x.new_empty(x.shape)
+
+
+_ATEN = torch.ops.aten
+# Operations whose results torch could tell, too, but not without importing, for two seconds, the
+# compiler and what that needs.
+_KNOWN: dict[Any, Callable[..., torch.Tensor]] = {
+    _ATEN.cat.default: _cat,
+    _ATEN.conv2d.default: _convolution,
+    _ATEN.conv3d.default: _convolution,
+    _ATEN.relu_.default: _unchanged,
+    _ATEN.add_.Tensor: _unchanged,
+    _ATEN.maximum.default: _like,
+    _ATEN.clone.default: _like,
+}
+
+
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all storages that a live tensor uses, and remembers the most.
 
     Tensors that were there before are counted only as far as `before` says.
     """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here; to be skipped would mean to import the compiler, for seconds.
+        return False
 
     def __init__(self, before: int = 0) -> None:
         super().__init__()
@@ -36,7 +75,7 @@ class LiveBytes(TorchDispatchMode):
         self.live = self.peak = before
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = _KNOWN.get(func, func)(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             storage = tensor.untyped_storage()
             self.live += 0 if self._users[storage._cdata] else storage.nbytes()
@@ -55,7 +94,7 @@ def without_data(
 ) -> StreamedUNet:
     """The stream on torch's meta device, where tensors have shapes only."""
     meta = torch.device("meta")
-    return StreamedUNet(model.to(meta), shapes, axes, dtype, meta, piece)
+    return StreamedUNet(model, shapes, axes, dtype, meta, piece)
 
 
 def stream_bytes(

@@ -70,4 +70,5 @@ def cancel_leftovers(
     if still:
         tell(f"{still} jobs of the last run, named {name}, are cancelled and still in the queue.")
         return
+    tell(f"jobs of the last run, named {name}, are cancelled.")
     record.clear()

@@ -51,7 +51,7 @@ class Terms:
     job: str = ""
     log: str = ""
     wait: float = 0.0
-    grace: float = 20.0
+    grace: float = 10.0
 
 
 class Link:
