@@ -57,6 +57,8 @@ def cluster(running_slurm: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator
 class SlurmJob(Job):
     """A tiny run whose workers are jobs of Slurm."""
 
+    fleet: tuple[str, ...] = ("--fleet", "slurm", *CPU)
+
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(folder)
         self._monkeypatch = monkeypatch
@@ -80,7 +82,7 @@ class SlurmJob(Job):
         (self.folder / "go").touch()
 
     def arguments(self, name: str, *more: object) -> list[object]:
-        fleet = () if "--fleet" in more else ("--fleet", "slurm", *CPU)
+        fleet = () if "--fleet" in more else self.fleet
         return super().arguments(name, *fleet, *more)
 
     def begin(self, name: str, *more: object) -> subprocess.Popen[str]:
@@ -100,13 +102,6 @@ class SlurmJob(Job):
         assert stored_bytes(self.output(name)) == stored_bytes(self.undisturbed())
         assert not (self.run_dir(name) / "jobs.json").exists()
         return output
-
-    def undisturbed(self) -> str:
-        options, self.options = self.options, list(self.options)
-        try:
-            return super().undisturbed()
-        finally:
-            self.options = options
 
 
 @pytest.fixture

@@ -8,12 +8,15 @@ LINES = 15
 
 
 def last_words(logs: Path, name: str) -> str:
-    """The end of the newest log of a worker or job; logs begin with its name."""
-    files = sorted(logs.glob(f"{name}*"), key=lambda file: file.stat().st_mtime)
+    """The end of the newest log of a worker or job, `NAME.*` or `NAME-HOST.log`."""
+    # The queue's own report, which some write beside the log, says less.
+    files = [
+        (f.stat().st_size > 0, f.suffix == ".log", f.stat().st_mtime, f)
+        for f in (*logs.glob(f"{name}-*"), *logs.glob(f"{name}.*"))
+    ]
     if not files:
         return f"It left no log in {logs}."
-    # The queue's own report, which some write beside the log, says less.
-    log = next((file for file in reversed(files) if file.stat().st_size), files[-1])
+    log = max(files)[-1]
     lines = log.read_text(errors="replace").splitlines()[-LINES:]
     tail = "\n".join(f"  {line}" for line in lines) or "  (it is empty)"
     return f"Its log {log} ends with:\n{tail}"

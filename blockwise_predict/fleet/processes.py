@@ -237,7 +237,7 @@ def command_fleet(run_dir: RunDir, config: RunConfig, warn: Callable[[str], None
     """Workers that a command of the user's starts, one for each call."""
 
     def command(number: int) -> list[str]:
-        return _filled_in(config.fleet, run_dir, number)
+        return filled_in(config.fleet, run_dir, number)
 
     return ProcessFleet(run_dir, config.workers, command, {}, warn, others=True)
 
@@ -255,7 +255,7 @@ def worker_command(run_dir: RunDir, number: int) -> list[str]:
     return [*start, "--number", str(number)]
 
 
-def _filled_in(template: str, run_dir: RunDir, number: int) -> list[str]:
+def filled_in(template: str, run_dir: RunDir, number: int) -> list[str]:
     """A command's words; the worker's are put for `{worker}`, or at the end."""
     words = []
     for word in shlex.split(template):
