@@ -76,7 +76,7 @@ class RunConfig(BaseModel):
     memory: Memory | None = None
 
     fleet: Fleet = "local"
-    workers: int = Field(1, ge=1, le=MAX_WORKERS)
+    workers: int = Field(1, ge=0, le=MAX_WORKERS)
     slots: int = Field(2, ge=1, le=16)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     retries: int = Field(2, ge=0, le=100)
@@ -93,6 +93,11 @@ class RunConfig(BaseModel):
     throttle: int | None = Field(None, ge=1)
     submit_options: Words = ()
     listen: Listen | None = None
+
+    @property
+    def planned_workers(self) -> int:
+        """How many workers to plan for; those of a run that starts none join by themselves."""
+        return max(1, self.workers)
 
     @property
     def fleet_kind(self) -> FleetKind:

@@ -121,11 +121,11 @@ def _limits(config: RunConfig, device: torch.device) -> Limits:
     if memory is None and config.is_elsewhere:
         memory = _memory_elsewhere(config, device)
     elif memory is None:
-        sharing = config.workers
+        sharing = config.planned_workers
         if device.type == "cuda":
-            sharing = ceil(config.workers / torch.cuda.device_count())
+            sharing = ceil(config.planned_workers / torch.cuda.device_count())
         memory = int(available_bytes(device) * MEMORY_SHARE / sharing)
-    return Limits(memory, config.workers, config.slots, device.type)
+    return Limits(memory, config.planned_workers, config.slots, device.type)
 
 
 def _memory_elsewhere(config: RunConfig, device: torch.device) -> int:
@@ -175,7 +175,7 @@ def _even_blocks(config: RunConfig, roi: Roi, chunk: tuple[int, ...]) -> tuple[i
     """For fixed tiles: blocks of at most three chunks an axis, some for each worker."""
     counts = [ceil(n / (3 * c)) for n, c in zip(roi.shape, chunk, strict=True)]
     chunks = [ceil(n / c) for n, c in zip(roi.shape, chunk, strict=True)]
-    while prod(counts) < BLOCKS_PER_WORKER * config.workers and counts != chunks:
+    while prod(counts) < BLOCKS_PER_WORKER * config.planned_workers and counts != chunks:
         axis = max(range(len(counts)), key=lambda a: chunks[a] / counts[a])
         counts[axis] += 1
     return tuple(ceil(n / k) * c for n, k, c in zip(chunks, counts, chunk, strict=True))

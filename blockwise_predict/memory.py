@@ -18,7 +18,7 @@ def available_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
-    return min(psutil.virtual_memory().available, *_cgroup_limits(), *_slurm_limits())
+    return min([psutil.virtual_memory().available, *_cgroup_limits(), *_slurm_limits()])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -96,6 +96,8 @@ def execute(
         run_dir.events.write("begin", command=command, version=plan.version)
         warn = _Warnings(run_dir, report.warn)
         fleet = make_fleet(config, run_dir, warn)
+        if config.workers == 0:
+            report.line(f"No workers are started; add them with: predict worker {run_dir}")
         outcome = run_blocks(
             plan, run_dir, ledger, leave, fleet, report.progress, warn, stop, lock.check
         )

@@ -11,7 +11,7 @@ import pytest
 
 from blockwise_predict.fleet.processes import filled_in
 from blockwise_predict.records import RunDir
-from tests.hosts import hosts
+from tests.hosts import Host, hosts
 from tests.runs import command, events, predict, stored_bytes
 from tests.test_faults import WAITING
 from tests.test_fleet_slurm import until
@@ -91,6 +91,52 @@ def test_local_workers_are_scaled_up_and_down(
     gone = [event for event in events(job.run_dir("s"), "leave") if event["worker"] in (1, 2)]
     assert [event["held"] for event in gone] == [[], []]
     assert stored_bytes(job.output("s")) == expected
+
+
+@pytest.mark.slow
+def test_a_run_that_starts_no_workers_waits_for_those_that_join(job: Job) -> None:
+    expected = stored_bytes(job.undisturbed())
+    run_dir = job.run_dir("z")
+    run = subprocess.Popen(
+        command(*job.arguments("z", "--workers", "0")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    until(lambda: (run_dir / "server.json").exists())
+    predict("worker", run_dir)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, output
+    assert f"No workers are started; add them with: predict worker {run_dir}" in output
+    assert stored_bytes(job.output("z")) == expected
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_moves_to_another_host_is_found_again(
+    job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    expected = stored_bytes(job.undisturbed())
+    slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
+
+    def scheduler(host: Host) -> subprocess.Popen[str]:
+        options = job.arguments("m", "--workers", "0", "--listen", host.there)
+        words = host.command(*command(*options))
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    with hosts(2) as (first, second):
+        run = scheduler(first)
+        until(lambda: (job.run_dir("m") / "server.json").exists())
+        worker = subprocess.Popen(command("worker", job.run_dir("m"), "--device", "cpu"))
+        until(lambda: job.blocks_done("m") == 4)
+        run.kill()
+        run.wait()
+        run = scheduler(second)
+        until(lambda: len(events(job.run_dir("m"), "join")) == 2)
+        (tmp_path / "go").touch()
+        output, _ = run.communicate(timeout=100)
+        assert run.returncode == 0, output
+        assert worker.wait(20) == 0
+    assert stored_bytes(job.output("m")) == expected
 
 
 @pytest.mark.slow

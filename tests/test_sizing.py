@@ -97,3 +97,11 @@ def test_a_control_groups_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert memory.available_bytes(torch.device("cpu")) == 750000
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available_bytes(torch.device("cpu")) > 600000
+
+
+def test_memory_where_nothing_limits_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "CGROUP_V1", tmp_path / "none")
+    monkeypatch.setattr(memory, "CGROUP_V2", tmp_path / "none")
+    for variable in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU"):
+        monkeypatch.delenv(variable, raising=False)
+    assert memory.available_bytes(torch.device("cpu")) > 0

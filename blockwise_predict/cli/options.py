@@ -103,7 +103,11 @@ _OPTIONS = [
         "(my.sbatch, my.bsub; see predict workers), or a command that starts one worker per call, "
         "for example 'ssh gpu{number}'. [default: local]",
     ),
-    click.option("--workers", type=int, help="Workers to keep running. [default: 1]"),
+    click.option(
+        "--workers",
+        type=int,
+        help="Workers to keep running; 0: they are added by hand. [default: 1]",
+    ),
     click.option("--queue", metavar="NAME", help="Partition (Slurm) or queue (LSF) of the jobs."),
     click.option("--project", metavar="NAME", help="Account (Slurm) or project (LSF) of the jobs."),
     click.option("--gpus", type=int, help="GPUs of each job; 0: none. [default: the script's]"),

@@ -26,7 +26,7 @@ def show_plan(config: RunConfig, *, probe: bool) -> tuple[Rows, Plan]:
 
 def probe_rows(probe: Probe, made: Plan, cost: Estimate) -> Rows:
     """Labels and values of what was measured."""
-    workers = made.config.workers
+    workers = made.config.planned_workers
     seconds = probe.job_seconds(cost.flops, workers)
     rate = format_rate(made.output.roi.size / seconds)
     return [

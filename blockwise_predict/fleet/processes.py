@@ -224,7 +224,7 @@ class ProcessFleet:
 def local_fleet(run_dir: RunDir, config: RunConfig, warn: Callable[[str], None]) -> ProcessFleet:
     """Workers on this machine, which the network does not see."""
     # Workers share the cores: each gets its part, or they would fight over them.
-    threads = str(max(1, len(os.sched_getaffinity(0)) // config.workers))
+    threads = str(max(1, len(os.sched_getaffinity(0)) // config.planned_workers))
 
     def command(number: int) -> list[str]:
         return [*worker_command(run_dir, number), "--threads", threads, "--wait", "0"]
