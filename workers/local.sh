@@ -3,7 +3,7 @@
 #
 #   bash local.sh predictions.zarr.predict-run/affs
 #
-# The run's scheduler (`predict run`) must be running on this machine.
+# The run's scheduler (`predict run`) must be running: on this machine, or with --listen on another.
 set -euo pipefail
 run_dir=${1:?usage: local.sh RUN_DIR}
 

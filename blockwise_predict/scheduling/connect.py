@@ -34,8 +34,7 @@ async def connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.Strea
         try:
             reader, writer = await asyncio.wait_for(opening, CONNECT_S)
         except (OSError, TimeoutError) as error:
-            what = getattr(error, "strerror", None) or type(error).__name__
-            troubles.append(f"{host}: {what}")
+            troubles.append(f"{host}: {_why(error)}")
             continue
         keep_watch(writer.get_extra_info("socket"))
         return reader, writer
@@ -46,6 +45,14 @@ async def connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.Strea
         f"no scheduler answers at port {address.port} of {address.host} "
         f"({'; '.join(troubles) or 'this is another machine'}).{only}"
     )
+
+
+def _why(error: OSError | TimeoutError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return "it does not have the run's key"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_S:g} s"
+    return error.strerror or str(error)
 
 
 async def read(reader: asyncio.StreamReader) -> FromScheduler | None:
