@@ -276,7 +276,6 @@ def test_a_bad_script_is_told_with_its_error(job: SlurmJob, tmp_path: Path) -> N
     ("options", "message"),
     [
         (("--queue", "nowhere"), "invalid partition specified: nowhere"),
-        (("--cores", "64"), "configuration is not available"),
         (("--submit-options", "--no-such-option"), "unrecognized option"),
         (("--fleet", "./missing.sbatch"), "there is no such file"),
     ],
@@ -287,6 +286,38 @@ def test_mistakes_are_found_before_anything_is_written(
     output = predict(*job.arguments("a", *options), code=2)
     assert message in output
     assert not job.run_dir("a").exists()
+
+
+def test_jobs_that_no_node_could_ever_run_are_refused(job: SlurmJob) -> None:
+    output = predict(*job.arguments("a", "--cores", "64"), code=2)
+    assert "Slurm does not take the jobs of" in output
+    assert "Requested node configuration is not available" in output
+
+
+def test_nodes_that_are_down_are_waited_for(cluster: Cluster, job: SlurmJob) -> None:
+    nodes = "nodename=n[1-4]"
+    cluster.command("scontrol", "update", nodes, "state=down", "reason=maintenance")
+    process = job.begin("a", "--workers", "2")
+    try:
+        until(lambda: [state for _, state, _ in cluster.queue()] == ["PENDING"] * 2)
+    finally:
+        cluster.command("scontrol", "update", nodes, "state=resume")
+    job.ends_well("a", process)
+
+
+def test_a_worker_that_is_warned_of_its_time_limit_hands_back(
+    cluster: Cluster, job: SlurmJob
+) -> None:
+    job.wait()
+    process = job.begin("a", "--workers", "1", "--retries", "0")
+    until(lambda: job.blocks_done("a") == 4)
+    # As `--signal=TERM@120` in the script has it done, two minutes before the end.
+    cluster.command("scancel", "--signal=TERM", cluster.queue()[0][0])
+    until(lambda: len(events(job.run_dir("a"), "join")) == 2)
+    assert [event["held"] for event in events(job.run_dir("a"), "leave")] == [[]]
+    job.go()
+    output = job.ends_well("a", process)
+    assert "Warning" not in output
 
 
 def test_a_scheduler_that_is_itself_a_job(cluster: Cluster, job: SlurmJob, tmp_path: Path) -> None:

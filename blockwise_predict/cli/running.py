@@ -16,7 +16,7 @@ from blockwise_predict.run import Reporter, execute
 from blockwise_predict.scheduling.scheduler import StopRequest
 
 INTERRUPTED = 130
-TERM_GRACE_S = 20.0
+TERM_GRACE_S = 12.0
 SHOWN_FAILURES = 20
 SHOWN_WORKERS = 8
 SHOWN_ROIS = 5

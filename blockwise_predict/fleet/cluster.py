@@ -29,6 +29,8 @@ POLL_S = 5.0
 START_S = 900.0
 # A job that was submitted may be missing from the queue's answers for so long (seconds).
 UNSEEN_S = 60.0
+# One that takes longer to end counts as ended (seconds).
+ENDING_S = 30.0
 # When the queue took no jobs, it is asked again after so long (seconds).
 AGAIN_S = 30.0
 # A queue that does not answer for so long is told of, and one that accepts no jobs stops a run
@@ -41,12 +43,13 @@ END_GRACE_S = 10.0
 @dataclass
 class Place:
     """A job of ours that has not ended: what the queue said last, and when it was submitted, was
-    first seen to run."""
+    first seen to run, and to end."""
 
     job: Job
     submitted: float
     seen: bool = False
     running_since: float | None = None
+    ending_since: float | None = None
 
 
 class ClusterFleet:
@@ -64,8 +67,7 @@ class ClusterFleet:
         self._record = record
         self._warn = warn
         self._places: dict[str, Place] = {}
-        # Ended jobs, which the queue still speaks of for a while, and those that we ended.
-        self._buried: set[str] = set()
+        # Jobs that we have ended, or whose workers were told to leave.
         self._unwanted: set[str] = set()
         self._asking = ThreadPoolExecutor(1, "queue")
         self._answer: Future[list[Job]] | None = None
@@ -88,7 +90,6 @@ class ClusterFleet:
         try:
             left = self._queue.jobs(self._request.name)
             adopted = [job for job in left if job.state in (State.WAITING, State.RUNNING)]
-            self._buried = {job.key for job in left if job not in adopted}
             now = time.monotonic()
             self._places = {job.key: Place(job, now, seen=True) for job in adopted}
             if adopted:
@@ -125,18 +126,19 @@ class ClusterFleet:
             return
         self._heard, self._told_of_silence = now, False
         for job in jobs.values():
-            if job.state in (State.WAITING, State.RUNNING):
+            if job.state in (State.WAITING, State.RUNNING) and job.key not in self._unwanted:
                 # Also one that had ended, and was put into the queue again.
-                self._buried.discard(job.key)
                 self._see(job, now)
         for key, place in list(self._places.items()):
             gone = replace(place.job, state=State.ENDED, what="gone from the queue")
             if not place.seen and now - place.submitted < UNSEEN_S:
                 gone = place.job
             job = jobs.get(key, gone)
-            if job.state in (State.ENDING, State.ENDED):
+            if job.state is State.ENDING:
+                # How it ends is known only when it has; or it hangs, as its node does.
+                place.ending_since = place.ending_since or now
+            if job.state is State.ENDED or now - (place.ending_since or now) > ENDING_S:
                 del self._places[key]
-                self._buried.add(key)
                 self._bury(job, attendance, now)
 
     def _see(self, job: Job, now: float) -> None:
@@ -148,11 +150,10 @@ class ClusterFleet:
             place.running_since = None
 
     def _bury(self, job: Job, attendance: Attendance, now: float) -> None:
-        """A job has ended, which should not have, unless it was to."""
-        if job.key not in self._unwanted:
-            joined = job.key in attendance.joined.values()
-            self._troubles.ended(job, self.size, attendance.done, joined=joined)
-            self._submit_at = now + self._troubles.delay
+        """A job has ended, which should not have."""
+        joined = job.key in attendance.joined.values()
+        self._troubles.ended(job, self.size, attendance.done, joined=joined)
+        self._submit_at = now + self._troubles.delay
 
     def _end_late(self, attendance: Attendance, now: float) -> None:
         """Cancel jobs that run and do not join."""

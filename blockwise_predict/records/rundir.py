@@ -230,6 +230,10 @@ class RunDir:
             raise RunStateError(
                 f"no scheduler runs in {self.path}. Start it with predict run."
             ) from None
+        except PermissionError:
+            raise RunStateError(
+                f"{file} holds the run's key, for the user alone who runs predict run."
+            ) from None
         except (KeyError, TypeError) as error:
             raise damaged(file, f"{type(error).__name__}: {error}") from None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from blockwise_predict import __version__
-from blockwise_predict.errors import PredictError, RunStateError
+from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.connect import NotThereError, connect, read
 from blockwise_predict.scheduling.protocol import (
@@ -112,7 +112,7 @@ class Link:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._serve())
-        except PredictError as error:
+        except Exception as error:  # noqa: BLE001  told by `number`, or `on_end`
             if not self._joined.done():
                 self._joined.set_exception(error)
             elif not self._stopping.is_set():
@@ -198,6 +198,9 @@ class Link:
                     self._asking.discard(slot)
                     self._held.add(block)
                     self._answers[slot].put(block)
+                case Block(block=block):
+                    # Asked for before this worker was told to end.
+                    self._send(Back(block=block))
                 case End():
                     self._over.set()
                     self._release_slots()

@@ -133,7 +133,8 @@ def run_blocks(
         run_dir.write_address(Address(socket.gethostname(), hosts, server.port, server.key))
         fleet.start()
         watch.until_the_end()
-        fleet.finish(server.status.attendance)
+        if not stop.at_once:
+            fleet.finish(server.status.attendance)
     except Exception:
         _stop_early(server, fleet, stop)
         raise
