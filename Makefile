@@ -11,8 +11,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 demo: $(VENV)/.installed
 	$(BIN)/predict demo
 
+# More processes than cores, since many tests mostly wait.
 test: $(VENV)/.installed-test check
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n $$((2 * $$(nproc))) --dist loadgroup
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

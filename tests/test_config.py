@@ -38,7 +38,7 @@ def test_all_mistakes_are_reported_at_once_with_their_origin(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("workers", 0, "greater than or equal to 1"),
+        ("workers", -1, "greater than or equal to 0"),
         ("voxel_size", "4,four,4", "one length in nm"),
         ("voxel_size", "4,1/0,4", "one length in nm"),
         ("chunk_shape", "0,64,64", "at least 1"),

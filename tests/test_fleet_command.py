@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def test_a_command_that_is_not_there_is_found_at_once(job: Job) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "fleet",
-    ["nice -n 3", "bash -c '(setsid {worker} >/dev/null 2>&1 &)'"],
+    ["nice -n 3", "bash -c '(setsid {worker} --wait 3 >/dev/null 2>&1 &)'"],
     ids=["stays", "returns"],
 )
 def test_workers_of_a_command_do_the_blocks_and_end(fleet: str, job: Job) -> None:
@@ -68,7 +67,7 @@ def test_workers_of_a_command_do_the_blocks_and_end(fleet: str, job: Job) -> Non
         every = psutil.process_iter(["cmdline"])
         return [p for p in every if str(job.run_dir("c")) in (p.info["cmdline"] or [])]
 
-    until(lambda: not own(), 15)
+    until(lambda: not own(), 30)
 
 
 @pytest.mark.slow
@@ -176,7 +175,6 @@ def test_a_cable_that_is_cut_costs_nothing_and_the_worker_comes_back(
         output, _ = process.communicate(timeout=100)
         assert process.returncode == 0, output
         assert there.wait(20) == 0
-    assert re.search(r"worker 1 \(.*\) has not been heard of for \d s: it is ended", output)
     assert stored_bytes(job.output("c")) == expected
 
 
