@@ -1,0 +1,318 @@
+"""What a fleet does when a queue answers late or not at all, and which jobs it gives up."""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from blockwise_predict.config import load_config
+from blockwise_predict.errors import ConfigError, RunFailedError
+from blockwise_predict.fleet import cluster as cluster_module
+from blockwise_predict.fleet import troubles as troubles_module
+from blockwise_predict.fleet.cluster import ClusterFleet
+from blockwise_predict.fleet.jobs import QUEUES, JobRecord
+from blockwise_predict.fleet.lastwords import last_words
+from blockwise_predict.fleet.queue import Job, QueueError, Request, State
+from blockwise_predict.fleet.troubles import FRUITLESS_ALL, FRUITLESS_EACH, Troubles
+from blockwise_predict.records import RunDir
+from blockwise_predict.scheduling.members import Attendance
+
+CONFIG = {"checkpoint": "c", "input": "i.zarr/r", "output": "o.zarr/a", "fleet": "slurm"}
+
+
+class Book:
+    """A queue whose jobs are as the test says."""
+
+    name = "Book"
+    commands = ()
+
+    def __init__(self) -> None:
+        self.states: dict[str, Job] = {}
+        self.refuses: str | None = None
+        self.submitted = 0
+
+    def check(self, request: Request) -> None:
+        """Everything is fine."""
+
+    def submit(self, request: Request) -> str:
+        if self.refuses:
+            raise QueueError(self.refuses)
+        self.submitted += 1
+        for key in self.keys(str(self.submitted), request.count):
+            self.set(key, State.WAITING)
+        return str(self.submitted)
+
+    def keys(self, job: str, count: int) -> list[str]:
+        return [f"book-{job}_{index}" for index in range(count)]
+
+    def set(self, key: str, state: State, what: str = "", *, blameless: bool = False) -> None:
+        self.states[key] = Job(key, state, what or state.name, "n1", blameless)
+
+    def jobs(self, _: str) -> list[Job]:
+        if self.refuses:
+            raise QueueError(self.refuses)
+        return list(self.states.values())
+
+    def cancel(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.set(key, State.ENDED, "CANCELLED", blameless=True)
+
+    def cancel_all(self, _: str) -> None:
+        self.cancel([key for key, job in self.states.items() if job.state is not State.ENDED])
+
+
+class Stage:
+    """A fleet over a book, and what the user was told."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.book = Book()
+        self.told: list[str] = []
+        self.attendance = Attendance()
+        (folder / "logs").mkdir()
+        config = load_config({**CONFIG, "workers": size})
+        request = Request(folder / "s", "predict-x", size, folder / "logs", config, {})
+        self.record = JobRecord(RunDir(folder))
+        self.fleet = ClusterFleet(self.book, request, self.record, self.told.append)
+        self.fleet.start()
+
+    def look(self, times: int = 3) -> None:
+        """Let the fleet ask the queue so often."""
+        for _ in range(2 * times):
+            self.fleet.check(self.attendance)
+            time.sleep(0.02)
+
+    def alive(self) -> list[str]:
+        return [key for key, job in self.book.states.items() if job.state is not State.ENDED]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "POLL_S", 0.0)
+    monkeypatch.setattr(cluster_module, "AGAIN_S", 0.0)
+    monkeypatch.setattr(troubles_module, "FIRST_DELAY_S", 0.0)
+
+
+def test_jobs_that_wait_are_left_alone_and_ended_ones_replaced(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 3)
+    stage.look()
+    assert stage.book.submitted == 1
+    for index in range(3):
+        stage.book.set(f"book-1_{index}", State.RUNNING)
+        stage.attendance.joined[index] = f"book-1_{index}"
+    stage.book.set("book-1_1", State.ENDED, "NODE_FAIL", blameless=True)
+    stage.look()
+    assert stage.alive() == ["book-1_0", "book-1_2", "book-2_0"]
+    assert stage.told == ["job book-1_1 on n1 ended (NODE_FAIL); another one is submitted."]
+    # One that is put into the queue again counts again, and one more is not submitted.
+    stage.book.set("book-1_1", State.WAITING)
+    stage.look()
+    assert stage.fleet.alive == 4
+    assert stage.book.submitted == 2
+    assert stage.record.read()["ids"] == ["1", "2"]
+    stage.fleet.kill()
+    assert stage.alive() == []
+    assert stage.record.read() is None
+
+
+def test_a_job_that_vanishes_from_the_queue_is_replaced(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 1)
+    stage.look()
+    del stage.book.states["book-1_0"]
+    stage.look()
+    assert stage.alive() == ["book-2_0"]
+
+
+def test_one_that_was_never_seen_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue may need a moment until it lists what was submitted."""
+    stage = Stage(tmp_path, 1)
+    stage.book.states.clear()
+    stage.look()
+    assert stage.book.submitted == 1
+    monkeypatch.setattr(cluster_module, "UNSEEN_S", 0.0)
+    stage.look()
+    assert stage.book.submitted > 1
+
+
+def test_a_job_that_runs_and_does_not_join_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, 2)
+    stage.book.set("book-1_0", State.RUNNING)
+    monkeypatch.setattr(cluster_module, "START_S", 0.05)
+    stage.look(5)
+    assert stage.book.states["book-1_0"].what == "CANCELLED"
+    assert stage.book.states["book-1_1"].state is State.WAITING
+    assert "job book-1_0 on n1 did not join within" in stage.told[0]
+
+
+def test_a_queue_that_does_not_answer_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, 2)
+    stage.look()
+    stage.book.set("book-1_0", State.ENDED, "NODE_FAIL", blameless=True)
+    stage.look()
+    stage.book.refuses = "slurm_load_jobs error: Unable to contact slurm controller"
+    monkeypatch.setattr(cluster_module, "SILENT_S", 0.05)
+    stage.look(5)
+    stage.book.set("book-1_1", State.ENDED, "FAILED")
+    stage.book.refuses = None
+    stage.look(5)
+    assert len(stage.alive()) == 2
+    silences = [text for text in stage.told if "does not answer" in text]
+    assert len(silences) == 1
+    assert "Unable to contact slurm controller. Workers go on." in silences[0]
+
+
+def test_a_queue_that_takes_no_jobs_is_asked_again_and_stops_a_run_without_workers_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, 1)
+    stage.look()
+    submit = stage.book.submit
+
+    def refuse(_: Request) -> str:
+        raise QueueError("QOSMaxSubmitJobPerUserLimit")
+
+    monkeypatch.setattr(stage.book, "submit", refuse)
+    stage.book.set("book-1_0", State.ENDED, "PREEMPTED", blameless=True)
+    stage.look()
+    assert "Book takes no jobs now: QOSMaxSubmitJobPerUserLimit" in stage.told
+    monkeypatch.setattr(stage.book, "submit", submit)
+    stage.look()
+    assert len(stage.alive()) == 1
+    monkeypatch.setattr(stage.book, "submit", refuse)
+    monkeypatch.setattr(cluster_module, "REFUSING_S", 0.0)
+    stage.book.cancel_all("")
+    with pytest.raises(RunFailedError, match="takes no jobs, and none is left"):
+        stage.look(10)
+
+
+def test_a_first_submission_that_is_refused_is_the_users_mistake(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 1)
+    stage.book.cancel_all("")
+    stage.book.refuses = "invalid account"
+    with pytest.raises(ConfigError, match="invalid account"):
+        stage.fleet.start()
+
+
+def test_scaling_cancels_what_waits_first(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 4)
+    for index in range(3):
+        stage.book.set(f"book-1_{index}", State.RUNNING)
+    stage.look()
+    stage.attendance.joined.update({0: "book-1_0", 1: "book-1_1"})
+    assert stage.fleet.scale(2, stage.attendance) == []
+    assert stage.alive() == ["book-1_0", "book-1_1"]
+    (leaving,) = stage.fleet.scale(1, stage.attendance)
+    stage.look()
+    assert stage.fleet.alive == 1
+    assert stage.book.submitted == 1
+    stage.book.set(stage.attendance.joined[leaving], State.ENDED, "COMPLETED")
+    stage.look()
+    assert stage.fleet.scale(3, stage.attendance) == []
+    stage.look()
+    assert stage.fleet.alive == 3
+    assert stage.told == []
+
+
+def job(key: str, what: str = "FAILED", *, blameless: bool = False) -> Job:
+    return Job(key, State.ENDED, what, "n1", blameless)
+
+
+def test_jobs_that_fail_before_they_join_stop_the_run_with_their_last_words(tmp_path: Path) -> None:
+    told: list[str] = []
+    troubles = Troubles(tmp_path, told.append)
+    (tmp_path / "slurm-1_1-n1.log").write_text("first\nno such module\n")
+    (tmp_path / "slurm-1_10-n1.log").write_text("of another job\n")
+    troubles.ended(job("slurm-1_1"), 2, 0, joined=False)
+    assert "no such module" in told[0]
+    assert "another job" not in told[0]
+    troubles.ended(job("slurm-1_2"), 2, 0, joined=False)
+    # A worker that came proves that it is not hopeless.
+    troubles.ended(job("slurm-1_3", "TIMEOUT"), 2, 5, joined=True)
+    troubles.ended(job("slurm-1_1"), 2, 5, joined=False)
+    troubles.ended(job("slurm-1_1"), 2, 5, joined=False)
+    with pytest.raises(RunFailedError, match=r"(?s)3 jobs in a row .* such module") as e:
+        troubles.ended(job("slurm-1_1"), 2, 5, joined=False)
+    assert str(tmp_path / "slurm-1_1-n1.log") in str(e.value)
+
+
+def test_bad_luck_is_borne_but_not_for_ever(tmp_path: Path) -> None:
+    troubles = Troubles(tmp_path, lambda _: None)
+    most = FRUITLESS_EACH * 2 + FRUITLESS_ALL
+    for done in (1, 2):
+        troubles.ended(job("a", "PREEMPTED", blameless=True), 2, done, joined=False)
+        for _ in range(most):
+            troubles.ended(job("a", "PREEMPTED", blameless=True), 2, done, joined=False)
+    with pytest.raises(RunFailedError, match="in a row ended with no block done in between"):
+        troubles.ended(job("a", "PREEMPTED", blameless=True), 2, 2, joined=False)
+
+
+def test_pauses_grow_with_troubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(troubles_module, "FIRST_DELAY_S", 1.0)
+    troubles = Troubles(tmp_path, lambda _: None)
+    delays = []
+    for _ in range(9):
+        troubles.ended(job("a", "PREEMPTED", blameless=True), 2, 0, joined=False)
+        delays.append(troubles.delay)
+    assert delays == [2, 4, 8, 16, 32, 64, 120, 120, 120]
+
+
+def test_no_log_is_said_so(tmp_path: Path) -> None:
+    assert last_words(tmp_path, "slurm-1_1") == f"It left no log in {tmp_path}."
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("123\n", "123"),
+        ("123;cluster\n", "123"),
+        ("*** Welcome to the cluster\nmaintenance on 24 December\n77\n", "77"),
+    ],
+)
+def test_a_job_id_is_found_beside_what_a_site_says(
+    said: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f"#!/bin/sh\ncat <<'EOF'\n{said}EOF\nenv | grep SLURM_ >&2\nexit 0\n")
+    sbatch.chmod(sbatch.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    request = Request(tmp_path / "s", "x", 1, tmp_path, load_config(CONFIG), {})
+    assert QUEUES["slurm"].submit(request) == found
+
+
+def test_what_is_asked_for_reaches_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        **CONFIG,
+        **{"queue": "gpu", "project": "em", "gpus": 2, "cores": 8, "job_memory": "32GiB"},
+        **{"wall_time": "1d12h", "throttle": 4, "submit_options": "--qos long", "workers": 12},
+    }
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/words\nenv >{tmp_path}/env\necho 1\n'
+    )
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    # A scheduler that is a job itself passes on none of what describes that job.
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "100")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    logs = tmp_path / "100%"
+    request = Request(tmp_path / "s", "x", 12, logs, load_config(given), {"PREDICT_LOGS": "/l"})
+    QUEUES["slurm"].submit(request)
+    assert (tmp_path / "words").read_text().splitlines() == [
+        *("--parsable", "--job-name=x", "--array=0-11%4", "--export=ALL"),
+        *(f"--output={tmp_path}/100%%/slurm-%A_%a-%N.log", "--open-mode=append"),
+        *("--partition=gpu", "--account=em", "--gpus-per-task=2", "--cpus-per-task=8"),
+        *("--mem=32768M", "--time=36:00:00", "--qos", "long", str(tmp_path / "s")),
+    ]
+    environment = (tmp_path / "env").read_text().splitlines()
+    assert "PREDICT_LOGS=/l" in environment
+    assert "SLURM_CONF=/etc/slurm.conf" in environment
+    assert not [line for line in environment if line.startswith("SLURM_MEM")]
