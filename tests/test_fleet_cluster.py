@@ -12,6 +12,7 @@ import pytest
 from blockwise_predict.config import load_config
 from blockwise_predict.errors import ConfigError, RunFailedError
 from blockwise_predict.fleet import cluster as cluster_module
+from blockwise_predict.fleet import describe_fleet
 from blockwise_predict.fleet import troubles as troubles_module
 from blockwise_predict.fleet.cluster import ClusterFleet
 from blockwise_predict.fleet.jobs import QUEUES, JobRecord
@@ -19,6 +20,7 @@ from blockwise_predict.fleet.lastwords import last_words
 from blockwise_predict.fleet.queue import Job, QueueError, Request, State
 from blockwise_predict.fleet.troubles import FRUITLESS_ALL, FRUITLESS_EACH, Troubles
 from blockwise_predict.records import RunDir
+from blockwise_predict.resources import resource_folder
 from blockwise_predict.scheduling.members import Attendance
 
 CONFIG = {"checkpoint": "c", "input": "i.zarr/r", "output": "o.zarr/a", "fleet": "slurm"}
@@ -286,6 +288,17 @@ def test_a_job_id_is_found_beside_what_a_site_says(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     request = Request(tmp_path / "s", "x", 1, tmp_path, load_config(CONFIG), {})
     assert QUEUES["slurm"].submit(request) == found
+
+
+def test_the_plan_shows_how_jobs_are_submitted(tmp_path: Path) -> None:
+    given = {**CONFIG, "workers": 4, "queue": "my gpus", "gpus": 0}
+    assert describe_fleet(load_config(given), RunDir(tmp_path)) == (
+        "4 as jobs of Slurm: sbatch --parsable --job-name=predict-... --array=0-3 --export=ALL "
+        f"--output={tmp_path}/logs/slurm-%A_%a-%N.log --open-mode=append '--partition=my gpus' "
+        f"--gpus-per-task=0 {resource_folder('workers')}/slurm.sbatch"
+    )
+    given = {**CONFIG, "fleet": "ssh n{number}"}
+    assert describe_fleet(load_config(given), RunDir(tmp_path)) == "1 each by: ssh n{number}"
 
 
 def test_what_is_asked_for_reaches_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from blockwise_predict.cli.terminal import format_bytes, format_rate, format_sec
 from blockwise_predict.config import RunConfig
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.estimate import Estimate, estimate
+from blockwise_predict.fleet import describe_fleet
 from blockwise_predict.plan import Plan
 from blockwise_predict.planning import make_plan
 from blockwise_predict.probe import Probe, run_probe
@@ -18,7 +19,9 @@ def show_plan(config: RunConfig, *, probe: bool) -> tuple[Rows, Plan]:
     """Make the plan of a configuration, and the rows that tell it; with what a probe measures."""
     made, model = make_plan(config, recorded_plan(config))
     cost = estimate(made, model.shapes)
-    rows = [*plan_rows(made), *cost_rows(cost), ("run directory", str(run_dir_of(config)))]
+    run_dir = run_dir_of(config)
+    rows = [*plan_rows(made), *cost_rows(cost), ("run directory", str(run_dir))]
+    rows.append(("workers", describe_fleet(config, run_dir)))
     if probe:
         rows += probe_rows(run_probe(made, choose_device(config.device)), made, cost)
     return rows, made

@@ -16,7 +16,8 @@ def scale(output: str, workers: int, run_dir: str | None) -> None:
     """Have the run that is predicting OUTPUT keep another number of WORKERS.
 
     More are started at once. Of those that are too many, jobs that still wait are cancelled first;
-    then workers finish the blocks they hold, and end.
+    then workers finish the blocks they hold, and end. A run that is started again begins with its
+    own --workers.
 
     \b
     predict scale predictions.zarr/affs 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
 from blockwise_predict.scheduling.scheduler import Fleet
 
-__all__ = ["cancel_leftovers", "check_fleet", "make_fleet", "wanted_jobs"]
+__all__ = ["cancel_leftovers", "check_fleet", "describe_fleet", "make_fleet", "wanted_jobs"]
 
 # What two runs must agree in for the second to take over the first one's jobs.
 _TERMS = (
@@ -60,6 +61,16 @@ def make_fleet(config: RunConfig, run_dir: RunDir, warn: Callable[[str], None]) 
     record = JobRecord(run_dir)
     record.begin(kind, request.name, wanted_jobs(config) or {})
     return ClusterFleet(QUEUES[kind], request, record, warn)
+
+
+def describe_fleet(config: RunConfig, run_dir: RunDir) -> str:
+    """Who starts the workers, for the user."""
+    kind = config.fleet_kind
+    if kind in QUEUES:
+        command = shlex.join(QUEUES[kind].command(_request(config, run_dir, "predict-...")))
+        return f"{config.workers} as jobs of {QUEUES[kind].name}: {command}"
+    where = "on this machine" if kind == "local" else f"each by: {config.fleet}"
+    return f"{config.workers} {where}"
 
 
 def wanted_jobs(config: RunConfig) -> dict[str, Any] | None:

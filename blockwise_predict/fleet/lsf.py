@@ -38,10 +38,14 @@ class LSF:
     def check(self, request: Request) -> None:
         """bsub has no way to try a request; a wrong one is refused when it is submitted."""
 
+    def command(self, request: Request) -> list[str]:
+        """The words that submit a request, whose script comes through the standard input."""
+        return ["bsub", *_options(request)]
+
     def submit(self, request: Request) -> str:
         """Submit a job array; returns its id."""
         # A script is read for #BSUB lines only when it comes through the standard input.
-        said = ask(["bsub", *_options(request)], _environment(request), stdin=_script(request))
+        said = ask(self.command(request), _environment(request), stdin=_script(request))
         found = re.search(r"Job <(\d+)> is submitted", said)
         if found is None:
             raise QueueError(f"bsub gave no job id, but said: {said.strip()!r}")

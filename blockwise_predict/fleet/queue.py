@@ -75,6 +75,9 @@ class Queue(Protocol):
     def check(self, request: Request) -> None:
         """Raise QueueError if a request would be refused, as far as that can be known."""
 
+    def command(self, request: Request) -> list[str]:
+        """The words that submit a request."""
+
     def submit(self, request: Request) -> str:
         """Submit a job array; returns its id."""
 

@@ -49,9 +49,13 @@ class Slurm:
             if not any(reason in str(error) for reason in _PERHAPS_LATER):
                 raise
 
+    def command(self, request: Request) -> list[str]:
+        """The words that submit a request."""
+        return ["sbatch", "--parsable", *_options(request)]
+
     def submit(self, request: Request) -> str:
         """Submit a job array; returns its id."""
-        said = ask(["sbatch", "--parsable", *_options(request)], _environment(request))
+        said = ask(self.command(request), _environment(request))
         # `ID` or `ID;CLUSTER`; a site's own wrapper may say more.
         for line in reversed(said.splitlines()):
             if found := re.fullmatch(r"(\d+)(;\S+)?", line.strip()):

@@ -83,6 +83,7 @@ class Link:
         # Slots that wait for an answer, and blocks that came over this connection.
         self._asking: set[int] = set()
         self._held: set[int] = set()
+        self._unsent: list[bytes] = []
         # The scheduler has said that there is no more work.
         self._over = threading.Event()
         self._closing = False
@@ -129,6 +130,7 @@ class Link:
                 self._joined.set_result(self._number or 0)
             await self._listen(reader)
             self._writer = None
+            self._unsent.clear()
             if self._over.is_set() or self._closing:
                 break
             print("the connection to the scheduler is lost: looking for it", flush=True)
@@ -228,6 +230,7 @@ class Link:
         count = len(self._held)
         for block in self._held:
             self._send(Back(block=block))
+        self._flush()
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 await self._writer.drain()
@@ -246,8 +249,15 @@ class Link:
 
     def _send(self, message: Message) -> None:
         """Tell the scheduler; nothing while there is none, which is told anew when it is back."""
+        # What is said at one time goes out as one: a block's end and the wish for another.
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(message.line())
+
+    def _flush(self) -> None:
         if self._writer is not None:
-            self._writer.write(message.line())
+            self._writer.write(b"".join(self._unsent))
+        self._unsent.clear()
 
     def _release_slots(self) -> None:
         for slot in self._asking:
@@ -256,5 +266,6 @@ class Link:
 
     def _close(self) -> None:
         self._closing = True
+        self._flush()
         if self._writer is not None:
             self._writer.close()
