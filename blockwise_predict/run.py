@@ -78,7 +78,7 @@ def execute(
         report.line(note)
     for warning in plan.warnings:
         report.warn(warning)
-    check_fleet(config, run_dir)
+    check_fleet(config, run_dir, report.warn)
     run_dir.refuse_foreign_folder()
     run_dir.path.mkdir(parents=True, exist_ok=True)
     with hold_lock(run_dir.path / "lock", report.line) as lock, ExitStack() as opened:

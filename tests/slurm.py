@@ -168,7 +168,10 @@ class Cluster:
         self.command("scontrol", "update", f"nodename={node}", "state=down", "reason=power")
 
     def revive(self, node: str) -> None:
-        """A node whose daemon runs again takes jobs again."""
+        """A node that lost its power starts, and takes jobs again."""
+        # What its jobs' processes left there would have it wait for them.
+        shutil.rmtree(self.folder / "spool" / node)
+        self.start_node(node)
         self.command("scontrol", "update", f"nodename={node}", "state=resume")
 
     def clear(self) -> None:

@@ -155,21 +155,6 @@ def test_a_fleet_larger_than_the_cluster_and_jobs_that_wait_are_cancelled_at_the
     job.ends_well("a", process)
 
 
-def test_a_node_that_goes_down_is_made_up_for(cluster: Cluster, job: SlurmJob) -> None:
-    job.wait()
-    process = job.begin("a", "--workers", "2", "--cores", "2")
-    until(lambda: job.blocks_done("a") == 8)
-    node = cluster.running()[0]
-    cluster.kill_node(node)
-    try:
-        until(lambda: len(events(job.run_dir("a"), "join")) == 3)
-        job.go()
-        job.ends_well("a", process)
-    finally:
-        cluster.start_node(node)
-        cluster.revive(node)
-
-
 def test_a_preempted_worker_hands_back_and_is_replaced(cluster: Cluster, job: SlurmJob) -> None:
     job.wait()
     process = job.begin("a", "--workers", "4", "--cores", "2", "--retries", "0")
@@ -292,10 +277,15 @@ def test_mistakes_are_found_before_anything_is_written(
     assert not job.run_dir("a").exists()
 
 
-def test_jobs_that_no_node_could_ever_run_are_refused(job: SlurmJob) -> None:
-    output = predict(*job.arguments("a", "--cores", "64"), code=2)
-    assert "Slurm does not take the jobs of" in output
-    assert "Requested node configuration is not available" in output
+def test_jobs_that_no_node_can_run_are_told_of(cluster: Cluster, job: SlurmJob) -> None:
+    process = job.begin("a", "--cores", "64")
+    until(lambda: len(cluster.queue()) == 1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert re.search(
+        r"Warning: Slurm could not run the jobs of \S+slurm.sbatch now: .*\n?.*Req", output
+    )
+    assert "If no node is down, ask for less." in output
 
 
 def test_nodes_that_are_down_are_waited_for(cluster: Cluster, job: SlurmJob) -> None:
@@ -332,3 +322,19 @@ def test_a_scheduler_that_is_itself_a_job(cluster: Cluster, job: SlurmJob, tmp_p
     cluster.command("sbatch", "--wait", f"--output={out}", "--mem=500", script.name, cwd=tmp_path)
     assert "Done: " in out.read_text()
     assert RunDir(job.run_dir("a")).plan().num_blocks == job.blocks_done("a")
+
+
+def test_a_node_that_goes_down_is_made_up_for(cluster: Cluster, job: SlurmJob) -> None:
+    job.wait()
+    # Slurm would put the job into the queue again, and let it wait there for two minutes.
+    options = ("--workers", "2", "--cores", "2", "--submit-options=--no-requeue")
+    process = job.begin("a", *options)
+    until(lambda: job.blocks_done("a") == 8)
+    node = cluster.running()[0]
+    cluster.kill_node(node)
+    try:
+        until(lambda: len(events(job.run_dir("a"), "join")) == 3)
+        job.go()
+        job.ends_well("a", process)
+    finally:
+        cluster.revive(node)

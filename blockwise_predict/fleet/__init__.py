@@ -28,7 +28,7 @@ _TERMS = (
 _SCRIPTS = {"slurm": "slurm.sbatch", "lsf": "lsf.bsub"}
 
 
-def check_fleet(config: RunConfig, run_dir: RunDir) -> None:
+def check_fleet(config: RunConfig, run_dir: RunDir, warn: Callable[[str], None]) -> None:
     """Raise ConfigError if the workers could not be started, as far as that can be known."""
     if config.fleet_kind == "command":
         check_command(config.fleet)
@@ -43,11 +43,16 @@ def check_fleet(config: RunConfig, run_dir: RunDir) -> None:
         )
     require_commands(queue)
     try:
-        queue.check(request)
+        against = queue.check(request)
     except QueueError as error:
         raise ConfigError(
             f"{queue.name} would not take the jobs of {request.script}:\n{error}"
         ) from None
+    if against is not None:
+        warn(
+            f"{queue.name} could not run the jobs of {request.script} now: {against}\nThey will "
+            "wait. If no node is down, ask for less."
+        )
 
 
 def make_fleet(config: RunConfig, run_dir: RunDir, warn: Callable[[str], None]) -> Fleet:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from blockwise_predict.errors import ConfigError, RunFailedError
 from blockwise_predict.fleet.jobs import JobRecord
 from blockwise_predict.fleet.queue import (
+    ENDING_S,
     LARGEST_ARRAY,
     VANISH_POLL_S,
     Job,
@@ -29,8 +30,6 @@ POLL_S = 5.0
 START_S = 900.0
 # A job that was submitted may be missing from the queue's answers for so long (seconds).
 UNSEEN_S = 60.0
-# One that takes longer to end counts as ended (seconds).
-ENDING_S = 30.0
 # When the queue took no jobs, it is asked again after so long (seconds).
 AGAIN_S = 30.0
 # A queue that does not answer for so long is told of, and one that accepts no jobs stops a run

@@ -35,8 +35,9 @@ class LSF:
     name = "LSF"
     commands = ("bsub", "bjobs", "bkill")
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request) -> str | None:  # noqa: ARG002
         """bsub has no way to try a request; a wrong one is refused when it is submitted."""
+        return None
 
     def command(self, request: Request) -> list[str]:
         """The words that submit a request, whose script comes through the standard input."""

@@ -20,6 +20,8 @@ from blockwise_predict.errors import ConfigError
 PATIENCE_S = 60.0
 # Cancelled jobs have so long to vanish; the queue is asked so often whether they have (seconds).
 VANISH_S, VANISH_POLL_S = 60.0, 0.5
+# A job that takes longer to end counts as ended (seconds).
+ENDING_S = 20.0
 # More would be too many for one job array by default, with Slurm and with LSF.
 LARGEST_ARRAY = 1000
 
@@ -72,8 +74,11 @@ class Queue(Protocol):
     def commands(self) -> tuple[str, ...]:
         """The commands that this machine must have."""
 
-    def check(self, request: Request) -> None:
-        """Raise QueueError if a request would be refused, as far as that can be known."""
+    def check(self, request: Request) -> str | None:
+        """What the queue has against a request, though it would take it.
+
+        Raises QueueError if it would be refused, as far as that can be known.
+        """
 
     def command(self, request: Request) -> list[str]:
         """The words that submit a request."""
@@ -124,17 +129,21 @@ def ask(
 
 
 def cancel_and_wait(queue: Queue, name: str) -> int:
-    """Cancel all jobs of a name; returns how many are in the queue all the same after a while.
+    """Cancel all jobs of a name; returns how many wait or run all the same after a while.
 
     Raises QueueError if the queue does not answer.
     """
-    deadline = time.monotonic() + VANISH_S
-    while left := sum(job.state is not State.ENDED for job in queue.jobs(name)):
-        queue.cancel_all(name)
-        if time.monotonic() > deadline:
-            break
+    begun = time.monotonic()
+    while True:
+        states = [job.state for job in queue.jobs(name) if job.state is not State.ENDED]
+        left = sum(state is not State.ENDING for state in states)
+        waited = time.monotonic() - begun
+        # Those that are about to end do so without us, and not before their nodes answer.
+        if not states or waited > VANISH_S or (not left and waited > ENDING_S):
+            return left
+        if left:
+            queue.cancel_all(name)
         time.sleep(VANISH_POLL_S)
-    return left
 
 
 def require_commands(queue: Queue) -> None:

@@ -29,7 +29,7 @@ _BLAMELESS = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "CANCELLED", "REVOKED")
 # Words of one job's environment that another one must not get: a job may start jobs.
 _OWN = ("SLURM_",)
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
-# What a trial is also refused for when nodes are only down or busy, and jobs would wait for them.
+# What a trial is also refused for when nodes are only down or busy: jobs would wait for them.
 _PERHAPS_LATER = ("Requested node configuration is not available", "Requested nodes are busy")
 # Elements that one command names.
 AT_ONCE = 500
@@ -41,13 +41,15 @@ class Slurm:
     name = "Slurm"
     commands = ("sbatch", "squeue", "scancel")
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request) -> str | None:
         """Have Slurm look at the request without submitting it."""
         try:
             ask(["sbatch", "--test-only", *_options(request)], _environment(request))
         except QueueError as error:
-            if not any(reason in str(error) for reason in _PERHAPS_LATER):
-                raise
+            if any(reason in str(error) for reason in _PERHAPS_LATER):
+                return str(error)
+            raise
+        return None
 
     def command(self, request: Request) -> list[str]:
         """The words that submit a request."""
