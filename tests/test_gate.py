@@ -116,6 +116,18 @@ def test_only_workers_of_this_run_are_let_in(
     go(tmp_path, waiting)
 
 
+def test_a_number_that_another_worker_has_is_not_taken_from_it(
+    job: Job, waiting: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    """A worker that comes back from an earlier scheduler may have a number that is in use now."""
+    run_dir = RunDir(job.run_dir("w"))
+    address = run_dir.address()
+    said = answer(address, address.key, hello(run_dir, number=0))
+    assert said == {"say": "welcome", "number": 1}
+    go(tmp_path, waiting)
+    assert {e["worker"] for e in events(run_dir.path, "first")} == {0}
+
+
 def test_a_worker_by_hand_joins_and_a_run_of_local_workers_opens_nothing(
     job: Job, waiting: subprocess.Popen[str], tmp_path: Path
 ) -> None:

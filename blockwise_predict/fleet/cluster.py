@@ -198,7 +198,8 @@ class ClusterFleet:
 
     def _cancel_surplus(self, attendance: Attendance) -> list[int]:
         """Cancel what is too much: jobs that wait first, workers that have joined last."""
-        number_of = {job: number for number, job in attendance.joined.items()}
+        # A copy, since the other thread goes on.
+        number_of = {job: number for number, job in list(attendance.joined.items())}
 
         def worth(key: str) -> int:
             if key in number_of:

@@ -26,13 +26,14 @@ DEADLY_BLOCKS = 4
 
 @dataclass
 class Trouble:
-    """What is held against a block: parts of attempts, the last error, and whether it may be what
-    kills its workers (`alone`)."""
+    """What is held against a block: parts of attempts, the last error, that worker and its log, and
+    whether it may be what kills its workers (`alone`)."""
 
     parts: int = 0
     error: str = ""
     traceback: str = ""
     worker: int = -1
+    log: str = ""
     alone: bool = False
 
     @property

@@ -205,7 +205,7 @@ class Dispatcher:
             self._breaker.stop(error)
             self._hand_out_again(block)
             return
-        trouble = self._blame(block, worker, error, traceback)
+        trouble = self._blame(block, member, error, traceback)
         at_once = sum(m.slots for m in self.members.values())
         self._breaker.failed(block, error, at_once)
         trouble.parts += ERROR
@@ -239,7 +239,7 @@ class Dispatcher:
             # It was told to end and had no time to finish them: not their fault.
             self._hand_out_again(block)
             return
-        trouble = self._blame(block, member.number, "its worker died at every attempt", "")
+        trouble = self._blame(block, member, "its worker died at every attempt", "")
         trouble.alone = True
         if len(member.held) == 1:
             trouble.parts += ALONE
@@ -261,7 +261,7 @@ class Dispatcher:
         del self.members[worker].held[block]
         why = f"took longer than --block-timeout ({self._timeout:g} s)"
         error = f"it {why}"
-        trouble = self._blame(block, worker, error, "")
+        trouble = self._blame(block, self.members[worker], error, "")
         trouble.parts += ERROR
         trouble.alone = True
         self._notes.event("error", worker=worker, block=block, error=error, traceback="")
@@ -273,9 +273,9 @@ class Dispatcher:
     def _hand_out_again(self, block: int, delay: float = 0.0) -> None:
         heapq.heappush(self._again, (self._clock() + delay, block))
 
-    def _blame(self, block: int, worker: int, error: str, traceback: str) -> Trouble:
+    def _blame(self, block: int, member: Member, error: str, traceback: str) -> Trouble:
         trouble = self._trouble.setdefault(block, Trouble())
-        trouble.worker = worker
+        trouble.worker, trouble.log = member.number, member.log
         # What an exception said is worth more than that a worker died.
         if traceback or not trouble.traceback:
             trouble.error, trouble.traceback = error, traceback

@@ -45,9 +45,11 @@ STALL_S = 5.0
 
 @dataclass
 class Connection:
-    """An admitted worker's connection; `waiting` are its slots that have asked and wait."""
+    """An admitted worker's connection; `who` is its host and process, `waiting` are its slots that
+    have asked and wait."""
 
     number: int
+    who: tuple[str, int]
     writer: asyncio.StreamWriter
     heard: float
     waiting: set[int] = field(default_factory=set)
@@ -119,11 +121,16 @@ class Reception:
         return None
 
     def _join(self, hello: Hello, writer: asyncio.StreamWriter) -> Connection:
+        who = (hello.host, hello.pid)
         number = self._next_number if hello.number is None else hello.number
-        self._next_number = max(self._next_number, number + 1)
         if number in self._connections:
-            self._forget(self._connections[number], "another worker has taken its number")
-        connection = Connection(number, writer, time.monotonic())
+            if self._connections[number].who == who:
+                self._forget(self._connections[number], "it has connected anew")
+            else:
+                # It comes from a scheduler before this one, which has given its number to another.
+                number = self._next_number
+        self._next_number = max(self._next_number, number + 1)
+        connection = Connection(number, who, writer, time.monotonic())
         self._connections[number] = connection
         name = f"{hello.host}, process {hello.pid}" + (f", job {hello.job}" if hello.job else "")
         member = Member(number, name, hello.slots, hello.job, hello.log)

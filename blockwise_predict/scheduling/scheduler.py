@@ -157,8 +157,8 @@ def _dispatcher(
 ) -> Dispatcher:
     def failure(block: int, trouble: Trouble) -> Failure:
         roi = plan.output_grid.world_bounds(plan.numbered_block(block))
-        log = str(run_dir.log_file(trouble.worker))
-        failure = Failure(block, roi, trouble.attempts, trouble.error, trouble.traceback, log)
+        error, log = trouble.error, trouble.log
+        failure = Failure(block, roi, trouble.attempts, error, trouble.traceback, log)
         run_dir.failures.add(failure)
         return failure
 
