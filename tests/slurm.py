@@ -172,7 +172,9 @@ class Cluster:
         # What its jobs' processes left there would have it wait for them.
         shutil.rmtree(self.folder / "spool" / node)
         self.start_node(node)
-        self.command("scontrol", "update", f"nodename={node}", "state=resume")
+        # Refused if it has been taken back already.
+        self.command("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        self._wait(lambda: self._states() == ["idle"] * len(NODES))
 
     def clear(self) -> None:
         """End all jobs."""
