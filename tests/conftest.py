@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 # The networks of the tests are tiny: more threads only get into each other's way. Set before torch
 # is imported, and handed down to the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Tests that share a Slurm run one after the other; all others wherever there is room."""
+    # Not `--dist loadgroup`: with pytest 9.2, xdist 3.8 groups nothing, and says nothing
+    # (pytest-xdist's issue 1386).
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneSlurm(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.split("::")[0]
+            return module if module.endswith("test_fleet_slurm.py") else nodeid
+
+    return OneSlurm(config, log)
 
 
 @pytest.fixture

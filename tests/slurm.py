@@ -158,14 +158,19 @@ class Cluster:
         """A node loses its power: its daemon, its jobs and their processes are gone."""
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                spool = f"{self.folder}/spool/{node}"
-                if (
-                    process.environ().get("SLURMD_NODENAME") == node
-                    or (process.name() == "slurmd" and node in process.cmdline())
-                    or any(spool in word for word in process.cmdline())
-                ):
+                if self._runs_on(node, process):
                     process.kill()
         self.command("scontrol", "update", f"nodename={node}", "state=down", "reason=power")
+
+    def _runs_on(self, node: str, process: psutil.Process) -> bool:
+        environment, words = process.environ(), process.cmdline()
+        if environment.get("SLURM_CONF") != self.environment["SLURM_CONF"]:
+            return False  # another Slurm's
+        return (
+            environment.get("SLURMD_NODENAME") == node
+            or (process.name() == "slurmd" and node in words)
+            or any(f"{self.folder}/spool/{node}" in word for word in words)
+        )
 
     def revive(self, node: str) -> None:
         """A node that lost its power starts, and takes jobs again."""

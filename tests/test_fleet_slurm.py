@@ -22,7 +22,6 @@ from tests.test_run import SLOW, Job
 pytestmark = [
     pytest.mark.usefixtures("cluster"),
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]
 
@@ -62,6 +61,7 @@ class SlurmJob(Job):
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(folder)
         self._monkeypatch = monkeypatch
+        self._processes: list[subprocess.Popen[str]] = []
         self._start_with("")
 
     def _start_with(self, body: str) -> None:
@@ -87,12 +87,14 @@ class SlurmJob(Job):
 
     def begin(self, name: str, *more: object) -> subprocess.Popen[str]:
         """Start a run, without waiting for its first blocks."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command(*self.arguments(name, *more)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._processes.append(process)
+        return process
 
     def ends_well(self, name: str, process: subprocess.Popen[str]) -> str:
         """Wait for a run's end; it must have predicted every voxel as an undisturbed run does."""
@@ -103,10 +105,17 @@ class SlurmJob(Job):
         assert not (self.run_dir(name) / "jobs.json").exists()
         return output
 
+    def kill(self) -> None:
+        """End what a failed test has left, which would submit jobs to the next one's Slurm."""
+        for process in self._processes:
+            process.kill()
+
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmJob:
-    return SlurmJob(tmp_path, monkeypatch)
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmJob]:
+    slurm_job = SlurmJob(tmp_path, monkeypatch)
+    yield slurm_job
+    slurm_job.kill()
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
