@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import click
@@ -48,8 +49,9 @@ save_network(Path({folder!r}))
 """
 
 
-def idle_worker(folder: str, number: int, slots: int) -> None:
+def idle_worker(begin: Event, folder: str, number: int, slots: int) -> None:
     """A worker that reports every block as done at once."""
+    begin.wait()
     run_dir = RunDir(Path(folder))
     terms = Terms(run_dir.run_id(), number, slots)
     link = Link(run_dir.address, terms, threading.Event(), lambda *_: None)
@@ -67,24 +69,30 @@ def idle_worker(folder: str, number: int, slots: int) -> None:
 
 
 class IdleFleet:
-    """So many idle workers, in a few processes' stead one each."""
+    """So many idle workers, each in a process of its own."""
 
     def __init__(self, run_dir: RunDir, size: int, slots: int) -> None:
         self.size = self.first_free = size
         self.listens_on = "127.0.0.1"
+        # Forked here, before there is any thread: a process that is forked while another thread
+        # uses OpenSSL may find its locks taken for good.
         context = multiprocessing.get_context("fork")
+        self._begin = context.Event()
         self._processes = [
-            context.Process(target=idle_worker, args=(str(run_dir), number, slots), daemon=True)
+            context.Process(
+                target=idle_worker, args=(self._begin, str(run_dir), number, slots), daemon=True
+            )
             for number in range(size)
         ]
+        for process in self._processes:
+            process.start()
 
     @property
     def alive(self) -> int:
         return sum(process.is_alive() for process in self._processes)
 
     def start(self) -> None:
-        for process in self._processes:
-            process.start()
+        self._begin.set()
 
     def check(self, attendance: Attendance) -> None:
         pass

@@ -95,8 +95,6 @@ class Link:
 
     def next(self, slot: int) -> int | None:
         """The next block for a slot; waits for it. None when there is none, or when stopping."""
-        if self._stopping.is_set() or self._over.is_set():
-            return None
         self._loop.call_soon_threadsafe(self._ask, slot)
         return self._answers[slot].get()
 
@@ -118,6 +116,10 @@ class Link:
                 self._joined.set_exception(error)
             elif not self._stopping.is_set():
                 self._on_end(str(error), False)
+        finally:
+            # Nobody hears a slot that asks from now on.
+            for answers in self._answers:
+                answers.put(None)
 
     async def _serve(self) -> None:
         beating = asyncio.create_task(self._beat())
@@ -237,10 +239,11 @@ class Link:
         self._on_end(f"told to end: {count} blocks are handed back", True)
 
     def _ask(self, slot: int) -> None:
-        self._asking.add(slot)
-        self._send(Next(slot=slot))
         if self._stopping.is_set() or self._over.is_set():
-            self._release_slots()
+            self._answers[slot].put(None)
+        else:
+            self._asking.add(slot)
+            self._send(Next(slot=slot))
 
     def _report(self, message: Done | Failed) -> None:
         if message.block in self._held:

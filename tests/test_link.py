@@ -1,0 +1,54 @@
+"""A worker's link to a scheduler that ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from blockwise_predict.records.rundir import Address
+from blockwise_predict.scheduling.link import Link, Terms
+from blockwise_predict.scheduling.protocol import End, Message, Welcome
+from blockwise_predict.scheduling.tls import make_key, server_context
+
+
+@contextmanager
+def scheduler(*says: Message) -> Iterator[Address]:
+    """A scheduler that says these things to everybody, and goes."""
+    key = make_key()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"".join(message.line() for message in says))
+        writer.close()
+
+    async def start() -> asyncio.Server:
+        return await asyncio.start_server(greet, "127.0.0.1", 0, ssl=server_context(key))
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(start(), loop).result()
+    try:
+        yield Address("here", ("127.0.0.1",), server.sockets[0].getsockname()[1], key)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def test_a_slot_that_asks_when_the_scheduler_has_gone_does_not_wait_for_an_answer() -> None:
+    with scheduler(Welcome(number=3), End(why="there are no more blocks")) as address:
+        link = Link(lambda: address, Terms("run", None, 2), threading.Event(), lambda *_: None)
+        assert link.number == 3
+        while any(thread.name == "link" for thread in threading.enumerate()):
+            time.sleep(0.01)
+        answers: list[int | None] = []
+        asking = threading.Thread(
+            target=lambda: answers.extend(link.next(slot) for slot in range(2)), daemon=True
+        )
+        asking.start()
+        asking.join(20)
+        assert answers == [None, None]
+        link.close()
