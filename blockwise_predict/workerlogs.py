@@ -21,7 +21,7 @@ class WorkerLog:
     number: int | None
     name: str
     log: Path | None
-    joined: float | None = None
+    joined: float = 0.0
     left: float | None = None
     why: str = ""
     errors: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class WorkerLog:
         """One line."""
         if self.number is None:
             return f"(never joined)  {self.log}"
-        times = _clock(self.joined) + "-" + _clock(self.left)
+        times = _period(self.joined, self.left)
         state = f", {self.why}" if self.why and self.why not in _WELL else ""
         errors = f", {len(self.errors)} errors" if self.errors else ""
         return (
@@ -91,5 +91,11 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
     return WorkerLogs(run_dir.logs, [*workers, *lost])
 
 
-def _clock(seconds: float | None) -> str:
-    return "" if seconds is None else f"{datetime.fromtimestamp(seconds):%H:%M:%S}"
+def _period(begin: float, end: float | None) -> str:
+    """From when to when, in local time; without an end if it goes on."""
+    first = datetime.fromtimestamp(begin)
+    if end is None:
+        return f"{first:%Y-%m-%d %H:%M:%S}-"
+    last = datetime.fromtimestamp(end)
+    same_day = first.date() == last.date()
+    return f"{first:%Y-%m-%d %H:%M:%S}-" + f"{last:{'' if same_day else '%Y-%m-%d '}%H:%M:%S}"

@@ -142,6 +142,8 @@ def test_a_run_to_its_end(job: SlurmJob) -> None:
     listed = predict("logs", job.output("a")).splitlines()
     assert len(listed) == 3
     assert listed[0].endswith(joins[0]["log"])
+    day, time_of_day = r"\d{4}-\d\d-\d\d ", r"\d\d:\d\d:\d\d"
+    assert re.match(rf"worker 0  {day}{time_of_day}-({day})?{time_of_day}  \S+, process", listed[0])
     assert "worker 1: " in predict("logs", job.output("a"), "--worker", "1")
     assert "No worker has failed." in predict("logs", job.output("a"), "--failed")
     assert "--worker 9: there is no log of it" in predict(
