@@ -25,13 +25,11 @@ SHOWN_ROIS = 5
 def run_with_display(config: RunConfig, command: str, only_failed: bool = False) -> int:
     """Run, showing progress and the outcome on stderr; returns the exit code.
 
-    With `only_failed`, blocks that failed before are tried again, and no others. SIGINT and SIGTERM
-    stop the run. `command` is what the user is told to type to resume it.
+    With `only_failed`, blocks that failed before are tried again, and no others. SIGINT, SIGTERM
+    and SIGHUP stop the run. `command` is what the user is told to type to resume it.
     """
     stop = StopRequest()
-    signal.signal(signal.SIGINT, lambda *_: stop.request())
-    # Systems and clusters that send it do not wait for long.
-    signal.signal(signal.SIGTERM, lambda *_: stop.request(TERM_GRACE_S))
+    _stop_on_signals(stop)
     display = RunDisplay()
     report = Reporter(display.line, display.warn, display.begin, display.progress)
     try:
@@ -45,6 +43,15 @@ def run_with_display(config: RunConfig, command: str, only_failed: bool = False)
     if result.interrupted:
         return INTERRUPTED
     return 0 if result.complete else 1
+
+
+def _stop_on_signals(stop: StopRequest) -> None:
+    signal.signal(signal.SIGINT, lambda *_: stop.request())
+    # Systems and clusters that send it do not wait for long.
+    signal.signal(signal.SIGTERM, lambda *_: stop.request(TERM_GRACE_S))
+    # A terminal that is closed, or a lost ssh session, which may say so twice; not under nohup.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: stop.times or stop.request(TERM_GRACE_S))
 
 
 def finish_process(code: int) -> NoReturn:

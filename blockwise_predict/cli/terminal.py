@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -27,9 +29,7 @@ class RunDisplay:
     """Tells the user on stderr what a run does: blocks, voxels per second, time left."""
 
     def __init__(self) -> None:
-        # A descriptor of its own, since the scheduler sends the process's stderr into its log.
-        stream = os.fdopen(os.dup(2), "w", buffering=1)
-        self.console = Console(file=stream, highlight=False, soft_wrap=True)
+        self.console = Console(file=_stderr(), highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._plan: Plan | None = None
@@ -108,6 +108,27 @@ class RunDisplay:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+class _Unheard(io.FileIO):
+    """A file descriptor that takes what cannot be written, too.
+
+    A terminal is closed, a disk that holds a log is full, and in `predict run ... | tee log` Ctrl-C
+    ends `tee` as well: a run must not break off, and leave its jobs in the queue, because nobody
+    hears what it says. Warnings are in the run's events, too.
+    """
+
+    def write(self, data: Any) -> int:
+        """Write, if that is possible."""
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _stderr() -> io.TextIOWrapper:
+    raw = _Unheard(os.dup(2), "w")
+    return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "replace", line_buffering=True)
 
 
 def format_rate(voxels_per_second: float) -> str:
