@@ -58,7 +58,9 @@ def idle_worker(begin: Event, folder: str, number: int, slots: int) -> None:
 
     def slot(index: int) -> None:
         while (block := link.next(index)) is not None:
-            link.report(Done(block=block, read=0, compute=0, write=0, clipped=0, nonfinite=0))
+            link.report(
+                index, Done(block=block, read=0, compute=0, write=0, clipped=0, nonfinite=0)
+            )
 
     threads = [threading.Thread(target=slot, args=(index,)) for index in range(slots)]
     for thread in threads:
@@ -87,15 +89,11 @@ class IdleFleet:
         for process in self._processes:
             process.start()
 
-    @property
-    def alive(self) -> int:
-        return sum(process.is_alive() for process in self._processes)
-
     def start(self) -> None:
         self._begin.set()
 
-    def check(self, attendance: Attendance) -> None:
-        pass
+    def check(self, attendance: Attendance) -> list[int]:  # noqa: ARG002
+        return []
 
     def scale(self, size: int, attendance: Attendance) -> list[int]:
         raise NotImplementedError
@@ -109,6 +107,9 @@ class IdleFleet:
     def kill(self) -> None:
         for process in self._processes:
             process.kill()
+
+    def abandon(self) -> None:
+        self.kill()
 
     def finish(self, attendance: Attendance) -> None:  # noqa: ARG002
         for process in self._processes:

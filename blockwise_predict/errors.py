@@ -2,6 +2,7 @@
 
     PredictError                exit 1
     ├── RunFailedError          exit 1   the run ended and not every voxel was predicted
+    │   └── LockLostError                another run has taken over
     └── InputError (ValueError) exit 2   something the user gave is wrong; found before any work
         ├── ConfigError                  an option or a key of the YAML file
         ├── CheckpointError              checkpoint, weights, architecture
@@ -24,6 +25,10 @@ class PredictError(Exception):
 
 class RunFailedError(PredictError):
     """The run ended, and some voxels were not predicted."""
+
+
+class LockLostError(RunFailedError):
+    """Another run took this one for dead, and has taken over."""
 
 
 class InputError(PredictError, ValueError):

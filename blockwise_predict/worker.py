@@ -51,7 +51,8 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
     Returns the number of blocks done. Raises what keeps the worker from starting.
     """
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # SIGURG is LSF's warning that the time limit is near.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGURG):
         signal.signal(number, lambda *_: stopping.set())
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -125,16 +126,18 @@ class Slot(threading.Thread):
             print(trace, file=sys.stderr, flush=True)
             own = isinstance(error, (StageError, FatalError))
             self._link.report(
+                self._number,
                 Failed(
                     block=number,
                     fatal=isinstance(error, FatalError),
                     error=(str(error) if own else describe(error))[:MAX_TEXT],
                     traceback=trace[-MAX_TEXT:],
-                )
+                ),
             )
             return
         self.done += 1
         self._link.report(
+            self._number,
             Done(
                 block=number,
                 read=report.read,
@@ -145,7 +148,7 @@ class Slot(threading.Thread):
                 filled=report.filled,
                 skipped=report.skipped,
                 note=report.note[:MAX_TEXT],
-            )
+            ),
         )
 
 

@@ -50,7 +50,13 @@ class Fuzzer:
         # One that does not mind whom it talks to.
         self._foreign.verify_mode = ssl.CERT_NONE
         self._hello = Hello(
-            run=run_dir.run_id(), version=__version__, number=7, host="x", pid=1, slots=1
+            run=run_dir.run_id(),
+            version=__version__,
+            number=7,
+            process="x",
+            host="x",
+            pid=1,
+            slots=1,
         ).line()
         self._handshake = _first_flight()
 

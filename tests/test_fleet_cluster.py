@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from blockwise_predict.config import load_config
-from blockwise_predict.errors import ConfigError, RunFailedError
+from blockwise_predict.errors import ConfigError, RunFailedError, RunStateError
 from blockwise_predict.fleet import cluster as cluster_module
-from blockwise_predict.fleet import describe_fleet
+from blockwise_predict.fleet import describe_fleet, wanted_jobs
+from blockwise_predict.fleet import places as places_module
+from blockwise_predict.fleet import queue as queue_module
 from blockwise_predict.fleet import troubles as troubles_module
 from blockwise_predict.fleet.cluster import ClusterFleet
-from blockwise_predict.fleet.jobs import QUEUES, JobRecord
+from blockwise_predict.fleet.jobs import QUEUES, JobRecord, cancel_leftovers
 from blockwise_predict.fleet.lastwords import last_words
 from blockwise_predict.fleet.queue import Job, QueueError, Request, State
 from blockwise_predict.fleet.troubles import FRUITLESS_ALL, FRUITLESS_EACH, Troubles
@@ -27,7 +29,7 @@ CONFIG = {"checkpoint": "c", "input": "i.zarr/r", "output": "o.zarr/a", "fleet":
 
 
 class Book:
-    """A queue whose jobs are as the test says."""
+    """A queue whose jobs are as the test says: `refuses` all, or `loses` the answer to sbatch."""
 
     name = "Book"
     commands = ()
@@ -35,6 +37,7 @@ class Book:
     def __init__(self) -> None:
         self.states: dict[str, Job] = {}
         self.refuses: str | None = None
+        self.loses = False
         self.submitted = 0
 
     def check(self, _: Request) -> str | None:
@@ -46,6 +49,8 @@ class Book:
         self.submitted += 1
         for key in self.keys(str(self.submitted), request.count):
             self.set(key, State.WAITING)
+        if self.loses:
+            raise QueueError("Socket timed out on send/recv operation")
         return str(self.submitted)
 
     def keys(self, job: str, count: int) -> list[str]:
@@ -60,6 +65,8 @@ class Book:
         return list(self.states.values())
 
     def cancel(self, keys: Sequence[str]) -> None:
+        if self.refuses:
+            raise QueueError(self.refuses)
         for key in keys:
             self.set(key, State.ENDED, "CANCELLED", blameless=True)
 
@@ -70,12 +77,13 @@ class Book:
 class Stage:
     """A fleet over a book, and what the user was told."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, **options: object) -> None:
         self.book = Book()
         self.told: list[str] = []
+        self.released: set[int] = set()
         self.attendance = Attendance()
         (folder / "logs").mkdir()
-        config = load_config({**CONFIG, "workers": size})
+        config = load_config({**CONFIG, "workers": size, **options})
         request = Request(folder / "s", "predict-x", size, folder / "logs", config, {})
         self.record = JobRecord(RunDir(folder))
         self.fleet = ClusterFleet(self.book, request, self.record, self.told.append)
@@ -84,8 +92,15 @@ class Stage:
     def look(self, times: int = 3) -> None:
         """Let the fleet ask the queue so often."""
         for _ in range(2 * times):
-            self.fleet.check(self.attendance)
+            self.released.update(self.fleet.check(self.attendance))
             time.sleep(0.02)
+
+    def join(self, number: int, key: str) -> None:
+        """A job runs, and its worker joins."""
+        self.book.set(key, State.RUNNING)
+        self.attendance.joined[number] = key
+        self.attendance.joins += 1
+        self.attendance.present.add(number)
 
     def alive(self) -> list[str]:
         return [key for key, job in self.book.states.items() if job.state is not State.ENDED]
@@ -103,16 +118,15 @@ def test_jobs_that_wait_are_left_alone_and_ended_ones_replaced(tmp_path: Path) -
     stage.look()
     assert stage.book.submitted == 1
     for index in range(3):
-        stage.book.set(f"book-1_{index}", State.RUNNING)
-        stage.attendance.joined[index] = f"book-1_{index}"
+        stage.join(index, f"book-1_{index}")
     stage.book.set("book-1_1", State.ENDED, "NODE_FAIL", blameless=True)
     stage.look()
     assert stage.alive() == ["book-1_0", "book-1_2", "book-2_0"]
     assert stage.told == ["job book-1_1 on n1 ended (NODE_FAIL); another one is submitted."]
-    # One that is put into the queue again counts again, and one more is not submitted.
+    # One that is put into the queue again counts again, and what is too much is cancelled.
     stage.book.set("book-1_1", State.WAITING)
     stage.look()
-    assert stage.fleet.alive == 4
+    assert stage.fleet.alive == 3
     assert stage.book.submitted == 2
     assert stage.record.read()["ids"] == ["1", "2"]
     stage.fleet.kill()
@@ -136,7 +150,7 @@ def test_one_that_was_never_seen_is_waited_for(
     stage.book.states.clear()
     stage.look()
     assert stage.book.submitted == 1
-    monkeypatch.setattr(cluster_module, "UNSEEN_S", 0.0)
+    monkeypatch.setattr(places_module, "UNSEEN_S", 0.0)
     stage.look()
     assert stage.book.submitted > 1
 
@@ -206,17 +220,20 @@ def test_a_first_submission_that_is_refused_is_the_users_mistake(tmp_path: Path)
 
 def test_scaling_cancels_what_waits_first(tmp_path: Path) -> None:
     stage = Stage(tmp_path, 4)
-    for index in range(3):
-        stage.book.set(f"book-1_{index}", State.RUNNING)
+    stage.join(0, "book-1_0")
+    stage.join(1, "book-1_1")
+    stage.book.set("book-1_2", State.RUNNING)
     stage.look()
-    stage.attendance.joined.update({0: "book-1_0", 1: "book-1_1"})
     assert stage.fleet.scale(2, stage.attendance) == []
     assert stage.alive() == ["book-1_0", "book-1_1"]
     (leaving,) = stage.fleet.scale(1, stage.attendance)
     stage.look()
     assert stage.fleet.alive == 1
     assert stage.book.submitted == 1
+    # It is told until it goes.
+    assert stage.released == {leaving}
     stage.book.set(stage.attendance.joined[leaving], State.ENDED, "COMPLETED")
+    stage.attendance.present.remove(leaving)
     stage.look()
     assert stage.fleet.scale(3, stage.attendance) == []
     stage.look()
@@ -224,47 +241,235 @@ def test_scaling_cancels_what_waits_first(tmp_path: Path) -> None:
     assert stage.told == []
 
 
+def test_jobs_that_are_too_many_are_cancelled_until_they_are_gone(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 3)
+    stage.join(0, "book-1_0")
+    stage.join(1, "book-1_1")
+    stage.look()
+    # One was put into the queue again, the queue does not hear of the other, and one hangs.
+    stage.attendance.present.remove(0)
+    stage.book.set("book-1_0", State.WAITING)
+    stage.look()
+    stage.book.refuses = "timed out"
+    assert stage.fleet.scale(0, stage.attendance) == [1]
+    assert len(stage.alive()) == 3
+    stage.book.refuses = None
+    stage.look()
+    assert stage.alive() == ["book-1_1"]
+    stage.attendance.present.remove(1)
+    stage.fleet.end_worker(1, stage.attendance)
+    assert stage.alive() == []
+    stage.look()
+    assert stage.book.submitted == 1
+
+
+def test_a_submission_that_was_not_answered_may_have_been_taken(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 2)
+    stage.look()
+    stage.book.set("book-1_0", State.ENDED, "NODE_FAIL", blameless=True)
+    stage.book.loses = True
+    stage.look(5)
+    assert stage.alive() == ["book-1_1", "book-2_0"]
+    assert "Book takes no jobs now: Socket timed out on send/recv operation" in stage.told
+
+
+def test_a_job_that_is_ending_for_long_and_comes_back_is_not_counted_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, 2)
+    stage.look()
+    for index in range(2):
+        stage.book.set(f"book-1_{index}", State.ENDING, "COMPLETING")
+    stage.look()
+    assert stage.book.submitted == 1
+    stage.book.set("book-1_0", State.WAITING)
+    stage.look()
+    monkeypatch.setattr(places_module, "HANGS_S", 0.0)
+    stage.look()
+    # Only what still hangs is replaced, and it is nobody's fault.
+    assert stage.alive() == ["book-1_0", "book-1_1", "book-2_0"]
+    stage.book.set("book-1_1", State.WAITING)
+    stage.look()
+    assert len(stage.alive()) == 2
+    assert len(stage.told) == 1
+    assert "(COMPLETING); another one is submitted" in stage.told[0]
+
+
+def test_no_more_than_the_throttle_run(tmp_path: Path) -> None:
+    """Each array has a limit of its own, so replacements wait until that one cannot be exceeded."""
+    stage = Stage(tmp_path, 5, throttle=2)
+    for index in range(5):
+        stage.look()
+        assert stage.book.submitted == max(1, index - 2)
+        stage.book.set(f"book-1_{index}", State.ENDED, "TIMEOUT")
+        stage.attendance.joined[index] = f"book-1_{index}"
+        stage.attendance.done += 1
+    stage.look()
+    assert stage.alive() == ["book-2_0", "book-3_0"]
+
+
+def test_jobs_that_are_held_are_told_of(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 2)
+    key = "book-1_0"
+    reason = "launch failed requeued held"
+    stage.book.states[key] = Job(key, State.WAITING, "PENDING", held=reason)
+    stage.look()
+    assert stage.told == [
+        "1 jobs are held, and wait until somebody releases them: book-1_0 "
+        "(launch failed requeued held)"
+    ]
+
+
+def test_workers_that_cannot_know_their_job_are_not_taken_for_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container without the job's environment, say."""
+    stage = Stage(tmp_path, 1)
+    stage.book.set("book-1_0", State.RUNNING)
+    monkeypatch.setattr(cluster_module, "START_S", 0.05)
+    stage.attendance.joined[0] = ""
+    stage.look(5)
+    assert stage.alive() == ["book-1_0"]
+
+
+@pytest.mark.parametrize("failing", ["jobs", "cancel_all"])
+def test_cancelling_does_not_give_up_at_the_first_error(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "VANISH_POLL_S", 0.0)
+    stage = Stage(tmp_path, 2)
+    stage.look()
+    answers = iter([True, True, False])
+    working = getattr(stage.book, failing)
+
+    def sometimes(name: str) -> list[Job] | None:
+        if next(answers, False):
+            raise QueueError("Socket timed out on send/recv operation")
+        return working(name)
+
+    monkeypatch.setattr(stage.book, failing, sometimes)
+    stage.fleet.kill()
+    assert stage.alive() == []
+    assert stage.record.read() is None
+    assert stage.told == []
+
+
+def test_jobs_are_left_to_a_run_that_has_taken_over(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 2)
+    stage.look()
+    stage.fleet.abandon()
+    assert len(stage.alive()) == 2
+    assert stage.record.read() is not None
+
+
+def test_leftovers_that_cannot_be_cancelled_are_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "VANISH_S", 0.0)
+    stage = Stage(tmp_path, 2)
+    stage.record.begin("book", "predict-old", {"fleet": "slurm"})
+    monkeypatch.setitem(QUEUES, "book", stage.book)
+    stage.book.refuses = "no contact"
+    told: list[str] = []
+    run_dir = RunDir(tmp_path)
+    cancel_leftovers(run_dir, None, told.append, keep=True)
+    assert "may still be in Book's queue, by the name predict-old, and cannot be" in told[0]
+    with pytest.raises(RunStateError, match=r"(?s)predict-old.*remove .*jobs\.json, and run this"):
+        cancel_leftovers(run_dir, {"fleet": "slurm"}, told.append, keep=False)
+    cancel_leftovers(run_dir, {"fleet": "slurm"}, told.append, keep=True)
+    assert len(stage.alive()) == 2
+    stage.book.refuses = None
+    cancel_leftovers(run_dir, None, told.append, keep=True)
+    assert told[1:] == ["jobs of the last run, named predict-old, are cancelled."]
+    assert stage.alive() == []
+    assert stage.record.read() is None
+
+
+def test_what_is_taken_over_was_submitted_with_the_same_script(tmp_path: Path) -> None:
+    script = tmp_path / "site.sbatch"
+    script.write_text("#!/bin/sh\nexit 1\n")
+    config = load_config({**CONFIG, "fleet": str(script)})
+    before = wanted_jobs(config)
+    assert before == wanted_jobs(config)
+    script.write_text("#!/bin/sh\nexec predict worker\n")
+    assert wanted_jobs(config) != before
+
+
 def job(key: str, what: str = "FAILED", *, blameless: bool = False) -> Job:
     return Job(key, State.ENDED, what, "n1", blameless)
 
 
+class Ends:
+    """Tells `troubles` of jobs that ended, of a fleet of two."""
+
+    def __init__(self, folder: Path) -> None:
+        self.told: list[str] = []
+        self.troubles = Troubles(folder, self.told.append)
+        self.attendance = Attendance()
+
+    def __call__(self, ended: Job, *, joined: bool = False, others: bool = False) -> None:
+        self.troubles.ended(ended, 2, self.attendance, joined=joined, others=others)
+
+
 def test_jobs_that_fail_before_they_join_stop_the_run_with_their_last_words(tmp_path: Path) -> None:
-    told: list[str] = []
-    troubles = Troubles(tmp_path, told.append)
+    ends = Ends(tmp_path)
     (tmp_path / "slurm-1_1-n1.log").write_text("first\nno such module\n")
     (tmp_path / "slurm-1_10-n1.log").write_text("of another job\n")
-    troubles.ended(job("slurm-1_1"), 2, 0, joined=False)
-    assert "no such module" in told[0]
-    assert "another job" not in told[0]
-    troubles.ended(job("slurm-1_2"), 2, 0, joined=False)
+    ends(job("slurm-1_1"))
+    assert "no such module" in ends.told[0]
+    assert "another job" not in ends.told[0]
+    ends(job("slurm-1_2"))
     # A worker that came proves that it is not hopeless.
-    troubles.ended(job("slurm-1_3", "TIMEOUT"), 2, 5, joined=True)
-    troubles.ended(job("slurm-1_1"), 2, 5, joined=False)
-    troubles.ended(job("slurm-1_1"), 2, 5, joined=False)
-    with pytest.raises(RunFailedError, match=r"(?s)3 jobs in a row .* such module") as e:
-        troubles.ended(job("slurm-1_1"), 2, 5, joined=False)
+    ends.attendance.joins += 1
+    ends(job("slurm-1_3"))
+    ends(job("slurm-1_1"))
+    # Nor is it, while others are about to come.
+    ends(job("slurm-1_1"), others=True)
+    with pytest.raises(RunFailedError, match=r"(?s)4 jobs in a row .* such module") as e:
+        ends(job("slurm-1_1"))
     assert str(tmp_path / "slurm-1_1-n1.log") in str(e.value)
 
 
+def test_one_bad_machine_does_not_stop_those_that_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(troubles_module, "FIRST_DELAY_S", 1.0)
+    ends = Ends(tmp_path)
+    ends.attendance.present.add(0)
+    for _ in range(20):
+        ends.attendance.done += 1
+        ends(job("slurm-1_1"))
+    # It is told of, and tried less and less often.
+    assert len(ends.told) == 2
+    assert "3 jobs in a row were of no use, while others work. More are tried, less" in ends.told[1]
+    assert ends.troubles.delay == 120
+    # Those that worked have gone, and nothing is done any more.
+    ends.attendance.present.clear()
+    with pytest.raises(RunFailedError, match="21 jobs in a row were of no use"):
+        ends(job("slurm-1_1"))
+
+
 def test_bad_luck_is_borne_but_not_for_ever(tmp_path: Path) -> None:
-    troubles = Troubles(tmp_path, lambda _: None)
+    ends = Ends(tmp_path)
     most = FRUITLESS_EACH * 2 + FRUITLESS_ALL
+    preempted = job("a", "PREEMPTED", blameless=True)
     for done in (1, 2):
-        troubles.ended(job("a", "PREEMPTED", blameless=True), 2, done, joined=False)
-        for _ in range(most):
-            troubles.ended(job("a", "PREEMPTED", blameless=True), 2, done, joined=False)
+        ends.attendance.done = done
+        for _ in range(1 + most):
+            ends(preempted)
     with pytest.raises(RunFailedError, match="in a row ended with no block done in between"):
-        troubles.ended(job("a", "PREEMPTED", blameless=True), 2, 2, joined=False)
+        ends(preempted)
 
 
 def test_pauses_grow_with_troubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(troubles_module, "FIRST_DELAY_S", 1.0)
-    troubles = Troubles(tmp_path, lambda _: None)
+    ends = Ends(tmp_path)
     delays = []
     for _ in range(9):
-        troubles.ended(job("a", "PREEMPTED", blameless=True), 2, 0, joined=False)
-        delays.append(troubles.delay)
-    assert delays == [2, 4, 8, 16, 32, 64, 120, 120, 120]
+        # All jobs of a fleet may reach their limit at once, which is one trouble.
+        ends(job("a", "PREEMPTED", blameless=True))
+        delays.append(ends.troubles.delay)
+    assert delays == [1, 2, 2, 4, 4, 8, 8, 16, 16]
 
 
 def test_no_log_is_said_so(tmp_path: Path) -> None:

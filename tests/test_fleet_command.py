@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from blockwise_predict.fleet.processes import filled_in
+from blockwise_predict.fleet.commands import filled_in
 from blockwise_predict.records import RunDir
 from tests.hosts import Host, hosts
 from tests.runs import command, events, predict, stored_bytes

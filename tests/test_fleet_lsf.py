@@ -84,8 +84,8 @@ def test_what_is_asked_for_reaches_bsub_as_ibm_documents_it(tmp_path: Path) -> N
             [
                 *("-J", "predict-x[1-12]%4", "-o", f"{tmp_path}/lsf-%J_%I.out"),
                 *("-q", "gpu", "-P", "em", "-gpu", "num=2"),
-                *("-n", "8", "-R", "span[hosts=1]", "-M", "32768MB", "-R", "rusage[mem=32768MB]"),
-                *("-W", "36:00", "-wt", "5"),
+                *("-n", "8", "-M", "32768MB", "-R", "rusage[mem=32768MB]", "-W", "36:00"),
+                *("-wt", "5", "-R", "span[hosts=1]"),
             ]
         ]
         jobs = queue.jobs("predict-x")

@@ -67,7 +67,13 @@ def answer(address: Address, key: str, line: bytes) -> dict[str, str] | None:
 
 def hello(run_dir: RunDir, **changes: object) -> bytes:
     greeting = Hello(
-        run=run_dir.run_id(), version=__version__, number=None, host="here", pid=1, slots=1
+        run=run_dir.run_id(),
+        version=__version__,
+        number=None,
+        process="x",
+        host="here",
+        pid=1,
+        slots=1,
     )
     return greeting.model_copy(update=changes).line()
 

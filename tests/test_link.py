@@ -32,7 +32,7 @@ def scheduler(*says: Message) -> Iterator[Address]:
     thread.start()
     server = asyncio.run_coroutine_threadsafe(start(), loop).result()
     try:
-        yield Address("here", ("127.0.0.1",), server.sockets[0].getsockname()[1], key)
+        yield Address("here", "127.0.0.1", (), server.sockets[0].getsockname()[1], key)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

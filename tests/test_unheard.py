@@ -1,4 +1,4 @@
-"""Runs whose terminal, or whoever reads what they say, is gone: they end in good order all the same."""
+"""Runs whose terminal, or whoever reads what they say, is gone end in good order all the same."""
 
 from __future__ import annotations
 

@@ -46,12 +46,21 @@ def run_with_display(config: RunConfig, command: str, only_failed: bool = False)
 
 
 def _stop_on_signals(stop: StopRequest) -> None:
+    def soon(*_: object) -> None:
+        stop.request(TERM_GRACE_S)
+
+    def hung_up(*_: object) -> None:
+        # The system and a shell may both say so: that is no second request.
+        if not stop.times:
+            soon()
+
     signal.signal(signal.SIGINT, lambda *_: stop.request())
-    # Systems and clusters that send it do not wait for long.
-    signal.signal(signal.SIGTERM, lambda *_: stop.request(TERM_GRACE_S))
-    # A terminal that is closed, or a lost ssh session, which may say so twice; not under nohup.
+    # Systems and clusters that send it do not wait for long. SIGURG is LSF's warning of a limit.
+    for number in (signal.SIGTERM, signal.SIGURG):
+        signal.signal(number, soon)
+    # A terminal that is closed, or a lost ssh session; not if started with nohup.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda *_: stop.times or stop.request(TERM_GRACE_S))
+        signal.signal(signal.SIGHUP, hung_up)
 
 
 def finish_process(code: int) -> NoReturn:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from blockwise_predict import __version__
 from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.fleet.cluster import ClusterFleet
+from blockwise_predict.fleet.commands import check_command
 from blockwise_predict.fleet.jobs import QUEUES, JobRecord, cancel_leftovers
-from blockwise_predict.fleet.processes import check_command, command_fleet, local_fleet
-from blockwise_predict.fleet.queue import QueueError, Request, require_commands
+from blockwise_predict.fleet.processes import command_fleet, local_fleet
+from blockwise_predict.fleet.queue import LARGEST_ARRAY, QueueError, Request, require_commands
 from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
 from blockwise_predict.scheduling.scheduler import Fleet
@@ -82,17 +85,28 @@ def wanted_jobs(config: RunConfig) -> dict[str, Any] | None:
     """How a configuration wants its jobs, as it is recorded; None if it wants none."""
     if config.fleet_kind not in QUEUES:
         return None
-    return config.model_dump(mode="json", include=set(_TERMS))
+    return {
+        **config.model_dump(mode="json", include=set(_TERMS)),
+        "script": hashlib.sha256(_script(config).read_bytes()).hexdigest(),
+        "python": sys.executable,
+        "version": __version__,
+    }
+
+
+def _script(config: RunConfig) -> Path:
+    """The job script of a configuration: one that is shipped, or the user's own."""
+    kind = config.fleet_kind
+    return (
+        resource_folder("workers") / _SCRIPTS[kind] if config.fleet == kind else Path(config.fleet)
+    )
 
 
 def _request(config: RunConfig, run_dir: RunDir, name: str) -> Request:
-    kind = config.fleet_kind
-    shipped = config.fleet == kind
-    script = resource_folder("workers") / _SCRIPTS[kind] if shipped else Path(config.fleet)
     return Request(
-        script=script,
+        script=_script(config),
         name=name,
-        count=config.workers,
+        # As many as one job array holds.
+        count=min(max(1, config.workers), LARGEST_ARRAY),
         logs=run_dir.logs,
         config=config,
         environment={

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from blockwise_predict.errors import RunStateError
 from blockwise_predict.fleet.lsf import LSF
 from blockwise_predict.fleet.queue import Queue, QueueError, cancel_and_wait
 from blockwise_predict.fleet.slurm import Slurm
@@ -51,24 +52,32 @@ class JobRecord:
 
 
 def cancel_leftovers(
-    run_dir: RunDir, wanted: dict[str, Any] | None, tell: Callable[[str], None]
+    run_dir: RunDir, wanted: dict[str, Any] | None, tell: Callable[[str], None], *, keep: bool
 ) -> None:
-    """Cancel what the last run left in a queue, unless it is what this run `wanted`."""
+    """Cancel what the last run left in a queue; or `keep` it, if it is what this run `wanted`.
+
+    Raises RunStateError if it cannot be cancelled, and this run submits other jobs.
+    """
     record = JobRecord(run_dir)
     left = record.read()
-    if left is None or left["terms"] == wanted:
+    if left is None or (keep and left["terms"] == wanted):
         return
     name, queue = left["name"], QUEUES[left["queue"]]
     try:
         still = cancel_and_wait(queue, name)
     except QueueError as error:
-        tell(
+        text = (
             f"jobs of the last run may still be in {queue.name}'s queue, by the name {name}, and "
             f"cannot be cancelled from here: {error}"
         )
+        if wanted is not None:
+            raise RunStateError(
+                f"{text}\nCancel them, remove {run_dir.path / 'jobs.json'}, and run this again."
+            ) from None
+        tell(text)
         return
     if still:
         tell(f"{still} jobs of the last run, named {name}, are cancelled and still in the queue.")
-        return
-    tell(f"jobs of the last run, named {name}, are cancelled.")
+    else:
+        tell(f"jobs of the last run, named {name}, are cancelled.")
     record.clear()

@@ -14,18 +14,24 @@ from blockwise_predict.fleet.queue import (
     environment_without,
 )
 
+# Suspended ones wait, too: they cannot be expected to do anything. So do those in a state that is
+# not known here: to take a job for dead would be the worse mistake.
 _STATES = {
-    **dict.fromkeys(("PEND", "PSUSP", "WAIT", "PROV"), State.WAITING),
-    **dict.fromkeys(("RUN", "USUSP", "SSUSP", "UNKWN"), State.RUNNING),
+    **dict.fromkeys(("RUN", "UNKWN"), State.RUNNING),
     # It has been killed, but its host has not confirmed that.
     "ZOMBI": State.ENDING,
+    **dict.fromkeys(("DONE", "EXIT"), State.ENDED),
 }
 _FIELDS = "jobid jobindex stat exit_code exec_host delimiter='|'"
 # Ended by a signal (128 and its number), as bkill, a preemption and a lost host have it: TERM,
-# KILL, USR2 (the run limit) and INT.
-_BY_SIGNAL = ("130", "137", "140", "143")
-# Words of one job's environment that another one must not get.
-_OWN = ("LSB_JOB", "LSB_BATCH", "LSB_DJOB", "LSB_MCPU", "LSB_HOSTS", "LSB_SUB", "LS_JOBPID")
+# KILL, USR2 (the run limit) and INT; one that was killed before it began often has no code.
+_BY_SIGNAL = ("130", "137", "140", "143", "-", "")
+# Words of one job's environment that another one must not get, and what of the user's would have
+# bsub say nothing of the job (BSUB_QUIET) or only check it (BSUB_CHK_RESREQ).
+_OWN = (
+    *("LSB_JOB", "LSB_BATCH", "LSB_DJOB", "LSB_MCPU", "LSB_HOSTS", "LSB_SUB", "LS_JOBPID"),
+    "BSUB_",
+)
 AT_ONCE = 200
 
 
@@ -65,12 +71,15 @@ class LSF:
             if re.search(r"No (unfinished )?job found|Job <.*> is not found", str(error)):
                 return []
             raise
+        lines = [line.strip() for line in said.splitlines()]
+        # Sites may have an element's index with the id, too.
+        form = r"(\d+)(?:\[\d+\])?\|(\d+)\|(\w+)\|(.*?)\|(.*)"
+        found = [match.groups() for line in lines if (match := re.fullmatch(form, line))]
         # Other lines are noise: `Cannot connect to LSF. Please wait ...`
-        found = [
-            re.fullmatch(r"(\d+)\|(\d+)\|(\w+)\|(.*?)\|(.*)", line.strip())
-            for line in said.splitlines()
-        ]
-        return [_job(*match.groups()) for match in found if match]
+        strange = [line for line in lines if "|" in line and not re.fullmatch(form, line)]
+        if strange:
+            raise QueueError(f"bjobs said {strange[0]!r}, which is no job")
+        return [_job(*groups) for groups in found]
 
     def cancel(self, keys: Sequence[str]) -> None:
         """Cancel these jobs, waiting or running."""
@@ -98,7 +107,9 @@ def _job(job: str, index: str, state: str, code: str, host: str) -> Job:
     what = f"{state} with code {code}" if state == "EXIT" and code.strip("- ") else state
     # `4*node7` is four slots of a host.
     host = host.split(":")[0].split("*")[-1].strip("- ")
-    return Job(f"lsf-{job}_{index}", _STATES.get(state, State.ENDED), what, host, blameless)
+    held = "suspended while it waited" if state == "PSUSP" else ""
+    known = _STATES.get(state, State.WAITING)
+    return Job(f"lsf-{job}_{index}", known, what, host, blameless, held)
 
 
 def _options(request: Request) -> list[str]:
@@ -115,7 +126,7 @@ def _options(request: Request) -> list[str]:
     if config.gpus:
         options += ["-gpu", f"num={config.gpus}"]
     if config.cores is not None:
-        options += ["-n", str(config.cores), "-R", "span[hosts=1]"]
+        options += ["-n", str(config.cores)]
     if config.job_memory is not None:
         size = f"{max(1, config.job_memory >> 20)}MB"
         options += ["-M", size, "-R", f"rusage[mem={size}]"]
@@ -123,7 +134,11 @@ def _options(request: Request) -> list[str]:
         hours, minutes, seconds = map(int, config.wall_time.split(":"))
         hours, minutes = divmod(hours * 60 + minutes + (seconds > 0), 60)
         options += ["-W", f"{hours}:{minutes:02d}"]
-    return [*options, *config.submit_options]
+    options += config.submit_options
+    # One -R takes the place of all that the script has.
+    if "-R" in options or config.cores is not None:
+        options += [] if any("span[" in word for word in options) else ["-R", "span[hosts=1]"]
+    return options
 
 
 def _script(request: Request) -> str:

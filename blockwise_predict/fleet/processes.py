@@ -7,11 +7,8 @@ import ctypes
 import itertools
 import math
 import os
-import shlex
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,20 +16,23 @@ from functools import partial
 
 from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import ConfigError, RunFailedError
+from blockwise_predict.fleet.commands import filled_in, worker_command
 from blockwise_predict.fleet.lastwords import last_words
+from blockwise_predict.fleet.troubles import FAILED_STARTS, FailedStarts
 from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.members import Attendance
 
-# So many workers in a row may die before they join.
-FAILED_STARTS = 3
-# Between them it waits: seconds, twice as long each time.
+# Before a worker is replaced: seconds, twice as long after each that died before it joined.
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
 # One that has not joined after so long hangs (seconds).
 START_S = 900.0
 # A worker that has been told that there is no more work has this long to end by itself.
 END_GRACE_S = 10.0
-# A process that stands for a worker elsewhere has so long to end it (seconds).
-KILL_S = 5.0
+# Workers on this machine end with their scheduler, which may be slow to answer (seconds).
+LOCAL_WAIT_S = "60"
+# A process that stands for a worker elsewhere has so long to end it; and one that was killed may
+# wait for hardware or a file server for ever (seconds).
+KILL_S, GONE_S = 5.0, 5.0
 # prctl(PR_SET_PDEATHSIG, SIGKILL): the kernel ends a worker when the scheduler ends, however that
 # ends. One that has been stopped (SIGSTOP) could not do it itself.
 _END_WITH_PARENT = partial(ctypes.CDLL(None).prctl, 1, signal.SIGKILL)
@@ -44,6 +44,7 @@ class Place:
 
     `handed_over`: the process has ended well before its worker joined; it has passed it on to
     something that starts it some time, a queue for example. `leaving`: the place is given up.
+    `failures` of its workers in a row died before they joined.
     """
 
     number: int
@@ -53,6 +54,7 @@ class Place:
     ended_by_us: bool = False
     handed_over: bool = False
     leaving: bool = False
+    failures: int = 0
 
     @property
     def running(self) -> bool:
@@ -69,7 +71,8 @@ class Place:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(grace)
         self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GONE_S)
 
 
 class ProcessFleet:
@@ -101,17 +104,15 @@ class ProcessFleet:
         self._environment = environment
         self._warn = warn
         self._places = [Place(number) for number in range(size)]
-        self._failed_starts = 0
-
-    @property
-    def alive(self) -> int:
-        """Number of workers that are running, or about to."""
-        return sum(place.running or place.handed_over for place in self._places)
+        self._starts = FailedStarts()
 
     def start(self) -> None:
-        """Start all workers."""
+        """Start all workers. Raises ConfigError if the command cannot be run."""
         for place in self._places:
-            self._start(place)
+            try:
+                self._start(place)
+            except OSError as error:
+                raise ConfigError(f"workers cannot be started: {error}") from None
 
     def _start(self, place: Place) -> None:
         place.ended_by_us = place.handed_over = False
@@ -130,53 +131,74 @@ class ProcessFleet:
                 preexec_fn=_END_WITH_PARENT,
             )
 
-    def check(self, attendance: Attendance) -> None:
-        """Replace workers that died. Raises RunFailedError, with the end of the last one's log,
-        when that is of no use."""
+    def check(self, attendance: Attendance) -> list[int]:
+        """Replace workers that died; returns the numbers of those that are to leave.
+
+        Raises RunFailedError, with the end of the last one's log, when replacing is of no use.
+        """
+        leaving = []
         for place in list(self._places):
-            joined = place.number in attendance.joined
-            if not joined and time.monotonic() - place.started > self._start_s:
+            number = place.number
+            if number not in attendance.joined and time.monotonic() - place.started > self._start_s:
                 place.kill()
             if place.process is not None and not place.running:
                 self._bury(place, attendance)
-            if place.handed_over and joined and place.number not in attendance.present:
-                # The worker that was passed on has come, and gone.
-                place.handed_over = False
-                del attendance.joined[place.number]
+            if place.handed_over and number in attendance.joined:
+                if number not in attendance.present:
+                    # The worker that was passed on has come, and gone.
+                    place.handed_over = False
+                    del attendance.joined[number]
+                elif place.leaving:
+                    # It was waiting for its turn when it became one too many.
+                    leaving.append(number)
             if place.process is None and not place.handed_over:
-                self._start_or_drop(place)
+                self._start_or_drop(place, attendance)
+        return leaving
 
-    def _start_or_drop(self, place: Place) -> None:
+    def _start_or_drop(self, place: Place, attendance: Attendance) -> None:
         if place.leaving:
             self._places.remove(place)
         elif time.monotonic() >= place.start_at:
-            self._start(place)
+            try:
+                self._start(place)
+            except OSError as error:
+                self._failed_to_start(place, f"cannot be started: {error}", attendance)
 
     def _bury(self, place: Place, attendance: Attendance) -> None:
         """A process has ended."""
         assert place.process is not None
-        code = place.process.returncode
+        code, number = place.process.returncode, place.number
         place.process = None
-        joined = place.number in attendance.joined
-        if self._others and code == 0 and not joined and not place.ended_by_us:
+        joined = number in attendance.joined
+        waited_for = not joined or number in attendance.present
+        if self._others and code == 0 and waited_for and not place.ended_by_us:
             place.handed_over = True
             return
-        if attendance.joined.pop(place.number, None) is not None:
-            self._failed_starts = 0
-            if code and not place.ended_by_us:
-                self._warn(f"worker {place.number} {_how(code)}; another one is started.")
-        elif not place.ended_by_us:
-            self._failed_starts += 1
-        words = last_words(self._run_dir.logs, self._run_dir.log_file(place.number).stem)
-        if self._failed_starts >= FAILED_STARTS:
-            raise RunFailedError(
-                f"{self._failed_starts} workers in a row died before their first block; the last "
-                f"{_how(code)}. {words}"
-            )
-        if self._failed_starts == 1 and not place.ended_by_us:
-            self._warn(f"worker {place.number} {_how(code)} before its first block. {words}")
-        delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**self._failed_starts)
+        attendance.joined.pop(number, None)
+        if not joined and not place.ended_by_us:
+            self._failed_to_start(place, _how(code), attendance)
+            return
+        place.failures = 0
+        place.start_at = time.monotonic() + FIRST_DELAY_S
+        if code and not place.ended_by_us:
+            self._warn(f"worker {number} {_how(code)}; another one is started.")
+
+    def _failed_to_start(self, place: Place, how: str, attendance: Attendance) -> None:
+        place.failures += 1
+        delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**place.failures)
         place.start_at = time.monotonic() + delay
+        others = any(p.running and not p.failures for p in self._places)
+        hopeless = self._starts.another(attendance, others=others)
+        words = last_words(self._run_dir.logs, self._run_dir.log_file(place.number).stem)
+        if hopeless:
+            raise RunFailedError(
+                f"{self._starts.row} workers in a row died before their first block; the last "
+                f"{how}. {words}"
+            )
+        often = place.failures == FAILED_STARTS and attendance.present
+        if self._starts.row == 1 or often:
+            again = f", {FAILED_STARTS} times in a row, while others work" if often else ""
+            self._warn(f"worker {place.number} {how} before its first block{again}. {words}")
 
     def scale(self, size: int, attendance: Attendance) -> list[int]:
         """Keep another number of workers; returns the numbers of those that are to leave."""
@@ -187,7 +209,7 @@ class ProcessFleet:
         self._places += [Place(next(free)) for _ in range(size - len(staying))]
         for place in staying[size:]:
             place.leaving = place.ended_by_us = True
-            if place.number not in attendance.joined:
+            if place.number not in attendance.joined and not place.handed_over:
                 place.kill(self._kill_s)
         return [p.number for p in staying[size:] if p.number in attendance.joined]
 
@@ -197,12 +219,15 @@ class ProcessFleet:
             if place.number not in attendance.joined:
                 place.kill(self._kill_s)
 
-    def end_worker(self, number: int, attendance: Attendance) -> None:  # noqa: ARG002
+    def end_worker(self, number: int, attendance: Attendance) -> None:
         """End a worker that is lost, at once."""
         for place in self._places:
             if place.number == number:
                 place.ended_by_us = True
                 place.kill()
+                if place.process is None:
+                    # It was passed on: the next one is not this one.
+                    attendance.joined.pop(number, None)
 
     def finish(self, attendance: Attendance) -> None:
         """Wait for workers that have no more work, and end those that linger."""
@@ -220,6 +245,10 @@ class ProcessFleet:
         for place in self._places:
             place.kill(self._kill_s)
 
+    def abandon(self) -> None:
+        """End the workers, which are no other scheduler's."""
+        self.kill()
+
 
 def local_fleet(run_dir: RunDir, config: RunConfig, warn: Callable[[str], None]) -> ProcessFleet:
     """Workers on this machine, which the network does not see."""
@@ -227,7 +256,7 @@ def local_fleet(run_dir: RunDir, config: RunConfig, warn: Callable[[str], None])
     threads = str(max(1, len(os.sched_getaffinity(0)) // config.planned_workers))
 
     def command(number: int) -> list[str]:
-        return [*worker_command(run_dir, number), "--threads", threads, "--wait", "0"]
+        return [*worker_command(run_dir, number), "--threads", threads, "--wait", LOCAL_WAIT_S]
 
     environment = {"OMP_NUM_THREADS": threads}
     return ProcessFleet(run_dir, config.workers, command, environment, warn, others=False)
@@ -240,34 +269,6 @@ def command_fleet(run_dir: RunDir, config: RunConfig, warn: Callable[[str], None
         return filled_in(config.fleet, run_dir, number)
 
     return ProcessFleet(run_dir, config.workers, command, {}, warn, others=True)
-
-
-def check_command(fleet: str) -> None:
-    """Raise ConfigError for a command that this machine does not have."""
-    program = shlex.split(fleet)[0]
-    if shutil.which(program) is None:
-        raise ConfigError(f"--fleet {fleet!r}: {program} is no command of this machine.")
-
-
-def worker_command(run_dir: RunDir, number: int) -> list[str]:
-    """The words that start a worker, with this interpreter."""
-    start = [sys.executable, "-m", "blockwise_predict", "worker", str(run_dir)]
-    return [*start, "--number", str(number)]
-
-
-def filled_in(template: str, run_dir: RunDir, number: int) -> list[str]:
-    """A command's words; the worker's are put for `{worker}`, or at the end."""
-    words = []
-    for word in shlex.split(template):
-        if word == "{worker}":
-            words += worker_command(run_dir, number)
-        else:
-            word = word.replace("{worker}", shlex.join(worker_command(run_dir, number)))
-            word = word.replace("{number}", str(number))
-            words.append(word.replace("{run_dir}", str(run_dir)))
-    if "{worker}" not in template and "{run_dir}" not in template:
-        words += worker_command(run_dir, number)
-    return words
 
 
 def _how(code: int) -> str:

@@ -20,7 +20,7 @@ from blockwise_predict.errors import ConfigError
 PATIENCE_S = 60.0
 # Cancelled jobs have so long to vanish; the queue is asked so often whether they have (seconds).
 VANISH_S, VANISH_POLL_S = 60.0, 0.5
-# A job that takes longer to end counts as ended (seconds).
+# Those that are about to end are waited for so long (seconds).
 ENDING_S = 20.0
 # More would be too many for one job array by default, with Slurm and with LSF.
 LARGEST_ARRAY = 1000
@@ -41,7 +41,8 @@ class Job:
 
     `key` is how its worker and its logs call it (`slurm-12_3`), `what` the queue's own word for its
     state, `host` where it runs or ran, and `blameless` whether it ended for no fault of its own:
-    it was preempted, cancelled, or its node failed.
+    it was preempted, cancelled, or its node failed. `held` says why it waits until somebody
+    releases it, if it does.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Job:
     what: str
     host: str = ""
     blameless: bool = False
+    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,10 @@ class QueueError(Exception):
     """The queue does not answer, or has refused something; says what it said."""
 
 
+class NoQueueError(QueueError):
+    """This machine does not have the queue's commands."""
+
+
 def ask(
     command: Sequence[str], environment: Mapping[str, str] | None = None, stdin: str | None = None
 ) -> str:
@@ -117,11 +123,13 @@ def ask(
             text=True,
             timeout=PATIENCE_S,
             check=False,
+            # Ctrl-C in the terminal is meant for us: what is being cancelled must be cancelled.
+            start_new_session=True,
         )
     except subprocess.TimeoutExpired:
         raise QueueError(f"{command[0]} has not answered for {PATIENCE_S:g} s") from None
     except OSError as error:
-        raise QueueError(f"{command[0]} cannot be run ({error.strerror})") from None
+        raise NoQueueError(f"{command[0]} cannot be run ({error.strerror})") from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise QueueError("\n".join(said[-5:]) or f"{shlex.join(command)}: code {done.returncode}")
@@ -131,18 +139,25 @@ def ask(
 def cancel_and_wait(queue: Queue, name: str) -> int:
     """Cancel all jobs of a name; returns how many wait or run all the same after a while.
 
-    Raises QueueError if the queue does not answer.
+    Raises QueueError if the queue does not answer for so long.
     """
     begun = time.monotonic()
     while True:
-        states = [job.state for job in queue.jobs(name) if job.state is not State.ENDED]
-        left = sum(state is not State.ENDING for state in states)
         waited = time.monotonic() - begun
-        # Those that are about to end do so without us, and not before their nodes answer.
-        if not states or waited > VANISH_S or (not left and waited > ENDING_S):
-            return left
-        if left:
+        try:
+            # First of all, since an answer may be older than the last jobs; and also those that
+            # are about to end: they may be about to wait again.
             queue.cancel_all(name)
+            states = [job.state for job in queue.jobs(name) if job.state is not State.ENDED]
+            left = sum(state is not State.ENDING for state in states)
+            # Those that are about to end do so without us, and not before their nodes answer.
+            if not states or waited > VANISH_S or (not left and waited > ENDING_S):
+                return left
+        except NoQueueError:
+            raise
+        except QueueError:
+            if waited > VANISH_S:
+                raise
         time.sleep(VANISH_POLL_S)
 
 

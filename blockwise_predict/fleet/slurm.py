@@ -15,20 +15,22 @@ from blockwise_predict.fleet.queue import (
     environment_without,
 )
 
+# Suspended ones and those whose nodes start wait, too: they cannot be expected to do anything. So
+# do those in a state that is not known here: to take a job for dead would be the worse mistake.
 _STATES = {
-    **dict.fromkeys(
-        ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"),
-        State.WAITING,
-    ),
-    **dict.fromkeys(
-        ("CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"), State.RUNNING
-    ),
+    **dict.fromkeys(("RUNNING", "RESIZING", "SIGNALING"), State.RUNNING),
     **dict.fromkeys(("COMPLETING", "STAGE_OUT"), State.ENDING),
+    **dict.fromkeys(
+        ("COMPLETED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE"),
+        State.ENDED,
+    ),
 }
 _BLAMELESS = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "CANCELLED", "REVOKED")
-# Words of one job's environment that another one must not get: a job may start jobs.
-_OWN = ("SLURM_",)
-_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
+_HELD = ("REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+# Words of one job's environment that another one must not get (a job may start jobs), and defaults
+# of the user's that would hide jobs from us.
+_OWN = ("SLURM_", "SQUEUE_", "SCANCEL_")
+_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 # What a trial is also refused for when nodes are only down or busy: jobs would wait for them.
 _PERHAPS_LATER = ("Requested node configuration is not available", "Requested nodes are busy")
 # Elements that one command names.
@@ -43,6 +45,11 @@ class Slurm:
 
     def check(self, request: Request) -> str | None:
         """Have Slurm look at the request without submitting it."""
+        if any(re.match(r"-M|--clusters", word) for word in request.config.submit_options):
+            raise QueueError(
+                "--submit-options: -M holds for sbatch alone, so jobs could be neither watched nor "
+                "cancelled. Choose the cluster with the environment variable SLURM_CLUSTERS."
+            )
         try:
             ask(["sbatch", "--test-only", *_options(request)], _environment(request))
         except QueueError as error:
@@ -72,20 +79,18 @@ class Slurm:
         """This user's jobs of a name; those that have ended for some minutes (MinJobAge)."""
         said = ask(
             [
-                *("squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}"),
-                *(f"--name={name}", "--format=%i|%T|%N"),
+                # Without --all, jobs of a partition that is hidden are, too.
+                *("squeue", "--all", "--noheader", "--array", "--states=all"),
+                *(f"--user={os.getuid()}", f"--name={name}", "--format=%i|%T|%N|%r"),
             ],
             environment_without(_OWN, _KEPT),
         )
         jobs = []
         for line in said.splitlines():
-            found = re.fullmatch(r"(\d+)(?:_(\d+))?\|(\w+)\|(.*)", line.strip())
+            found = re.fullmatch(r"(\d+)(?:_(\d+))?\|(\w+)\|(.*)\|(.*)", line.strip())
             if found is None:
                 raise QueueError(f"squeue said {line!r}, which is no job")
-            job, index, state, host = found.groups()
-            key = f"slurm-{job}_{index}" if index else f"slurm-{job}"
-            blameless = state in _BLAMELESS
-            jobs.append(Job(key, _STATES.get(state, State.ENDED), state, host.strip(), blameless))
+            jobs.append(_job(*found.groups()))
         return jobs
 
     def cancel(self, keys: Sequence[str]) -> None:
@@ -99,6 +104,15 @@ class Slurm:
         """Cancel all of this user's jobs of a name."""
         command = ["scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}"]
         ask(command, environment_without(_OWN, _KEPT))
+
+
+def _job(job: str, index: str | None, state: str, host: str, reason: str) -> Job:
+    key = f"slurm-{job}_{index}" if index else f"slurm-{job}"
+    if state in _BLAMELESS:
+        return Job(key, State.ENDED, state, host.strip(), blameless=True)
+    is_held = state in _HELD or (state == "PENDING" and "held" in reason.lower())
+    held = reason if is_held else ""
+    return Job(key, _STATES.get(state, State.WAITING), state, host.strip(), held=held)
 
 
 def _options(request: Request) -> list[str]:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from blockwise_predict.errors import RunFailedError, RunStateError
+from blockwise_predict.errors import LockLostError, RunStateError
 
 BEAT_S = 2.0
 # A holder whose heartbeat stands still for so long is dead.
@@ -53,7 +53,7 @@ class Holder:
 
 
 class RunLock:
-    """A held lock. `check` raises RunFailedError once it is lost."""
+    """A held lock. `check` raises LockLostError once it is lost."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -66,8 +66,8 @@ class RunLock:
             beat=0,
         )
         self._released = threading.Event()
-        self._taken_by: Holder | None = None
-        self._lost = False
+        # How it was lost.
+        self._lost = ""
         self._descriptor = -1
 
     def acquire(self, tell: Callable[[str], None]) -> None:
@@ -78,7 +78,7 @@ class RunLock:
         descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
         free = _flock(descriptor)
         holder = _read(self._file)
-        alive = self._lives(holder, free, tell) if holder else not free
+        alive = self._lives(holder, free, tell) if holder else free is False
         if alive:
             os.close(descriptor)
             raise RunStateError(
@@ -87,7 +87,7 @@ class RunLock:
             )
         if holder is not None:
             tell(f"the lock of {holder} is stale: it is not running any more.")
-        if not free:
+        if free is False:
             # A dead host's lock, which its file server still keeps: that is tied to the old file.
             os.close(descriptor)
             descriptor = self._replaced()
@@ -95,9 +95,9 @@ class RunLock:
         self._write(self._me)
         threading.Thread(target=self._beat, daemon=True, name="lock").start()
 
-    def _lives(self, holder: Holder, free: bool, tell: Callable[[str], None]) -> bool:
+    def _lives(self, holder: Holder, free: bool | None, tell: Callable[[str], None]) -> bool:
         """Whether a holder is alive, as far as can be known from here."""
-        if holder.is_here:
+        if holder.is_here and free is not None:
             return not free
         tell(
             f"{self._file.parent} was last used by {holder}; waiting up to {WATCH_S:g} s to see "
@@ -122,12 +122,10 @@ class RunLock:
         return descriptor
 
     def check(self) -> None:
-        """Raise RunFailedError if somebody else has taken the lock."""
+        """Raise LockLostError if somebody else has taken the lock."""
         if self._lost:
-            by = self._taken_by or "somebody who removed its file"
-            raise RunFailedError(
-                f"the lock {self._file} was taken by {by}, who took this run for dead. This one "
-                "stops; what it finished is recorded."
+            raise LockLostError(
+                f"the lock {self._file} {self._lost}. This run stops; what it finished is recorded."
             )
 
     def release(self) -> None:
@@ -140,14 +138,22 @@ class RunLock:
         os.close(self._descriptor)
 
     def _beat(self) -> None:
-        beat = 0
+        beat, beaten = 0, time.monotonic()
         while not self._released.wait(BEAT_S):
-            holder = _read(self._file)
-            if holder is None or holder.key != self._me.key:
-                self._taken_by, self._lost = holder, True
-                return
-            beat += 1
-            self._write(Holder(**{**asdict(self._me), "beat": beat}))
+            try:
+                holder = _read(self._file)
+                if holder is None or holder.key != self._me.key:
+                    by = holder or "somebody who removed its file"
+                    self._lost = f"was taken by {by}, who took this run for dead"
+                    return
+                beat += 1
+                self._write(Holder(**{**asdict(self._me), "beat": beat}))
+                beaten = time.monotonic()
+            except OSError as error:
+                # A file server that restarts; if it takes longer, others take this run for dead.
+                if time.monotonic() - beaten > WATCH_S:
+                    self._lost = f"cannot be kept: {error}"
+                    return
 
     def _write(self, holder: Holder) -> None:
         # Of one length, so that a reader never sees the end of an older text.
@@ -171,8 +177,8 @@ def read_holder(file: Path) -> Holder | None:
     return _read(file)
 
 
-def _flock(descriptor: int) -> bool:
-    """Whether nobody else has locked the file, as far as its file system knows."""
+def _flock(descriptor: int) -> bool | None:
+    """Whether nobody else has locked the file; None if its file system knows no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -180,6 +186,7 @@ def _flock(descriptor: int) -> bool:
     except OSError as error:
         if error.errno not in _NO_FLOCK:
             raise
+        return None
     return True
 
 

@@ -70,18 +70,22 @@ def default_run_dir(output: str) -> Path:
 class Address:
     """Where a run's scheduler listens, and the key that admits workers.
 
-    `host` is the name of its machine, `hosts` the addresses at which others reach it (none if it
-    listens on its own machine only), `key` the PEM of its key.
+    `host` is the name of its machine, `here` the address at which that reaches it, `hosts` those at
+    which others do (none if it listens on its own machine only), `key` the PEM of its key.
     """
 
     host: str
+    here: str
     hosts: tuple[str, ...]
     port: int
     key: str
 
     def reachable_at(self, host: str) -> tuple[str, ...]:
         """What to try from the machine named `host`, in this order."""
-        return ("127.0.0.1", *self.hosts) if host == self.host else self.hosts
+        if not self.hosts:
+            # Whatever that machine is called now.
+            return (self.here,)
+        return (self.here, *self.hosts) if host == self.host else self.hosts
 
 
 class RunDir:
@@ -216,9 +220,11 @@ class RunDir:
                 "run directory elsewhere with --run-dir."
             )
 
-    def forget_address(self) -> None:
-        """The scheduler has ended."""
-        (self.path / "server.json").unlink(missing_ok=True)
+    def forget_address(self, address: Address) -> None:
+        """The scheduler at an address has ended; another one's stays."""
+        with contextlib.suppress(RunStateError, OSError):
+            if self.address() == address:
+                (self.path / "server.json").unlink(missing_ok=True)
 
     def address(self) -> Address:
         """Where the running scheduler listens; RunStateError if none runs."""
@@ -242,10 +248,13 @@ class RunDir:
         write_atomically(self.path / "scale.json", json.dumps({"workers": count}))
 
     def wanted_workers(self) -> int | None:
-        """The number of workers that was asked for since the scheduler began, if any was."""
+        """The number of workers that was asked for since the scheduler began, if any was.
+
+        A file that cannot be read, now or ever, asks for nothing.
+        """
         try:
             return int(read_record(self.path / "scale.json")["workers"])
-        except FileNotFoundError:
+        except (OSError, RunStateError, KeyError, TypeError, ValueError):
             return None
 
     def forget_wanted_workers(self) -> None:

@@ -10,7 +10,15 @@ from pydantic import ValidationError
 
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.protocol import MAX_LINE, FromScheduler, parse_scheduler
+from blockwise_predict.scheduling.protocol import (
+    GREETING_S,
+    MAX_LINE,
+    FromScheduler,
+    Hello,
+    Refused,
+    Welcome,
+    parse_scheduler,
+)
 from blockwise_predict.scheduling.sockets import keep_watch
 from blockwise_predict.scheduling.tls import client_context
 
@@ -29,6 +37,8 @@ async def connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.Strea
         context = client_context(address.key)
     except ssl.SSLError as error:
         raise RunStateError(f"the key in server.json is damaged ({error}).") from None
+    except OSError as error:
+        raise NotThereError(f"the key cannot be put into a temporary file: {error}.") from None
     for host in address.reachable_at(socket.gethostname()):
         opening = asyncio.open_connection(host, address.port, ssl=context, limit=MAX_LINE)
         try:
@@ -43,8 +53,26 @@ async def connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.Strea
         only = " It listens on its own machine only; predict run --listen ADDRESS opens it."
     raise NotThereError(
         f"no scheduler answers at port {address.port} of {address.host} "
-        f"({'; '.join(troubles) or 'this is another machine'}).{only}"
+        f"({'; '.join(troubles)}).{only}"
     )
+
+
+async def greet(
+    address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hello: Hello
+) -> int:
+    """Introduce a worker; returns its number. Raises RunStateError if it is refused."""
+    writer.write(hello.line())
+    try:
+        answer = await asyncio.wait_for(read(reader), GREETING_S)
+    except TimeoutError:
+        answer = None
+    if isinstance(answer, Welcome):
+        return answer.number
+    writer.close()
+    where = f"the scheduler at {address.host} port {address.port}"
+    if isinstance(answer, Refused):
+        raise RunStateError(f"{where} refused this worker: {answer.why}.")
+    raise NotThereError(f"{where} does not answer, or is not this run's any more.")
 
 
 def _why(error: OSError | TimeoutError) -> str:

@@ -40,13 +40,15 @@ class Gate:
         """Accept connections for ever."""
         loop = asyncio.get_running_loop()
         while True:
+            # In a flood there is always another one to accept: the others get their turn first.
+            await asyncio.sleep(0)
             try:
                 accepted, _ = await loop.sock_accept(self._listener)
             except OSError:
                 # None left, or one that was gone before it was accepted.
                 await asyncio.sleep(NO_DESCRIPTORS_S)
                 continue
-            while len(self._strangers) >= MAX_STRANGERS:
+            if len(self._strangers) >= MAX_STRANGERS:
                 oldest = next(iter(self._strangers))
                 del self._strangers[oldest]
                 oldest.cancel()
@@ -77,14 +79,17 @@ class Gate:
         finally:
             if writer is not None:
                 writer.close()
-            else:
-                accepted.close()
 
     async def _shake_hands(
         self, accepted: socket.socket
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Both ends show the key. Raises ssl.SSLError, an OSError, if the other has none."""
-        keep_watch(accepted)
+        try:
+            keep_watch(accepted)
+        except OSError:
+            accepted.close()
+            raise
+        # From here on the socket is the transport's to close.
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=MAX_LINE, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from queue import SimpleQueue
 from blockwise_predict import __version__
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.connect import NotThereError, connect, read
+from blockwise_predict.scheduling.connect import NotThereError, connect, greet, read
 from blockwise_predict.scheduling.protocol import (
     BEAT_S,
     GREETING_S,
@@ -30,13 +31,13 @@ from blockwise_predict.scheduling.protocol import (
     Leaving,
     Message,
     Next,
-    Refused,
-    Welcome,
 )
 
 # The scheduler is looked for again after so long (seconds).
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
 LOOK_S = 0.1
+# So often it is looked whether another scheduler has taken over (seconds).
+MOVED_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Link:
 
     `find` gives the scheduler's address now. If the connection is lost, the scheduler is looked
     for, also at another address, and the worker joins again; blocks that it holds then are others'
-    to do, and are not reported. `on_end` is called, in another thread, when the worker has to end
+    to do, and are not reported. So it is when another scheduler has taken over, while the first one
+    stands still. `on_end` is called, in another thread, when the worker has to end
     at once, with the reason, and whether all is well: it has handed back what it held, or there is
     no scheduler any more.
 
@@ -79,10 +81,14 @@ class Link:
         self._on_end = on_end
         self._answers: list[SimpleQueue[int | None]] = [SimpleQueue() for _ in range(terms.slots)]
         self._number = terms.number
+        self._process = uuid.uuid4().hex
         self._writer: asyncio.StreamWriter | None = None
-        # Slots that wait for an answer, and blocks that came over this connection.
+        # The scheduler that this worker has joined last.
+        self._address: Address | None = None
+        # Slots that wait for an answer, and blocks that came over this connection, with the slots
+        # that they are for.
         self._asking: set[int] = set()
-        self._held: set[int] = set()
+        self._held: dict[int, int] = {}
         self._unsent: list[bytes] = []
         # The scheduler has said that there is no more work.
         self._over = threading.Event()
@@ -98,9 +104,9 @@ class Link:
         self._loop.call_soon_threadsafe(self._ask, slot)
         return self._answers[slot].get()
 
-    def report(self, message: Done | Failed) -> None:
-        """Tell the scheduler what became of a block."""
-        self._loop.call_soon_threadsafe(self._report, message)
+    def report(self, slot: int, message: Done | Failed) -> None:
+        """Tell the scheduler what became of a slot's block."""
+        self._loop.call_soon_threadsafe(self._report, slot, message)
 
     def close(self) -> None:
         """End the connection, after which the scheduler counts on this worker no more."""
@@ -122,7 +128,15 @@ class Link:
                 answers.put(None)
 
     async def _serve(self) -> None:
-        beating = asyncio.create_task(self._beat())
+        besides = [asyncio.create_task(work) for work in (self._beat(), self._look_for_another())]
+        try:
+            await self._stay_joined()
+        finally:
+            for task in besides:
+                task.cancel()
+            await asyncio.gather(*besides, return_exceptions=True)
+
+    async def _stay_joined(self) -> None:
         while not self._closing:
             reader, self._writer = await self._join()
             self._held.clear()
@@ -136,7 +150,6 @@ class Link:
             if self._over.is_set() or self._closing:
                 break
             print("the connection to the scheduler is lost: looking for it", flush=True)
-        beating.cancel()
 
     async def _join(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Look for the scheduler until it has let this worker in.
@@ -147,7 +160,7 @@ class Link:
         delay, told = FIRST_DELAY_S, False
         while True:
             try:
-                address = self._address()
+                address = self._find_now()
                 return await self._greet(address, *await connect(address))
             except NotThereError as error:
                 why = str(error)
@@ -161,38 +174,32 @@ class Link:
             await asyncio.sleep(delay)
             delay = min(LONGEST_DELAY_S, delay * 1.5)
 
-    def _address(self) -> Address:
+    def _find_now(self) -> Address:
         try:
             return self._find()
-        except RunStateError as error:
+        except (RunStateError, OSError) as error:
+            # Also a file server that does not answer now.
             raise NotThereError(str(error)) from None
 
     async def _greet(
         self, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        # Another scheduler has given this worker's number to one of its own.
+        known = self._address is None or self._address == address
         hello = Hello(
             run=self._terms.run,
             version=__version__,
-            number=self._number,
+            number=self._number if known else None,
+            process=self._process,
             host=socket.gethostname(),
             pid=os.getpid(),
             slots=self._terms.slots,
             job=self._terms.job,
             log=self._terms.log,
         )
-        writer.write(hello.line())
-        try:
-            answer = await asyncio.wait_for(read(reader), GREETING_S)
-        except TimeoutError:
-            answer = None
-        if isinstance(answer, Welcome):
-            self._number = answer.number
-            return reader, writer
-        writer.close()
-        where = f"the scheduler at {address.host} port {address.port}"
-        if isinstance(answer, Refused):
-            raise RunStateError(f"{where} refused this worker: {answer.why}.")
-        raise NotThereError(f"{where} does not answer, or is not this run's any more.")
+        self._number = await greet(address, reader, writer, hello)
+        self._address = address
+        return reader, writer
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         """Take the scheduler's answers until the connection is lost."""
@@ -200,7 +207,7 @@ class Link:
             match message:
                 case Block(slot=slot, block=block) if slot in self._asking:
                     self._asking.discard(slot)
-                    self._held.add(block)
+                    self._held[block] = slot
                     self._answers[slot].put(block)
                 case Block(block=block):
                     # Asked for before this worker was told to end.
@@ -227,6 +234,16 @@ class Link:
             self._send(Beat())
         await self._hand_back()
 
+    async def _look_for_another(self) -> None:
+        """Leave a scheduler whose run has been taken over: it may stand still and say nothing."""
+        while True:
+            await asyncio.sleep(MOVED_S)
+            with contextlib.suppress(NotThereError):
+                # Not in this thread, since a file server may be slow.
+                now = await asyncio.to_thread(self._find_now)
+                if self._writer is not None and now != self._address:
+                    self._writer.transport.abort()
+
     async def _hand_back(self) -> None:
         """The grace is over: what is still in work is for others."""
         count = len(self._held)
@@ -245,9 +262,10 @@ class Link:
             self._asking.add(slot)
             self._send(Next(slot=slot))
 
-    def _report(self, message: Done | Failed) -> None:
-        if message.block in self._held:
-            self._held.discard(message.block)
+    def _report(self, slot: int, message: Done | Failed) -> None:
+        # After a reconnection another slot may have been given the same block.
+        if self._held.get(message.block) == slot:
+            del self._held[message.block]
             self._send(message)
 
     def _send(self, message: Message) -> None:

@@ -22,11 +22,18 @@ class Counts:
 @dataclass
 class Attendance:
     """The workers, as a fleet sees them: which have joined (by number, with the cluster's job that
-    each runs in), which of them are there now, and how many blocks are done."""
+    each runs in), how often one has, which of them are there now, and how many blocks are done."""
 
     joined: dict[int, str] = field(default_factory=dict)
+    joins: int = 0
     present: set[int] = field(default_factory=set)
     done: int = 0
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The number of the worker that is there now, by the cluster's job that it runs in."""
+        # Of a copy, since another thread goes on with this.
+        return {self.joined[number]: number for number in list(self.present)}
 
 
 @dataclass

@@ -23,7 +23,8 @@ GREETING_S = 10.0
 BEAT_S = 2.0
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
-Count = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(max_length=300)]
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 
 
 class Message(BaseModel):
@@ -39,18 +40,21 @@ class Message(BaseModel):
 class Hello(Message):
     """A worker joins.
 
-    `number` is None if it leaves it to the scheduler; `job` names the cluster's job that it runs
-    in, and `log` the file that it writes to, where it knows one.
+    `number` is None if it leaves it to the scheduler; `process` is its own mark, by which it is
+    known when it connects anew (containers on one host may share host names and process ids); `job`
+    names the cluster's job that it runs in, and `log` the file that it writes to, where it knows
+    one.
     """
 
     say: Literal["hello"] = "hello"
     protocol: int = PROTOCOL
-    run: str
-    version: str
+    run: Name
+    version: Name
     number: Count | None
-    host: str
+    process: Name
+    host: Name
     pid: int
-    slots: Annotated[int, Field(ge=1)]
+    slots: Annotated[int, Field(ge=1, le=1000)]
     job: Text = ""
     log: Text = ""
 

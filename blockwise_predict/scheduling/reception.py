@@ -45,11 +45,11 @@ STALL_S = 5.0
 
 @dataclass
 class Connection:
-    """An admitted worker's connection; `who` is its host and process, `waiting` are its slots that
-    have asked and wait."""
+    """An admitted worker's connection; `process` is the worker's own mark, `waiting` are its slots
+    that have asked and wait."""
 
     number: int
-    who: tuple[str, int]
+    process: str
     writer: asyncio.StreamWriter
     heard: float
     waiting: set[int] = field(default_factory=set)
@@ -68,6 +68,10 @@ class Reception:
         self._run = run
         self._next_number = first_number
         self._connections: dict[int, Connection] = {}
+        # Workers, by their marks, that are not wanted any more.
+        self._released: set[str] = set()
+        # And those that had to be given up, and may not come back.
+        self._barred: set[str] = set()
         status.counts = dispatcher.counts
 
     async def greet(
@@ -94,12 +98,19 @@ class Reception:
             while (message := await _read(reader)) is not None:
                 if self._connections.get(connection.number) is not connection:
                     return
+                if not self._makes_sense(connection, message):
+                    return
                 connection.heard = time.monotonic()
                 with self._failing():
                     self._handle(connection, message)
         finally:
             with self._failing():
                 self._forget(connection, "its connection ended")
+
+    def _makes_sense(self, connection: Connection, message: FromWorker) -> bool:
+        if isinstance(message, Next):
+            return message.slot < self._dispatcher.members[connection.number].slots
+        return not isinstance(message, Hello)
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -111,6 +122,8 @@ class Reception:
 
     def _objection(self, hello: Hello) -> str | None:
         """Why a worker may not join."""
+        if hello.process in self._barred:
+            return "it took too long for a block, which is done again by another one"
         if hello.run != self._run:
             return f"it works on another run: {hello.run}, and this is {self._run}"
         if (hello.protocol, hello.version) != (PROTOCOL, __version__):
@@ -121,22 +134,24 @@ class Reception:
         return None
 
     def _join(self, hello: Hello, writer: asyncio.StreamWriter) -> Connection:
-        who = (hello.host, hello.pid)
         number = self._next_number if hello.number is None else hello.number
         if number in self._connections:
-            if self._connections[number].who == who:
+            if self._connections[number].process == hello.process:
                 self._forget(self._connections[number], "it has connected anew")
             else:
                 # It comes from a scheduler before this one, which has given its number to another.
                 number = self._next_number
         self._next_number = max(self._next_number, number + 1)
-        connection = Connection(number, who, writer, time.monotonic())
+        connection = Connection(number, hello.process, writer, time.monotonic())
         self._connections[number] = connection
         name = f"{hello.host}, process {hello.pid}" + (f", job {hello.job}" if hello.job else "")
         member = Member(number, name, hello.slots, hello.job, hello.log)
+        member.leaving = hello.process in self._released
         self._dispatcher.join(member)
-        self._status.attendance.joined[number] = hello.job
-        self._status.attendance.present.add(number)
+        attendance = self._status.attendance
+        attendance.joined[number] = hello.job
+        attendance.joins += 1
+        attendance.present.add(number)
         connection.send(Welcome(number=number))
         return connection
 
@@ -198,9 +213,11 @@ class Reception:
     def release(self, numbers: Collection[int]) -> None:
         """These workers are not wanted any more: they finish what they hold, and end."""
         for number in numbers:
-            if number in self._connections:
+            connection = self._connections.get(number)
+            if connection is not None and connection.process not in self._released:
+                self._released.add(connection.process)
                 self._dispatcher.members[number].leaving = True
-                self._connections[number].send(End(why="there are fewer workers wanted"))
+                connection.send(End(why="there are fewer workers wanted"))
 
     async def tick(self) -> None:
         """Now and then: who is silent, which block takes too long, who can be answered."""
@@ -212,23 +229,25 @@ class Reception:
                 for connection in self._connections.values():
                     connection.heard = now
             last = now
-            try:
-                self._end_silent(now)
-                for number, block in self._dispatcher.overdue():
-                    if number in self._dispatcher.members:
-                        self._dispatcher.time_out(number, block)
-                        self._abort(self._connections[number])
-                self._answer_waiting()
-                self._status.counts = self._dispatcher.counts
-            except Exception as error:  # noqa: BLE001  told by `check`
-                self._status.fail(error)
-                return
+            self._end_silent(now)
+            self._end_overdue()
+            self._answer_waiting()
+            self._status.counts = self._dispatcher.counts
 
     def _end_silent(self, now: float) -> None:
         for connection in list(self._connections.values()):
             silent = now - connection.heard
             if silent > SILENCE_S:
                 self._end(connection, f"has not been heard of for {silent:.0f} s")
+
+    def _end_overdue(self) -> None:
+        for number, block in self._dispatcher.overdue():
+            if number in self._dispatcher.members:
+                self._dispatcher.time_out(number, block)
+                connection = self._connections[number]
+                # It could join again before it is ended, and take another block along.
+                self._barred.add(connection.process)
+                self._abort(connection)
 
     def _end(self, connection: Connection, why: str) -> None:
         """Give a worker up."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise_predict.config_values import listen_address
+from blockwise_predict.errors import LockLostError
 from blockwise_predict.plan import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
@@ -24,7 +25,7 @@ from blockwise_predict.scheduling.blocks import FreshBlocks
 from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
 from blockwise_predict.scheduling.members import Attendance, Counts
 from blockwise_predict.scheduling.server import Server
-from blockwise_predict.scheduling.sockets import addresses_at
+from blockwise_predict.scheduling.sockets import reachable_at
 
 POLL_S = 0.1
 # After the run must stop, workers have so long to finish what they hold.
@@ -46,17 +47,14 @@ class Fleet(Protocol):
     listens_on: str
     first_free: int
 
-    @property
-    def alive(self) -> int:
-        """Number of workers that are running, or about to."""
-
     def start(self) -> None:
         """Start all workers. Raises ConfigError if that cannot be."""
 
-    def check(self, attendance: Attendance) -> None:
-        """Replace dead workers; RunFailedError when that is of no use.
+    def check(self, attendance: Attendance) -> list[int]:
+        """Replace dead workers; returns the numbers of those that are to leave.
 
         Of workers that were replaced by one with the same number, it forgets that they joined.
+        Raises RunFailedError when replacing is of no use.
         """
 
     def scale(self, size: int, attendance: Attendance) -> list[int]:
@@ -73,6 +71,9 @@ class Fleet(Protocol):
 
     def kill(self) -> None:
         """End the workers at once, and see to it that none is left."""
+
+    def abandon(self) -> None:
+        """Another scheduler has taken over: end what only this one can end, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -126,22 +127,32 @@ def run_blocks(
     run, event = run_dir.run_id(), run_dir.events.write
     server = Server(make_dispatcher, run, fleet.first_free, host, port, event)
     watch = _Watch(server, run_dir, ledger, fleet, tell, stop, check)
+    own, others = reachable_at(host)
+    if not others and plan.config.fleet_kind in ("slurm", "lsf"):
+        warn(f"--listen {host} is {own}: jobs on other machines cannot reach it.")
+    address = Address(socket.gethostname(), own, others, server.port, server.key)
+    end = fleet.kill
     server.start()
     try:
         run_dir.forget_wanted_workers()
-        hosts = tuple(addresses_at(host))
-        run_dir.write_address(Address(socket.gethostname(), hosts, server.port, server.key))
-        fleet.start()
+        run_dir.write_address(address)
+        if not stop.times:
+            fleet.start()
         watch.until_the_end()
         if not stop.at_once:
             fleet.finish(server.status.attendance)
+    except LockLostError:
+        # The jobs in the queue are the other run's now; what workers hold is not their fault.
+        server.drain()
+        end = fleet.abandon
+        raise
     except Exception:
         _stop_early(server, fleet, stop)
         raise
     finally:
-        fleet.kill()
+        end()
         server.close()
-        run_dir.forget_address()
+        run_dir.forget_address(address)
         ledger.sync()
     counts = server.status.counts
     finished = counts.done + counts.failed + counts.skipped == counts.total
@@ -206,7 +217,7 @@ class _Watch:
                 break
             self._now_and_then()
             status.attendance.done = status.counts.done
-            fleet.check(status.attendance)
+            self._server.release(fleet.check(status.attendance))
         self._server.check()
         self._tell(status.counts)
 

@@ -77,7 +77,8 @@ class Server:
 
     def release(self, numbers: Collection[int]) -> None:
         """These workers finish the blocks they hold, and end."""
-        self._in_thread(lambda reception: reception.release(numbers))
+        if numbers:
+            self._in_thread(lambda reception: reception.release(numbers))
 
     def _in_thread(self, work: Callable[[Reception], None]) -> None:
         def do() -> None:
@@ -104,6 +105,8 @@ class Server:
             gate = Gate(self._listener, server_context(self.key), reception)
             # Kept here: the loop itself keeps no task alive.
             tasks = [self._loop.create_task(work) for work in (gate.accept(), reception.tick())]
+            for task in tasks:
+                task.add_done_callback(self._must_not_end)
             self._loop.run_forever()
             tasks.clear()
             self._reception = None
@@ -114,6 +117,10 @@ class Server:
         finally:
             self._listener.close()
             self.status.finished.set()
+
+    def _must_not_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.status.fail(error)
 
     def _heed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What asyncio stumbled over, in a stranger's connection: nothing that concerns the run."""

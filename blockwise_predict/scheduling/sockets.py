@@ -18,26 +18,33 @@ UNREACHABLE_MS = 30_000
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, for asyncio. Raises OSError if that is not possible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=1024)
+    both = host == "::" and socket.has_dualstack_ipv6()
+    listener = socket.create_server((host, port), family=family, backlog=1024, dualstack_ipv6=both)
     listener.setblocking(False)
     return listener
 
 
-def addresses_at(host: str) -> Iterator[str]:
-    """At which addresses others reach a socket of this machine that listens on `host`."""
-    if host not in ("0.0.0.0", "::"):
-        # What it stands for was found when the socket was made.
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        if not ipaddress.ip_address(found[0][4][0]).is_loopback:
-            yield host
-        return
+def reachable_at(host: str) -> tuple[str, tuple[str, ...]]:
+    """At which address this machine reaches a socket of its own that listens on `host`, and at
+    which ones others do."""
+    if host == "0.0.0.0":
+        return "127.0.0.1", tuple(_own_addresses(socket.AF_INET))
+    if host == "::":
+        return "::1", tuple(_own_addresses(socket.AF_INET, socket.AF_INET6))
+    # What it stands for was found when the socket was made.
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
+    return str(found), () if ipaddress.ip_address(found).is_loopback else (host,)
+
+
+def _own_addresses(*families: socket.AddressFamily) -> Iterator[str]:
     name = socket.getfqdn()
     if not name.startswith("localhost"):
         yield name
     for addresses in psutil.net_if_addrs().values():
-        for address in addresses:
-            if address.family == socket.AF_INET and not address.address.startswith("127."):
-                yield address.address
+        # Less those with a scope (`fe80::1%eth0`), which hold on one network only.
+        for address in (a.address for a in addresses if a.family in families):
+            if "%" not in address and not ipaddress.ip_address(address).is_loopback:
+                yield address
 
 
 def keep_watch(connection: socket.socket) -> None:
