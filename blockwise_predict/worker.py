@@ -27,6 +27,8 @@ from blockwise_predict.scheduling.protocol import MAX_TEXT, Done, Failed
 # A log that has grown so large begins anew.
 MAX_LOG_BYTES = 16 << 20
 LOST_SCHEDULER = 3
+# What tells a worker to end; SIGURG is LSF's warning that the time limit is near.
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGURG)
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,7 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
 
     Returns the number of blocks done. Raises what keeps the worker from starting.
     """
-    stopping = threading.Event()
-    # SIGURG is LSF's warning that the time limit is near.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGURG):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = _told_to_end()
     if options.threads:
         torch.set_num_threads(options.threads)
     plan = run_dir.plan()
@@ -71,6 +70,25 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
     device = choose_device(options.device or plan.config.device, options.number or 0)
     processor = build_processor(plan, device, run_dir)
     return _serve(processor, run_dir, terms, stopping)
+
+
+def _told_to_end() -> threading.Event:
+    """An event that a signal sets at once: Python itself would hear of it only when the main thread
+    comes back from torch."""
+    told = threading.Event()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+
+    def wait() -> None:
+        # Both ends live as long as this thread does.
+        while ours.recv(1) and theirs.fileno():
+            told.set()
+
+    signal.set_wakeup_fd(theirs.fileno())
+    for number in ENDING:
+        signal.signal(number, lambda *_: None)
+    threading.Thread(target=wait, daemon=True, name="signals").start()
+    return told
 
 
 def _serve(

@@ -39,8 +39,9 @@ sys.exit(code)
 NOISE = "Cannot connect to LSF. Please wait ...\n"
 QUEUES = ("normal", "gpu")
 LARGEST_INDEX = 1000
-# From a job's being told to end to its being killed (LSF: 10 s, JOB_TERMINATE_INTERVAL).
-TERMINATE_S = 3.0
+# A job that is to end gets SIGINT, SIGTERM and SIGKILL, so far apart (LSF: 10 s,
+# JOB_TERMINATE_INTERVAL); one of several cores SIGKILL alone (LSB_USE_SEQUENTIAL_SIGNAL=N).
+TERMINATE_S = 2.0
 # What each option's argument must look like; None: it has none.
 OPTIONS: dict[str, str | None] = {
     "-J": r"[A-Za-z0-9._-]+(\[\d+-\d+\](%[1-9]\d*)?)?",
@@ -80,6 +81,7 @@ class Element:
     host: str = ""
     process: subprocess.Popen[bytes] | None = None
     told: float | None = None
+    signals: list[signal.Signals] = field(default_factory=list)
     requeue: bool = False
 
     @property
@@ -131,6 +133,7 @@ class LSF:
             if words:
                 raise RefusedError(f"{words[0]}: unexpected in a #BSUB line. Job not submitted.")
             embedded = {**found, **embedded}
+        # An option on the command line takes the place of all such lines of the script.
         options = {**embedded, **given}
         queue = options.get("-q", ["normal"])[-1]
         if queue not in QUEUES:
@@ -146,6 +149,8 @@ class LSF:
                 Element(self.jobs, index, options, script, environment, cwd, limit or last)
             )
         where = f"queue <{queue}>" if "-q" in options else f"default queue <{queue}>"
+        if "BSUB_QUIET" in request["environment"]:
+            return ""
         return f"{NOISE}Job <{self.jobs}> is submitted to {where}.\nHave a nice day!\n"
 
     def bjobs(self, request: dict[str, Any]) -> str:
@@ -212,11 +217,12 @@ class LSF:
 
     def _terminate(self, element: Element) -> None:
         if element.process is None:
-            element.state, element.code = "EXIT", 130
+            # It has not begun: there is no exit code.
+            element.state = "EXIT"
             return
         element.told = time.monotonic()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            os.killpg(element.process.pid, number)
+        one = element.option("-n", "1") == "1"
+        element.signals = [signal.SIGINT, signal.SIGTERM] if one else []
 
     def preempt(self, identifier: str) -> None:
         """Take a job's host away: it is warned, killed soon, and waits for its turn again."""
@@ -225,6 +231,13 @@ class LSF:
             assert "-r" in element.options, "not rerunnable"
             element.requeue = True
             self._terminate(element)
+
+    def warn(self, identifier: str) -> None:
+        """A job's time is nearly up: it gets the signal that it wants then."""
+        with self.lock:
+            element = next(e for e in self.elements if e.id == identifier)
+            assert element.process is not None
+            os.killpg(element.process.pid, signal.Signals[f"SIG{element.option('-wa')}"])
 
     def serve(self) -> None:
         """Start and end jobs, until told to stop."""
@@ -241,9 +254,11 @@ class LSF:
             if len(running) < self.slots and len(siblings) < element.limit:
                 self._start(element)
         elif element.process is not None:
-            if element.told is not None and time.monotonic() - element.told > TERMINATE_S:
+            if element.told is not None and time.monotonic() >= element.told:
+                number = element.signals.pop(0) if element.signals else signal.SIGKILL
+                element.told = time.monotonic() + TERMINATE_S
                 with suppress(ProcessLookupError):
-                    os.killpg(element.process.pid, signal.SIGKILL)
+                    os.killpg(element.process.pid, number)
             if element.process.poll() is not None:
                 self._ended(element, element.process.returncode)
 
@@ -263,7 +278,8 @@ class LSF:
         }
         with open(self.folder / f"{element.job}.{element.index}.out", "wb") as out:
             element.process = subprocess.Popen(
-                ["bash", str(spooled)],
+                # LSF has a shell of its own around the script, which TERM ends at once.
+                ["bash", "-c", f"bash {shlex.quote(str(spooled))}; exit $?"],
                 cwd=element.cwd,
                 env={**element.environment, **own},
                 stdin=subprocess.DEVNULL,
@@ -273,9 +289,14 @@ class LSF:
             )
 
     def _ended(self, element: Element, code: int) -> None:
+        assert element.process is not None
+        # Nothing of a job is left when its first process has ended.
+        with suppress(ProcessLookupError):
+            os.killpg(element.process.pid, signal.SIGKILL)
         element.process = None
         if element.requeue:
             element.requeue, element.told, element.state = False, None, "PEND"
+            element.signals.clear()
             return
         element.code = 128 - code if code < 0 else code
         if element.told is not None:

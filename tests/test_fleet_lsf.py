@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,18 +14,32 @@ from blockwise_predict.config import load_config
 from blockwise_predict.fleet.jobs import QUEUES
 from blockwise_predict.fleet.queue import QueueError, Request
 from blockwise_predict.fleet.queue import State as JobState
+from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
 from tests.lsf import LSF, lsf
 from tests.runs import events, predict
+from tests.test_faults import WAITING
 from tests.test_fleet_slurm import SlurmJob, until
 
 pytestmark = pytest.mark.slow
+
+
+TAKE_OVER_SOON = """
+if {"run", "worker"} & set(sys.orig_argv):
+    from blockwise_predict.records import lock
+    from blockwise_predict.scheduling import link
+    lock.WATCH_S, link.MOVED_S = 5.0, 1.0
+"""
 
 
 class LSFJob(SlurmJob):
     """A tiny run whose workers are jobs of LSF."""
 
     fleet = ("--fleet", "lsf", "--gpus", "0", "--cores", "1")
+
+    def take_over_soon(self) -> None:
+        """As `wait`; and a lock that is not held any more is taken over soon."""
+        self._start_with(TAKE_OVER_SOON + WAITING.format(folder=str(self.folder)))
 
 
 @pytest.fixture
@@ -75,6 +91,8 @@ def test_what_is_asked_for_reaches_bsub_as_ibm_documents_it(tmp_path: Path) -> N
     folder.mkdir()
     with lsf(folder, slots=0) as standing, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(folder / "bin"), prepend=":")
+        # With that, bsub would not say which job it is.
+        patch.setenv("BSUB_QUIET", "Y")
         script = resource_folder("workers") / "lsf.bsub"
         request = Request(script, "predict-x", 12, tmp_path, load_config(given), {})
         queue = QUEUES["lsf"]
@@ -124,12 +142,51 @@ def test_a_preempted_job_hands_back_and_joins_again(cluster: LSF, job: LSFJob) -
     job.ends_well("a", process)
 
 
+def test_a_worker_that_is_warned_of_its_time_limit_hands_back(cluster: LSF, job: LSFJob) -> None:
+    job.wait()
+    process = job.begin("a", "--workers", "1", "--retries", "0")
+    until(lambda: job.blocks_done("a") == 4)
+    cluster.warn("101[1]")
+    until(lambda: len(events(job.run_dir("a"), "join")) == 2)
+    assert [event["held"] for event in events(job.run_dir("a"), "leave")] == [[]]
+    job.go()
+    output = job.ends_well("a", process)
+    assert "Warning" not in output
+
+
+def test_a_run_that_was_taken_for_dead_leaves_the_jobs_to_its_successor(
+    cluster: LSF, job: LSFJob
+) -> None:
+    job.take_over_soon()
+    first = job.begin("a", "--workers", "2")
+    until(lambda: job.blocks_done("a") == 8)
+    first.send_signal(signal.SIGSTOP)
+    lock = job.run_dir("a") / "lock"
+    # As if it ran on another host, whose file system passes no locks on.
+    lock.write_text(lock.read_text().replace(f'"{socket.gethostname()}"', '"login-node-7"'))
+    before = RunDir(job.run_dir("a")).address()
+    second = job.begin("a", "--workers", "2")
+    until(lambda: RunDir(job.run_dir("a")).address() != before)
+    # Its workers notice that, though their scheduler says nothing at all.
+    until(lambda: len(events(job.run_dir("a"), "join")) == 4)
+    first.send_signal(signal.SIGCONT)
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert re.search(r"was taken by process \d+ on \S+ .* took this run for dead", output)
+    assert states(cluster) == ["RUN"] * 2
+    job.go()
+    output = job.ends_well("a", second)
+    assert "2 jobs of the last run are still in the queue: taken over." in output
+
+
 def test_a_bad_script_is_told_with_its_error(job: LSFJob, tmp_path: Path) -> None:
     script = tmp_path / "site.bsub"
     shipped = (resource_folder("workers") / "lsf.bsub").read_text()
     script.write_text(shipped.replace('exec "${worker', 'module load nonsense\nexec "${worker'))
     output = predict(*job.arguments("a", "--fleet", script, *job.fleet[2:]), code=1)
-    assert "3 jobs in a row were of no use: no worker joined. The last one: job lsf-" in output
+    assert re.search(
+        r"\d jobs in a row were of no use: no worker joined. The last one: job", output
+    )
     assert "EXIT with code 127" in output
     assert "module: command not found" in output
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -166,17 +167,26 @@ def test_a_fleet_larger_than_the_cluster_and_jobs_that_wait_are_cancelled_at_the
     job.ends_well("a", process)
 
 
-def test_a_preempted_worker_hands_back_and_is_replaced(cluster: Cluster, job: SlurmJob) -> None:
+def starts_now(cluster: Cluster, key: str) -> None:
+    """A job that was put into the queue again starts without the two minutes that Slurm lets it
+    wait."""
+    until(lambda: (key, "PENDING", "") in cluster.queue())
+    cluster.command("scontrol", "update", f"jobid={key}", "starttime=now")
+
+
+def test_a_preempted_worker_hands_back_and_joins_again(cluster: Cluster, job: SlurmJob) -> None:
     job.wait()
     process = job.begin("a", "--workers", "4", "--cores", "2", "--retries", "0")
     until(lambda: job.blocks_done("a") == 16)
+    keys = {node: key for key, _, node in cluster.queue()}
     cluster.command(
-        *("sbatch", "--partition=urgent", "--nodes=1", "--exclusive", "--output=/dev/null"),
+        *("sbatch", "--partition=urgent", "--nodelist=n2", "--exclusive", "--output=/dev/null"),
         *("--wrap", "sleep 2"),
     )
     # It was told in good time, and left with nothing in hand.
     until(lambda: len(events(job.run_dir("a"), "leave")) == 1)
     assert events(job.run_dir("a"), "leave")[0]["held"] == []
+    starts_now(cluster, keys["n2"])
     until(lambda: len(events(job.run_dir("a"), "join")) == 5)
     job.go()
     job.ends_well("a", process)
@@ -188,9 +198,7 @@ def test_a_requeued_job_joins_again(cluster: Cluster, job: SlurmJob) -> None:
     until(lambda: job.blocks_done("a") == 8)
     first = cluster.queue()[0][0]
     cluster.command("scontrol", "requeue", first)
-    # Slurm lets a requeued job wait for two minutes, unless it is told not to.
-    until(lambda: (first, "PENDING", "") in cluster.queue())
-    cluster.command("scontrol", "update", f"jobid={first}", "starttime=now")
+    starts_now(cluster, first)
     until(lambda: sum(f"slurm-{first}" in e["name"] for e in events(job.run_dir("a"), "join")) == 2)
     job.go()
     job.ends_well("a", process)
@@ -261,9 +269,11 @@ def test_the_number_of_workers_is_changed_during_a_run(cluster: Cluster, job: Sl
 def test_a_bad_script_is_told_with_its_error(job: SlurmJob, tmp_path: Path) -> None:
     script = tmp_path / "site.sbatch"
     shipped = (resource_folder("workers") / "slurm.sbatch").read_text()
-    script.write_text(shipped.replace("exec srun", "module load nonsense\nexec srun"))
+    script.write_text(shipped.replace('exec "${worker', 'module load nonsense\nexec "${worker'))
     output = predict(*job.arguments("a", "--fleet", script, *CPU, "--workers", "2"), code=1)
-    assert "3 jobs in a row were of no use: no worker joined. The last one: job slurm-" in output
+    assert re.search(
+        r"\d jobs in a row were of no use: no worker joined. The last one: job", output
+    )
     assert re.search(r"ended before its worker joined \(FAILED\). Its log \S+\.log ends", output)
     assert "module: command not found" in output
     assert output.count("module: command not found") == 2, "once as a warning, once at the end"
@@ -278,6 +288,7 @@ def test_a_bad_script_is_told_with_its_error(job: SlurmJob, tmp_path: Path) -> N
         (("--queue", "nowhere"), "invalid partition specified: nowhere"),
         (("--submit-options", "--no-such-option"), "unrecognized option"),
         (("--fleet", "./missing.sbatch"), "there is no such file"),
+        (("--submit-options=-M other",), "-M holds for sbatch alone"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(
@@ -310,29 +321,63 @@ def test_nodes_that_are_down_are_waited_for(cluster: Cluster, job: SlurmJob) -> 
     job.ends_well("a", process)
 
 
-def test_a_worker_that_is_warned_of_its_time_limit_hands_back(
-    cluster: Cluster, job: SlurmJob
-) -> None:
+@pytest.mark.parametrize("how", ["warned of its time limit", "cancelled"])
+def test_a_worker_that_is_told_to_end_hands_back(how: str, cluster: Cluster, job: SlurmJob) -> None:
     job.wait()
     process = job.begin("a", "--workers", "1", "--retries", "0")
     until(lambda: job.blocks_done("a") == 4)
-    # As `--signal=TERM@120` in the script has it done, two minutes before the end.
-    cluster.command("scancel", "--signal=TERM", cluster.queue()[0][0])
+    # As `--signal=B:TERM@120` in the script has it done, two minutes before the end.
+    early = ("--batch", "--signal=TERM") if how != "cancelled" else ()
+    cluster.command("scancel", *early, cluster.queue()[0][0])
     until(lambda: len(events(job.run_dir("a"), "join")) == 2)
     assert [event["held"] for event in events(job.run_dir("a"), "leave")] == [[]]
     job.go()
     output = job.ends_well("a", process)
-    assert "Warning" not in output
+    assert ("Warning" in output) == (how == "cancelled")
 
 
-def test_a_scheduler_that_is_itself_a_job(cluster: Cluster, job: SlurmJob, tmp_path: Path) -> None:
-    script = tmp_path / "scheduler.sh"
+def scheduler_job(cluster: Cluster, job: SlurmJob, *options: str) -> tuple[str, Path]:
+    """Submit a run `a` of two workers as a job; returns its id and its output."""
+    script, out = job.folder / "scheduler.sh", job.folder / "scheduler.out"
     words = [str(word) for word in command(*job.arguments("a", "--workers", "2"))]
-    script.write_text("#!/bin/bash\n" + subprocess.list2cmdline(words) + "\n")
-    out = tmp_path / "scheduler.out"
-    cluster.command("sbatch", "--wait", f"--output={out}", "--mem=500", script.name, cwd=tmp_path)
+    script.write_text("#!/bin/bash\n" + shlex.join(words) + "\n")
+    options = (f"--output={out}", "--open-mode=append", "--mem=500", "--requeue", *options)
+    said = cluster.command("sbatch", "--parsable", *options, script.name, cwd=job.folder)
+    return said.strip(), out
+
+
+def test_a_scheduler_that_is_itself_a_job(cluster: Cluster, job: SlurmJob) -> None:
+    _, out = scheduler_job(cluster, job, "--wait")
     assert "Done: " in out.read_text()
     assert RunDir(job.run_dir("a")).plan().num_blocks == job.blocks_done("a")
+
+
+@pytest.mark.parametrize("how", ["scancel", "requeue"])
+def test_a_scheduler_whose_job_is_ended_takes_its_workers_along(
+    how: str, cluster: Cluster, job: SlurmJob
+) -> None:
+    job.pause(0.5)
+    own, out = scheduler_job(cluster, job)
+    until(lambda: job.blocks_done("a") >= 2)
+    cluster.command(*(("scancel", own) if how == "scancel" else ("scontrol", "requeue", own)))
+    left = [own] if how == "requeue" else []
+    until(lambda: [key for key, state, _ in cluster.queue() if state != "COMPLETING"] == left)
+    until(lambda: "Interrupted: " in out.read_text())
+    assert not (job.run_dir("a") / "jobs.json").exists()
+    if how == "requeue":
+        starts_now(cluster, own)
+        until(lambda: not cluster.queue())
+        assert "Resuming: " in out.read_text()
+        assert "Done: " in out.read_text()
+
+
+def test_jobs_that_are_held_are_told_of(cluster: Cluster, job: SlurmJob) -> None:
+    process = job.begin("a", "--workers", "1", "--submit-options", "--hold")
+    until(lambda: len(cluster.queue()) == 1)
+    time.sleep(2)
+    cluster.command("scontrol", "release", cluster.queue()[0][0])
+    output = job.ends_well("a", process)
+    assert re.search(r"1 jobs are held, and wait until .*: slurm-\d+_0 \(JobHeldUser\)", output)
 
 
 def test_a_node_that_goes_down_is_made_up_for(cluster: Cluster, job: SlurmJob) -> None:
