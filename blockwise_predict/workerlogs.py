@@ -82,11 +82,13 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
             latest[number].errors.append(f"block {event['block']}: {event['error']}")
         elif number in latest and event["event"] == "leave":
             latest[number].left, latest[number].why = event["time"], event["why"]
-    known = {one.log for one in workers}
+    # Workers name the file itself; the folder may be reached by a link.
+    known = {one.log.resolve() for one in workers if one.log is not None}
     lost = [
         WorkerLog(None, "", file)
         for file in sorted(run_dir.logs.glob("*.log"))
-        if file not in known and not re.fullmatch(r"\s*", file.read_text(errors="replace"))
+        if file.resolve() not in known
+        and not re.fullmatch(r"\s*", file.read_text(errors="replace"))
     ]
     return WorkerLogs(run_dir.logs, [*workers, *lost])
 

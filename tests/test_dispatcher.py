@@ -105,7 +105,20 @@ def test_an_error_uses_up_an_attempt_and_the_last_one_the_block(folder: Path) ->
     assert [f.error for f in desk.dispatcher.given_up] == ["reading: last"]
     assert desk.dispatcher.given_up[0].attempts == 2
     assert desk.ledger.blocks(State.FAILED) == [0]
-    assert desk.warnings == ["block block 0 failed for good: reading: last"]
+    assert desk.warnings == [
+        "a block failed on worker 0 (host 0) and is tried again: reading: first",
+        "block block 0 failed for good: reading: last",
+    ]
+
+
+def test_the_user_is_told_once_of_each_kind_of_error(folder: Path) -> None:
+    desk = Desk(folder, 3)
+    desk.join(0)
+    for block, error in enumerate(("no chunk 1", "no chunk 2", "out of memory")):
+        assert desk.next() == block
+        desk.fail(block, error=error)
+    told = [w for w in desk.warnings if "is tried again" in w]
+    assert [w.rsplit(": ", 1)[1] for w in told] == ["no chunk 1", "out of memory"]
 
 
 def test_another_worker_is_preferred_for_a_second_attempt(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import NoReturn
 from blockwise_predict.cli.terminal import RunDisplay
 from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import PredictError
+from blockwise_predict.plan import Plan
 from blockwise_predict.result import RunResult
 from blockwise_predict.run import Reporter, execute
 from blockwise_predict.scheduling.scheduler import StopRequest
@@ -29,11 +30,19 @@ def run_with_display(config: RunConfig, command: str, only_failed: bool = False)
     and SIGHUP stop the run. `command` is what the user is told to type to resume it.
     """
     stop = StopRequest()
-    _stop_on_signals(stop)
     display = RunDisplay()
-    report = Reporter(display.line, display.warn, display.begin, display.progress)
+
+    def begin(plan: Plan, done: int) -> None:
+        # Before that there is nothing to end in good order.
+        _stop_on_signals(stop)
+        display.begin(plan, done)
+
+    report = Reporter(display.line, display.warn, begin, display.progress)
     try:
         result = execute(config, command, report, stop, only_failed)
+    except KeyboardInterrupt:
+        display.line("Interrupted before the first block was begun.")
+        return INTERRUPTED
     except PredictError as error:
         display.end()
         display.line(f"Error: {error}")

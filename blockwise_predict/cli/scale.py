@@ -23,9 +23,16 @@ def scale(output: str, workers: int, run_dir: str | None) -> None:
     predict scale predictions.zarr/affs 64
     predict scale predictions.zarr/affs 0      pause: the scheduler waits for more
     """
+    from blockwise_predict.errors import RunStateError
     from blockwise_predict.recorded import find_run
+    from blockwise_predict.records.lock import is_held
 
     records, _ = find_run(output, run_dir)
     address = records.address()
+    if not is_held(records.path / "lock"):
+        raise RunStateError(
+            f"the scheduler of {records} on {address.host} does not live any more. Start it again "
+            "with predict run."
+        )
     records.want_workers(workers)
     click.echo(f"The run on {address.host} will keep {workers} workers, from the next second on.")

@@ -103,15 +103,7 @@ class RunLock:
             f"{self._file.parent} was last used by {holder}; waiting up to {WATCH_S:g} s to see "
             "whether that is alive."
         )
-        deadline = time.monotonic() + WATCH_S
-        while time.monotonic() < deadline:
-            time.sleep(min(1.0, WATCH_S / 10))
-            now = _read(self._file)
-            if now is None:
-                return False
-            if (now.key, now.beat) != (holder.key, holder.beat):
-                return True
-        return False
+        return _beats(self._file, holder, WATCH_S)
 
     def _replaced(self) -> int:
         """Put a new file in the place of the lock; returns its locked descriptor."""
@@ -175,6 +167,25 @@ def hold_lock(file: Path, tell: Callable[[str], None]) -> Iterator[RunLock]:
 def read_holder(file: Path) -> Holder | None:
     """Who holds a lock, or died with it; None if nobody."""
     return _read(file)
+
+
+def is_held(file: Path) -> bool:
+    """Whether a lock is held; looks for some heartbeats."""
+    holder = _read(file)
+    return holder is not None and _beats(file, holder, 3 * BEAT_S)
+
+
+def _beats(file: Path, holder: Holder, seconds: float) -> bool:
+    """Whether a holder, or another one, shows a heartbeat within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(min(0.5, seconds / 10))
+        now = _read(file)
+        if now is None:
+            return False
+        if (now.key, now.beat) != (holder.key, holder.beat):
+            return True
+    return False
 
 
 def _flock(descriptor: int) -> bool | None:
