@@ -6,12 +6,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -482,37 +479,3 @@ def test_mistakes_of_verify_are_short_messages(job: Job, tmp_path: Path) -> None
     predict(*job.arguments("n", *SMALL))
     shutil.rmtree(job.run_dir("n"))
     assert "Say where it is with --run-dir" in predict("verify", job.output("n"), code=2)
-
-
-def test_two_hosts_share_a_lock(tmp_path: Path) -> None:
-    from blockwise_predict.errors import RunFailedError, RunStateError
-    from blockwise_predict.records import lock as module
-
-    file = tmp_path / "lock"
-    told: list[str] = []
-    first = module.RunLock(file)
-    first.acquire(told.append)
-    other = json.loads(file.read_text()) | {"host": "other-host", "key": "other"}
-    beating = threading.Event()
-
-    def beat() -> None:
-        while not beating.wait(0.2):
-            other["beat"] += 1
-            file.write_text(json.dumps(other).ljust(1000))
-
-    # The other host has written its name over ours, on a file system that knows no locks.
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        time.sleep(2 * module.BEAT_S)
-        with pytest.raises(RunFailedError, match=r"was taken by process \d+ on other-host"):
-            first.check()
-        first.release()
-        second = module.RunLock(file)
-        with pytest.raises(RunStateError, match=r"is in use by process \d+ on other-host since"):
-            second.acquire(told.append)
-    finally:
-        beating.set()
-        thread.join()
-    assert told[-1].startswith(f"{tmp_path} was last used by process")
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -57,22 +57,29 @@ class Breaker:
         self._errors: dict[str, set[int]] = {}
         self._given_up: dict[str, int] = {}
         self._deadly: set[int] = set()
+        self._known: set[str] = set()
 
     def done(self) -> None:
         """A block was done."""
         self._errors.clear()
         self._deadly.clear()
 
+    def is_new(self, error: str) -> bool:
+        """Whether it is asked about an error of this kind for the first time."""
+        new = _kind(error) not in self._known
+        self._known.add(_kind(error))
+        return new
+
     def failed(self, block: int, error: str, at_once: int) -> None:
         """A block failed; `at_once` is how many are in work at the same time."""
-        blocks = self._errors.setdefault(kind_of(error), set())
+        blocks = self._errors.setdefault(_kind(error), set())
         blocks.add(block)
         if len(blocks) >= max(SAME_ERROR_BLOCKS, at_once):
             self.stop(f"{len(blocks)} blocks in a row failed with the same error: {error}")
 
     def gave_up(self, error: str) -> None:
         """A block used up its attempts."""
-        kind = kind_of(error)
+        kind = _kind(error)
         self._given_up[kind] = self._given_up.get(kind, 0) + 1
         if self._given_up[kind] >= SAME_ERROR_GIVEN_UP:
             self.stop(f"{self._given_up[kind]} blocks failed for good with one error: {error}")
@@ -92,6 +99,6 @@ class Breaker:
         self.reason = self.reason or reason
 
 
-def kind_of(error: str) -> str:
+def _kind(error: str) -> str:
     """An error without what differs from block to block."""
     return re.sub(r"\d+", "#", error)

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
-from blockwise_predict.scheduling.attempts import ALONE, ERROR, Breaker, Trouble, kind_of
+from blockwise_predict.scheduling.attempts import ALONE, ERROR, Breaker, Trouble
 from blockwise_predict.scheduling.members import Counts, Member
 from blockwise_predict.scheduling.protocol import Done
 
@@ -76,8 +76,6 @@ class Dispatcher:
         self._again: list[tuple[float, int]] = []
         self._trouble: dict[int, Trouble] = {}
         self._breaker = Breaker()
-        # Kinds of errors that the user has been told of.
-        self._told: set[str] = set()
         self._no_more = False
         self._done = ledger.count(*PREDICTED)
         self._skipped = ledger.count(State.SKIPPED)
@@ -213,8 +211,7 @@ class Dispatcher:
         trouble.parts += ERROR
         trouble.alone = False
         self._try_again(block, trouble)
-        if trouble.parts < self._parts and kind_of(error) not in self._told:
-            self._told.add(kind_of(error))
+        if trouble.parts < self._parts and self._breaker.is_new(error):
             who = f"worker {worker} ({member.name})"
             log = f" Its log: {member.log}" if member.log else ""
             self._notes.warn(f"a block failed on {who} and is tried again: {error}{log}")

@@ -1,0 +1,124 @@
+"""The lock of a run, on file systems that know locks and on those that do not."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from blockwise_predict.errors import LockLostError, RunStateError
+from blockwise_predict.records import lock as module
+from blockwise_predict.records.lock import RunLock, hold_lock, is_held
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT_S", 0.1)
+    monkeypatch.setattr(module, "WATCH_S", 1.0)
+
+
+@contextmanager
+def taken_by_another_host(file: Path) -> Iterator[None]:
+    """Another host writes its name over ours, and keeps on, where locks are not known to us."""
+    other = json.loads(file.read_text()) | {"host": "other-host", "key": "other"}
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.05):
+            other["beat"] += 1
+            file.write_text(json.dumps(other).ljust(1000))
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def lost(lock: RunLock) -> str:
+    """How a lock is lost, within a while."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            lock.check()
+        except LockLostError as error:
+            return str(error)
+        time.sleep(0.01)
+    pytest.fail("it is not lost")
+
+
+def test_two_hosts_share_a_lock(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    told: list[str] = []
+    with hold_lock(file, told.append) as first, taken_by_another_host(file):
+        assert "was taken by process" in lost(first)
+        assert "on other-host" in lost(first)
+        with pytest.raises(RunStateError, match=r"is in use by process \d+ on other-host since"):
+            RunLock(file).acquire(told.append)
+    assert told[-1].startswith(f"{tmp_path} was last used by process")
+
+
+def test_a_file_system_without_locks_is_guarded_by_the_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    file = tmp_path / "lock"
+    told: list[str] = []
+    with hold_lock(file, told.append), pytest.raises(RunStateError, match="is in use by process"):
+        RunLock(file).acquire(told.append)
+    with hold_lock(file, told.append) as again:
+        again.check()
+
+
+def test_a_file_server_that_fails_now_and_then_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([OSError(errno.EIO, "Input/output error")] * 3)
+    read, failed = module._read, threading.Event()
+
+    def now_and_then(file: Path) -> module.Holder | None:
+        for error in failures:
+            raise error
+        failed.set()
+        return read(file)
+
+    with hold_lock(tmp_path / "lock", print) as lock:
+        monkeypatch.setattr(module, "_read", now_and_then)
+        assert failed.wait(20)
+        time.sleep(0.3)
+        lock.check()
+
+
+def test_a_lock_that_cannot_be_kept_for_long_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with hold_lock(tmp_path / "lock", print) as lock, monkeypatch.context() as patch:
+        patch.setattr(module, "_read", never)
+        assert "cannot be kept: [Errno 5] Input/output error" in lost(lock)
+
+
+def test_a_lock_is_held_while_its_holder_lives(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    assert not is_held(file)
+    with hold_lock(file, print):
+        assert is_held(file)
+        text = file.read_text()
+    assert not is_held(file)
+    # What a holder leaves behind that could not release it.
+    file.write_text(text)
+    assert not is_held(file)
