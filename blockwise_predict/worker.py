@@ -48,7 +48,7 @@ class WorkerOptions:
 
 
 def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
-    """Work on a run until it has no more blocks or this process is told to end (SIGTERM).
+    """Work on a run until it has no more blocks or this process is told to end (`ENDING`).
 
     Returns the number of blocks done. Raises what keeps the worker from starting.
     """

@@ -29,8 +29,9 @@ def run(config: RunConfig) -> None:
                 --input raw.n5/volume --voxel-size 4.24,4,4 --output out.zarr/mito
     predict run config.yaml --workers 2
 
-    Ctrl-C (or SIGTERM) lets the blocks in work finish; a second one stops at once. Exit codes: 0
-    every voxel is predicted, 1 some blocks failed, 2 something given is wrong, 130 interrupted.
+    Ctrl-C (or SIGTERM, or closing the terminal) lets the blocks in work finish; a second one stops
+    at once. Exit codes: 0 every voxel is predicted, 1 some blocks failed, 2 something given is
+    wrong, 130 interrupted.
     """
     from blockwise_predict.cli.running import finish_process, run_with_display
 

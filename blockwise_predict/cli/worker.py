@@ -31,7 +31,7 @@ import click
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="After SIGTERM, how long to finish blocks before they are handed back.",
+    help="After a signal to end, how long to finish blocks before they are handed back.",
 )
 def worker(
     run_dir: Path,
@@ -42,7 +42,7 @@ def worker(
     wait: float,
     grace: float,
 ) -> None:
-    """Work on the run in RUN_DIR until it is done, or until SIGTERM.
+    """Work on the run in RUN_DIR until it is done, or until SIGTERM, SIGINT or SIGURG.
 
     `predict run` starts its workers by itself. By hand this adds one, on the scheduler's machine or
     on any other one that sees RUN_DIR and can reach the scheduler (predict run --listen):

@@ -136,7 +136,7 @@ def _options(request: Request) -> list[str]:
         options += ["-W", f"{hours}:{minutes:02d}"]
     options += config.submit_options
     # One -R takes the place of all that the script has.
-    if "-R" in options or config.cores is not None:
+    if config.cores is not None or any(word.startswith("-R") for word in options):
         options += [] if any("span[" in word for word in options) else ["-R", "span[hosts=1]"]
     return options
 
