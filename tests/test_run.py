@@ -136,6 +136,9 @@ def test_a_run_ends_with_every_voxel_and_says_so(job: Job) -> None:
     assert "Done" in output
     assert "27 blocks of [0:400,0:360,0:330] nm" in output
     assert re.search(r"Devices computed: worker 0 \d+% of the time", output)
+    (job.folder / "link").symlink_to(job.folder)
+    (listed,) = predict("logs", job.folder / "link" / "a.zarr" / "out").splitlines()
+    assert listed.startswith("worker 0  ")
     values = read_output(job.output("a"))
     assert values.shape == (2, 40, 36, 33)
     # Otherwise no comparison of outputs, here and elsewhere, would mean anything.
@@ -178,9 +181,40 @@ def test_scheduler_killed_and_run_again_gives_the_same_bytes(
         assert not alive, "workers outlive their scheduler"
     done = blocks_done(job.run_dir("k"))
     assert 0 < done < 27
+    told = predict("scale", job.output("k"), "3", code=2)
+    assert "is not running any more. Start it again with predict run." in told
     output = predict(*job.arguments("k"))
     assert f"Resuming: {done} of 27 blocks are done" in output
     assert stored_bytes(job.output("k")) == expected
+
+
+def test_ctrl_c_before_anything_was_begun_ends_at_once(
+    job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow_blocks(monkeypatch, tmp_path, PLANNING.format(folder=str(tmp_path)))
+    process = subprocess.Popen(
+        command(*job.arguments("i")), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while not (tmp_path / "planning").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert output == "Interrupted before the first block was begun.\n"
+    assert not job.run_dir("i").exists()
+
+
+PLANNING = """
+import pathlib, sys, time
+if "run" in sys.orig_argv:
+    from blockwise_predict import run
+    def plan(*_):
+        pathlib.Path({folder!r}, "planning").touch()
+        time.sleep(60)
+    run.make_plan = plan
+"""
+"""Runs whose plan takes long."""
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def scale(output: str, workers: int, run_dir: str | None) -> None:
     address = records.address()
     if not is_held(records.path / "lock"):
         raise RunStateError(
-            f"the scheduler of {records} on {address.host} does not live any more. Start it again "
+            f"the scheduler of {records} on {address.host} is not running any more. Start it again "
             "with predict run."
         )
     records.want_workers(workers)
