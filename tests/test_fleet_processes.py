@@ -36,7 +36,8 @@ class Fleet:
     @property
     def started(self) -> list[int]:
         """The numbers that were started."""
-        return [int(line) for line in self._started.read_text().split()]
+        text = self._started.read_text() if self._started.exists() else ""
+        return [int(line) for line in text.split()]
 
     def join(self, *numbers: int) -> None:
         for number in numbers:

@@ -208,14 +208,15 @@ def test_a_requeued_job_joins_again(cluster: Cluster, job: SlurmJob) -> None:
 def test_an_interrupted_run_leaves_nothing_in_the_queue_and_goes_on(
     number: signal.Signals, cluster: Cluster, job: SlurmJob
 ) -> None:
-    job.pause(0.5)
-    process = job.begin("a", "--workers", "10")
+    job.pause(2)
+    process = job.begin("a", "--workers", "10", "--slots", "1")
     until(lambda: job.blocks_done("a") >= 2)
     process.send_signal(number)
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 130, output
     assert "Interrupted:" in output
     assert not cluster.queue()
+    job.pause(0)
     job.ends_well("a", job.begin("a", "--workers", "2"))
 
 
@@ -366,9 +367,8 @@ def test_a_scheduler_whose_job_is_ended_takes_its_workers_along(
     assert not (job.run_dir("a") / "jobs.json").exists()
     if how == "requeue":
         starts_now(cluster, own)
-        until(lambda: not cluster.queue())
+        until(lambda: "Done: " in out.read_text() and not cluster.queue(), 120)
         assert "Resuming: " in out.read_text()
-        assert "Done: " in out.read_text()
 
 
 def test_jobs_that_are_held_are_told_of(cluster: Cluster, job: SlurmJob) -> None:

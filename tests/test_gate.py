@@ -220,7 +220,7 @@ def test_nothing_that_strangers_send_does_harm(
     assert not events(job.run_dir("f"), "oddity")
 
 
-CONNECTIONS = 20_000
+CONNECTIONS = 10_000
 
 STUCK = """
 import ctypes, sys
