@@ -60,8 +60,9 @@ class RunDisplay:
             MofNCompleteColumn(),
             TextColumn("blocks  {task.fields[rate]}"),
             TimeElapsedColumn(),
+            TextColumn("so far,"),
+            TimeRemainingColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
             console=self.console,
         )
         self._task = self._progress.add_task("", total=total, completed=done, rate="")
