@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,11 @@ def blocks_done(run_dir: Path) -> int:
         return 0
     with closing(records.ledger(records.plan())) as ledger:
         return ledger.count(*PREDICTED)
+
+
+def until(condition: Callable[[], bool], seconds: float = 100) -> None:
+    """Wait until a condition holds; it must within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -11,9 +11,8 @@ import pytest
 from blockwise_predict.fleet.commands import filled_in
 from blockwise_predict.records import RunDir
 from tests.hosts import Host, hosts
-from tests.runs import command, events, predict, stored_bytes
+from tests.runs import command, events, predict, stored_bytes, until
 from tests.test_faults import WAITING
-from tests.test_fleet_slurm import until
 from tests.test_run import Job, slow_blocks
 
 # What is silent, or cannot be reached, is noticed soon.

@@ -17,9 +17,9 @@ from blockwise_predict.fleet.queue import State as JobState
 from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
 from tests.lsf import LSF, lsf
-from tests.runs import events, predict
+from tests.runs import events, predict, until
 from tests.test_faults import WAITING
-from tests.test_fleet_slurm import SlurmJob, until
+from tests.test_fleet_slurm import SlurmJob
 
 pytestmark = pytest.mark.slow
 

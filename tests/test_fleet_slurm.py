@@ -8,14 +8,14 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
-from tests.runs import command, events, predict, stored_bytes
+from tests.runs import command, events, predict, stored_bytes, until
 from tests.slurm import Cluster, missing, slurm
 from tests.test_faults import WAITING
 from tests.test_run import SLOW, Job
@@ -117,13 +117,6 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmJob]:
     slurm_job = SlurmJob(tmp_path, monkeypatch)
     yield slurm_job
     slurm_job.kill()
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_a_run_to_its_end(job: SlurmJob) -> None:

@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from blockwise_predict.scheduling.gate import MAX_STRANGERS
 from blockwise_predict.scheduling.protocol import Hello
 from blockwise_predict.scheduling.tls import client_context, make_key
 from tests.fuzz import Fuzzer
-from tests.runs import command, events, predict, stored_bytes
+from tests.runs import command, events, predict, stored_bytes, until
 from tests.test_faults import WAITING
 from tests.test_run import Job, slow_blocks
 
@@ -245,9 +244,9 @@ def test_a_preempted_worker_hands_back_what_it_cannot_finish(
         stdout=subprocess.PIPE,
         text=True,
     )
-    _until(lambda: len(events(job.run_dir("p"), "join")) == 2)
+    until(lambda: len(events(job.run_dir("p"), "join")) == 2)
     # It does four blocks, and holds two more that do not end.
-    _until(lambda: job.blocks_done("p") >= 8)
+    until(lambda: job.blocks_done("p") >= 8)
     time.sleep(0.5)
     begun = time.monotonic()
     added.terminate()
@@ -269,11 +268,11 @@ def test_waiting_workers_find_a_scheduler_that_was_started_again(
     process = job.start("r")
     with open(tmp_path / "added.log", "w") as log:
         added = subprocess.Popen(command("worker", job.run_dir("r"), "--device", "cpu"), stdout=log)
-    _until(lambda: len(events(job.run_dir("r"), "join")) == 2)
+    until(lambda: len(events(job.run_dir("r"), "join")) == 2)
     process.kill()
     process.wait()
     process = job.start("r")
-    _until(lambda: len(events(job.run_dir("r"), "join")) == 4)
+    until(lambda: len(events(job.run_dir("r"), "join")) == 4)
     go(tmp_path, process)
     assert added.wait(20) == 0
     text = (tmp_path / "added.log").read_text()
@@ -282,13 +281,6 @@ def test_waiting_workers_find_a_scheduler_that_was_started_again(
     joins = [event["worker"] for event in events(job.run_dir("r"), "join")]
     assert sorted(joins) == [0, 0, 1, 1]
     assert stored_bytes(job.output("r")) == stored_bytes(job.undisturbed())
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_addresses_to_listen_on_that_are_not_here_are_refused(job: Job) -> None:

@@ -25,6 +25,7 @@ from blockwise_predict.scheduling.protocol import Hello, Message, Next
 from blockwise_predict.scheduling.server import Server
 from blockwise_predict.scheduling.sockets import reachable_at
 from blockwise_predict.scheduling.tls import client_context
+from tests.runs import until
 from tests.test_dispatcher import Blocks, done
 
 
@@ -104,13 +105,6 @@ def hello(process: str, **changes: object) -> Hello:
 
 def welcome(number: int) -> dict[str, object]:
     return {"say": "welcome", "number": number}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_workers_whose_host_and_process_id_are_the_same_are_two(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Job:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 100
         while self.blocks_done(name) < 2:
             assert time.monotonic() < deadline, process.communicate()[0]
             assert process.poll() is None, process.communicate()[0]

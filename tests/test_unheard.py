@@ -13,8 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.runs import command, events, predict, stored_bytes
-from tests.test_fleet_slurm import until
+from tests.runs import command, events, predict, stored_bytes, until
 from tests.test_run import SLOW, Job, slow_blocks
 
 pytestmark = pytest.mark.slow
