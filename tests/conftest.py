@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,11 @@ import pytest
 # The networks of the tests are tiny: more threads only get into each other's way. Set before torch
 # is imported, and handed down to the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What ignores a signal hands that down. Tests may be started in the background, or by nohup, and
+# what they start must hear these all the same.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -33,7 +33,9 @@ def taken_by_another_host(file: Path) -> Iterator[None]:
     def beat() -> None:
         while not over.wait(0.05):
             other["beat"] += 1
-            file.write_text(json.dumps(other).ljust(1000))
+            # In place, as a lock is written: a file that is empty for a moment says "released".
+            with open(file, "r+") as written:
+                written.write(json.dumps(other).ljust(1000))
 
     thread = threading.Thread(target=beat)
     thread.start()
