@@ -164,6 +164,8 @@ def starts_now(cluster: Cluster, key: str) -> None:
     """A job that was put into the queue again starts without the two minutes that Slurm lets it
     wait."""
     until(lambda: (key, "PENDING", "") in cluster.queue())
+    # Within the second in which it was ended, its node would refuse it ("Job credential revoked").
+    time.sleep(2)
     cluster.command("scontrol", "update", f"jobid={key}", "starttime=now")
 
 
