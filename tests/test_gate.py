@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 import socket
 import ssl
 import subprocess
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from blockwise_predict import __version__
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.connect import read
 from blockwise_predict.scheduling.gate import MAX_STRANGERS
-from blockwise_predict.scheduling.protocol import Hello
-from blockwise_predict.scheduling.tls import client_context, make_key
+from blockwise_predict.scheduling.tls import make_key
 from tests.fuzz import Fuzzer
 from tests.runs import command, events, predict, stored_bytes, until
 from tests.test_faults import WAITING
+from tests.test_joining import Peer, hello
 from tests.test_run import Job, slow_blocks
 
 
@@ -48,33 +46,18 @@ def go(tmp_path: Path, process: subprocess.Popen[str]) -> str:
     return output
 
 
-def answer(address: Address, key: str, line: bytes) -> dict[str, str] | None:
+def answer(address: Address, key: str, line: bytes) -> dict[str, Any] | None:
     """What the scheduler answers to a line of somebody who holds a key; None: nothing."""
-
-    async def ask() -> dict[str, str] | None:
-        context = client_context(key)
-        reader, writer = await asyncio.open_connection("127.0.0.1", address.port, ssl=context)
-        writer.write(line)
-        try:
-            said = await asyncio.wait_for(read(reader), 20)
-        finally:
-            writer.close()
-        return None if said is None else json.loads(said.line())
-
-    return asyncio.run(ask())
+    peer = Peer(replace(address, key=key))
+    try:
+        peer.send(line)
+        return peer.hear()
+    finally:
+        peer.close()
 
 
-def hello(run_dir: RunDir, **changes: object) -> bytes:
-    greeting = Hello(
-        run=run_dir.run_id(),
-        version=__version__,
-        number=None,
-        process="x",
-        host="here",
-        pid=1,
-        slots=1,
-    )
-    return greeting.model_copy(update=changes).line()
+def greeting(run_dir: RunDir, **changes: object) -> bytes:
+    return hello("x", **{"run": run_dir.run_id(), **changes}).line()
 
 
 def test_only_workers_of_this_run_are_let_in(
@@ -85,7 +68,7 @@ def test_only_workers_of_this_run_are_let_in(
     assert (run_dir.path / "server.json").stat().st_mode & 0o777 == 0o600
 
     def refused(**changes: object) -> str:
-        said = answer(address, address.key, hello(run_dir, **changes))
+        said = answer(address, address.key, greeting(run_dir, **changes))
         assert said is not None
         assert said["say"] == "refused"
         return said["why"]
@@ -97,7 +80,7 @@ def test_only_workers_of_this_run_are_let_in(
     # Without the key nothing is even read, and the other end notices that it is no scheduler of
     # its own either.
     with pytest.raises(ssl.SSLCertVerificationError):
-        answer(address, make_key(), hello(run_dir))
+        answer(address, make_key(), greeting(run_dir))
     anybody = ssl.create_default_context()
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     said = b""
@@ -106,10 +89,10 @@ def test_only_workers_of_this_run_are_let_in(
         anybody.wrap_socket(plain) as secured,
         suppress(ssl.SSLError, ConnectionError),
     ):
-        secured.sendall(hello(run_dir))
+        secured.sendall(greeting(run_dir))
         said = secured.recv(100)
     assert said == b""
-    for nonsense in (b"GET / HTTP/1.1\r\n\r\n", hello(run_dir), b"\0" * 99):
+    for nonsense in (b"GET / HTTP/1.1\r\n\r\n", greeting(run_dir), b"\0" * 99):
         with socket.create_connection(("127.0.0.1", address.port)) as stranger:
             stranger.sendall(nonsense)
             stranger.shutdown(socket.SHUT_WR)
@@ -127,7 +110,7 @@ def test_a_number_that_another_worker_has_is_not_taken_from_it(
     """A worker that comes back from an earlier scheduler may have a number that is in use now."""
     run_dir = RunDir(job.run_dir("w"))
     address = run_dir.address()
-    said = answer(address, address.key, hello(run_dir, number=0))
+    said = answer(address, address.key, greeting(run_dir, number=0))
     assert said == {"say": "welcome", "number": 1}
     go(tmp_path, waiting)
     assert {e["worker"] for e in events(run_dir.path, "first")} == {0}
@@ -184,7 +167,7 @@ def test_connections_that_are_held_open_keep_nobody_out(
     address = run_dir.address()
     held = hold_open(address.port, MAX_STRANGERS + 50, first)
     try:
-        said = answer(address, address.key, hello(run_dir))
+        said = answer(address, address.key, greeting(run_dir))
         assert said is not None
         assert said["say"] == "welcome"
         # The first ones had to make room, and the others are ended after a while.

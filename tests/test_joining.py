@@ -80,7 +80,10 @@ class Peer:
         self.say(*says)
 
     def say(self, *messages: Message) -> None:
-        self._socket.sendall(b"".join(message.line() for message in messages))
+        self.send(b"".join(message.line() for message in messages))
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
 
     def hear(self) -> dict[str, Any] | None:
         """The next message; None at the connection's end."""
