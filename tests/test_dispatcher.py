@@ -11,31 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import State, create_ledger, open_ledger
-from blockwise_predict.scheduling.attempts import Trouble
 from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
 from blockwise_predict.scheduling.members import Member
-from blockwise_predict.scheduling.protocol import Done
-
-
-class Blocks:
-    """Blocks 0 to n, fresh."""
-
-    def __init__(self, count: int) -> None:
-        self.left = list(range(count))
-        self.finished: list[int] = []
-
-    @property
-    def empty(self) -> bool:
-        return not self.left
-
-    def next(self) -> int | None:
-        return self.left.pop(0) if self.left else None
-
-    def finish(self, block: int) -> None:
-        self.finished.append(block)
-
-    def close(self) -> None:
-        self.left = []
+from blockwise_predict.scheduling.retries import Attempts
+from tests.peers import Blocks, done
 
 
 class Desk:
@@ -52,25 +31,24 @@ class Desk:
             self.blocks, self.ledger, retries, 100.0, notes, lambda: self.now
         )
 
-    def failure(self, block: int, trouble: Trouble) -> Failure:
-        return Failure(block, f"block {block}", trouble.attempts, trouble.error, "", None)
+    def failure(self, block: int, attempts: Attempts) -> Failure:
+        return Failure(block, f"block {block}", attempts.count, attempts.error, "", None)
 
     def join(self, *numbers: int) -> None:
         for number in numbers:
             self.dispatcher.join(Member(number, f"host {number}", 2))
 
     def next(self, worker: int = 0) -> object:
-        return self.dispatcher.next(worker)
+        return self.dispatcher.next(worker, 0)
+
+    def leave(self, worker: int) -> None:
+        self.dispatcher.leave(worker, "its process has ended")
 
     def done(self, block: int, worker: int = 0) -> None:
         self.dispatcher.done(worker, done(block))
 
     def fail(self, block: int, worker: int = 0, error: str = "computing: no") -> None:
         self.dispatcher.failed(worker, block, error, "traceback")
-
-
-def done(block: int) -> Done:
-    return Done(block=block, read=0, compute=1, write=0, clipped=1, nonfinite=0)
 
 
 @pytest.fixture
@@ -131,7 +109,19 @@ def test_another_worker_is_preferred_for_a_second_attempt(folder: Path) -> None:
     assert desk.next(1) == 0
     desk.fail(0, worker=1)
     desk.now += 20
-    assert desk.next(1) == 0, "after a while the same worker is better than none"
+    assert desk.next(1) == "wait"
+    desk.leave(0)
+    assert desk.next(1) == 0, "the same worker is better than none"
+
+
+def test_a_worker_that_is_away_is_no_other_worker(folder: Path) -> None:
+    desk = Desk(folder, 1)
+    desk.join(0, 1)
+    assert desk.next(0) == 0
+    desk.fail(0, worker=0)
+    desk.dispatcher.disconnect(1, "its connection was lost")
+    desk.now += 1
+    assert desk.next(0) == 0
 
 
 def test_a_worker_that_was_told_to_end_costs_its_blocks_nothing(folder: Path) -> None:
@@ -141,7 +131,7 @@ def test_a_worker_that_was_told_to_end_costs_its_blocks_nothing(folder: Path) ->
         assert {desk.next(number), desk.next(number)} == {0, 1}
         desk.dispatcher.members[number].leaving = True
         assert desk.next(number) == "end"
-        desk.dispatcher.leave(number)
+        desk.leave(number)
     assert not desk.dispatcher.given_up
     assert desk.dispatcher.reason is None
 
@@ -157,7 +147,7 @@ def test_a_block_that_kills_is_found_and_costs_the_others_nothing(folder: Path) 
         if isinstance(answer, int):
             held.append(answer)
         if killer in held:
-            desk.dispatcher.leave(number)
+            desk.leave(number)
             number, held = number + 1, []
             desk.join(number)
         elif answer == "end":
@@ -169,14 +159,14 @@ def test_a_block_that_kills_is_found_and_costs_the_others_nothing(folder: Path) 
         desk.now += 1
     assert [failure.block for failure in desk.dispatcher.given_up] == [killer]
     assert desk.ledger.blocks(State.DONE) == [b for b in range(10) if b != killer]
-    assert number == 4, "one death in company, and three alone that weigh as one attempt"
+    assert number == 2, "one death in company, and one alone"
 
 
 def test_a_suspect_is_alone_with_its_worker(folder: Path) -> None:
     desk = Desk(folder, 6)
     desk.join(0, 1)
     assert [desk.next(1), desk.next(0), desk.next(0)] == [0, 1, 2]
-    desk.dispatcher.leave(0)
+    desk.leave(0)
     desk.now += 1
     assert desk.next(1) == "wait", "the worker with the lowest number makes room"
     desk.done(0, 1)
@@ -197,7 +187,9 @@ def test_a_block_that_takes_too_long_ends_its_worker(folder: Path) -> None:
     assert desk.dispatcher.overdue() == [(0, 0)]
     desk.dispatcher.time_out(0, 0)
     assert desk.dispatcher.given_up[0].error == "it took longer than --block-timeout (100 s)"
-    assert "took longer than --block-timeout (100 s) for a block: it is ended" in desk.warnings[-1]
+    assert (
+        "took longer than --block-timeout (100 s) for a block: terminating it" in desk.warnings[-1]
+    )
     desk.join(1)
     assert desk.next(1) == 1
 
@@ -205,13 +197,13 @@ def test_a_block_that_takes_too_long_ends_its_worker(folder: Path) -> None:
 def test_the_same_error_for_all_blocks_stops_the_run(folder: Path) -> None:
     desk = Desk(folder, 100)
     desk.join(0)
-    for _ in range(5):
+    for _ in range(10):
         block = desk.next()
         assert isinstance(block, int)
         desk.fail(block, error=f"computing: block {block} has no weights")
     assert desk.next() == "end"
     assert desk.dispatcher.reason == (
-        "5 blocks in a row failed with the same error: computing: block 4 has no weights"
+        "10 different blocks failed with the same error: computing: block 9 has no weights"
     )
     assert not desk.dispatcher.given_up
 
@@ -226,7 +218,9 @@ def test_one_error_for_many_blocks_stops_the_run_in_the_end(folder: Path) -> Non
             desk.done(block)
         else:
             desk.fail(block, error="computing: a bug")
-    assert desk.dispatcher.reason == "10 blocks failed for good with one error: computing: a bug"
+    assert desk.dispatcher.reason == (
+        "10 different blocks failed with the same error: computing: a bug"
+    )
 
 
 def test_bad_luck_does_not_stop_a_run(folder: Path) -> None:
@@ -259,9 +253,23 @@ def test_workers_that_die_on_every_block_stop_the_run(folder: Path) -> None:
         if desk.next(number) == "end":
             break
         desk.next(number)
-        desk.dispatcher.leave(number)
-    assert "4 different blocks in a row took their worker with them" in str(desk.dispatcher.reason)
-    assert number <= 9
+        desk.leave(number)
+    assert "5 different blocks took their worker with them" in str(desk.dispatcher.reason)
+    assert number <= 11
+
+
+def test_a_worker_that_comes_back_goes_on_with_what_it_holds(folder: Path) -> None:
+    desk = Desk(folder, 3, retries=0)
+    desk.join(0, 1)
+    assert [desk.next(0), desk.next(0), desk.next(1)] == [0, 1, 2]
+    desk.dispatcher.disconnect(0, "its connection was lost")
+    assert desk.next(1) == "wait"
+    assert desk.dispatcher.rejoin(0, [0, 2, 7]) == [0]
+    assert desk.next(0) == 1, "it was on its way to it"
+    for block, worker in ((0, 0), (1, 0), (2, 1)):
+        desk.done(block, worker)
+    assert desk.dispatcher.finished
+    assert not desk.dispatcher.given_up
 
 
 class Life(RuleBasedStateMachine):
@@ -275,7 +283,7 @@ class Life(RuleBasedStateMachine):
         self.desk = Desk(Path(self.folder.name), count, retries)
         self.count = count
         self.joined = 0
-        self.handed_out: set[int] = set()
+        self.handed_out = 0
 
     def teardown(self) -> None:
         if not hasattr(self, "desk"):
@@ -283,7 +291,7 @@ class Life(RuleBasedStateMachine):
         # Whatever happened: workers that do their work bring it to its end.
         desk, dispatcher = self.desk, self.desk.dispatcher
         for number in self.workers:
-            dispatcher.leave(number)
+            desk.leave(number)
         if dispatcher.reason is None:
             desk.join(1000)
             for _ in range(20 * self.count):
@@ -313,6 +321,7 @@ class Life(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from(self.workers))
         before = set(self.desk.dispatcher.members[worker].held)
         answer = self.desk.next(worker)
+        self.handed_out += 1 if isinstance(answer, int) else 0
         if isinstance(answer, int):
             assert self.desk.ledger.states[answer] == State.TODO
             assert answer not in before
@@ -340,7 +349,20 @@ class Life(RuleBasedStateMachine):
     def leave(self, data: st.DataObject, leaving: bool) -> None:
         worker = data.draw(st.sampled_from(self.workers))
         self.desk.dispatcher.members[worker].leaving = leaving
-        self.desk.dispatcher.leave(worker)
+        self.desk.leave(worker)
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def disconnect(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(self.workers))
+        self.desk.dispatcher.disconnect(worker, "its connection was lost")
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), holds=st.sets(st.integers(0, 12)))
+    def rejoin(self, data: st.DataObject, holds: set[int]) -> None:
+        worker = data.draw(st.sampled_from(self.workers))
+        before = set(self.desk.dispatcher.members[worker].held)
+        assert set(self.desk.dispatcher.rejoin(worker, holds)) == before & holds
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 70.0, 130.0]))
     def wait(self, seconds: float) -> None:
@@ -367,7 +389,7 @@ class Life(RuleBasedStateMachine):
             return
         dispatcher = self.desk.dispatcher
         for member in dispatcher.members.values():
-            if any(dispatcher._is_alone(block) for block in member.held):
+            if any(dispatcher._retries.must_be_alone(block) for block in member.held):
                 assert len(member.held) == 1
 
 

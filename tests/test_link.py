@@ -8,10 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aiohttp import web
+
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.link import Link, Terms
 from blockwise_predict.scheduling.protocol import End, Message, Welcome
 from blockwise_predict.scheduling.tls import make_key, server_context
+from tests.peers import said
 
 
 @contextmanager
@@ -19,13 +22,19 @@ def scheduler(*says: Message) -> Iterator[Address]:
     """A scheduler that says these things to everybody, and goes."""
     key = make_key()
 
-    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        writer.write(b"".join(message.line() for message in says))
-        writer.close()
+    async def greet(request: web.BaseRequest) -> web.StreamResponse:
+        websocket = web.WebSocketResponse()
+        await websocket.prepare(request)
+        await websocket.receive()
+        for message in says:
+            await websocket.send_bytes(said(message))
+        await websocket.close()
+        return websocket
 
     async def start() -> asyncio.Server:
-        return await asyncio.start_server(greet, "127.0.0.1", 0, ssl=server_context(key))
+        return await asyncio.get_running_loop().create_server(
+            web.Server(greet), "127.0.0.1", 0, ssl=server_context(key)
+        )
 
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

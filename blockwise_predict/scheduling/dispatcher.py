@@ -1,28 +1,25 @@
 """Decides which worker gets which block, and what becomes of blocks that come back undone.
 
 Pure bookkeeping, for one thread: no sockets, no processes, no sleeping. Every block is in one
-place: fresh (with daisy's scheduler), waiting to be tried again, held by one worker, or final.
+place: in its source, waiting to be tried again, held by one worker, or final.
 """
 
 from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
-from blockwise_predict.scheduling.attempts import ALONE, ERROR, Breaker, Trouble
-from blockwise_predict.scheduling.members import Counts, Member
+from blockwise_predict.scheduling.members import Counts, Held, Member
 from blockwise_predict.scheduling.protocol import Done
-
-# A block that failed goes to another worker, if one asks within so many seconds.
-PREFER_OTHERS_S = 5.0
+from blockwise_predict.scheduling.retries import Attempts, RetryPolicy
 
 
-class Fresh(Protocol):
+class BlockSource(Protocol):
     """Blocks that have not been handed out yet."""
 
     @property
@@ -33,10 +30,10 @@ class Fresh(Protocol):
         """The next block; None when all have been handed out."""
 
     def finish(self, block: int) -> None:
-        """A block is done or given up."""
+        """Release a block that is done or given up."""
 
     def close(self) -> None:
-        """No more will be asked for."""
+        """Release the source; no more blocks are asked for."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Notes:
     """Who is told: `failure` of a block that is given up, `event` of all that happens, `warn` of
     what the user should see."""
 
-    failure: Callable[[int, Trouble], Failure]
+    failure: Callable[[int, Attempts], Failure]
     event: Callable[..., None]
     warn: Callable[[str], None]
 
@@ -52,12 +49,13 @@ class Notes:
 class Dispatcher:
     """Hands out the blocks that a ledger does not record as done.
 
-    `reason` says why the run stops early, once it has to.
+    `reason` says why the run stops early, once it has to. OSErrors mean that a record could not be
+    written.
     """
 
     def __init__(
         self,
-        fresh: Fresh,
+        source: BlockSource,
         ledger: Ledger,
         retries: int,
         block_timeout: float,
@@ -67,16 +65,15 @@ class Dispatcher:
         self.members: dict[int, Member] = {}
         self.given_up: list[Failure] = []
         self.shares: dict[int, float] = {}
-        self._fresh = fresh
+        self._source = source
         self._ledger = ledger
-        self._parts = ERROR * (retries + 1)
+        self._retries = RetryPolicy(retries)
         self._timeout = block_timeout
         self._notes = notes
         self._clock = clock
+        # Blocks to hand out again, and when at the earliest.
         self._again: list[tuple[float, int]] = []
-        self._trouble: dict[int, Trouble] = {}
-        self._breaker = Breaker()
-        self._no_more = False
+        self._draining = False
         self._done = ledger.count(*PREDICTED)
         self._skipped = ledger.count(State.SKIPPED)
 
@@ -90,89 +87,99 @@ class Dispatcher:
     @property
     def reason(self) -> str | None:
         """Why the run stops early; None while it does not."""
-        return self._breaker.reason
+        return self._retries.reason
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to hand out, and nothing held."""
-        left = not self._fresh.empty or self._again
+        left = not self._source.empty or self._again
         return not left and not any(member.held for member in self.members.values())
 
     @property
-    def something_to_say(self) -> bool:
+    def has_pending_replies(self) -> bool:
         """Whether a worker that waits may get another answer now."""
-        return bool(self._again or self._no_more or self.reason or self.finished)
+        return bool(self._again or self._draining or self.reason or self.finished)
 
     def join(self, member: Member) -> None:
-        """A worker joins; one that had its number before is gone."""
-        if member.number in self.members:
-            self.leave(member.number)
+        """Add a worker."""
         self.members[member.number] = member
+        slots = sum(m.slots for m in self.members.values())
+        self._retries.saw(workers=len(self.members), slots=slots)
         self._notes.event("join", worker=member.number, name=member.name, log=member.log)
 
+    def disconnect(self, worker: int, why: str) -> None:
+        """Note that a worker's connection is lost; it keeps its blocks, since it may come back."""
+        self.members[worker].away_since = self._clock()
+        self._notes.event("disconnect", worker=worker, why=why)
+
+    def rejoin(self, worker: int, holds: Collection[int]) -> list[int]:
+        """Take a worker back that has lost its connection and `holds` these blocks.
+
+        Returns those of them that are its own to finish. Blocks that were on their way to it when
+        the connection broke are handed out again.
+        """
+        member = self.members[worker]
+        member.away_since = None
+        for block in [block for block in member.held if block not in holds]:
+            self.back(worker, block)
+        self._notes.event("rejoin", worker=worker, held=sorted(member.held))
+        return sorted(member.held)
+
     def close(self) -> None:
-        """All is said."""
-        self._fresh.close()
+        """Release the block source."""
+        self._source.close()
 
     def drain(self) -> None:
-        """Hand out no more."""
-        self._no_more = True
+        """Hand out no more blocks."""
+        self._draining = True
 
-    def next(self, worker: int) -> int | Literal["wait", "end"]:
-        """A block for a worker that asks for one."""
+    def next(self, worker: int, slot: int) -> int | Literal["wait", "end"]:
+        """A block for a worker's slot, which holds none."""
         member = self.members[worker]
-        if self._no_more or member.leaving or self.reason or self.finished:
+        if self._draining or member.leaving or self.reason or self.finished:
             return "end"
-        if any(self._is_alone(block) for block in member.held):
+        if any(self._retries.must_be_alone(block) for block in member.held):
             return "wait"
         block = self._due(member)
-        if block is None and not self._must_empty(member):
-            block = self._fresh.next()
+        if block is None and not self._must_run_empty(member):
+            block = self._source.next()
         if block is None:
             return "wait"
-        member.held[block] = self._clock()
+        member.held[block] = Held(slot, self._clock())
         return block
-
-    def _is_alone(self, block: int) -> bool:
-        return block in self._trouble and self._trouble[block].alone
 
     def _due(self, member: Member) -> int | None:
         """The first block to be tried again that is due and may go to this worker."""
         now = self._clock()
-        skipped = []
+        others = any(m is not member and m.takes_blocks for m in self.members.values())
+        unsuitable = []
         found = None
-        while self._again and self._again[0][0] <= now:
+        while found is None and self._again and self._again[0][0] <= now:
             due, block = heapq.heappop(self._again)
-            if self._may_take(member, block, now - due):
+            number, is_idle = member.number, not member.held
+            if self._retries.may_go_to(block, number, is_idle=is_idle, others=others):
                 found = block
-                break
-            skipped.append((due, block))
-        for entry in skipped:
+            else:
+                unsuitable.append((due, block))
+        for entry in unsuitable:
             heapq.heappush(self._again, entry)
         return found
 
-    def _may_take(self, member: Member, block: int, waited: float) -> bool:
-        trouble = self._trouble.get(block)
-        if trouble is None:
-            return True
-        if trouble.alone:
-            return not member.held
-        # Another worker tells a bad block from a bad machine.
-        others = any(m.number != member.number and not m.leaving for m in self.members.values())
-        return trouble.worker != member.number or not others or waited > PREFER_OTHERS_S
+    def _must_run_empty(self, member: Member) -> bool:
+        """Whether a worker gets nothing new, so that a block can be tried alone on it.
 
-    def _must_empty(self, member: Member) -> bool:
-        """Whether a worker should get nothing new, so that a block can be tried alone on it.
-
-        The worker with the lowest number does that, as long as such a block waits.
+        That is the worker with the lowest number, as long as such a block waits.
         """
         now = self._clock()
-        if not any(due <= now and self._is_alone(block) for due, block in self._again):
+        if not any(due <= now and self._retries.must_be_alone(b) for due, b in self._again):
             return False
-        return member.number == min(m.number for m in self.members.values() if not m.leaving)
+        return member.number == min(m.number for m in self.members.values() if m.takes_blocks)
 
     def done(self, worker: int, message: Done) -> None:
-        """A block is committed, or left out on purpose; one that the worker has lost is ignored."""
+        """Record a block that is committed, or left out on purpose.
+
+        One that the worker does not hold, since it came back too late, is ignored.
+        """
         member = self.members[worker]
         if member.held.pop(message.block, None) is None:
             return
@@ -189,66 +196,52 @@ class Dispatcher:
         if state != State.DONE:
             self._notes.event(state.name.lower(), block=message.block, note=message.note)
         self._ledger.set(message.block, state, message.clipped, message.nonfinite)
-        self._trouble.pop(message.block, None)
-        self._fresh.finish(message.block)
-        self._breaker.done()
+        self._retries.done(message.block)
+        self._source.finish(message.block)
 
     def failed(
         self, worker: int, block: int, error: str, traceback: str, fatal: bool = False
     ) -> None:
-        """A block raised an error; a `fatal` one ends the run, and is not the block's fault."""
+        """Record a block's error; a `fatal` one ends the run, and is not the block's fault."""
         member = self.members[worker]
         if member.held.pop(block, None) is None:
             return
         self._notes.event("error", worker=worker, block=block, error=error, traceback=traceback)
         if fatal:
-            self._breaker.stop(error)
+            self._retries.stop(error)
             self._hand_out_again(block)
             return
-        trouble = self._blame(block, member, error, traceback)
-        at_once = sum(m.slots for m in self.members.values())
-        self._breaker.failed(block, error, at_once)
-        trouble.parts += ERROR
-        trouble.alone = False
-        self._try_again(block, trouble)
-        if trouble.parts < self._parts and self._breaker.is_new(error):
+        self._retries.failed(block, worker, member.log, error, traceback)
+        self._try_again(block)
+        if not self._retries.is_used_up(block) and self._retries.is_news(error):
             who = f"worker {worker} ({member.name})"
             log = f" Its log: {member.log}" if member.log else ""
             self._notes.warn(f"a block failed on {who} and is tried again: {error}{log}")
 
     def back(self, worker: int, block: int) -> None:
-        """A block is handed back as it was."""
+        """Take back a block as it was."""
         if self.members[worker].held.pop(block, None) is not None:
             self._hand_out_again(block)
 
-    def expel(self, worker: int, why: str) -> None:
-        """A worker is of no use any more, and counts as gone; the user is told."""
+    def evict(self, worker: int, why: str) -> None:
+        """Give a worker up and requeue its blocks; the user is told."""
         member = self.members[worker]
         blocks = len(member.held)
         again = f" {blocks} of its blocks will be done again." if blocks else ""
-        self._notes.warn(f"worker {worker} ({member.name}) {why}: it is ended.{again}")
+        self._notes.warn(f"worker {worker} ({member.name}) {why}: terminating it.{again}")
         self.leave(worker, why)
 
-    def leave(self, worker: int, why: str = "its connection ended") -> None:
-        """A worker is gone; what it still holds is handed out again."""
+    def leave(self, worker: int, why: str) -> None:
+        """Remove a worker for good; what it still holds is handed out again."""
         member = self.members.pop(worker)
         if member.busy.share is not None:
             self.shares[worker] = member.busy.share
         self._notes.event("leave", worker=worker, why=why, held=sorted(member.held))
+        # One that was told to end and had no time to finish is nobody's fault.
+        if not member.leaving and not self._draining:
+            self._retries.lost(member.held, member.log)
         for block in member.held:
-            self._lost(block, member)
-
-    def _lost(self, block: int, member: Member) -> None:
-        if member.leaving or self._no_more:
-            # It was told to end and had no time to finish them: not their fault.
-            self._hand_out_again(block)
-            return
-        trouble = self._blame(block, member, "its worker died at every attempt", "")
-        trouble.alone = True
-        if len(member.held) == 1:
-            trouble.parts += ALONE
-            self._breaker.died_alone(block)
-        self._try_again(block, trouble)
+            self._try_again(block)
 
     def overdue(self) -> list[tuple[int, int]]:
         """Workers with a block that takes longer than it may, and the block."""
@@ -256,44 +249,36 @@ class Dispatcher:
         return [
             (member.number, block)
             for member in self.members.values()
-            for block, since in member.held.items()
-            if since < before
+            for block, held in member.held.items()
+            if held.since < before
         ]
 
     def time_out(self, worker: int, block: int) -> None:
-        """Take a block that took too long from its worker, which then counts as gone."""
-        del self.members[worker].held[block]
+        """Take a block that took too long from its worker, and evict that."""
+        member = self.members[worker]
+        del member.held[block]
         why = f"took longer than --block-timeout ({self._timeout:g} s)"
         error = f"it {why}"
-        trouble = self._blame(block, self.members[worker], error, "")
-        trouble.parts += ERROR
-        trouble.alone = True
+        self._retries.failed(block, worker, member.log, error, "")
         self._notes.event("error", worker=worker, block=block, error=error, traceback="")
-        self._try_again(block, trouble)
+        self._try_again(block)
         # The others that it held are not to blame.
-        self.members[worker].leaving = True
-        self.expel(worker, f"{why} for a block")
+        member.leaving = True
+        self.evict(worker, f"{why} for a block")
 
     def _hand_out_again(self, block: int, delay: float = 0.0) -> None:
         heapq.heappush(self._again, (self._clock() + delay, block))
 
-    def _blame(self, block: int, member: Member, error: str, traceback: str) -> Trouble:
-        trouble = self._trouble.setdefault(block, Trouble())
-        trouble.worker, trouble.log = member.number, member.log
-        # What an exception said is worth more than that a worker died.
-        if traceback or not trouble.traceback:
-            trouble.error, trouble.traceback = error, traceback
-        return trouble
-
-    def _try_again(self, block: int, trouble: Trouble) -> None:
-        if trouble.parts < self._parts:
-            self._hand_out_again(block, trouble.delay)
+    def _try_again(self, block: int) -> None:
+        """Requeue a block, or give it up if it has no attempt left."""
+        attempts = self._retries.attempts(block)
+        if not self._retries.is_used_up(block):
+            self._hand_out_again(block, attempts.delay)
             return
-        failure = self._notes.failure(block, trouble)
+        failure = self._notes.failure(block, attempts)
         self.given_up.append(failure)
         self._ledger.set(block, State.FAILED)
-        self._fresh.finish(block)
-        self._notes.event("failed", block=block, roi=failure.roi, error=trouble.error)
-        self._breaker.gave_up(trouble.error)
+        self._source.finish(block)
+        self._notes.event("failed", block=block, roi=failure.roi, error=attempts.error)
         if len(self.given_up) == 1:
-            self._notes.warn(f"block {failure.roi} failed for good: {trouble.error}")
+            self._notes.warn(f"block {failure.roi} failed for good: {attempts.error}")

@@ -1,103 +1,125 @@
 """The gate: accepts connections, and lets those through that hold the run's key and greet rightly.
 
 Everybody else costs a little memory and time, and only for a while: who connects has some seconds
-to show the key and say who it is, and when too many are about to, the one that has taken longest
-makes room.
+to show the key, and while many do, the others wait for their turn.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
+from contextlib import suppress
 
-from blockwise_predict.scheduling.protocol import GREETING_S, MAX_LINE
-from blockwise_predict.scheduling.reception import Reception
+from aiohttp import web
+
+from blockwise_predict.scheduling.protocol import GREETING_S, parse_worker
 from blockwise_predict.scheduling.sockets import keep_watch
+from blockwise_predict.scheduling.wire import GOODBYE_S, HEARTBEAT_S, MAX_FRAME, Wire
+from blockwise_predict.scheduling.worker_server import WorkerServer
 
-# So many may be about to.
+# Maximum number of connections that may be about to show the key.
 MAX_STRANGERS = 256
-# Without file descriptors left, it waits so long for one (seconds).
+# Seconds that each has for it. Workers wait longer than that for their turn.
+HANDSHAKE_S = 5.0
+# Without file descriptors left, seconds to wait for one.
 NO_DESCRIPTORS_S = 0.1
-# An ending connection may take so long to say good-bye (seconds).
-GOODBYE_S = 2.0
 
 
 class Gate:
-    """Passes the connections that a listening socket accepts to a reception."""
+    """Passes the connections that a listening socket accepts to a worker server. What aiohttp
+    stumbles over goes to `log`."""
 
     def __init__(
-        self, listener: socket.socket, context: ssl.SSLContext, reception: Reception
+        self,
+        listener: socket.socket,
+        context: ssl.SSLContext,
+        workers: WorkerServer,
+        log: logging.Logger,
     ) -> None:
         self._listener = listener
         self._context = context
-        self._reception = reception
-        # In the order in which they came.
-        self._strangers: dict[asyncio.Task[None], None] = {}
-        self._admitted: set[asyncio.Task[None]] = set()
+        self._workers = workers
+        self._room = asyncio.Semaphore(MAX_STRANGERS)
+        # A protocol for each connection: HTTP as far as it takes to become a WebSocket.
+        self._http = web.Server(self._serve, access_log=None, logger=log, lingering_time=0)
+        # When those who have shown the key, but not said who they are, are cut off.
+        self._deadlines: dict[asyncio.BaseTransport, asyncio.TimerHandle] = {}
 
     async def accept(self) -> None:
         """Accept connections for ever."""
         loop = asyncio.get_running_loop()
-        while True:
-            # In a flood there is always another one to accept: the others get their turn first.
-            await asyncio.sleep(0)
-            try:
-                accepted, _ = await loop.sock_accept(self._listener)
-            except OSError:
-                # None left, or one that was gone before it was accepted.
-                await asyncio.sleep(NO_DESCRIPTORS_S)
-                continue
-            if len(self._strangers) >= MAX_STRANGERS:
-                oldest = next(iter(self._strangers))
-                del self._strangers[oldest]
-                oldest.cancel()
-            task = loop.create_task(self._connected(accepted))
-            self._strangers[task] = None
-            task.add_done_callback(self._ended)
+        async with asyncio.TaskGroup() as handshakes:
+            while True:
+                # At the cap nobody else is accepted, and nobody who is about to join turned away.
+                await self._room.acquire()
+                # In a flood there is always another one to accept: the others get their turn first.
+                await asyncio.sleep(0)
+                try:
+                    accepted, _ = await loop.sock_accept(self._listener)
+                except OSError:
+                    # None left, or one that was gone before it was accepted.
+                    self._room.release()
+                    await asyncio.sleep(NO_DESCRIPTORS_S)
+                    continue
+                handshakes.create_task(self._shake_hands(accepted))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._strangers.pop(task, None)
-        self._admitted.discard(task)
-
-    async def _connected(self, accepted: socket.socket) -> None:
-        """Serve a connection until it ends."""
-        task = asyncio.current_task()
-        assert task is not None
-        writer = None
+    async def _shake_hands(self, accepted: socket.socket) -> None:
+        """Both ends show the key, or the connection is closed."""
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(GREETING_S):
-                reader, writer = await self._shake_hands(accepted)
-                connection = await self._reception.greet(reader, writer)
-            if connection is not None:
-                self._strangers.pop(task, None)
-                self._admitted.add(task)
-                await self._reception.serve(connection, reader)
-        except (OSError, TimeoutError):
+            try:
+                keep_watch(accepted)
+            except OSError:
+                accepted.close()
+                raise
+            # From here on the socket is the transport's to close.
+            transport, _ = await loop.connect_accepted_socket(
+                self._http,
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=GOODBYE_S,
+            )
+        except OSError:
             # A stranger, or one that has gone away: nothing that concerns the run.
             return
         finally:
-            if writer is not None:
-                writer.close()
+            self._room.release()
+        self._deadlines[transport] = loop.call_later(GREETING_S, self._cut_off, transport)
 
-    async def _shake_hands(
-        self, accepted: socket.socket
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Both ends show the key. Raises ssl.SSLError, an OSError, if the other has none."""
-        try:
-            keep_watch(accepted)
-        except OSError:
-            accepted.close()
-            raise
-        # From here on the socket is the transport's to close.
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=MAX_LINE, loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: protocol,
-            accepted,
-            ssl=self._context,
-            ssl_handshake_timeout=GREETING_S,
-            ssl_shutdown_timeout=GOODBYE_S,
+    def _cut_off(self, transport: asyncio.Transport) -> None:
+        self._deadlines.pop(transport, None)
+        transport.abort()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve a connection until it ends."""
+        websocket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME, compress=False, timeout=GOODBYE_S
         )
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+        transport = request.transport
+        if transport is None or not websocket.can_prepare(request):
+            response = web.Response(status=400)
+            response.force_close()
+            return response
+
+        def admitted() -> None:
+            if (deadline := self._deadlines.pop(transport, None)) is not None:
+                deadline.cancel()
+
+        try:
+            # Some go away before they are admitted.
+            with suppress(ConnectionError):
+                await websocket.prepare(request)
+                await self._workers.serve(Wire(websocket, parse_worker), transport.abort, admitted)
+        finally:
+            admitted()
+            transport.abort()
+        return websocket
+
+    async def close(self) -> None:
+        """Cut off all connections."""
+        for deadline in self._deadlines.values():
+            deadline.cancel()
+        await self._http.shutdown(GOODBYE_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import threading
@@ -11,32 +10,35 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 
 from blockwise_predict import __version__
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.connect import NotThereError, connect, greet, read
+from blockwise_predict.scheduling.connect import NotThereError, connected, greet
 from blockwise_predict.scheduling.protocol import (
-    BEAT_S,
-    GREETING_S,
     Back,
-    Beat,
     Block,
+    Bye,
     Done,
     End,
     Failed,
+    FromScheduler,
     Hello,
     Leaving,
     Message,
     Next,
+    Welcome,
 )
+from blockwise_predict.scheduling.wire import GOODBYE_S, Wire
 
-# The scheduler is looked for again after so long (seconds).
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
+# Delay before the scheduler is looked for again, in seconds.
+FIRST_DELAY_S, MAX_DELAY_S = 0.2, 5.0
+# Interval at which the worker looks whether it has been told to end (seconds).
 LOOK_S = 0.1
-# So often it is looked whether another scheduler has taken over (seconds).
+# Interval at which it looks whether another scheduler has taken over (seconds).
 MOVED_S = 30.0
 
 
@@ -59,11 +61,11 @@ class Link:
     """The connection. Each slot asks with `next` from its own thread.
 
     `find` gives the scheduler's address now. If the connection is lost, the scheduler is looked
-    for, also at another address, and the worker joins again; blocks that it holds then are others'
-    to do, and are not reported. So it is when another scheduler has taken over, while the first one
-    stands still. `on_end` is called, in another thread, when the worker has to end
-    at once, with the reason, and whether all is well: it has handed back what it held, or there is
-    no scheduler any more.
+    for, also at another address, and the worker joins again. It goes on with the blocks that it
+    holds if the scheduler still counts on it for them; other ones are not reported. So it is when
+    another scheduler has taken over, while the first one stands still. `on_end` is called, in
+    another thread, when the worker has to end at once, with the reason, and whether all is well: it
+    has handed back what it held, or there is no scheduler any more.
 
     Raises RunStateError if the worker cannot join. `number` is the worker's number.
     """
@@ -82,16 +84,16 @@ class Link:
         self._answers: list[SimpleQueue[int | None]] = [SimpleQueue() for _ in range(terms.slots)]
         self._number = terms.number
         self._process = uuid.uuid4().hex
-        self._writer: asyncio.StreamWriter | None = None
+        self._wire: Wire[FromScheduler] | None = None
         # The scheduler that this worker has joined last.
         self._address: Address | None = None
-        # Slots that wait for an answer, and blocks that came over this connection, with the slots
-        # that they are for.
+        # Slots that wait for an answer; the slots of blocks in work; and each slot's last report,
+        # until the scheduler's answer shows that it has arrived.
         self._asking: set[int] = set()
         self._held: dict[int, int] = {}
-        self._unsent: list[bytes] = []
+        self._unanswered: dict[int, Done | Failed] = {}
         # The scheduler has said that there is no more work.
-        self._over = threading.Event()
+        self._over = False
         self._closing = False
         self._joined: Future[int] = Future()
         self._loop = asyncio.new_event_loop()
@@ -111,47 +113,60 @@ class Link:
     def close(self) -> None:
         """End the connection, after which the scheduler counts on this worker no more."""
         self._loop.call_soon_threadsafe(self._close)
-        self._thread.join(GREETING_S)
+        # If it is lost just now, the scheduler is looked for once more: it has to hear of the end.
+        self._thread.join(self._terms.wait + 2 * GOODBYE_S)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._serve())
         except Exception as error:  # noqa: BLE001  told by `number`, or `on_end`
+            while isinstance(error, ExceptionGroup):
+                error = error.exceptions[0]
             if not self._joined.done():
                 self._joined.set_exception(error)
-            elif not self._stopping.is_set():
-                self._on_end(str(error), False)
+            elif not self._stopping.is_set() and not self._all_is_said:
+                self._on_end(str(error) or repr(error), False)
         finally:
             # Nobody hears a slot that asks from now on.
             for answers in self._answers:
                 answers.put(None)
 
     async def _serve(self) -> None:
-        besides = [asyncio.create_task(work) for work in (self._beat(), self._look_for_another())]
-        try:
+        """Stay joined; if any of what goes on besides fails, all of it ends."""
+        async with asyncio.TaskGroup() as group:
+            besides = [
+                group.create_task(work)
+                for work in (self._watch_for_the_end(), self._watch_for_another())
+            ]
             await self._stay_joined()
-        finally:
             for task in besides:
                 task.cancel()
-            await asyncio.gather(*besides, return_exceptions=True)
+
+    @property
+    def _all_is_said(self) -> bool:
+        """Whether the scheduler need hear no more of this worker."""
+        done = self._closing or (self._over and not self._held)
+        return done and not self._unanswered
 
     async def _stay_joined(self) -> None:
-        while not self._closing:
-            reader, self._writer = await self._join()
-            self._held.clear()
-            for slot in self._asking:
-                self._send(Next(slot=slot))
-            if not self._joined.done():
-                self._joined.set_result(self._number or 0)
-            await self._listen(reader)
-            self._writer = None
-            self._unsent.clear()
-            if self._over.is_set() or self._closing:
-                break
+        while True:
+            async with AsyncExitStack() as connection:
+                wire, messages = await self._join(connection)
+                if not self._joined.done():
+                    self._joined.set_result(self._number or 0)
+                while True:
+                    self._take(messages)
+                    if not (messages := await wire.receive()):
+                        break
+            self._wire = None
+            if self._all_is_said or (self._closing and wire.said_goodbye):
+                return
             print("the connection to the scheduler is lost: looking for it", flush=True)
 
-    async def _join(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _join(
+        self, connection: AsyncExitStack
+    ) -> tuple[Wire[FromScheduler], list[FromScheduler]]:
         """Look for the scheduler until it has let this worker in.
 
         Raises RunStateError when it has refused, or cannot be found for so long.
@@ -160,11 +175,11 @@ class Link:
         delay, told = FIRST_DELAY_S, False
         while True:
             try:
-                address = self._find_now()
-                return await self._greet(address, *await connect(address))
+                return await self._greet(connection, self._find_now())
             except NotThereError as error:
                 why = str(error)
-            if self._stopping.is_set():
+            await connection.aclose()
+            if self._all_is_said or (self._stopping.is_set() and not self._joined.done()):
                 raise RunStateError("told to end before it had joined.")
             if time.monotonic() > deadline:
                 raise RunStateError(why)
@@ -172,7 +187,7 @@ class Link:
                 print(f"{why} Looking for it for {self._terms.wait:g} s.", flush=True)
                 told = True
             await asyncio.sleep(delay)
-            delay = min(LONGEST_DELAY_S, delay * 1.5)
+            delay = min(MAX_DELAY_S, delay * 1.5)
 
     def _find_now(self) -> Address:
         try:
@@ -182,8 +197,10 @@ class Link:
             raise NotThereError(str(error)) from None
 
     async def _greet(
-        self, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self, connection: AsyncExitStack, address: Address
+    ) -> tuple[Wire[FromScheduler], list[FromScheduler]]:
+        """Join the scheduler at an address, and tell it what it may not know."""
+        wire = await connection.enter_async_context(connected(address))
         # Another scheduler has given this worker's number to one of its own.
         known = self._address is None or self._address == address
         hello = Hello(
@@ -196,16 +213,31 @@ class Link:
             slots=self._terms.slots,
             job=self._terms.job,
             log=self._terms.log,
+            held=[*self._held, *(report.block for report in self._unanswered.values())],
         )
-        self._number = await greet(address, reader, writer, hello)
-        self._address = address
-        return reader, writer
+        welcome, more = await greet(address, wire, hello)
+        self._number, self._address = welcome.number, address
+        self._resume(wire, welcome)
+        await connection.enter_async_context(wire.sending())
+        return wire, more
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        """Take the scheduler's answers until the connection is lost."""
-        while (message := await read(reader)) is not None:
+    def _resume(self, wire: Wire[FromScheduler], welcome: Welcome) -> None:
+        """Go on with what the scheduler still counts on this worker for."""
+        self._wire = wire
+        kept = set(welcome.kept)
+        self._held = {block: slot for block, slot in self._held.items() if block in kept}
+        self._unanswered = {s: r for s, r in self._unanswered.items() if r.block in kept}
+        wire.send(*self._unanswered.values(), *(Next(slot=slot) for slot in self._asking))
+        if self._stopping.is_set():
+            wire.send(Leaving())
+        if self._closing:
+            wire.send(Bye())
+
+    def _take(self, messages: list[FromScheduler]) -> None:
+        for message in messages:
             match message:
                 case Block(slot=slot, block=block) if slot in self._asking:
+                    self._unanswered.pop(slot, None)
                     self._asking.discard(slot)
                     self._held[block] = slot
                     self._answers[slot].put(block)
@@ -213,50 +245,36 @@ class Link:
                     # Asked for before this worker was told to end.
                     self._send(Back(block=block))
                 case End():
-                    self._over.set()
+                    self._over = True
                     self._release_slots()
-                case _:
-                    return
 
-    async def _beat(self) -> None:
-        """Say now and then that this worker lives, and at once that it is told to end."""
-        beaten = 0.0
+    async def _watch_for_the_end(self) -> None:
+        """When the worker is told to end, say so at once; after its grace, hand back its blocks."""
         while not self._stopping.is_set():
             await asyncio.sleep(LOOK_S)
-            if time.monotonic() - beaten > BEAT_S:
-                self._send(Beat())
-                beaten = time.monotonic()
         self._send(Leaving())
         self._release_slots()
-        deadline = time.monotonic() + self._terms.grace
-        while time.monotonic() < deadline:
-            await asyncio.sleep(min(BEAT_S, self._terms.grace))
-            self._send(Beat())
-        await self._hand_back()
+        await asyncio.sleep(self._terms.grace)
+        count = len(self._held)
+        if self._wire is not None:
+            self._wire.send(*(Back(block=block) for block in self._held), Bye())
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await self._wire.flush()
+        self._on_end(f"told to end: {count} blocks are handed back", True)
 
-    async def _look_for_another(self) -> None:
+    async def _watch_for_another(self) -> None:
         """Leave a scheduler whose run has been taken over: it may stand still and say nothing."""
         while True:
             await asyncio.sleep(MOVED_S)
-            with contextlib.suppress(NotThereError):
+            with suppress(NotThereError):
                 # Not in this thread, since a file server may be slow.
                 now = await asyncio.to_thread(self._find_now)
-                if self._writer is not None and now != self._address:
-                    self._writer.transport.abort()
-
-    async def _hand_back(self) -> None:
-        """The grace is over: what is still in work is for others."""
-        count = len(self._held)
-        for block in self._held:
-            self._send(Back(block=block))
-        self._flush()
-        if self._writer is not None:
-            with contextlib.suppress(OSError):
-                await self._writer.drain()
-        self._on_end(f"told to end: {count} blocks are handed back", True)
+                if self._wire is not None and now != self._address:
+                    await self._wire.close()
 
     def _ask(self, slot: int) -> None:
-        if self._stopping.is_set() or self._over.is_set():
+        if self._stopping.is_set() or self._over:
             self._answers[slot].put(None)
         else:
             self._asking.add(slot)
@@ -266,19 +284,13 @@ class Link:
         # After a reconnection another slot may have been given the same block.
         if self._held.get(message.block) == slot:
             del self._held[message.block]
+            self._unanswered[slot] = message
             self._send(message)
 
     def _send(self, message: Message) -> None:
-        """Tell the scheduler; nothing while there is none, which is told anew when it is back."""
-        # What is said at one time goes out as one: a block's end and the wish for another.
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
-        self._unsent.append(message.line())
-
-    def _flush(self) -> None:
-        if self._writer is not None:
-            self._writer.write(b"".join(self._unsent))
-        self._unsent.clear()
+        """Tell the scheduler; while there is none, `_resume` will."""
+        if self._wire is not None:
+            self._wire.send(message)
 
     def _release_slots(self) -> None:
         for slot in self._asking:
@@ -286,7 +298,6 @@ class Link:
         self._asking.clear()
 
     def _close(self) -> None:
+        """Say good-bye, to which the scheduler answers when it has heard all."""
         self._closing = True
-        self._flush()
-        if self._writer is not None:
-            self._writer.close()
+        self._send(Bye())

@@ -1,10 +1,14 @@
-"""What scheduler and workers say to each other: JSON objects, one per line, over one connection.
+"""What scheduler and workers say to each other: JSON objects in the frames of a WebSocket (`wire`).
 
 Only who holds the run's key comes so far as to say anything (`tls`).
 
 A worker says Hello, and is welcomed or refused. Its slots then ask for blocks (Next) and report
 them (Done, Failed, Back); the scheduler answers with a Block when there is one, or with End when
-there will be none. A Beat now and then says that the worker lives.
+there will be none. A slot has one block at a time, and asks for the next one after it has reported
+the last one; so an answer tells it that the report has arrived.
+
+A worker whose connection broke says Hello again, and which blocks it still holds, reports that may
+not have arrived included. Welcome says which of those are its own to finish.
 """
 
 from __future__ import annotations
@@ -13,18 +17,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-PROTOCOL = 1
-# Longer lines are refused. A failed block's traceback is the longest thing to say.
-MAX_LINE = 1 << 16
+PROTOCOL = 2
 MAX_TEXT = 8000
-# Who connects has so long to show the key and to say who it is (seconds).
+MAX_SLOTS = 1000
+# Workers may ask for a number below this one.
+MAX_NUMBER = 1_000_000
+# Seconds that a newcomer has to say who it is.
 GREETING_S = 10.0
-# A worker says so often that it lives (seconds).
-BEAT_S = 2.0
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Name = Annotated[str, Field(max_length=300)]
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+Blocks = Annotated[list[Count], Field(max_length=2 * MAX_SLOTS)]
 
 
 class Message(BaseModel):
@@ -32,31 +36,28 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def line(self) -> bytes:
-        """As it is sent."""
-        return self.model_dump_json().encode() + b"\n"
-
 
 class Hello(Message):
     """A worker joins.
 
     `number` is None if it leaves it to the scheduler; `process` is its own mark, by which it is
-    known when it connects anew (containers on one host may share host names and process ids); `job`
-    names the cluster's job that it runs in, and `log` the file that it writes to, where it knows
-    one.
+    known when it comes back (containers on one host may share host names and process ids), and
+    `held` are the blocks that it then holds; `job` names the cluster's job that it runs in, and
+    `log` the file that it writes to, where it knows one.
     """
 
     say: Literal["hello"] = "hello"
     protocol: int = PROTOCOL
     run: Name
     version: Name
-    number: Count | None
+    number: Annotated[int, Field(ge=0, lt=MAX_NUMBER)] | None
     process: Name
     host: Name
     pid: int
-    slots: Annotated[int, Field(ge=1, le=1000)]
+    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)]
     job: Text = ""
     log: Text = ""
+    held: Blocks = []
 
 
 class Next(Message):
@@ -102,23 +103,25 @@ class Back(Message):
     block: Count
 
 
-class Beat(Message):
-    """The worker lives."""
-
-    say: Literal["beat"] = "beat"
-
-
 class Leaving(Message):
     """The worker was told to end, and takes no more blocks."""
 
     say: Literal["leaving"] = "leaving"
 
 
+class Bye(Message):
+    """The worker ends. The scheduler closes the connection, which shows that it has heard all."""
+
+    say: Literal["bye"] = "bye"
+
+
 class Welcome(Message):
-    """The worker is admitted, under this number."""
+    """The worker is admitted, under this number; blocks that it holds and that are not `kept` are
+    others' to do."""
 
     say: Literal["welcome"] = "welcome"
     number: int
+    kept: Blocks = []
 
 
 class Refused(Message):
@@ -144,11 +147,14 @@ class End(Message):
 
 
 FromWorker = Annotated[
-    Hello | Next | Done | Failed | Back | Beat | Leaving, Field(discriminator="say")
+    Hello | Next | Done | Failed | Back | Leaving | Bye, Field(discriminator="say")
 ]
 FromScheduler = Annotated[Welcome | Refused | Block | End, Field(discriminator="say")]
 
-parse_worker: TypeAdapter[FromWorker] = TypeAdapter(FromWorker)
-"""Reads a line of a worker; ValidationError for anything that is no message."""
-parse_scheduler: TypeAdapter[FromScheduler] = TypeAdapter(FromScheduler)
-"""Reads a line of the scheduler."""
+# One frame holds what is said at one moment.
+Said = Annotated[list[FromWorker], Field(min_length=1, max_length=4 * MAX_SLOTS)]
+Answered = Annotated[list[FromScheduler], Field(min_length=1, max_length=4 * MAX_SLOTS)]
+parse_worker: TypeAdapter[list[FromWorker]] = TypeAdapter(Said)
+"""Reads a frame of a worker; ValidationError for anything that holds no messages."""
+parse_scheduler: TypeAdapter[list[FromScheduler]] = TypeAdapter(Answered)
+"""Reads a frame of the scheduler."""

@@ -20,10 +20,10 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import Ledger
 from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.attempts import Trouble
 from blockwise_predict.scheduling.blocks import FreshBlocks
 from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
 from blockwise_predict.scheduling.members import Attendance, Counts
+from blockwise_predict.scheduling.retries import Attempts
 from blockwise_predict.scheduling.server import Server
 from blockwise_predict.scheduling.sockets import reachable_at
 
@@ -166,10 +166,11 @@ def _dispatcher(
     leave: NDArray[np.uint8],
     warn: Callable[[str], None],
 ) -> Dispatcher:
-    def failure(block: int, trouble: Trouble) -> Failure:
+    def failure(block: int, attempts: Attempts) -> Failure:
         roi = plan.output_grid.world_bounds(plan.numbered_block(block))
-        error, log = trouble.error, trouble.log
-        failure = Failure(block, roi, trouble.attempts, error, trouble.traceback, log)
+        failure = Failure(
+            block, roi, attempts.count, attempts.error, attempts.traceback, attempts.log
+        )
         run_dir.failures.add(failure)
         return failure
 

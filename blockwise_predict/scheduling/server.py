@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Collection
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import Any
 
 from blockwise_predict.errors import ConfigError, RunFailedError
 from blockwise_predict.scheduling.dispatcher import Dispatcher
 from blockwise_predict.scheduling.gate import Gate
-from blockwise_predict.scheduling.reception import Reception
 from blockwise_predict.scheduling.sockets import allow_many_connections, listen
 from blockwise_predict.scheduling.status import Status
 from blockwise_predict.scheduling.tls import make_key, server_context
+from blockwise_predict.scheduling.worker_server import WorkerServer
 
-# So many things that asyncio stumbled over are recorded.
+# Maximum number of things that asyncio stumbled over that are recorded.
 MAX_ODDITIES = 100
+# Seconds to wait for the serving thread's answer.
+ANSWER_S = 1.0
 
 
 class Server:
@@ -50,7 +55,8 @@ class Server:
             ) from None
         self.port: int = self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
-        self._reception: Reception | None = None
+        self._closing = asyncio.Event()
+        self._workers: WorkerServer | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True, name="scheduler")
 
     def start(self) -> None:
@@ -60,77 +66,94 @@ class Server:
 
     def check(self) -> None:
         """Raise RunFailedError if the run must stop: its reason, or what went wrong here."""
-        if self.status.error is not None:
-            error = self.status.error
-            if isinstance(error, OSError):
-                raise RunFailedError(
-                    f"the run's records cannot be written: {error}\nNothing that was finished is "
-                    "lost. Mend that, then run the same command again."
-                ) from error
-            raise RunFailedError(f"the scheduler stopped: {error}") from error
+        error = self.status.error
+        if isinstance(error, RunFailedError):
+            raise error
+        if error is not None:
+            raise RunFailedError(f"the scheduler stopped: {error!r}") from error
         if self.status.reason is not None:
             raise RunFailedError(self.status.reason)
 
     def drain(self) -> None:
         """Hand out no more; workers finish the blocks they hold, and end."""
-        self._in_thread(lambda reception: reception.drain())
+        self._in_thread(lambda workers: workers.drain())
 
     def release(self, numbers: Collection[int]) -> None:
-        """These workers finish the blocks they hold, and end."""
+        """Have these workers finish the blocks they hold, and end."""
         if numbers:
-            self._in_thread(lambda reception: reception.release(numbers))
+            self._in_thread(lambda workers: workers.release(numbers))
 
-    def _in_thread(self, work: Callable[[Reception], None]) -> None:
-        def do() -> None:
-            if self._reception is not None:
-                work(self._reception)
+    def gone(self, numbers: Collection[int]) -> None:
+        """Count no more on these workers, whose processes are known to have ended."""
+        if numbers:
+            self._in_thread(lambda workers: workers.gone(numbers))
 
-        self._loop.call_soon_threadsafe(do)
+    def _in_thread(self, work: Callable[[WorkerServer], None]) -> None:
+        """Have the serving thread do something; returns when it has, and the status says so."""
+
+        async def do() -> None:
+            if self._workers is not None:
+                work(self._workers)
+                self._workers.publish()
+
+        if self._thread.is_alive():
+            # A thread that stands still is waited for no longer.
+            with suppress(TimeoutError, CancelledError):
+                asyncio.run_coroutine_threadsafe(do(), self._loop).result(ANSWER_S)
 
     def close(self) -> None:
         """Close all connections, and end the thread."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.call_soon_threadsafe(self._closing.set)
             self._thread.join()
 
     def _serve(self) -> None:
-        # daisy's scheduler, which the dispatcher asks for blocks, belongs to the thread that makes
-        # it, and must end in it.
         try:
-            asyncio.set_event_loop(self._loop)
             self._loop.set_exception_handler(self._heed)
-            dispatcher = self._make_dispatcher()
-            reception = Reception(dispatcher, self.status, self._run, self._first_number)
-            self._reception = reception
-            gate = Gate(self._listener, server_context(self.key), reception)
-            # Kept here: the loop itself keeps no task alive.
-            tasks = [self._loop.create_task(work) for work in (gate.accept(), reception.tick())]
-            for task in tasks:
-                task.add_done_callback(self._must_not_end)
-            self._loop.run_forever()
-            tasks.clear()
-            self._reception = None
-            reception.close()
-            self._loop.run_until_complete(self._cancel_all())
+            self._loop.run_until_complete(self._run_gate())
         except BaseException as error:  # noqa: BLE001  told by `check`; daisy's are not Exceptions
             self.status.fail(error)
         finally:
             self._listener.close()
             self.status.finished.set()
 
-    def _must_not_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.status.fail(error)
+    async def _run_gate(self) -> None:
+        # daisy's scheduler, which the dispatcher asks for blocks, belongs to the thread that makes
+        # it, and must end in it.
+        self._workers = WorkerServer(
+            self._make_dispatcher(), self.status, self._run, self._first_number
+        )
+        log = logging.Logger("gate")
+        log.addHandler(_Oddities(self._heed))
+        gate = Gate(self._listener, server_context(self.key), self._workers, log)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(w) for w in (gate.accept(), self._workers.tick())]
+                await self._closing.wait()
+                for task in tasks:
+                    task.cancel()
+        except* Exception as errors:  # noqa: BLE001  told by `check`
+            self.status.fail(errors.exceptions[0])
+        finally:
+            workers, self._workers = self._workers, None
+            workers.close()
+            await gate.close()
 
-    def _heed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What asyncio stumbled over, in a stranger's connection: nothing that concerns the run."""
+    def _heed(self, _: asyncio.AbstractEventLoop | None, context: dict[str, Any]) -> None:
+        """Record what asyncio or aiohttp stumbled over in a stranger's connection: nothing that
+        concerns the run."""
         self._oddities += 1
         if self._oddities <= MAX_ODDITIES:
             error = context.get("exception") or context["message"]
             self._event("oddity", error=repr(error))
 
-    async def _cancel_all(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+
+class _Oddities(logging.Handler):
+    """Passes what a library logs on to whom it may concern."""
+
+    def __init__(self, heed: Callable[[None, dict[str, Any]], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._heed = heed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._heed(None, {"message": record.getMessage()})

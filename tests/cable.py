@@ -1,0 +1,103 @@
+"""A cable between workers and their scheduler that can be cut, or carry nothing for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from blockwise_predict.records.rundir import Address
+
+# Closing with this sends RST: the connection is gone, and the other end is told nothing else.
+AT_ONCE = struct.pack("ii", 1, 0)
+
+
+class Cable:
+    """Passes on what comes to its port to another one on this machine, until it is cut."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port: int = self._listener.getsockname()[1]
+        self.connections = 0
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._lock = threading.Lock()
+        self._dead = False
+        self._ended = False
+        self._thread = threading.Thread(target=self._pass_on, daemon=True)
+        self._thread.start()
+
+    def cut(self) -> None:
+        """End all connections; new ones are passed on."""
+        with self._lock:
+            for key in list(self._selector.get_map().values()):
+                if key.fileobj is not self._listener:
+                    self._close(key.fileobj)
+
+    def swallow(self, swallow: bool) -> None:
+        """Carry nothing, and accept nobody, as long as this holds; connections stay."""
+        with self._lock:
+            self._dead = swallow
+
+    def close(self) -> None:
+        """Remove it."""
+        self._ended = True
+        self._thread.join()
+        self.cut()
+        self._listener.close()
+
+    def _close(self, connection: object) -> None:
+        assert isinstance(connection, socket.socket)
+        self._selector.unregister(connection)
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+        connection.close()
+
+    def _pass_on(self) -> None:
+        while not self._ended:
+            with self._lock:
+                for key, _ in self._selector.select(0.01) if not self._dead else ():
+                    if key.fileobj is self._listener:
+                        self._accept()
+                    elif key.fd in {k.fd for k in self._selector.get_map().values()}:
+                        self._carry(key.fileobj, key.data)
+            if self._dead:
+                threading.Event().wait(0.01)
+
+    def _accept(self) -> None:
+        near, _ = self._listener.accept()
+        try:
+            far = socket.create_connection(("127.0.0.1", self._target))
+        except OSError:
+            near.close()
+            return
+        self.connections += 1
+        self._selector.register(near, selectors.EVENT_READ, far)
+        self._selector.register(far, selectors.EVENT_READ, near)
+
+    def _carry(self, source: object, target: socket.socket) -> None:
+        assert isinstance(source, socket.socket)
+        try:
+            data = source.recv(1 << 16)
+            target.sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            self._close(source)
+            self._close(target)
+
+
+@contextmanager
+def cable(address: Address) -> Iterator[tuple[Cable, Address]]:
+    """A cable to a scheduler, and the address at its near end."""
+    laid = Cable(address.port)
+    try:
+        yield laid, replace(address, port=laid.port)
+    finally:
+        laid.close()
