@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from blockwise_predict.scheduling.busy import Busy
 
@@ -19,21 +21,76 @@ class Counts:
     skipped: int = 0
 
 
-@dataclass
-class Attendance:
-    """The workers, as a fleet sees them: which have joined (by number, with the cluster's job that
-    each runs in), how often one has, which of them are there now, and how many blocks are done."""
+@dataclass(frozen=True)
+class Attended:
+    """A worker number, as of the last time that a worker joined under it.
 
-    joined: dict[int, str] = field(default_factory=dict)
+    `job` is the cluster's job that it runs in ("" if none), `since` the `time.monotonic()` at which
+    it joined, `present` whether it is connected, or may come back within its grace.
+    """
+
+    job: str
+    since: float
+    present: bool
+
+
+@dataclass(frozen=True)
+class Attendance:
+    """The workers as fleets see them, by number: a snapshot, replaced as a whole and never changed.
+
+    `joins` counts how often a worker has joined, `done` the blocks that are done.
+    """
+
+    workers: Mapping[int, Attended] = field(default_factory=dict)
     joins: int = 0
-    present: set[int] = field(default_factory=set)
     done: int = 0
 
-    @property
-    def numbers(self) -> dict[str, int]:
-        """The number of the worker that is there now, by the cluster's job that it runs in."""
-        # Of a copy, since another thread goes on with this.
-        return {self.joined[number]: number for number in list(self.present)}
+    @cached_property
+    def present(self) -> frozenset[int]:
+        """The numbers of workers that are there."""
+        return frozenset(number for number, worker in self.workers.items() if worker.present)
+
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of the worker that is there, by the cluster's job that it runs in."""
+        return {self.workers[number].job: number for number in self.present}
+
+    @cached_property
+    def jobs(self) -> Mapping[str, float]:
+        """When a worker of each of the cluster's jobs last joined."""
+        by_time = sorted(self.workers.values(), key=lambda worker: worker.since)
+        return {worker.job: worker.since for worker in by_time}
+
+    def joined(self, number: int, after: float) -> bool:
+        """Whether a worker has joined under a number after a time."""
+        return number in self.workers and self.workers[number].since > after
+
+    def job_joined(self, job: str, after: float) -> bool:
+        """Whether a worker of the cluster's job has joined after a time."""
+        return job in self.jobs and self.jobs[job] > after
+
+    def with_worker(self, number: int, job: str, since: float) -> Attendance:
+        """This one after a worker has joined."""
+        workers = {**self.workers, number: Attended(job, since, True)}
+        return replace(self, workers=workers, joins=self.joins + 1)
+
+    def without_worker(self, number: int) -> Attendance:
+        """This one after a worker has left."""
+        left = replace(self.workers[number], present=False)
+        return replace(self, workers={**self.workers, number: left})
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a fleet has to tell the server of its workers.
+
+    `leaving` are to be released after the blocks that they hold; `gone` are those whose process or
+    job is known to have ended: their blocks can go to others at once, and whoever still speaks
+    under such a number is none of the fleet's.
+    """
+
+    leaving: tuple[int, ...] = ()
+    gone: tuple[int, ...] = ()
 
 
 @dataclass

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
@@ -149,9 +149,7 @@ class Reception:
         member.leaving = hello.process in self._released
         self._dispatcher.join(member)
         attendance = self._status.attendance
-        attendance.joined[number] = hello.job
-        attendance.joins += 1
-        attendance.present.add(number)
+        self._status.attendance = attendance.with_worker(number, hello.job, connection.heard)
         connection.send(Welcome(number=number))
         return connection
 
@@ -159,7 +157,7 @@ class Reception:
         if self._connections.get(connection.number) is not connection:
             return
         del self._connections[connection.number]
-        self._status.attendance.present.discard(connection.number)
+        self._status.attendance = self._status.attendance.without_worker(connection.number)
         connection.writer.close()
         if connection.number in self._dispatcher.members:
             self._dispatcher.leave(connection.number, why)
@@ -209,6 +207,14 @@ class Reception:
         """Hand out no more."""
         self._dispatcher.drain()
         self._answer_waiting()
+        self._update_counts()
+
+    def gone(self, numbers: Collection[int]) -> None:
+        """The processes of these workers have ended: a connection that lingers is not theirs."""
+        for number in numbers:
+            if number in self._connections:
+                self._connections[number].writer.transport.abort()
+                self._forget(self._connections[number], "its connection ended")
 
     def release(self, numbers: Collection[int]) -> None:
         """These workers are not wanted any more: they finish what they hold, and end."""
@@ -232,7 +238,13 @@ class Reception:
             self._end_silent(now)
             self._end_overdue()
             self._answer_waiting()
-            self._status.counts = self._dispatcher.counts
+            self._update_counts()
+
+    def _update_counts(self) -> None:
+        counts = self._dispatcher.counts
+        self._status.counts = counts
+        if counts.done != self._status.attendance.done:
+            self._status.attendance = replace(self._status.attendance, done=counts.done)
 
     def _end_silent(self, now: float) -> None:
         for connection in list(self._connections.values()):

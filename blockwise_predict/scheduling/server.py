@@ -17,6 +17,8 @@ from blockwise_predict.scheduling.tls import make_key, server_context
 
 # So many things that asyncio stumbled over are recorded.
 MAX_ODDITIES = 100
+# The thread has this long to act on what it is told (seconds).
+HEARD_S = 1.0
 
 
 class Server:
@@ -72,20 +74,36 @@ class Server:
             raise RunFailedError(self.status.reason)
 
     def drain(self) -> None:
-        """Hand out no more; workers finish the blocks they hold, and end."""
-        self._in_thread(lambda reception: reception.drain())
+        """Hand out no more; workers finish the blocks they hold, and end.
+
+        Returns when the thread has heard of it and `status` is as of then; if it does not answer,
+        after `HEARD_S`.
+        """
+        self._in_thread(lambda reception: reception.drain()).wait(HEARD_S)
+
+    def gone(self, numbers: Collection[int]) -> None:
+        """The processes of these workers have ended: what they hold goes to others."""
+        if numbers:
+            self._in_thread(lambda reception: reception.gone(numbers))
 
     def release(self, numbers: Collection[int]) -> None:
         """These workers finish the blocks they hold, and end."""
         if numbers:
             self._in_thread(lambda reception: reception.release(numbers))
 
-    def _in_thread(self, work: Callable[[Reception], None]) -> None:
+    def _in_thread(self, work: Callable[[Reception], None]) -> threading.Event:
+        """Have the thread do some work; returns what is set when that is done."""
+        done = threading.Event()
+
         def do() -> None:
-            if self._reception is not None:
-                work(self._reception)
+            try:
+                if self._reception is not None:
+                    work(self._reception)
+            finally:
+                done.set()
 
         self._loop.call_soon_threadsafe(do)
+        return done
 
     def close(self) -> None:
         """Close all connections, and end the thread."""
