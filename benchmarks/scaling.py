@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
@@ -36,7 +36,7 @@ from blockwise_predict.planning import make_plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
 from blockwise_predict.scheduling.link import Link, Terms
-from blockwise_predict.scheduling.members import Attendance
+from blockwise_predict.scheduling.members import Attendance, Changes
 from blockwise_predict.scheduling.protocol import Done
 from blockwise_predict.scheduling.scheduler import StopRequest, run_blocks
 
@@ -89,29 +89,34 @@ class IdleFleet:
         for process in self._processes:
             process.start()
 
-    def start(self) -> None:
+    def start(self, hurry: Callable[[], bool]) -> None:  # noqa: ARG002
         self._begin.set()
 
-    def check(self, attendance: Attendance) -> list[int]:  # noqa: ARG002
-        return []
+    def check(self, attendance: Attendance) -> Changes:  # noqa: ARG002
+        return Changes()
 
-    def scale(self, size: int, attendance: Attendance) -> list[int]:
+    def scale(self, size: int, attendance: Attendance) -> Changes:
         raise NotImplementedError
 
-    def end_worker(self, number: int, attendance: Attendance) -> None:  # noqa: ARG002
-        self._processes[number].kill()
+    def end_workers(self, numbers: Collection[int], attendance: Attendance) -> None:  # noqa: ARG002
+        for number in numbers:
+            self._processes[number].kill()
 
     def drain(self, attendance: Attendance) -> None:
         pass
 
-    def kill(self) -> None:
+    def kill(self, hurry: Callable[[], bool]) -> None:  # noqa: ARG002
         for process in self._processes:
             process.kill()
 
     def abandon(self) -> None:
-        self.kill()
+        self.kill(lambda: True)
 
-    def finish(self, attendance: Attendance) -> None:  # noqa: ARG002
+    def finish(
+        self,
+        attendance: Callable[[], Attendance],  # noqa: ARG002
+        hurry: Callable[[], bool],  # noqa: ARG002
+    ) -> None:
         for process in self._processes:
             process.join(10)
 

@@ -82,7 +82,8 @@ def execute(
     run_dir.refuse_foreign_folder()
     run_dir.path.mkdir(parents=True, exist_ok=True)
     with hold_lock(run_dir.path / "lock", report.line) as lock, ExitStack() as opened:
-        cancel_leftovers(run_dir, wanted_jobs(config), report.line, keep=not config.overwrite)
+        wanted, hurry = wanted_jobs(config), lambda: stop.at_once
+        cancel_leftovers(run_dir, wanted, report.line, hurry, keep=not config.overwrite)
         _prepare(plan, run_dir, command, report, config.overwrite)
         ledger = opened.enter_context(closing(run_dir.ledger(plan)))
         _take_up_skipped(plan, ledger)
@@ -90,7 +91,7 @@ def execute(
         run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
         report.begin(plan, ledger.count(*PREDICTED))
         if leave.all():
-            cancel_leftovers(run_dir, None, report.line, keep=False)
+            cancel_leftovers(run_dir, None, report.line, hurry, keep=False)
             return collect_result(plan, run_dir, ledger)
         run_dir.events.write("begin", command=command, version=plan.version)
         warn = _Warnings(run_dir, report.warn)

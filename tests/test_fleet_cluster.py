@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,26 @@ from blockwise_predict.config import load_config
 from blockwise_predict.errors import ConfigError, RunFailedError, RunStateError
 from blockwise_predict.fleet import cluster as cluster_module
 from blockwise_predict.fleet import describe_fleet, wanted_jobs
+from blockwise_predict.fleet import losses as losses_module
 from blockwise_predict.fleet import places as places_module
 from blockwise_predict.fleet import queue as queue_module
-from blockwise_predict.fleet import troubles as troubles_module
 from blockwise_predict.fleet.cluster import ClusterFleet
 from blockwise_predict.fleet.jobs import QUEUES, JobRecord, cancel_leftovers
 from blockwise_predict.fleet.lastwords import last_words
-from blockwise_predict.fleet.queue import Job, QueueError, Request, State
-from blockwise_predict.fleet.troubles import FRUITLESS_ALL, FRUITLESS_EACH, Troubles
+from blockwise_predict.fleet.losses import Losses
+from blockwise_predict.fleet.places import Place
+from blockwise_predict.fleet.queue import Job, Request, State
+from blockwise_predict.fleet.restarts import FRUITLESS_EACH, FRUITLESS_MORE
+from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
-from blockwise_predict.scheduling.members import Attendance
+from blockwise_predict.scheduling.members import Attendance, Attended
+
+
+def patient() -> bool:
+    """Nobody is in a hurry."""
+    return False
+
 
 CONFIG = {"checkpoint": "c", "input": "i.zarr/r", "output": "o.zarr/a", "fleet": "slurm"}
 
@@ -81,26 +91,31 @@ class Stage:
         self.book = Book()
         self.told: list[str] = []
         self.released: set[int] = set()
+        self.gone: set[int] = set()
         self.attendance = Attendance()
         (folder / "logs").mkdir()
         config = load_config({**CONFIG, "workers": size, **options})
         request = Request(folder / "s", "predict-x", size, folder / "logs", config, {})
         self.record = JobRecord(RunDir(folder))
-        self.fleet = ClusterFleet(self.book, request, self.record, self.told.append)
-        self.fleet.start()
+        self.fleet = ClusterFleet(lambda _: self.book, request, self.record, self.told.append)
+        self.fleet.start(patient)
 
     def look(self, times: int = 3) -> None:
         """Let the fleet ask the queue so often."""
         for _ in range(2 * times):
-            self.released.update(self.fleet.check(self.attendance))
+            changes = self.fleet.check(self.attendance)
+            self.released.update(changes.leaving)
+            self.gone.update(changes.gone)
             time.sleep(0.02)
 
     def join(self, number: int, key: str) -> None:
         """A job runs, and its worker joins."""
         self.book.set(key, State.RUNNING)
-        self.attendance.joined[number] = key
-        self.attendance.joins += 1
-        self.attendance.present.add(number)
+        self.attendance = self.attendance.with_worker(number, key, time.monotonic())
+
+    def leave(self, number: int) -> None:
+        """A worker's connection ends."""
+        self.attendance = self.attendance.without_worker(number)
 
     def alive(self) -> list[str]:
         return [key for key, job in self.book.states.items() if job.state is not State.ENDED]
@@ -110,7 +125,7 @@ class Stage:
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "POLL_S", 0.0)
     monkeypatch.setattr(cluster_module, "AGAIN_S", 0.0)
-    monkeypatch.setattr(troubles_module, "FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(losses_module, "FIRST_DELAY_S", 0.0)
 
 
 def test_jobs_that_wait_are_left_alone_and_ended_ones_replaced(tmp_path: Path) -> None:
@@ -129,7 +144,7 @@ def test_jobs_that_wait_are_left_alone_and_ended_ones_replaced(tmp_path: Path) -
     assert stage.fleet.alive == 3
     assert stage.book.submitted == 2
     assert stage.record.read()["ids"] == ["1", "2"]
-    stage.fleet.kill()
+    stage.fleet.kill(patient)
     assert stage.alive() == []
     assert stage.record.read() is None
 
@@ -146,7 +161,10 @@ def test_one_that_was_never_seen_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queue may need a moment until it lists what was submitted."""
-    stage = Stage(tmp_path, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Book, "jobs", lambda *_: [])
+        stage = Stage(tmp_path, 1)
+        stage.look()
     stage.book.states.clear()
     stage.look()
     assert stage.book.submitted == 1
@@ -215,7 +233,7 @@ def test_a_first_submission_that_is_refused_is_the_users_mistake(tmp_path: Path)
     stage.book.cancel_all("")
     stage.book.refuses = "invalid account"
     with pytest.raises(ConfigError, match="invalid account"):
-        stage.fleet.start()
+        stage.fleet.start(patient)
 
 
 def test_scaling_cancels_what_waits_first(tmp_path: Path) -> None:
@@ -224,18 +242,19 @@ def test_scaling_cancels_what_waits_first(tmp_path: Path) -> None:
     stage.join(1, "book-1_1")
     stage.book.set("book-1_2", State.RUNNING)
     stage.look()
-    assert stage.fleet.scale(2, stage.attendance) == []
+    assert stage.fleet.scale(2, stage.attendance).leaving == ()
+    stage.look()
     assert stage.alive() == ["book-1_0", "book-1_1"]
-    (leaving,) = stage.fleet.scale(1, stage.attendance)
+    (leaving,) = stage.fleet.scale(1, stage.attendance).leaving
     stage.look()
     assert stage.fleet.alive == 1
     assert stage.book.submitted == 1
     # It is told until it goes.
     assert stage.released == {leaving}
-    stage.book.set(stage.attendance.joined[leaving], State.ENDED, "COMPLETED")
-    stage.attendance.present.remove(leaving)
+    stage.book.set(stage.attendance.workers[leaving].job, State.ENDED, "COMPLETED")
+    stage.leave(leaving)
     stage.look()
-    assert stage.fleet.scale(3, stage.attendance) == []
+    assert stage.fleet.scale(3, stage.attendance).leaving == ()
     stage.look()
     assert stage.fleet.alive == 3
     assert stage.told == []
@@ -247,17 +266,18 @@ def test_jobs_that_are_too_many_are_cancelled_until_they_are_gone(tmp_path: Path
     stage.join(1, "book-1_1")
     stage.look()
     # One was put into the queue again, the queue does not hear of the other, and one hangs.
-    stage.attendance.present.remove(0)
+    stage.leave(0)
     stage.book.set("book-1_0", State.WAITING)
     stage.look()
     stage.book.refuses = "timed out"
-    assert stage.fleet.scale(0, stage.attendance) == [1]
+    assert stage.fleet.scale(0, stage.attendance).leaving == (1,)
     assert len(stage.alive()) == 3
     stage.book.refuses = None
     stage.look()
     assert stage.alive() == ["book-1_1"]
-    stage.attendance.present.remove(1)
-    stage.fleet.end_worker(1, stage.attendance)
+    stage.leave(1)
+    stage.fleet.end_workers([1], stage.attendance)
+    stage.look()
     assert stage.alive() == []
     stage.look()
     assert stage.book.submitted == 1
@@ -302,8 +322,8 @@ def test_no_more_than_the_throttle_run(tmp_path: Path) -> None:
         stage.look()
         assert stage.book.submitted == max(1, index - 2)
         stage.book.set(f"book-1_{index}", State.ENDED, "TIMEOUT")
-        stage.attendance.joined[index] = f"book-1_{index}"
-        stage.attendance.done += 1
+        attendance = stage.attendance.with_worker(index, f"book-1_{index}", time.monotonic())
+        stage.attendance = replace(attendance.without_worker(index), done=index + 1)
     stage.look()
     assert stage.alive() == ["book-2_0", "book-3_0"]
 
@@ -327,7 +347,7 @@ def test_workers_that_cannot_know_their_job_are_not_taken_for_late(
     stage = Stage(tmp_path, 1)
     stage.book.set("book-1_0", State.RUNNING)
     monkeypatch.setattr(cluster_module, "START_S", 0.05)
-    stage.attendance.joined[0] = ""
+    stage.attendance = Attendance({0: Attended("", time.monotonic(), False)})
     stage.look(5)
     assert stage.alive() == ["book-1_0"]
 
@@ -348,7 +368,7 @@ def test_cancelling_does_not_give_up_at_the_first_error(
         return working(name)
 
     monkeypatch.setattr(stage.book, failing, sometimes)
-    stage.fleet.kill()
+    stage.fleet.kill(patient)
     assert stage.alive() == []
     assert stage.record.read() is None
     assert stage.told == []
@@ -368,18 +388,18 @@ def test_leftovers_that_cannot_be_cancelled_are_not_forgotten(
     monkeypatch.setattr(queue_module, "VANISH_S", 0.0)
     stage = Stage(tmp_path, 2)
     stage.record.begin("book", "predict-old", {"fleet": "slurm"})
-    monkeypatch.setitem(QUEUES, "book", stage.book)
+    monkeypatch.setitem(QUEUES, "book", lambda _: stage.book)
     stage.book.refuses = "no contact"
     told: list[str] = []
     run_dir = RunDir(tmp_path)
-    cancel_leftovers(run_dir, None, told.append, keep=True)
+    cancel_leftovers(run_dir, None, told.append, patient, keep=True)
     assert "may still be in Book's queue, by the name predict-old, and cannot be" in told[0]
     with pytest.raises(RunStateError, match=r"(?s)predict-old.*remove .*jobs\.json, and run this"):
-        cancel_leftovers(run_dir, {"fleet": "slurm"}, told.append, keep=False)
-    cancel_leftovers(run_dir, {"fleet": "slurm"}, told.append, keep=True)
+        cancel_leftovers(run_dir, {"fleet": "slurm"}, told.append, patient, keep=False)
+    cancel_leftovers(run_dir, {"fleet": "slurm"}, told.append, patient, keep=True)
     assert len(stage.alive()) == 2
     stage.book.refuses = None
-    cancel_leftovers(run_dir, None, told.append, keep=True)
+    cancel_leftovers(run_dir, None, told.append, patient, keep=True)
     assert told[1:] == ["jobs of the last run, named predict-old, are cancelled."]
     assert stage.alive() == []
     assert stage.record.read() is None
@@ -400,15 +420,19 @@ def job(key: str, what: str = "FAILED", *, blameless: bool = False) -> Job:
 
 
 class Ends:
-    """Tells `troubles` of jobs that ended, of a fleet of two."""
+    """Tells `losses` of jobs that ended, of a fleet of two; gives the pause that follows."""
 
     def __init__(self, folder: Path) -> None:
         self.told: list[str] = []
-        self.troubles = Troubles(folder, self.told.append)
+        self.losses = Losses(folder, self.told.append)
         self.attendance = Attendance()
 
-    def __call__(self, ended: Job, *, joined: bool = False, others: bool = False) -> None:
-        self.troubles.ended(ended, 2, self.attendance, joined=joined, others=others)
+    def __call__(self, ended: Job, *, others: bool = False) -> float:
+        return self.losses.ended(Place(ended, 0.0), 2, self.attendance, starting=others)
+
+    def done(self) -> None:
+        """A block is done."""
+        self.attendance = replace(self.attendance, done=self.attendance.done + 1)
 
 
 def test_jobs_that_fail_before_they_join_stop_the_run_with_their_last_words(tmp_path: Path) -> None:
@@ -420,7 +444,7 @@ def test_jobs_that_fail_before_they_join_stop_the_run_with_their_last_words(tmp_
     assert "another job" not in ends.told[0]
     ends(job("slurm-1_2"))
     # A worker that came proves that it is not hopeless.
-    ends.attendance.joins += 1
+    ends.attendance = replace(ends.attendance, joins=1)
     ends(job("slurm-1_3"))
     ends(job("slurm-1_1"))
     # Nor is it, while others are about to come.
@@ -433,28 +457,31 @@ def test_jobs_that_fail_before_they_join_stop_the_run_with_their_last_words(tmp_
 def test_one_bad_machine_does_not_stop_those_that_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(troubles_module, "FIRST_DELAY_S", 1.0)
+    monkeypatch.setattr(losses_module, "FIRST_DELAY_S", 1.0)
     ends = Ends(tmp_path)
-    ends.attendance.present.add(0)
+    ends.attendance = ends.attendance.with_worker(0, "slurm-1_0", 1.0)
     for _ in range(20):
-        ends.attendance.done += 1
-        ends(job("slurm-1_1"))
+        ends.done()
+        delay = ends(job("slurm-1_1"))
     # It is told of, and tried less and less often.
     assert len(ends.told) == 2
     assert "3 jobs in a row were of no use, while others work. More are tried, less" in ends.told[1]
-    assert ends.troubles.delay == 120
+    assert delay == 120
+    # Also while those that work need long for a block.
+    for _ in range(50):
+        ends(job("slurm-1_1"))
     # Those that worked have gone, and nothing is done any more.
-    ends.attendance.present.clear()
-    with pytest.raises(RunFailedError, match="21 jobs in a row were of no use"):
+    ends.attendance = ends.attendance.without_worker(0)
+    with pytest.raises(RunFailedError, match="71 jobs in a row were of no use"):
         ends(job("slurm-1_1"))
 
 
 def test_bad_luck_is_borne_but_not_for_ever(tmp_path: Path) -> None:
     ends = Ends(tmp_path)
-    most = FRUITLESS_EACH * 2 + FRUITLESS_ALL
+    most = FRUITLESS_EACH * 2 + FRUITLESS_MORE
     preempted = job("a", "PREEMPTED", blameless=True)
-    for done in (1, 2):
-        ends.attendance.done = done
+    for _ in range(2):
+        ends.done()
         for _ in range(1 + most):
             ends(preempted)
     with pytest.raises(RunFailedError, match="in a row ended with no block done in between"):
@@ -462,13 +489,10 @@ def test_bad_luck_is_borne_but_not_for_ever(tmp_path: Path) -> None:
 
 
 def test_pauses_grow_with_troubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(troubles_module, "FIRST_DELAY_S", 1.0)
+    monkeypatch.setattr(losses_module, "FIRST_DELAY_S", 1.0)
     ends = Ends(tmp_path)
-    delays = []
-    for _ in range(9):
-        # All jobs of a fleet may reach their limit at once, which is one trouble.
-        ends(job("a", "PREEMPTED", blameless=True))
-        delays.append(ends.troubles.delay)
+    # All jobs of a fleet may reach their limit at once, which is one trouble.
+    delays = [ends(job("a", "PREEMPTED", blameless=True)) for _ in range(9)]
     assert delays == [1, 2, 2, 4, 4, 8, 8, 16, 16]
 
 
@@ -492,7 +516,7 @@ def test_a_job_id_is_found_beside_what_a_site_says(
     sbatch.chmod(sbatch.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     request = Request(tmp_path / "s", "x", 1, tmp_path, load_config(CONFIG), {})
-    assert QUEUES["slurm"].submit(request) == found
+    assert QUEUES["slurm"](CommandRunner()).submit(request) == found
 
 
 def test_the_plan_shows_how_jobs_are_submitted(tmp_path: Path) -> None:
@@ -523,7 +547,7 @@ def test_what_is_asked_for_reaches_sbatch(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     logs = tmp_path / "100%"
     request = Request(tmp_path / "s", "x", 12, logs, load_config(given), {"PREDICT_LOGS": "/l"})
-    QUEUES["slurm"].submit(request)
+    QUEUES["slurm"](CommandRunner()).submit(request)
     assert (tmp_path / "words").read_text().splitlines() == [
         *("--parsable", "--job-name=x", "--array=0-11%4", "--export=ALL"),
         *(f"--output={tmp_path}/100%%/slurm-%A_%a-%N.log", "--open-mode=append"),

@@ -12,8 +12,9 @@ import pytest
 
 from blockwise_predict.config import load_config
 from blockwise_predict.fleet.jobs import QUEUES
-from blockwise_predict.fleet.queue import QueueError, Request
+from blockwise_predict.fleet.queue import Request
 from blockwise_predict.fleet.queue import State as JobState
+from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
 from tests.lsf import LSF, lsf
@@ -95,7 +96,7 @@ def test_what_is_asked_for_reaches_bsub_as_ibm_documents_it(tmp_path: Path) -> N
         patch.setenv("BSUB_QUIET", "Y")
         script = resource_folder("workers") / "lsf.bsub"
         request = Request(script, "predict-x", 12, tmp_path, load_config(given), {})
-        queue = QUEUES["lsf"]
+        queue = QUEUES["lsf"](CommandRunner())
         assert queue.jobs("predict-x") == []
         job = queue.submit(request)
         assert standing.submissions == [

@@ -15,6 +15,11 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.members import Attendance
 
 
+def patient() -> bool:
+    """Nobody is in a hurry."""
+    return False
+
+
 class Fleet:
     """A fleet of a command, and what it has started and said."""
 
@@ -28,7 +33,7 @@ class Fleet:
         self.warnings: list[str] = []
         self.attendance = Attendance()
         self.fleet = ProcessFleet(run_dir, size, self._words, {}, self.warnings.append, others=True)
-        self.fleet.start()
+        self.fleet.start(patient)
 
     def _words(self, number: int) -> list[str]:
         return [str(self.script), str(number)]
@@ -41,12 +46,10 @@ class Fleet:
 
     def join(self, *numbers: int) -> None:
         for number in numbers:
-            self.attendance.joined[number] = ""
-            self.attendance.present.add(number)
-            self.attendance.joins += 1
+            self.attendance = self.attendance.with_worker(number, "", time.monotonic())
 
     def leave(self, number: int) -> None:
-        self.attendance.present.discard(number)
+        self.attendance = self.attendance.without_worker(number)
 
     def check_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
@@ -74,7 +77,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
     yield make
     for one in made:
-        one.fleet.kill()
+        one.fleet.kill(patient)
 
 
 def test_one_bad_host_does_not_stop_those_that_work(fleet: Callable[[int, str], Fleet]) -> None:
@@ -111,7 +114,7 @@ def test_what_was_passed_on_is_waited_for_and_passed_on_again_when_it_has_ended(
     some.join(0)
     some.check(times=5)
     some.leave(0)
-    some.fleet.end_worker(0, some.attendance)
+    some.fleet.end_workers([0], some.attendance)
     some.check_until(lambda: some.started.count(0) == 3)
     some.check(times=20)
     assert some.started.count(0) == 3
@@ -148,7 +151,7 @@ def test_a_command_that_cannot_be_run_at_all_is_the_users_mistake(tmp_path: Path
     words = [str(tmp_path / "nowhere")]
     fleet = ProcessFleet(run_dir, 1, lambda _: words, {}, print, others=True)
     with pytest.raises(ConfigError, match=r"workers cannot be started: .*nowhere"):
-        fleet.start()
+        fleet.start(patient)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"workers": "many"}', '{"workers": 3}'])

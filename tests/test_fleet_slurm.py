@@ -31,9 +31,9 @@ CPU = ("--gpus", "0", "--cores", "1", "--job-memory", "1G", "--wall-time", "1h")
 IMPATIENT = """
 import sys
 if "run" in sys.orig_argv:
-    from blockwise_predict.fleet import cluster, troubles
+    from blockwise_predict.fleet import cluster, losses
     cluster.POLL_S = 0.5
-    troubles.FIRST_DELAY_S = 0.1
+    losses.FIRST_DELAY_S = 0.1
 """
 
 

@@ -16,7 +16,8 @@ from blockwise_predict.fleet.cluster import ClusterFleet
 from blockwise_predict.fleet.commands import check_command
 from blockwise_predict.fleet.jobs import QUEUES, JobRecord, cancel_leftovers
 from blockwise_predict.fleet.processes import command_fleet, local_fleet
-from blockwise_predict.fleet.queue import LARGEST_ARRAY, QueueError, Request, require_commands
+from blockwise_predict.fleet.queue import LARGEST_ARRAY, Request, require_commands
+from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
 from blockwise_predict.scheduling.scheduler import Fleet
@@ -37,7 +38,7 @@ def check_fleet(config: RunConfig, run_dir: RunDir, warn: Callable[[str], None])
         check_command(config.fleet)
     if config.fleet_kind not in QUEUES:
         return
-    queue = QUEUES[config.fleet_kind]
+    queue = QUEUES[config.fleet_kind](CommandRunner())
     request = _request(config, run_dir, "predict-check")
     if not request.script.is_file():
         raise ConfigError(
@@ -75,8 +76,9 @@ def describe_fleet(config: RunConfig, run_dir: RunDir) -> str:
     """Who starts the workers, for the user."""
     kind = config.fleet_kind
     if kind in QUEUES:
-        command = shlex.join(QUEUES[kind].command(_request(config, run_dir, "predict-...")))
-        return f"{config.workers} as jobs of {QUEUES[kind].name}: {command}"
+        queue = QUEUES[kind](CommandRunner())
+        command = shlex.join(queue.command(_request(config, run_dir, "predict-...")))
+        return f"{config.workers} as jobs of {queue.name}: {command}"
     where = "on this machine" if kind == "local" else f"each by: {config.fleet}"
     return f"{config.workers} {where}"
 

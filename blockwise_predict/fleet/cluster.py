@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import shlex
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from blockwise_predict.errors import ConfigError, RunFailedError
+from blockwise_predict.fleet.desk import Desk, Orders, Report
 from blockwise_predict.fleet.jobs import JobRecord
-from blockwise_predict.fleet.places import Places
-from blockwise_predict.fleet.queue import (
-    LARGEST_ARRAY,
-    VANISH_POLL_S,
-    Job,
-    Queue,
-    QueueError,
-    Request,
-    State,
-    cancel_and_wait,
-)
-from blockwise_predict.fleet.troubles import Troubles
-from blockwise_predict.scheduling.members import Attendance
+from blockwise_predict.fleet.losses import Losses
+from blockwise_predict.fleet.places import Place, Places
+from blockwise_predict.fleet.queue import LARGEST_ARRAY, VANISH_POLL_S, Job, Queue, Request, State
+from blockwise_predict.fleet.runner import CommandRunner, QueueError
+from blockwise_predict.fleet.waiting import Hurry, wait_until
+from blockwise_predict.scheduling.members import Attendance, Changes
 
-# The queue is asked so often (seconds).
+# The queue is asked at this interval (seconds).
 POLL_S = 5.0
 # A job that runs for so long and whose worker has not joined hangs (seconds).
 START_S = 900.0
@@ -48,23 +41,30 @@ class ClusterFleet:
     first_free = 0
 
     def __init__(
-        self, queue: Queue, request: Request, record: JobRecord, warn: Callable[[str], None]
+        self,
+        make_queue: Callable[[CommandRunner], Queue],
+        request: Request,
+        record: JobRecord,
+        warn: Callable[[str], None],
     ) -> None:
         self.size = request.config.workers
-        self._queue = queue
+        self._desk = Desk(make_queue, request.name)
+        self._name = self._desk.queue.name
         self._request = request
         self._record = record
         self._warn = warn
-        self._places = Places()
-        self._asking = ThreadPoolExecutor(1, "queue")
-        self._answer: Future[list[Job]] | None = None
-        # When the queue was asked last, when for what it answered last, and when it did.
-        self._asked = self._known = self._heard = time.monotonic()
-        self._told_of_silence = self._told_of_held = False
+        now = time.monotonic()
+        self._places = Places(now)
+        self._losses = Losses(request.logs, warn)
+        # Between rounds of talk with the queue; and whether one must not wait for its time.
+        self._interval = POLL_S
+        self._urgent = False
+        # For when the queue answered last, and when it did.
+        self._known = self._heard = now
+        self._told: set[str] = set()
         self._submit_at = 0.0
         self._refused_at: float | None = None
         self._refused_since: float | None = None
-        self._troubles = Troubles(request.logs, warn)
 
     @property
     def alive(self) -> int:
@@ -78,195 +78,218 @@ class ClusterFleet:
         most = self.size if throttle is None or not self._places else min(self.size, throttle)
         return max(0, most - self.alive)
 
-    def start(self) -> None:
+    def start(self, hurry: Hurry) -> None:
         """Take over what the last run left, if it is what this one wants; submit the rest.
 
-        Raises ConfigError if the queue refuses the jobs.
+        Raises ConfigError if the queue refuses the jobs. Returns early if there is a `hurry`.
         """
-        try:
-            self._places.update(self._queue.jobs(self._request.name), time.monotonic())
-            if left := len(self._places):
-                self._warn(f"{left} jobs of the last run are still in the queue: taken over.")
-            self._end_surplus(Attendance())
-            self._submit()
-        except QueueError as error:
+        nobody = Attendance()
+        self._desk.begin(Orders())
+        report = self._desk.wait(hurry)
+        if report is None:
+            return
+        self._must_be_taken(report.jobs)
+        self._take_in(report, nobody)
+        if left := len(self._places):
+            self._warn(f"{left} jobs of the last run are still in the queue: taken over.")
+        self._desk.begin(self._next_orders(nobody))
+        report = self._desk.wait(hurry)
+        if report is not None:
+            self._must_be_taken(report.submitted)
+            self._take_in(report, nobody)
+
+    def _must_be_taken(self, answer: object) -> None:
+        if isinstance(answer, QueueError):
             raise ConfigError(
-                f"{self._queue.name} does not take the jobs of {self._request.script}:\n{error}"
-            ) from None
-
-    def check(self, attendance: Attendance) -> list[int]:
-        """Replace jobs that ended; returns the numbers of workers that are to leave.
-
-        Raises RunFailedError when replacing is of no use.
-        """
-        now = time.monotonic()
-        leaving = []
-        if self._answer is not None and self._answer.done():
-            if self._hear(self._answer, attendance, now):
-                leaving = self._end_surplus(attendance)
-            self._answer = None
-        if self._answer is None and now - self._asked > POLL_S:
-            self._asked = now
-            self._answer = self._asking.submit(self._queue.jobs, self._request.name)
-        self._end_late(attendance, now)
-        # A submission that was refused, or not answered, may have been taken all the same.
-        doubtful = self._refused_at is not None and self._known <= self._refused_at
-        if self._missing and now >= self._submit_at and not doubtful:
-            self._resubmit(attendance, now)
-        return leaving
-
-    def _hear(self, answer: Future[list[Job]], attendance: Attendance, now: float) -> bool:
-        """Take in what the queue says; whether it has said anything."""
-        try:
-            jobs = answer.result()
-        except QueueError as error:
-            if now - self._heard > SILENT_S and not self._told_of_silence:
-                self._told_of_silence = True
-                self._warn(f"{self._queue.name} does not answer: {error}. Workers go on.")
-            return False
-        self._heard, self._known, self._told_of_silence = now, self._asked, False
-        for job in self._places.update(jobs, now):
-            self._bury(job, attendance, now)
-        self._tell_of_held()
-        return True
-
-    def _tell_of_held(self) -> None:
-        held = [place.job for place in self._places.wanted() if place.job.held]
-        if held and not self._told_of_held:
-            self._told_of_held = True
-            self._warn(
-                f"{len(held)} jobs are held, and wait until somebody releases them: {held[0].key} "
-                f"({held[0].held})"
+                f"{self._name} does not take the jobs of {self._request.script}:\n{answer}"
             )
 
-    def _bury(self, job: Job, attendance: Attendance, now: float) -> None:
-        """A job has ended, which should not have."""
-        joined = job.key in attendance.joined.values()
-        others = self._others_start(attendance)
-        self._troubles.ended(job, self.size, attendance, joined=joined, others=others)
-        self._submit_at = now + self._troubles.delay
+    def check(self, attendance: Attendance) -> Changes:
+        """Take in what the queue has said, and have jobs that ended replaced.
 
-    def _end_late(self, attendance: Attendance, now: float) -> None:
-        """Cancel jobs that run and do not join."""
-        joined = set(attendance.joined.values())
-        if "" in joined:
-            return  # A worker that cannot know its job, in a container, may be that of any.
-        for place in self._places.wanted():
-            since = place.running_since
-            if since is None or now - since < START_S or place.job.key in joined:
-                continue
-            place.unwanted = True
-            self._cancel([place.job.key])
-            what = f"did not join within {START_S:g} s"
-            others = self._others_start(attendance)
-            self._troubles.failed_to_start(place.job, what, attendance, others=others)
+        Raises RunFailedError when that is hopeless; not after `drain`.
+        """
+        report = self._desk.report()
+        changes = Changes() if report is None else self._take_in(report, attendance)
+        if not self._desk.busy:
+            orders = self._next_orders(attendance)
+            late = time.monotonic() - self._desk.begun > self._interval
+            if late or self._urgent or orders.submit is not None:
+                self._urgent = False
+                self._desk.begin(orders)
+        return changes
+
+    def _next_orders(self, attendance: Attendance) -> Orders:
+        """What the queue is to do now. What is to be cancelled is, until it is gone."""
+        cancel = tuple(
+            place.job.key
+            for place in self._places.unwanted()
+            if place.lost or place.job.key not in attendance.numbers
+        )
+        count = min(self._missing, LARGEST_ARRAY)
+        # A submission that was refused, or not answered, may have been taken all the same.
+        doubtful = self._refused_at is not None and self._known <= self._refused_at
+        if not count or time.monotonic() < self._submit_at or doubtful:
+            return Orders(cancel)
+        return Orders(cancel, replace(self._request, count=count))
+
+    def _take_in(self, report: Report, attendance: Attendance) -> Changes:
+        """Take in what came of a round."""
+        if report.cancelled is not None:
+            keys = ", ".join(report.orders.cancel[:3])
+            self._tell_once("cancel", f"{self._name} did not cancel {keys}: {report.cancelled}")
+        if isinstance(report.submitted, QueueError):
+            self._not_taken(report.submitted, attendance, report.asked)
+        elif report.submitted is not None:
+            self._taken(report, report.submitted)
+        if isinstance(report.jobs, QueueError):
+            if time.monotonic() - self._heard > SILENT_S:
+                text = f"{self._name} does not answer: {report.jobs}. Workers go on."
+                self._tell_once("silence", text)
+            return Changes()
+        self._known, self._heard = report.asked, time.monotonic()
+        self._told.discard("silence")
+        return self._see(report.jobs, attendance, report.asked)
+
+    def _tell_once(self, what: str, text: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._warn(text)
+
+    def _taken(self, report: Report, job: str) -> None:
+        """The queue has taken jobs."""
+        assert report.orders.submit is not None
+        self._refused_at = self._refused_since = None
+        self._places.add(self._desk.queue.keys(job, report.orders.submit.count), report.begun)
+        self._record.add(job)
+
+    def _not_taken(self, error: QueueError, attendance: Attendance, asked: float) -> None:
+        """The queue has refused jobs, or not said that it took them."""
+        self._refused_at = asked
+        if self._refused_since is None:
+            self._refused_since = asked
+            self._warn(f"{self._name} takes no jobs now: {error}")
+        nobody = not self.alive and not attendance.present
+        if nobody and asked - self._refused_since > REFUSING_S:
+            raise RunFailedError(f"{self._name} takes no jobs, and none is left: {error}")
+        self._submit_at = time.monotonic() + AGAIN_S
+
+    def _see(self, jobs: list[Job], attendance: Attendance, asked: float) -> Changes:
+        """Take in which jobs there were when the queue was asked."""
+        ended = self._places.update(jobs, asked)
+        for place in ended:
+            if not place.unwanted:
+                starting = self._others_start(attendance)
+                self._wait(self._losses.ended(place, self.size, attendance, starting=starting))
+        held = [place.job for place in self._places.wanted() if place.job.held]
+        if held:
+            self._tell_once(
+                "held",
+                f"{len(held)} jobs are held, and wait until somebody releases them: {held[0].key} "
+                f"({held[0].held})",
+            )
+        self._end_late(attendance, asked)
+        self._give_up_surplus(attendance)
+        return Changes(self._leaving(attendance), _gone(ended, attendance, asked))
+
+    def _wait(self, seconds: float) -> None:
+        """Submit no jobs for so long."""
+        self._submit_at = max(self._submit_at, time.monotonic() + seconds)
 
     def _others_start(self, attendance: Attendance) -> bool:
         """Whether a job runs whose worker may be about to join."""
-        joined = attendance.joined.values()
-        places = self._places.wanted()
-        return any(p.job.state is State.RUNNING and p.job.key not in joined for p in places)
+        return any(
+            place.job.state is State.RUNNING
+            and not attendance.job_joined(place.job.key, place.since)
+            for place in self._places.wanted()
+        )
 
-    def _resubmit(self, attendance: Attendance, now: float) -> None:
-        try:
-            self._submit()
-            self._refused_at = self._refused_since = None
-        except QueueError as error:
-            self._refused_at = now
-            if self._refused_since is None:
-                self._refused_since = now
-                self._warn(f"{self._queue.name} takes no jobs now: {error}")
-            nobody = not self.alive and not attendance.present
-            if nobody and now - self._refused_since > REFUSING_S:
-                raise RunFailedError(
-                    f"{self._queue.name} takes no jobs, and none is left: {error}"
-                ) from None
-            self._submit_at = now + AGAIN_S
+    def _end_late(self, attendance: Attendance, now: float) -> None:
+        """Give up jobs that run and do not join."""
+        if "" in attendance.jobs:
+            return  # A worker that cannot know its job, in a container, may be that of any.
+        for place in self._places.wanted():
+            job, since = place.job, place.running_since
+            if since is None or now - since < START_S:
+                continue
+            if not attendance.job_joined(job.key, place.since):
+                place.unwanted = self._urgent = True
+                what = f"did not join within {START_S:g} s"
+                starting = self._others_start(attendance)
+                self._wait(
+                    self._losses.failed_start(job, what, self.size, attendance, starting=starting)
+                )
 
-    def _submit(self) -> None:
-        """Submit what is missing, as far as one job array holds it."""
-        count = min(self._missing, LARGEST_ARRAY)
-        if not count:
-            return
-        job = self._queue.submit(replace(self._request, count=count))
-        self._record.add(job)
-        # An answer that is under way does not know of them.
-        self._answer = None
-        self._places.add(self._queue.keys(job, count), time.monotonic())
-
-    def scale(self, size: int, attendance: Attendance) -> list[int]:
-        """Keep another number of workers; returns the numbers of those that are to leave."""
+    def scale(self, size: int, attendance: Attendance) -> Changes:
+        """Keep another number of workers."""
         self.size = size
         self._submit_at = 0.0
-        return self._end_surplus(attendance)
+        self._give_up_surplus(attendance)
+        return Changes(leaving=self._leaving(attendance))
 
-    def _end_surplus(self, attendance: Attendance) -> list[int]:
-        """End what is too much: jobs that wait first, workers that are there last.
+    def _give_up_surplus(self, attendance: Attendance) -> None:
+        """Too many are to end: jobs that wait first, workers that are there last."""
+        for place in self._places.surplus(self.size, attendance.numbers):
+            place.unwanted = self._urgent = True
 
-        Jobs without a worker are cancelled, again and again if need be. Returns the numbers of
-        workers that are to leave by themselves, with what they hold done.
-        """
+    def _leaving(self, attendance: Attendance) -> tuple[int, ...]:
+        """The numbers of workers that are to end by themselves, with what they hold done."""
         numbers = attendance.numbers
-        for place in self._places.surplus(self.size, numbers):
-            place.unwanted = True
-        unwanted = self._places.unwanted()
-        self._cancel([key for key in unwanted if key not in numbers])
-        return [numbers[key] for key in unwanted if key in numbers]
+        keys = (place.job.key for place in self._places.unwanted())
+        return tuple(numbers[key] for key in keys if key in numbers)
 
-    def _cancel(self, keys: list[str]) -> None:
-        """Cancel jobs; if the queue does not answer now, this is repeated."""
-        if not keys:
-            return
-        try:
-            self._queue.cancel(keys)
-        except QueueError as error:
-            self._warn(f"{self._queue.name} did not cancel {', '.join(keys[:3])}: {error}")
-
-    def end_worker(self, number: int, attendance: Attendance) -> None:
-        """End a worker that is lost, at once."""
-        key = attendance.joined.get(number, "")
-        if key in self._places:
-            self._places[key].unwanted = True
-            self._cancel([key])
+    def end_workers(self, numbers: Collection[int], attendance: Attendance) -> None:
+        """End workers that are lost, all by one command."""
+        for number in numbers:
+            worker = attendance.workers.get(number)
+            if worker is not None and worker.job in self._places:
+                place = self._places[worker.job]
+                place.unwanted = place.lost = self._urgent = True
 
     def drain(self, attendance: Attendance) -> None:
-        """No more workers are wanted: cancel those that have not joined yet."""
+        """No more workers are wanted: those that have not joined yet are cancelled."""
         self.size = 0
-        self._end_surplus(attendance)
+        self._give_up_surplus(attendance)
 
-    def finish(self, attendance: Attendance) -> None:
+    def finish(self, attendance: Callable[[], Attendance], hurry: Hurry) -> None:
         """Wait for workers that have no more work, so that their jobs end well."""
-        self.drain(attendance)
-        deadline = time.monotonic() + END_GRACE_S
-        while attendance.present and time.monotonic() < deadline:
-            time.sleep(0.05)
-        with contextlib.suppress(QueueError):
-            while self._running() and time.monotonic() < deadline:
-                time.sleep(VANISH_POLL_S)
+        self.drain(attendance())
+        self._interval = VANISH_POLL_S
 
-    def _running(self) -> bool:
-        jobs = self._queue.jobs(self._request.name)
-        return any(job.state is State.RUNNING for job in jobs)
+        def all_ended() -> bool:
+            self.check(attendance())
+            return not attendance().present and not self._places.running
 
-    def kill(self) -> None:
-        """Cancel all jobs, and wait until none is left in the queue."""
-        self.abandon()
+        wait_until(all_ended, END_GRACE_S, hurry)
+
+    def kill(self, hurry: Hurry) -> None:
+        """Cancel all jobs, and wait until none is left in the queue; in a `hurry`, only cancel."""
+        name = self._request.name
         try:
-            left = cancel_and_wait(self._queue, self._request.name)
+            left = self._desk.cancel_all(hurry)
         except QueueError as error:
+            command = shlex.join(self._desk.queue.cancel_command(name))
             self._warn(
-                f"{self._queue.name} did not cancel the jobs named {self._request.name}: {error}\n"
-                "The next run does it; a worker that finds no scheduler ends by itself."
+                f"{self._name} did not cancel the jobs named {name}: {error}\nThe next run does "
+                f"it; or do it yourself with: {command}\nA worker that finds no scheduler ends by "
+                "itself."
             )
             return
         if left:
             self._warn(
-                f"{left} jobs named {self._request.name} are cancelled, but still in "
-                f"{self._queue.name}'s queue."
+                f"{left} jobs named {name} are cancelled, but still in {self._name}'s queue."
             )
         else:
             self._record.clear()
 
     def abandon(self) -> None:
         """Leave the jobs to the run that has taken over."""
-        self._asking.shutdown(cancel_futures=True)
+        self._desk.abandon()
+
+
+def _gone(ended: list[Place], attendance: Attendance, asked: float) -> tuple[int, ...]:
+    """The numbers of workers that are there, as far as is known, though their jobs have ended."""
+    keys = [place.job.key for place in ended if not place.hangs]
+    numbers = [attendance.numbers[key] for key in keys if key in attendance.numbers]
+    # One that has joined since the queue was asked is that of a job that was put back.
+    return tuple(number for number in numbers if attendance.workers[number].since < asked)

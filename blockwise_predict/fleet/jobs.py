@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from blockwise_predict.errors import RunStateError
+from blockwise_predict.errors import RunFailedError, RunStateError
 from blockwise_predict.fleet.lsf import LSF
-from blockwise_predict.fleet.queue import Queue, QueueError, cancel_and_wait
+from blockwise_predict.fleet.queue import Queue, cancel_and_wait
+from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.fleet.slurm import Slurm
+from blockwise_predict.fleet.waiting import Hurry
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.atomic import read_record, write_atomically
 
-QUEUES: dict[str, Queue] = {"slurm": Slurm(), "lsf": LSF()}
+QUEUES: dict[str, Callable[[CommandRunner], Queue]] = {"slurm": Slurm, "lsf": LSF}
 
 
 class JobRecord:
@@ -48,21 +50,33 @@ class JobRecord:
         self._file.unlink(missing_ok=True)
 
     def _write(self, record: dict[str, Any]) -> None:
-        write_atomically(self._file, json.dumps(record, indent=2))
+        try:
+            write_atomically(self._file, json.dumps(record, indent=2))
+        except OSError as error:
+            raise RunFailedError(
+                f"{self._file} cannot be written: {error.strerror}. Nothing that was finished is "
+                "lost. Mend that, then run the same command again."
+            ) from None
 
 
 def cancel_leftovers(
-    run_dir: RunDir, wanted: dict[str, Any] | None, tell: Callable[[str], None], *, keep: bool
+    run_dir: RunDir,
+    wanted: dict[str, Any] | None,
+    tell: Callable[[str], None],
+    hurry: Hurry,
+    *,
+    keep: bool,
 ) -> None:
     """Cancel what the last run left in a queue; or `keep` it, if it is what this run `wanted`.
 
-    Raises RunStateError if it cannot be cancelled, and this run submits other jobs.
+    Raises RunStateError if it cannot be cancelled, and this run submits other jobs. When there is a
+    `hurry`, it is not waited for.
     """
     record = JobRecord(run_dir)
     left = record.read()
     if left is None or (keep and left["terms"] == wanted):
         return
-    name, queue = left["name"], QUEUES[left["queue"]]
+    name, queue = left["name"], QUEUES[left["queue"]](CommandRunner(hurry))
     try:
         still = cancel_and_wait(queue, name)
     except QueueError as error:

@@ -5,14 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from blockwise_predict.fleet.queue import (
-    Job,
-    QueueError,
-    Request,
-    State,
-    ask,
-    environment_without,
-)
+from blockwise_predict.fleet.queue import Job, Request, State, environment_without
+from blockwise_predict.fleet.runner import CommandRunner, QueueError
 
 # Suspended ones wait, too: they cannot be expected to do anything. So do those in a state that is
 # not known here: to take a job for dead would be the worse mistake.
@@ -36,10 +30,13 @@ AT_ONCE = 200
 
 
 class LSF:
-    """The queue of LSF."""
+    """The queue of LSF, whose commands `run` runs."""
 
     name = "LSF"
     commands = ("bsub", "bjobs", "bkill")
+
+    def __init__(self, run: CommandRunner) -> None:
+        self._run = run
 
     def check(self, request: Request) -> str | None:  # noqa: ARG002
         """bsub has no way to try a request; a wrong one is refused when it is submitted."""
@@ -52,7 +49,7 @@ class LSF:
     def submit(self, request: Request) -> str:
         """Submit a job array; returns its id."""
         # A script is read for #BSUB lines only when it comes through the standard input.
-        said = ask(self.command(request), _environment(request), stdin=_script(request))
+        said = self._run(self.command(request), _environment(request), stdin=_script(request))
         found = re.search(r"Job <(\d+)> is submitted", said)
         if found is None:
             raise QueueError(f"bsub gave no job id, but said: {said.strip()!r}")
@@ -66,7 +63,7 @@ class LSF:
         """This user's jobs of a name; those that have ended for an hour or so (CLEAN_PERIOD)."""
         command = ["bjobs", "-a", "-noheader", "-J", f"{name}*", "-o", _FIELDS]
         try:
-            said = ask(command, environment_without(_OWN))
+            said = self._run(command, environment_without(_OWN))
         except QueueError as error:
             if re.search(r"No (unfinished )?job found|Job <.*> is not found", str(error)):
                 return []
@@ -85,21 +82,24 @@ class LSF:
         """Cancel these jobs, waiting or running."""
         ids = [re.sub(r"lsf-(\d+)_(\d+)", r"\1[\2]", key) for key in keys]
         for begin in range(0, len(ids), AT_ONCE):
-            _kill(["bkill", *ids[begin : begin + AT_ONCE]])
+            self._kill(["bkill", *ids[begin : begin + AT_ONCE]])
 
     def cancel_all(self, name: str) -> None:
         """Cancel all of this user's jobs of a name."""
-        _kill(["bkill", "-J", f"{name}*", "0"])
+        self._kill(self.cancel_command(name))
 
+    def cancel_command(self, name: str) -> list[str]:
+        """The words that do that."""
+        return ["bkill", "-J", f"{name}*", "0"]
 
-def _kill(command: list[str]) -> None:
-    try:
-        ask(command, environment_without(_OWN))
-    except QueueError as error:
-        gone = r"No (matching|unfinished) job found|has already finished|Job has already finished"
-        lines = str(error).splitlines()
-        if not all(re.search(rf"{gone}|is being terminated", line) for line in lines):
-            raise
+    def _kill(self, command: list[str]) -> None:
+        try:
+            self._run(command, environment_without(_OWN))
+        except QueueError as error:
+            gone = r"No (matching|unfinished) job found|[Hh]as already finished"
+            lines = str(error).splitlines()
+            if not all(re.search(rf"{gone}|is being terminated", line) for line in lines):
+                raise
 
 
 def _job(job: str, index: str, state: str, code: str, host: str) -> Job:

@@ -16,21 +16,29 @@ ACTIVE = (State.WAITING, State.RUNNING)
 
 @dataclass
 class Place:
-    """A job that has not ended: what the queue said last, and when it was submitted, was first seen
-    to run, and to end. `unwanted`: it is to end, and counts no more."""
+    """A job that has not ended, as the queue said last.
+
+    `since` is when it was submitted, or when it was last known to wait: a worker that has joined
+    since then is of this start. `running_since` and `ending_since` are when it was first seen so;
+    one that `hangs` while it ends counts as ended. An `unwanted` one is to end, and counts no more;
+    one whose worker is `lost` need not be asked to leave first.
+    """
 
     job: Job
-    submitted: float
+    since: float
     seen: bool = False
     running_since: float | None = None
     ending_since: float | None = None
+    hangs: bool = False
     unwanted: bool = False
+    lost: bool = False
 
 
 class Places:
-    """All jobs of a run that have not ended, by key."""
+    """All jobs of a run that have not ended, by key. `begun` is when the run began."""
 
-    def __init__(self) -> None:
+    def __init__(self, begun: float) -> None:
+        self._begun = begun
         self._places: dict[str, Place] = {}
 
     def __contains__(self, key: str) -> bool:
@@ -42,53 +50,58 @@ class Places:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def running(self) -> bool:
+        """Whether one runs, wanted or not."""
+        return any(place.job.state is State.RUNNING for place in self._places.values())
+
     def wanted(self) -> Iterator[Place]:
         """Those that are not to end."""
         return (place for place in list(self._places.values()) if not place.unwanted)
 
-    def unwanted(self) -> list[str]:
-        """Keys of those that are to end, and wait or run."""
-        places = self._places.items()
-        return [key for key, place in places if place.unwanted and place.job.state in ACTIVE]
+    def unwanted(self) -> Iterator[Place]:
+        """Those that are to end, and wait or run."""
+        places = list(self._places.values())
+        return (place for place in places if place.unwanted and place.job.state in ACTIVE)
 
     def add(self, keys: Collection[str], now: float) -> None:
         """Jobs were submitted."""
         for key in keys:
             self._places[key] = Place(Job(key, State.WAITING, "submitted"), now)
 
-    def update(self, jobs: Collection[Job], now: float) -> list[Job]:
-        """Take in what the queue says now; returns the jobs that have ended and were wanted."""
+    def update(self, jobs: Collection[Job], asked: float) -> list[Place]:
+        """Take in what the queue said when it was `asked`; returns those that have ended since."""
         for job in jobs:
             if job.state in ACTIVE:
                 # Also one that had ended, and was put into the queue again.
-                self._see(job, now)
+                self._see(job, asked)
         said = {job.key: job for job in jobs}
         ended = []
         for key, place in list(self._places.items()):
-            job = self._as_of_now(place, said.get(key), now)
-            if job.state is State.ENDED:
-                del self._places[key]
-                if not place.unwanted:
-                    ended.append(job)
+            place.job = self._as_of_now(place, said.get(key), asked)
+            if place.job.state is State.ENDED:
+                ended.append(self._places.pop(key))
         return ended
 
-    def _see(self, job: Job, now: float) -> None:
-        place = self._places.setdefault(job.key, Place(job, now))
+    def _see(self, job: Job, asked: float) -> None:
+        # One that is not known was left by the last run; its worker may have joined already.
+        place = self._places.setdefault(job.key, Place(job, self._begun))
         place.job, place.seen, place.ending_since = job, True, None
         if job.state is State.RUNNING:
-            place.running_since = place.running_since or now
+            place.running_since = place.running_since or asked
         else:
-            place.running_since = None
+            place.running_since, place.since = None, asked
 
     def _as_of_now(self, place: Place, said: Job | None, now: float) -> Job:
         if said is None:
-            if not place.seen and now - place.submitted < UNSEEN_S:
+            if not place.seen and now - place.since < UNSEEN_S:
                 return place.job
             return replace(place.job, state=State.ENDED, what="gone from the queue")
         if said.state is State.ENDING:
             # How it ends is known only when it has.
             place.ending_since = place.ending_since or now
             if now - place.ending_since > HANGS_S:
+                place.hangs = True
                 return replace(said, state=State.ENDED, blameless=True)
         return said
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import itertools
 import math
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Collection, Mapping
 
 from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import ConfigError, RunFailedError
 from blockwise_predict.fleet.commands import filled_in, worker_command
 from blockwise_predict.fleet.lastwords import last_words
-from blockwise_predict.fleet.troubles import FAILED_STARTS, FailedStarts
+from blockwise_predict.fleet.restarts import FAILED_STARTS, End, RestartPolicy, Verdict
+from blockwise_predict.fleet.seats import Seat, end_all
+from blockwise_predict.fleet.waiting import Hurry, wait_until
 from blockwise_predict.records import RunDir
-from blockwise_predict.scheduling.members import Attendance
+from blockwise_predict.scheduling.members import Attendance, Changes
 
-# Before a worker is replaced: seconds, twice as long after each that died before it joined.
+# Before a worker is replaced (seconds), see `RestartPolicy`.
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
 # One that has not joined after so long hangs (seconds).
 START_S = 900.0
@@ -30,56 +27,15 @@ START_S = 900.0
 END_GRACE_S = 10.0
 # Workers on this machine end with their scheduler, which may be slow to answer (seconds).
 LOCAL_WAIT_S = "60"
-# A process that stands for a worker elsewhere has so long to end it; and one that was killed may
-# wait for hardware or a file server for ever (seconds).
-KILL_S, GONE_S = 5.0, 5.0
-# prctl(PR_SET_PDEATHSIG, SIGKILL): the kernel ends a worker when the scheduler ends, however that
-# ends. One that has been stopped (SIGSTOP) could not do it itself.
-_END_WITH_PARENT = partial(ctypes.CDLL(None).prctl, 1, signal.SIGKILL)
-
-
-@dataclass
-class Place:
-    """A place in the fleet: its process, and when to start another if that has ended.
-
-    `handed_over`: the process has ended well before its worker joined; it has passed it on to
-    something that starts it some time, a queue for example. `leaving`: the place is given up.
-    `failures` of its workers in a row died before they joined.
-    """
-
-    number: int
-    process: subprocess.Popen[bytes] | None = None
-    start_at: float = 0.0
-    started: float = 0.0
-    ended_by_us: bool = False
-    handed_over: bool = False
-    leaving: bool = False
-    failures: int = 0
-
-    @property
-    def running(self) -> bool:
-        """Whether its process runs."""
-        return self.process is not None and self.process.poll() is None
-
-    def kill(self, grace: float = 0.0) -> None:
-        """End its process, if there is one: at once, or within so many seconds."""
-        self.handed_over = False
-        if self.process is None:
-            return
-        if grace:
-            self.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(grace)
-        self.process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(GONE_S)
+# A process that stands for a worker elsewhere has so long to end it (seconds).
+KILL_S = 5.0
 
 
 class ProcessFleet:
     """Keeps `size` worker processes alive until told to stop.
 
     One that dies is replaced, by one of the same number (and with that on the same GPU, and with
-    the same log), unless so many in a row could not even start. `command` gives the words to start
+    the same log), as long as that is not hopeless. `command` gives the words to start
     a worker, `environment` is added to this process's, and `warn` tells the user. Those of `others`
     run elsewhere: the process here only stands for such a worker, and may wait for its turn.
     """
@@ -103,151 +59,171 @@ class ProcessFleet:
         self._command = command
         self._environment = environment
         self._warn = warn
-        self._places = [Place(number) for number in range(size)]
-        self._starts = FailedStarts()
+        self._seats = [Seat(number) for number in range(size)]
+        self._policy = RestartPolicy(FIRST_DELAY_S, LONGEST_DELAY_S)
 
-    def start(self) -> None:
-        """Start all workers. Raises ConfigError if the command cannot be run."""
-        for place in self._places:
+    def start(self, hurry: Hurry) -> None:
+        """Start all workers; no more of them when there is a `hurry`.
+
+        Raises ConfigError if the command cannot be run.
+        """
+        for seat in self._seats:
+            if hurry():
+                return
             try:
-                self._start(place)
+                self._start(seat)
             except OSError as error:
                 raise ConfigError(f"workers cannot be started: {error}") from None
 
-    def _start(self, place: Place) -> None:
-        place.ended_by_us = place.handed_over = False
-        place.started = time.monotonic()
-        with open(self._run_dir.log_file(place.number), "ab") as log:
-            # A session of its own: Ctrl-C in the terminal reaches the scheduler alone, which
-            # then lets the workers finish their blocks.
-            place.process = subprocess.Popen(
-                self._command(place.number),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **self._environment},
-                start_new_session=True,
-                # Only one system call, which cannot wait for another thread.
-                preexec_fn=_END_WITH_PARENT,
-            )
+    def _start(self, seat: Seat) -> None:
+        log = self._run_dir.log_file(seat.number)
+        seat.start(self._command(seat.number), self._environment, log)
 
-    def check(self, attendance: Attendance) -> list[int]:
-        """Replace workers that died; returns the numbers of those that are to leave.
+    def check(self, attendance: Attendance) -> Changes:
+        """Replace workers that died.
 
-        Raises RunFailedError, with the end of the last one's log, when replacing is of no use.
+        Raises RunFailedError, with the end of the last one's log, when that is hopeless; not after
+        `drain`.
         """
-        leaving = []
-        for place in list(self._places):
-            number = place.number
-            if number not in attendance.joined and time.monotonic() - place.started > self._start_s:
-                place.kill()
-            if place.process is not None and not place.running:
-                self._bury(place, attendance)
-            if place.handed_over and number in attendance.joined:
+        leaving, gone = [], []
+        for seat in list(self._seats):
+            number = seat.number
+            joined = attendance.joined(number, seat.started)
+            seat.look()
+            if seat.running and not joined and time.monotonic() - seat.started > self._start_s:
+                seat.late = True
+                seat.end(0.0)
+            if seat.process is not None and not seat.running:
+                self._bury(seat, attendance)
+                if not seat.handed_over:
+                    gone.append(number)
+            if seat.handed_over and joined:
                 if number not in attendance.present:
                     # The worker that was passed on has come, and gone.
-                    place.handed_over = False
-                    del attendance.joined[number]
-                elif place.leaving:
+                    seat.handed_over = False
+                elif seat.leaving:
                     # It was waiting for its turn when it became one too many.
                     leaving.append(number)
-            if place.process is None and not place.handed_over:
-                self._start_or_drop(place, attendance)
-        return leaving
+            if seat.process is None and not seat.handed_over:
+                self._start_or_drop(seat, attendance)
+        return Changes(tuple(leaving), tuple(n for n in gone if n in attendance.present))
 
-    def _start_or_drop(self, place: Place, attendance: Attendance) -> None:
-        if place.leaving:
-            self._places.remove(place)
-        elif time.monotonic() >= place.start_at:
+    def _start_or_drop(self, seat: Seat, attendance: Attendance) -> None:
+        if seat.leaving:
+            self._seats.remove(seat)
+        elif time.monotonic() >= seat.start_at:
             try:
-                self._start(place)
+                self._start(seat)
             except OSError as error:
-                self._failed_to_start(place, f"cannot be started: {error}", attendance)
+                self._failed_to_start(seat, f"cannot be started: {error}", attendance)
 
-    def _bury(self, place: Place, attendance: Attendance) -> None:
+    def _bury(self, seat: Seat, attendance: Attendance) -> None:
         """A process has ended."""
-        assert place.process is not None
-        code, number = place.process.returncode, place.number
-        place.process = None
-        joined = number in attendance.joined
+        assert seat.process is not None
+        code, number = seat.process.returncode, seat.number
+        seat.process = None
+        joined = attendance.joined(number, seat.started)
         waited_for = not joined or number in attendance.present
-        if self._others and code == 0 and waited_for and not place.ended_by_us:
-            place.handed_over = True
+        if self._others and code == 0 and waited_for and not seat.ended_by_us:
+            seat.handed_over = True
             return
-        attendance.joined.pop(number, None)
-        if not joined and not place.ended_by_us:
-            self._failed_to_start(place, _how(code), attendance)
-            return
-        place.failures = 0
-        place.start_at = time.monotonic() + FIRST_DELAY_S
-        if code and not place.ended_by_us:
-            self._warn(f"worker {number} {_how(code)}; another one is started.")
+        if seat.ended_by_us:
+            seat.start_at = time.monotonic() + FIRST_DELAY_S
+        elif not joined:
+            how = f"did not join within {self._start_s:g} s" if seat.late else _how(code)
+            self._failed_to_start(seat, how, attendance)
+        else:
+            seat.failed = False
+            self._count_end(seat, f"{_how(code)}", attendance, failed_start=False)
+            if code:
+                self._warn(f"worker {number} {_how(code)}; another one is started.")
 
-    def _failed_to_start(self, place: Place, how: str, attendance: Attendance) -> None:
-        place.failures += 1
-        delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**place.failures)
-        place.start_at = time.monotonic() + delay
-        others = any(p.running and not p.failures for p in self._places)
-        hopeless = self._starts.another(attendance, others=others)
-        words = last_words(self._run_dir.logs, self._run_dir.log_file(place.number).stem)
-        if hopeless:
-            raise RunFailedError(
-                f"{self._starts.row} workers in a row died before their first block; the last "
-                f"{how}. {words}"
-            )
-        often = place.failures == FAILED_STARTS and attendance.present
-        if self._starts.row == 1 or often:
+    def _failed_to_start(self, seat: Seat, how: str, attendance: Attendance) -> None:
+        seat.failed = True
+        row = self._count_end(seat, how, attendance, failed_start=True).failed_starts
+        often = row == FAILED_STARTS and bool(attendance.present)
+        if row == 1 or often:
             again = f", {FAILED_STARTS} times in a row, while others work" if often else ""
-            self._warn(f"worker {place.number} {how} before its first block{again}. {words}")
+            words = self._last_words(seat)
+            self._warn(f"worker {seat.number} {how} before its first block{again}. {words}")
 
-    def scale(self, size: int, attendance: Attendance) -> list[int]:
-        """Keep another number of workers; returns the numbers of those that are to leave."""
+    def _count_end(
+        self, seat: Seat, how: str, attendance: Attendance, *, failed_start: bool
+    ) -> Verdict:
+        """Plan a replacement. Raises RunFailedError when that is hopeless."""
+        starting = any(other.running and not other.failed for other in self._seats)
+        others_work = starting or bool(attendance.present)
+        end = End(failed_start, attendance.joins, attendance.done, others_work, self.size)
+        verdict = self._policy.ended(end)
+        seat.start_at = time.monotonic() + verdict.delay
+        if verdict.hopeless == "starts":
+            raise RunFailedError(
+                f"{verdict.failed_starts} workers in a row died before their first block; the last "
+                f"{how}. {self._last_words(seat)}"
+            )
+        if verdict.hopeless == "ends":
+            raise RunFailedError(
+                f"{verdict.fruitless} workers in a row ended with no block done in between; the "
+                f"last {how}. {self._last_words(seat)}"
+            )
+        return verdict
+
+    def _last_words(self, seat: Seat) -> str:
+        return last_words(self._run_dir.logs, self._run_dir.log_file(seat.number).stem)
+
+    def scale(self, size: int, attendance: Attendance) -> Changes:
+        """Keep another number of workers."""
         self.size = size
-        staying = [place for place in self._places if not place.leaving]
-        taken = attendance.joined.keys() | {place.number for place in self._places}
+        staying = [seat for seat in self._seats if not seat.leaving]
+        taken = attendance.present | {seat.number for seat in self._seats}
         free = (number for number in itertools.count() if number not in taken)
-        self._places += [Place(next(free)) for _ in range(size - len(staying))]
-        for place in staying[size:]:
-            place.leaving = place.ended_by_us = True
-            if place.number not in attendance.joined and not place.handed_over:
-                place.kill(self._kill_s)
-        return [p.number for p in staying[size:] if p.number in attendance.joined]
+        self._seats += [Seat(next(free)) for _ in range(size - len(staying))]
+        leaving = []
+        for seat in staying[size:]:
+            seat.leaving = seat.ended_by_us = True
+            if attendance.joined(seat.number, seat.started):
+                leaving.append(seat.number)
+            elif not seat.handed_over:
+                seat.end(self._kill_s)
+        return Changes(leaving=tuple(leaving))
 
     def drain(self, attendance: Attendance) -> None:
         """No more workers are wanted: end those that have not joined yet."""
-        for place in self._places:
-            if place.number not in attendance.joined:
-                place.kill(self._kill_s)
+        self.size = 0
+        for seat in self._seats:
+            seat.leaving = seat.ended_by_us = True
+            if not attendance.joined(seat.number, seat.started):
+                seat.end(self._kill_s)
 
-    def end_worker(self, number: int, attendance: Attendance) -> None:
-        """End a worker that is lost, at once."""
-        for place in self._places:
-            if place.number == number:
-                place.ended_by_us = True
-                place.kill()
-                if place.process is None:
+    def end_workers(self, numbers: Collection[int], attendance: Attendance) -> None:  # noqa: ARG002
+        """End workers that are lost, at once."""
+        for seat in self._seats:
+            if seat.number in numbers:
+                seat.ended_by_us = True
+                seat.end(0.0)
+                if seat.process is None:
                     # It was passed on: the next one is not this one.
-                    attendance.joined.pop(number, None)
+                    seat.started = time.monotonic()
 
-    def finish(self, attendance: Attendance) -> None:
+    def finish(self, attendance: Callable[[], Attendance], hurry: Hurry) -> None:
         """Wait for workers that have no more work, and end those that linger."""
-        deadline = time.monotonic() + END_GRACE_S
-        while self._lingering(attendance) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        self.kill()
+        self.drain(attendance())
 
-    def _lingering(self, attendance: Attendance) -> bool:
-        handed_over = {place.number for place in self._places if place.handed_over}
-        return bool(handed_over & attendance.present) or any(p.running for p in self._places)
+        def ended() -> bool:
+            present = attendance().present
+            handed_over = {seat.number for seat in self._seats if seat.handed_over}
+            return not handed_over & present and not any(seat.running for seat in self._seats)
 
-    def kill(self) -> None:
-        """End the workers at once."""
-        for place in self._places:
-            place.kill(self._kill_s)
+        wait_until(ended, END_GRACE_S, hurry)
+        self.kill(hurry)
+
+    def kill(self, hurry: Hurry) -> None:
+        """End the workers, and wait for that, though not long when there is a `hurry`."""
+        end_all(self._seats, self._kill_s, hurry)
 
     def abandon(self) -> None:
         """End the workers, which are no other scheduler's."""
-        self.kill()
+        self.kill(lambda: True)
 
 
 def local_fleet(run_dir: RunDir, config: RunConfig, warn: Callable[[str], None]) -> ProcessFleet:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +13,8 @@ from typing import Protocol
 
 from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import ConfigError
+from blockwise_predict.fleet.runner import GivenUpError, NoQueueError, QueueError
 
-# A command of the queue may take so long (seconds).
-PATIENCE_S = 60.0
 # Cancelled jobs have so long to vanish; the queue is asked so often whether they have (seconds).
 VANISH_S, VANISH_POLL_S = 60.0, 0.5
 # Those that are about to end are waited for so long (seconds).
@@ -100,40 +97,8 @@ class Queue(Protocol):
     def cancel_all(self, name: str) -> None:
         """Cancel all of this user's jobs of a name."""
 
-
-class QueueError(Exception):
-    """The queue does not answer, or has refused something; says what it said."""
-
-
-class NoQueueError(QueueError):
-    """This machine does not have the queue's commands."""
-
-
-def ask(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, stdin: str | None = None
-) -> str:
-    """What a command of the queue prints. Raises QueueError with what it says if it fails."""
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-            # Ctrl-C in the terminal is meant for us: what is being cancelled must be cancelled.
-            start_new_session=True,
-        )
-    except subprocess.TimeoutExpired:
-        raise QueueError(f"{command[0]} has not answered for {PATIENCE_S:g} s") from None
-    except OSError as error:
-        raise NoQueueError(f"{command[0]} cannot be run ({error.strerror})") from None
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise QueueError("\n".join(said[-5:]) or f"{shlex.join(command)}: code {done.returncode}")
-    return done.stdout
+    def cancel_command(self, name: str) -> list[str]:
+        """The words that do that."""
 
 
 def cancel_and_wait(queue: Queue, name: str) -> int:
@@ -153,7 +118,7 @@ def cancel_and_wait(queue: Queue, name: str) -> int:
             # Those that are about to end do so without us, and not before their nodes answer.
             if not states or waited > VANISH_S or (not left and waited > ENDING_S):
                 return left
-        except NoQueueError:
+        except (NoQueueError, GivenUpError):
             raise
         except QueueError:
             if waited > VANISH_S:

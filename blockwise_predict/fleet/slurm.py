@@ -6,14 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 
-from blockwise_predict.fleet.queue import (
-    Job,
-    QueueError,
-    Request,
-    State,
-    ask,
-    environment_without,
-)
+from blockwise_predict.fleet.queue import Job, Request, State, environment_without
+from blockwise_predict.fleet.runner import CommandRunner, QueueError
 
 # Suspended ones and those whose nodes start wait, too: they cannot be expected to do anything. So
 # do those in a state that is not known here: to take a job for dead would be the worse mistake.
@@ -38,10 +32,13 @@ AT_ONCE = 500
 
 
 class Slurm:
-    """The queue of Slurm."""
+    """The queue of Slurm, whose commands `run` runs."""
 
     name = "Slurm"
     commands = ("sbatch", "squeue", "scancel")
+
+    def __init__(self, run: CommandRunner) -> None:
+        self._run = run
 
     def check(self, request: Request) -> str | None:
         """Have Slurm look at the request without submitting it."""
@@ -51,7 +48,7 @@ class Slurm:
                 "cancelled. Choose the cluster with the environment variable SLURM_CLUSTERS."
             )
         try:
-            ask(["sbatch", "--test-only", *_options(request)], _environment(request))
+            self._run(["sbatch", "--test-only", *_options(request)], _environment(request))
         except QueueError as error:
             if any(reason in str(error) for reason in _PERHAPS_LATER):
                 return str(error)
@@ -64,7 +61,7 @@ class Slurm:
 
     def submit(self, request: Request) -> str:
         """Submit a job array; returns its id."""
-        said = ask(self.command(request), _environment(request))
+        said = self._run(self.command(request), _environment(request))
         # `ID` or `ID;CLUSTER`; a site's own wrapper may say more.
         for line in reversed(said.splitlines()):
             if found := re.fullmatch(r"(\d+)(;\S+)?", line.strip()):
@@ -77,7 +74,7 @@ class Slurm:
 
     def jobs(self, name: str) -> list[Job]:
         """This user's jobs of a name; those that have ended for some minutes (MinJobAge)."""
-        said = ask(
+        said = self._run(
             [
                 # Without --all, jobs of a partition that is hidden are, too.
                 *("squeue", "--all", "--noheader", "--array", "--states=all"),
@@ -98,12 +95,15 @@ class Slurm:
         ids = [key.removeprefix("slurm-") for key in keys]
         for begin in range(0, len(ids), AT_ONCE):
             command = ["scancel", "--quiet", *ids[begin : begin + AT_ONCE]]
-            ask(command, environment_without(_OWN, _KEPT))
+            self._run(command, environment_without(_OWN, _KEPT))
 
     def cancel_all(self, name: str) -> None:
         """Cancel all of this user's jobs of a name."""
-        command = ["scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}"]
-        ask(command, environment_without(_OWN, _KEPT))
+        self._run(self.cancel_command(name), environment_without(_OWN, _KEPT))
+
+    def cancel_command(self, name: str) -> list[str]:
+        """The words that do that."""
+        return ["scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}"]
 
 
 def _job(job: str, index: str | None, state: str, host: str, reason: str) -> Job:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from blockwise_predict.scheduling.busy import Busy
 
@@ -23,10 +23,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Attended:
-    """A worker's number, as of the last time that a worker joined under it.
+    """A worker number, as of the last time that a worker joined under it.
 
-    `job` is the cluster's job that it runs in ("" if none), `since` when it joined
-    (time.monotonic()). `present`: it is connected, or may come back within its grace.
+    `job` is the cluster's job that it runs in ("" if none), `since` the `time.monotonic()` at which
+    it joined, `present` whether it is connected, or may come back within its grace.
     """
 
     job: str
@@ -36,12 +36,61 @@ class Attended:
 
 @dataclass(frozen=True)
 class Attendance:
-    """The workers, as a fleet sees them: by number all that ever joined, how often one has, and the
-    number of blocks done. A snapshot, which the serving thread replaces as a whole."""
+    """The workers as fleets see them, by number: a snapshot, replaced as a whole and never changed.
 
-    workers: Mapping[int, Attended] = field(default_factory=lambda: MappingProxyType({}))
+    `joins` counts how often a worker has joined, `done` the blocks that are done.
+    """
+
+    workers: Mapping[int, Attended] = field(default_factory=dict)
     joins: int = 0
     done: int = 0
+
+    @cached_property
+    def present(self) -> frozenset[int]:
+        """The numbers of workers that are there."""
+        return frozenset(number for number, worker in self.workers.items() if worker.present)
+
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of the worker that is there, by the cluster's job that it runs in."""
+        return {self.workers[number].job: number for number in self.present}
+
+    @cached_property
+    def jobs(self) -> Mapping[str, float]:
+        """When a worker of each of the cluster's jobs last joined."""
+        by_time = sorted(self.workers.values(), key=lambda worker: worker.since)
+        return {worker.job: worker.since for worker in by_time}
+
+    def joined(self, number: int, after: float) -> bool:
+        """Whether a worker has joined under a number after a time."""
+        return number in self.workers and self.workers[number].since > after
+
+    def job_joined(self, job: str, after: float) -> bool:
+        """Whether a worker of the cluster's job has joined after a time."""
+        return job in self.jobs and self.jobs[job] > after
+
+    def with_worker(self, number: int, job: str, since: float) -> Attendance:
+        """This one after a worker has joined."""
+        workers = {**self.workers, number: Attended(job, since, True)}
+        return replace(self, workers=workers, joins=self.joins + 1)
+
+    def without_worker(self, number: int) -> Attendance:
+        """This one after a worker has left."""
+        left = replace(self.workers[number], present=False)
+        return replace(self, workers={**self.workers, number: left})
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a fleet has to tell the server of its workers.
+
+    `leaving` are to be released after the blocks that they hold; `gone` are those whose process or
+    job is known to have ended: their blocks can go to others at once, and whoever still speaks
+    under such a number is none of the fleet's.
+    """
+
+    leaving: tuple[int, ...] = ()
+    gone: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

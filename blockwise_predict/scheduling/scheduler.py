@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from queue import Empty
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +21,7 @@ from blockwise_predict.records.ledger import Ledger
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.blocks import FreshBlocks
 from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
-from blockwise_predict.scheduling.members import Attendance, Counts
+from blockwise_predict.scheduling.members import Attendance, Changes, Counts
 from blockwise_predict.scheduling.retries import Attempts
 from blockwise_predict.scheduling.server import Server
 from blockwise_predict.scheduling.sockets import reachable_at
@@ -32,8 +31,6 @@ POLL_S = 0.1
 STOP_GRACE_S = 30.0
 # The ledger is brought to the disk so often, and another number of workers looked for.
 SYNC_S, LOOK_S = 30.0, 1.0
-# What the other thread was told shows after so long.
-SETTLE_S = 0.5
 
 
 class Fleet(Protocol):
@@ -41,35 +38,37 @@ class Fleet(Protocol):
 
     `listens_on` is the address at which its workers reach the scheduler: loopback if they run on
     this machine. It numbers its own workers below `first_free`; others get numbers from there.
+
+    All of it is called by the main thread. What does not take a `hurry` returns at once, whatever
+    processes and queues do; the rest within a second or two from when there is one.
     """
 
     size: int
     listens_on: str
     first_free: int
 
-    def start(self) -> None:
+    def start(self, hurry: Callable[[], bool]) -> None:
         """Start all workers. Raises ConfigError if that cannot be."""
 
-    def check(self, attendance: Attendance) -> list[int]:
-        """Replace dead workers; returns the numbers of those that are to leave.
+    def check(self, attendance: Attendance) -> Changes:
+        """Replace workers that ended. To be called every moment, until `finish`.
 
-        Of workers that were replaced by one with the same number, it forgets that they joined.
-        Raises RunFailedError when replacing is of no use.
+        Raises RunFailedError when replacing is hopeless; not after `drain`.
         """
 
-    def scale(self, size: int, attendance: Attendance) -> list[int]:
-        """Keep another number of workers; returns the numbers of those that are to leave."""
+    def scale(self, size: int, attendance: Attendance) -> Changes:
+        """Keep another number of workers."""
 
-    def end_worker(self, number: int, attendance: Attendance) -> None:
-        """End a worker that is lost, at once."""
+    def end_workers(self, numbers: Collection[int], attendance: Attendance) -> None:
+        """Terminate workers that are lost."""
 
     def drain(self, attendance: Attendance) -> None:
         """No more workers are wanted: end those that have not joined yet."""
 
-    def finish(self, attendance: Attendance) -> None:
-        """Wait for workers that have no more work."""
+    def finish(self, attendance: Callable[[], Attendance], hurry: Callable[[], bool]) -> None:
+        """Wait for workers that have no more work; `attendance` gives the latest."""
 
-    def kill(self) -> None:
+    def kill(self, hurry: Callable[[], bool]) -> None:
         """End the workers at once, and see to it that none is left."""
 
     def abandon(self) -> None:
@@ -127,27 +126,31 @@ def run_blocks(
     run, event = run_dir.run_id(), run_dir.events.write
     server = Server(make_dispatcher, run, fleet.first_free, host, port, event)
     watch = _Watch(server, run_dir, ledger, fleet, tell, stop, check)
+
+    def hurry() -> bool:
+        return stop.at_once
+
     own, others = reachable_at(host)
     if not others and plan.config.fleet_kind in ("slurm", "lsf"):
         warn(f"--listen {host} is {own}: jobs on other machines cannot reach it.")
     address = Address(socket.gethostname(), own, others, server.port, server.key)
-    end = fleet.kill
+    end: Callable[[], None] = partial(fleet.kill, hurry)
     server.start()
     try:
         run_dir.forget_wanted_workers()
         run_dir.write_address(address)
         if not stop.times:
-            fleet.start()
+            fleet.start(hurry)
         watch.until_the_end()
         if not stop.at_once:
-            fleet.finish(server.status.attendance)
+            fleet.finish(lambda: server.status.attendance, hurry)
     except LockLostError:
         # The jobs in the queue are the other run's now; what workers hold is not their fault.
         server.drain()
         end = fleet.abandon
         raise
     except Exception:
-        _stop_early(server, fleet, stop)
+        watch.stop_early()
         raise
     finally:
         end()
@@ -207,20 +210,31 @@ class _Watch:
 
     def until_the_end(self) -> None:
         """Until all blocks are final, or those in work after a stop; raises what ends it early."""
-        status, fleet = self._server.status, self._fleet
+        status = self._server.status
         while not status.finished.wait(POLL_S):
             self._server.check()
             self._check()
             self._tell(status.counts)
-            _end_lost(self._server, fleet)
             if self._stop.times:
                 self._drain()
                 break
             self._now_and_then()
-            status.attendance.done = status.counts.done
-            self._server.release(fleet.check(status.attendance))
+            self._look_after_fleet()
         self._server.check()
         self._tell(status.counts)
+
+    def _look_after_fleet(self) -> None:
+        status = self._server.status
+        lost = set()
+        while not status.lost.empty():
+            lost.add(status.lost.get())
+        if lost:
+            self._fleet.end_workers(lost, status.attendance)
+        self._pass_on(self._fleet.check(status.attendance))
+
+    def _pass_on(self, changes: Changes) -> None:
+        self._server.release(changes.leaving)
+        self._server.gone(changes.gone)
 
     def _now_and_then(self) -> None:
         now = time.monotonic()
@@ -232,39 +246,27 @@ class _Watch:
             wanted = self._run_dir.wanted_workers()
             if wanted is not None and wanted != self._fleet.size:
                 self._run_dir.events.write("scale", workers=wanted, before=self._fleet.size)
-                leaving = self._fleet.scale(wanted, self._server.status.attendance)
-                self._server.release(leaving)
+                self._pass_on(self._fleet.scale(wanted, self._server.status.attendance))
 
     def _drain(self) -> None:
         """Until the blocks in work are done, or the user will not wait for them."""
         status = self._server.status
         self._server.drain()
         self._fleet.drain(status.attendance)
-        begun = time.monotonic()
-        while not self._stop.at_once and not status.finished.wait(POLL_S):
+        while not self._stop.at_once and status.counts.processing:
+            status.finished.wait(POLL_S)
             self._server.check()
             self._tell(status.counts)
-            _end_lost(self._server, self._fleet)
-            # The counts are as old as the server's last look at them.
-            if not status.counts.processing and time.monotonic() - begun > SETTLE_S:
-                break
+            self._look_after_fleet()
 
-
-def _end_lost(server: Server, fleet: Fleet) -> None:
-    while True:
-        try:
-            fleet.end_worker(server.status.lost.get_nowait(), server.status.attendance)
-        except Empty:
-            return
-
-
-def _stop_early(server: Server, fleet: Fleet, stop: StopRequest) -> None:
-    """Let the workers finish what they hold, for a while."""
-    server.drain()
-    fleet.drain(server.status.attendance)
-    begun = time.monotonic()
-    while not stop.times and time.monotonic() - begun < STOP_GRACE_S:
-        _end_lost(server, fleet)
-        time.sleep(POLL_S)
-        if not server.status.attendance.present and time.monotonic() - begun > SETTLE_S:
-            return
+    def stop_early(self) -> None:
+        """Let the workers finish what they hold, for a while."""
+        status = self._server.status
+        self._server.drain()
+        self._fleet.drain(status.attendance)
+        begun = time.monotonic()
+        while not self._stop.times and time.monotonic() - begun < STOP_GRACE_S:
+            if not status.attendance.present:
+                return
+            self._look_after_fleet()
+            time.sleep(POLL_S)

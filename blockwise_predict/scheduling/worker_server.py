@@ -10,13 +10,12 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 
 from blockwise_predict import __version__
 from blockwise_predict.errors import RunFailedError
 from blockwise_predict.scheduling.dispatcher import Dispatcher
-from blockwise_predict.scheduling.members import Attendance, Attended, Member
+from blockwise_predict.scheduling.members import Member
 from blockwise_predict.scheduling.protocol import (
     PROTOCOL,
     Back,
@@ -76,8 +75,6 @@ class WorkerServer:
         self._barred: set[str] = set()
         # Those whose processes have ended, as the fleet knows, and whose connections may linger.
         self._gone: set[int] = set()
-        self._attended: dict[int, Attended] = {}
-        self._joins = 0
         self.publish()
 
     async def serve(
@@ -171,8 +168,8 @@ class WorkerServer:
             name += f", job {hello.job}" if hello.job else ""
             self._dispatcher.join(Member(number, name, hello.slots, hello.job, hello.log))
             self._numbers[hello.process] = number
-            self._attended[number] = Attended(hello.job, time.monotonic(), True)
-            self._joins += 1
+            attendance = self._status.attendance
+            self._status.attendance = attendance.with_worker(number, hello.job, time.monotonic())
         else:
             self._drop(number)
             kept = self._dispatcher.rejoin(number, hello.held)
@@ -192,7 +189,7 @@ class WorkerServer:
             if member.away_since is not None or number in self._gone:
                 self._remove(number, "another worker was started in its place")
                 return number
-        while self._next_number in self._attended:
+        while self._next_number in self._status.attendance.workers:
             self._next_number += 1
         return self._next_number
 
@@ -233,8 +230,7 @@ class WorkerServer:
         self._drop(number)
         self._gone.discard(number)
         self._numbers = {mark: n for mark, n in self._numbers.items() if n != number}
-        attended = self._attended[number]
-        self._attended[number] = Attended(attended.job, attended.since, False)
+        self._status.attendance = self._status.attendance.without_worker(number)
 
     def _handle(self, connection: Connection, message: FromWorker) -> None:
         number, dispatcher = connection.number, self._dispatcher
@@ -272,10 +268,10 @@ class WorkerServer:
                 self._status.finished.set()
 
     def publish(self) -> None:
-        """Bring the status up to date."""
+        """Bring the status's counts up to date."""
         self._status.counts = counts = self._dispatcher.counts
-        workers = MappingProxyType(dict(self._attended))
-        self._status.attendance = Attendance(workers, self._joins, counts.done)
+        if counts.done != self._status.attendance.done:
+            self._status.attendance = replace(self._status.attendance, done=counts.done)
 
     def drain(self) -> None:
         """Hand out no more."""
