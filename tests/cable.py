@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import random
 import selectors
 import socket
 import struct
@@ -18,27 +20,37 @@ AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class Cable:
-    """Passes on what comes to its port to another one on this machine, until it is cut."""
+    """Passes on what comes to its port to the `target` port on this machine, until it is cut."""
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, target: int = 0) -> None:
+        self.target = target
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
-        self.connections = 0
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._lock = threading.Lock()
-        self._dead = False
+        self._dead = self._garble = False
         self._ended = False
         self._thread = threading.Thread(target=self._pass_on, daemon=True)
         self._thread.start()
 
-    def cut(self) -> None:
-        """End all connections; new ones are passed on."""
+    def cut(self, chance: random.Random | None = None) -> bool:
+        """End all connections, or one by `chance`; new ones are passed on. False if there is
+        none."""
         with self._lock:
-            for key in list(self._selector.get_map().values()):
-                if key.fileobj is not self._listener:
-                    self._close(key.fileobj)
+            keys = self._selector.get_map().values()
+            ends = [key.fileobj for key in keys if key.fileobj is not self._listener]
+            if ends and chance is not None:
+                one = chance.choice(ends)
+                ends = [one, self._selector.get_key(one).data]
+            for end in ends:
+                self._close(end)
+            return bool(ends)
+
+    def garble(self) -> bool:
+        """Put rubbish before what is carried next."""
+        self._garble = True
+        return True
 
     def swallow(self, swallow: bool) -> None:
         """Carry nothing, and accept nobody, as long as this holds; connections stay."""
@@ -73,11 +85,10 @@ class Cable:
     def _accept(self) -> None:
         near, _ = self._listener.accept()
         try:
-            far = socket.create_connection(("127.0.0.1", self._target))
+            far = socket.create_connection(("127.0.0.1", self.target))
         except OSError:
             near.close()
             return
-        self.connections += 1
         self._selector.register(near, selectors.EVENT_READ, far)
         self._selector.register(far, selectors.EVENT_READ, near)
 
@@ -85,6 +96,8 @@ class Cable:
         assert isinstance(source, socket.socket)
         try:
             data = source.recv(1 << 16)
+            if data and self._garble:
+                self._garble, data = False, os.urandom(50) + data
             target.sendall(data)
         except OSError:
             data = b""

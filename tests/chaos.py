@@ -3,11 +3,12 @@
     python tests/chaos.py --seed 1 --seed 2 --faults 100
 
 A tiny network predicts a volume in some 300 blocks with several worker processes. From a seed,
-workers are killed, stopped for good and for a while, and cut off (they connect through a proxy of
-this program); messages are garbled; blocks raise errors, run out of memory, or hang; rubbish is put
-where temporary files stand; records are cut short; finished chunks are damaged; the disk is filled
-(a small tmpfs, where this user may mount one); and the scheduler is killed or interrupted and
-started again. When all blocks are done, another round begins, until there were enough faults.
+workers are killed, stopped for good and for a while, and cut off, one or all, with and without a
+word (they connect through a cable of this program); messages are garbled; blocks raise errors, run
+out of memory, or hang; rubbish is put where temporary files stand; records are cut short; finished
+chunks are damaged; the disk is filled (a small tmpfs, where this user may mount one); and the
+scheduler is killed or interrupted and started again. When all blocks are done, another round
+begins, until there were enough faults.
 
 At each round's end: verify finds nothing (after what was damaged on purpose was repaired), every
 chunk has the bytes that an undisturbed run wrote, no process is left over, and no lock is held.
@@ -17,14 +18,11 @@ from __future__ import annotations
 
 import os
 import random
-import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -40,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.lock import read_holder
+from tests.cable import Cable
 from tests.networks import save_network
 from tests.runs import blocks_done, command, stored_bytes, write_volume
 
@@ -53,8 +52,10 @@ SITE = """
 import os, sys
 FOLDER = {folder!r}
 if {{"run", "worker"}} & set(sys.orig_argv):
-    from blockwise_predict.scheduling import reception
-    reception.SILENCE_S = 6.0
+    from blockwise_predict.scheduling import connect, gate, worker_server
+    gate.HEARTBEAT_S = connect.HEARTBEAT_S = 2.0
+    connect.CONNECT_S = 2.0
+    worker_server.GRACE_S = 6.0
     from blockwise_predict.records import lock
     lock.WATCH_S = 5.0
 def asked(kind):
@@ -84,57 +85,6 @@ if "worker" in sys.orig_argv:
 """
 
 
-class Proxy:
-    """Passes bytes between workers and the scheduler, until it is told to cut or to garble."""
-
-    def __init__(self) -> None:
-        self.port_behind = 0
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._garble = False
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            worker, _ = self._listener.accept()
-            try:
-                scheduler = socket.create_connection(("127.0.0.1", self.port_behind))
-            except OSError:
-                worker.close()
-                continue
-            self._pairs.append((worker, scheduler))
-            threading.Thread(target=self._pass_on, args=(worker, scheduler), daemon=True).start()
-
-    def _pass_on(self, worker: socket.socket, scheduler: socket.socket) -> None:
-        with suppress(OSError, ValueError):
-            while True:
-                for source in select.select([worker, scheduler], [], [])[0]:
-                    data = source.recv(1 << 16)
-                    if not data:
-                        raise OSError
-                    if self._garble:
-                        self._garble, data = False, os.urandom(50) + b"\n" + data
-                    (scheduler if source is worker else worker).sendall(data)
-        for end in (worker, scheduler):
-            end.close()
-
-    def cut(self, chance: random.Random) -> bool:
-        """Cut a connection; False if there is none."""
-        alive = [pair for pair in self._pairs if pair[0].fileno() >= 0]
-        if not alive:
-            return False
-        for end in chance.choice(alive):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        return True
-
-    def garble(self) -> bool:
-        """Garble the next message."""
-        self._garble = True
-        return True
-
-
 class Chaos:
     """One seed's job: its files, its scheduler, and what is done to them."""
 
@@ -143,7 +93,7 @@ class Chaos:
         self.chance = random.Random(seed)
         self.done: Counter[str] = Counter()
         self.starts = 0
-        self._proxy = Proxy()
+        self._cable = Cable()
         self._scheduler: subprocess.Popen[bytes] | None = None
         self._site = folder / "site"
         self._site.mkdir()
@@ -191,9 +141,9 @@ class Chaos:
         while self.running and time.monotonic() < deadline:
             with suppress(Exception):
                 address = RunDir(self.run_dir).address()
-                if address.port != self._proxy.port:
-                    self._proxy.port_behind = address.port
-                    RunDir(self.run_dir).write_address(replace(address, port=self._proxy.port))
+                if address.port != self._cable.port:
+                    self._cable.target = address.port
+                    RunDir(self.run_dir).write_address(replace(address, port=self._cable.port))
                     return
             time.sleep(0.02)
 
@@ -249,12 +199,23 @@ class Chaos:
         return True
 
     def cut_connection(self) -> bool:
-        """A cable."""
-        return self._proxy.cut(self.chance)
+        """One worker's connection breaks."""
+        return self._cable.cut(self.chance)
+
+    def cut_connections(self) -> bool:
+        """All connections break at once, as when a switch restarts."""
+        return self._cable.cut()
+
+    def black_hole(self) -> bool:
+        """Nothing is carried for a while, which may be longer than workers have to come back."""
+        self._cable.swallow(True)
+        time.sleep(self.chance.choice([0.5, 3.0, 6.0, 12.0]))
+        self._cable.swallow(False)
+        return True
 
     def garble_message(self) -> bool:
         """A broken message, in either direction."""
-        return self._proxy.garble()
+        return self._cable.garble()
 
     def fail_block(self) -> bool:
         """The next block raises an error."""
@@ -354,6 +315,8 @@ class Chaos:
             self.stop_worker: 2,
             self.pause_worker: 3,
             self.cut_connection: 4,
+            self.cut_connections: 3,
+            self.black_hole: 2,
             self.garble_message: 2,
             self.fail_block: 6,
             self.exhaust_memory: 2,

@@ -19,8 +19,9 @@ from tests.test_run import Job, slow_blocks
 SOON = """
 import sys
 if {"run", "worker"} & set(sys.orig_argv):
-    from blockwise_predict.scheduling import reception, sockets
-    reception.SILENCE_S = 5.0
+    from blockwise_predict.scheduling import connect, gate, sockets, worker_server
+    gate.HEARTBEAT_S = connect.HEARTBEAT_S = 3.0
+    worker_server.GRACE_S = 2.0
     sockets.UNREACHABLE_MS = 4000
 """
 
