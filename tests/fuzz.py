@@ -25,6 +25,7 @@ from blockwise_predict import __version__
 from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.protocol import Done, Failed, Hello, Next
 from blockwise_predict.scheduling.tls import client_context, make_key
+from tests.peers import UPGRADE, frame, said
 
 AT_ONCE = 50
 PATIENCE_S = 15.0
@@ -49,7 +50,7 @@ class Fuzzer:
         self._foreign = client_context(make_key())
         # One that does not mind whom it talks to.
         self._foreign.verify_mode = ssl.CERT_NONE
-        self._hello = Hello(
+        hello = Hello(
             run=run_dir.run_id(),
             version=__version__,
             number=7,
@@ -57,7 +58,9 @@ class Fuzzer:
             host="x",
             pid=1,
             slots=1,
-        ).line()
+        )
+        self._hello = said(hello)
+        self._greeting = UPGRADE + frame(self._hello)
         self._handshake = _first_flight()
 
     def run(self, connections: int) -> None:
@@ -122,7 +125,7 @@ class Fuzzer:
         await self._plain(self._chance.choice(KNOWN))
 
     async def _greeting_without_tls(self) -> None:
-        await self._plain(self._hello)
+        await self._plain(self._greeting)
 
     async def _mutated_handshake(self) -> None:
         await self._plain(self._mutated(self._handshake))
@@ -135,23 +138,38 @@ class Fuzzer:
         await self._plain(begin, wait=self._chance.uniform(0.1, 1.0), listen=False)
 
     async def _another_key(self) -> None:
-        await self._secured(self._foreign, self._hello)
+        await self._secured(self._foreign, self._greeting)
+
+    async def _mutated_request(self) -> None:
+        # Somebody who holds the key, but does not speak as a worker does.
+        await self._secured(self._own, self._mutated(UPGRADE))
+
+    async def _mutated_frame(self) -> None:
+        data = self._greeting
+        while data.startswith(self._greeting):
+            data = UPGRADE + self._mutated(self._greeting[len(UPGRADE) :])
+        await self._secured(self._own, data)
 
     async def _mutated_greeting(self) -> None:
-        # Somebody who holds the key, but does not speak as a worker does.
-        data = self._mutated(self._hello)
-        while data.startswith(self._hello[:-1]):
+        data = self._hello
+        while data.startswith(self._hello):
             data = self._mutated(self._hello)
-        await self._secured(self._own, data)
+        await self._secured(self._own, UPGRADE + frame(data))
 
     async def _messages_without_greeting(self) -> None:
         done = Done(block=0, read=0, compute=0, write=0, clipped=0, nonfinite=0)
         failed = Failed(block=1, error="x" * 100, traceback="")
-        messages = [done, failed, Next(slot=0)]
-        await self._secured(self._own, self._chance.choice(messages).line())
+        message = self._chance.choice([done, failed, Next(slot=0)])
+        await self._secured(self._own, UPGRADE + frame(said(message)))
 
-    async def _endless_line(self) -> None:
-        await self._secured(self._own, b"x" * 200_000)
+    async def _nested(self) -> None:
+        await self._secured(self._own, UPGRADE + frame(b"[" * 500_000))
+
+    async def _endless_header(self) -> None:
+        await self._secured(self._own, UPGRADE[:-2] + b"X: " + b"x" * 2_000_000)
+
+    async def _endless_frame(self) -> None:
+        await self._secured(self._own, UPGRADE + frame(b"x" * 2_000_000))
 
     KINDS: dict[str, tuple[float, Callable[[Fuzzer], Awaitable[None]]]] = {  # noqa: RUF012
         "random bytes": (20, _random),
@@ -161,9 +179,13 @@ class Fuzzer:
         "half-open": (15, _half_open),
         "slow": (3, _slow),
         "another key": (3, _another_key),
-        "mutated greeting, with the key": (5, _mutated_greeting),
+        "mutated request, with the key": (3, _mutated_request),
+        "mutated frame, with the key": (3, _mutated_frame),
+        "mutated greeting, with the key": (3, _mutated_greeting),
         "messages without greeting, with the key": (2, _messages_without_greeting),
-        "endless line, with the key": (0.5, _endless_line),
+        "nested message, with the key": (0.5, _nested),
+        "endless header, with the key": (0.5, _endless_header),
+        "endless frame, with the key": (0.5, _endless_frame),
     }
 
 

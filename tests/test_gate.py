@@ -20,9 +20,9 @@ from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.gate import MAX_STRANGERS
 from blockwise_predict.scheduling.tls import make_key
 from tests.fuzz import Fuzzer
+from tests.peers import UPGRADE, Peer, frame, hello, said, welcome
 from tests.runs import command, events, predict, stored_bytes, until
 from tests.test_faults import WAITING
-from tests.test_joining import Peer, hello
 from tests.test_run import Job, slow_blocks
 
 
@@ -46,18 +46,18 @@ def go(tmp_path: Path, process: subprocess.Popen[str]) -> str:
     return output
 
 
-def answer(address: Address, key: str, line: bytes) -> dict[str, Any] | None:
-    """What the scheduler answers to a line of somebody who holds a key; None: nothing."""
+def answer(address: Address, key: str, data: bytes) -> dict[str, Any] | None:
+    """What the scheduler answers to a frame of somebody who holds a key; None: nothing."""
     peer = Peer(replace(address, key=key))
     try:
-        peer.send(line)
+        peer.send(data)
         return peer.hear()
     finally:
         peer.close()
 
 
 def greeting(run_dir: RunDir, **changes: object) -> bytes:
-    return hello("x", **{"run": run_dir.run_id(), **changes}).line()
+    return said(hello("x", **{"run": run_dir.run_id(), **changes}))
 
 
 def test_only_workers_of_this_run_are_let_in(
@@ -68,14 +68,14 @@ def test_only_workers_of_this_run_are_let_in(
     assert (run_dir.path / "server.json").stat().st_mode & 0o777 == 0o600
 
     def refused(**changes: object) -> str:
-        said = answer(address, address.key, greeting(run_dir, **changes))
-        assert said is not None
-        assert said["say"] == "refused"
-        return said["why"]
+        heard = answer(address, address.key, greeting(run_dir, **changes))
+        assert heard is not None
+        assert heard["say"] == "refused"
+        return heard["why"]
 
     assert "blockwise-predict 0.0.1, and the scheduler is" in refused(version="0.0.1")
     assert "works on another run: abc" in refused(run="abc")
-    for nonsense in (b"{}\n", b'{"say": "next", "slot": 0}\n', b"\0" * 99 + b"\n"):
+    for nonsense in (b"{}", b"[]", b'[{"say": "next", "slot": 0}]', b"\0" * 99):
         assert answer(address, address.key, nonsense) is None
     # Without the key nothing is even read, and the other end notices that it is no scheduler of
     # its own either.
@@ -83,23 +83,23 @@ def test_only_workers_of_this_run_are_let_in(
         answer(address, make_key(), greeting(run_dir))
     anybody = ssl.create_default_context()
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
-    said = b""
+    heard = b""
     with (
         socket.create_connection(("127.0.0.1", address.port)) as plain,
         anybody.wrap_socket(plain) as secured,
         suppress(ssl.SSLError, ConnectionError),
     ):
-        secured.sendall(greeting(run_dir))
-        said = secured.recv(100)
-    assert said == b""
-    for nonsense in (b"GET / HTTP/1.1\r\n\r\n", greeting(run_dir), b"\0" * 99):
+        secured.sendall(UPGRADE + frame(greeting(run_dir)))
+        heard = secured.recv(100)
+    assert heard == b""
+    for nonsense in (b"GET / HTTP/1.1\r\n\r\n", UPGRADE, greeting(run_dir), b"\0" * 99):
         with socket.create_connection(("127.0.0.1", address.port)) as stranger:
             stranger.sendall(nonsense)
             stranger.shutdown(socket.SHUT_WR)
-            said = b""
+            heard = b""
             with suppress(ConnectionError):
-                said = stranger.recv(1000)
-            assert b"{" not in said
+                heard = stranger.recv(1000)
+            assert b"{" not in heard
     assert len(events(run_dir.path, "join")) == 1
     go(tmp_path, waiting)
 
@@ -110,8 +110,8 @@ def test_a_number_that_another_worker_has_is_not_taken_from_it(
     """A worker that comes back from an earlier scheduler may have a number that is in use now."""
     run_dir = RunDir(job.run_dir("w"))
     address = run_dir.address()
-    said = answer(address, address.key, greeting(run_dir, number=0))
-    assert said == {"say": "welcome", "number": 1}
+    heard = answer(address, address.key, greeting(run_dir, number=0))
+    assert heard == welcome(1)
     go(tmp_path, waiting)
     assert {e["worker"] for e in events(run_dir.path, "first")} == {0}
 
@@ -167,11 +167,11 @@ def test_connections_that_are_held_open_keep_nobody_out(
     address = run_dir.address()
     held = hold_open(address.port, MAX_STRANGERS + 50, first)
     try:
-        said = answer(address, address.key, greeting(run_dir))
-        assert said is not None
-        assert said["say"] == "welcome"
-        # The first ones had to make room, and the others are ended after a while.
-        assert ended(held[0], 5)
+        heard = answer(address, address.key, greeting(run_dir))
+        assert heard is not None
+        assert heard["say"] == "welcome"
+        # All are ended after a while; those that came late have waited for their turn.
+        assert ended(held[0], 10)
         assert ended(held[-1], 20)
     finally:
         for connection in held:

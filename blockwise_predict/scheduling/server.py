@@ -10,6 +10,8 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any
 
+from aiohttp.http import HttpProcessingError
+
 from blockwise_predict.errors import ConfigError, RunFailedError
 from blockwise_predict.scheduling.dispatcher import Dispatcher
 from blockwise_predict.scheduling.gate import Gate
@@ -156,4 +158,7 @@ class _Oddities(logging.Handler):
         self._heed = heed
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._heed(None, {"message": record.getMessage()})
+        error = record.exc_info[1] if record.exc_info else None
+        # What is no request of HTTP has been refused, and is nothing odd.
+        if not isinstance(error, HttpProcessingError):
+            self._heed(None, {"message": record.getMessage(), "exception": error})
