@@ -99,7 +99,12 @@ class Gate:
             heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME, compress=False, timeout=GOODBYE_S
         )
         transport = request.transport
-        if transport is None or not websocket.can_prepare(request):
+        try:
+            is_websocket = bool(websocket.can_prepare(request))
+        except UnicodeEncodeError:
+            # aiohttp quotes a header that is none in its refusal.
+            is_websocket = False
+        if transport is None or not is_websocket:
             response = web.Response(status=400)
             response.force_close()
             return response
