@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -10,6 +12,7 @@ import pytest
 
 from blockwise_predict.fleet.commands import filled_in
 from blockwise_predict.records import RunDir
+from blockwise_predict.scheduling.wire import HEARTBEAT_S
 from tests.hosts import Host, hosts
 from tests.runs import command, events, predict, stored_bytes, until
 from tests.test_faults import WAITING
@@ -176,6 +179,40 @@ def test_a_cable_that_is_cut_costs_nothing_and_the_worker_comes_back(
         assert process.returncode == 0, output
         assert there.wait(20) == 0
     assert stored_bytes(job.output("c")) == expected
+
+
+@pytest.mark.slow
+def test_forty_seconds_without_a_network_cost_nothing(
+    job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Workers on two hosts are cut off in the middle of their blocks, with the real patience."""
+    expected = stored_bytes(job.undisturbed())
+    with hosts(2) as machines:
+        slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
+        options = ("--workers", "0", "--listen", "0.0.0.0", "--retries", "0")
+        process = job.start("b", *options)
+        run_dir = job.run_dir("b")
+        until(lambda: (run_dir / "server.json").exists())
+        work = command("worker", run_dir, "--device", "cpu")
+        workers = [subprocess.Popen(host.command(*work)) for host in machines for _ in range(2)]
+        until(lambda: len(events(run_dir, "join")) == 4)
+        until(lambda: job.blocks_done("b") == 16)
+        for host in machines:
+            host.cut()
+        until(lambda: len(events(run_dir, "disconnect")) == 4)
+        # Blocks are finished and cannot be reported, and nobody is there to be asked for others.
+        (tmp_path / "go").touch()
+        time.sleep(40 - HEARTBEAT_S * 1.5)
+        for host in machines:
+            host.mend()
+        output, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, output
+        assert [worker.wait(20) for worker in workers] == [0] * 4
+    assert "Warning" not in output
+    kinds = Counter(event["event"] for event in RunDir(run_dir).events.read())
+    assert (kinds["join"], kinds["rejoin"], kinds["leave"]) == (4, 4, 4)
+    assert not kinds["error"]
+    assert stored_bytes(job.output("b")) == expected
 
 
 @pytest.mark.slow
