@@ -40,11 +40,12 @@ def refuse_consent_of_file(file: str | Path | None, keys: Set[str], config: RunC
         raise ConfigError("\n".join(lines))
 
 
-def without_consent(recorded: object) -> object:
-    """A recorded configuration, if it is one, without what no file can give."""
+def with_consent(recorded: object, *, unsafe_load_pickle: bool) -> object:
+    """A recorded configuration, if it is one, with this command's consent, whatever it says."""
     if not isinstance(recorded, dict):
         return recorded
-    return {key: value for key, value in recorded.items() if key not in CONSENT}
+    kept = {key: value for key, value in recorded.items() if key not in CONSENT}
+    return {**kept, "unsafe_load_pickle": unsafe_load_pickle}
 
 
 def as_option(key: str, text: str) -> str:

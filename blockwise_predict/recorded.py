@@ -51,7 +51,7 @@ def config_of_retry(recorded: RunConfig, given: Mapping[str, Any]) -> RunConfig:
     kept = recorded.model_dump(exclude_none=True, exclude={*CONSENT})
     if given.get("fleet") == "local":
         kept = {key: value for key, value in kept.items() if key not in JOB_OPTIONS}
-    config = load_config({**kept, **given})
+    config = load_config({**kept, **{k: value for k, value in given.items() if value is not None}})
     asked = [
         as_option(key, text) for key, text in config.programs.items() if given.get(key) is None
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise_predict.config import RunConfig
-from blockwise_predict.errors import RunStateError
+from blockwise_predict.errors import RunFailedError, RunStateError
 from blockwise_predict.extension import check_extension, conclude_extension, extend_run, extends
 from blockwise_predict.fleet import cancel_leftovers, check_fleet, make_fleet, wanted_jobs
 from blockwise_predict.io import (
@@ -92,26 +93,39 @@ def execute(
             lock = opened.enter_context(held)
             cancel_leftovers(run_dir, wanted_jobs(config), report.line, keep=not config.overwrite)
             _prepare(plan, run_dir, command, report, config.overwrite)
-        ledger = opened.enter_context(closing(run_dir.ledger(plan)))
-        _take_up_skipped(plan, ledger)
-        leave = _blocks_to_leave(ledger, only_failed)
-        run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
-        report.begin(plan, ledger.count(*PREDICTED))
-        if leave.all():
-            cancel_leftovers(run_dir, None, report.line, keep=False)
-            return collect_result(plan, run_dir, ledger)
-        run_dir.events.write("begin", command=command, version=plan.version)
-        warn = _Warnings(run_dir, report.warn)
-        fleet = make_fleet(config, run_dir, warn)
+            ledger = opened.enter_context(closing(run_dir.ledger(plan)))
+            _take_up_skipped(plan, ledger)
+            leave = _blocks_to_leave(ledger, only_failed)
+            run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
+            report.begin(plan, ledger.count(*PREDICTED))
+            if leave.all():
+                cancel_leftovers(run_dir, None, report.line, keep=False)
+                return collect_result(plan, run_dir, ledger)
+            run_dir.events.write("begin", command=command, version=plan.version)
+            warn = _Warnings(run_dir, report.warn)
+            fleet = make_fleet(config, run_dir, warn)
         if config.workers == 0:
             words = shlex.join(["predict", "worker", str(run_dir), *config.consent_options])
             report.line(f"No workers are started; add them with: {words}")
-        outcome = run_blocks(
-            plan, run_dir, ledger, leave, fleet, report.progress, warn, stop, lock.check
-        )
-        check_unchanged(plan, sample_digests(open_source(plan)))
-        run_dir.events.write("end", done=outcome.counts.done, busy=outcome.busy)
-        return collect_result(plan, run_dir, ledger, outcome.busy, outcome.interrupted)
+        with _recorded():
+            outcome = run_blocks(
+                plan, run_dir, ledger, leave, fleet, report.progress, warn, stop, lock.check
+            )
+            check_unchanged(plan, sample_digests(open_source(plan)))
+            run_dir.events.write("end", done=outcome.counts.done, busy=outcome.busy)
+            return collect_result(plan, run_dir, ledger, outcome.busy, outcome.interrupted)
+
+
+@contextmanager
+def _recorded() -> Iterator[None]:
+    """Turn what the system says of a record that cannot be written into RunFailedError."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailedError(
+            f"the run's records cannot be written: {error}\nNothing that was finished is lost. "
+            "Mend that, then run the same command again."
+        ) from None
 
 
 class _Warnings:
@@ -123,7 +137,9 @@ class _Warnings:
         self._told = 0
 
     def __call__(self, text: str) -> None:
-        self._run_dir.events.write("warning", text=text)
+        with contextlib.suppress(OSError):
+            # A full disk is told of by what stops the run; the user still gets this warning.
+            self._run_dir.events.write("warning", text=text)
         self._told += 1
         if self._told <= TOLD_WARNINGS:
             self._warn(text)

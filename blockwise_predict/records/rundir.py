@@ -28,7 +28,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,56 +37,17 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from blockwise_predict.consent import without_consent
+from blockwise_predict.consent import with_consent
 from blockwise_predict.engine.precision import PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.plan import Plan
+from blockwise_predict.records.address import Address as Address
 from blockwise_predict.records.atomic import damaged, read_record, write_atomically
 from blockwise_predict.records.events import EventLog
 from blockwise_predict.records.failures import FailureRecord
 from blockwise_predict.records.files import make_folder, open_record
 from blockwise_predict.records.ledger import Ledger, create_ledger, open_ledger
 from blockwise_predict.records.marker import check_marked, ledgers, mark, remove_records
-
-
-def default_run_dir(output: str) -> Path:
-    """The run directory of an output `container/name`, beside its container.
-
-    Raises RunStateError for an output on an object store, which has no "beside" that can be locked.
-    """
-    if "://" in output:
-        raise RunStateError(
-            f"{output} is not on a file system: say with --run-dir where the run's records go."
-        )
-    path = Path(output).absolute()
-    containers = [p for p in (path, *path.parents) if p.name.lower().endswith((".zarr", ".n5"))]
-    container = containers[-1] if containers else path.parent
-    # As in JSON pointers (RFC 6901), so that each output has a name of its own.
-    parts = [p.replace("~", "~0") for p in path.relative_to(container).parts]
-    return container.with_name(container.name + ".predict-run") / ("~1".join(parts) or "root")
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a run's scheduler listens, and the key that admits workers.
-
-    `host` is the name of its machine, `here` the address at which that reaches it, `hosts` those at
-    which others do (none if it listens on its own machine only), `key` the PEM of its key.
-    """
-
-    host: str
-    here: str
-    hosts: tuple[str, ...]
-    port: int
-    key: str
-
-    def reachable_at(self, host: str) -> tuple[str, ...]:
-        """What to try from the machine named `host`, in this order."""
-        if not self.hosts:
-            # Whatever that machine is called now.
-            return (self.here,)
-        return (self.here, *self.hosts) if host == self.host else self.hosts
-
 
 _ADDRESS = TypeAdapter(Address)
 _PRECISION = TypeAdapter(PrecisionChoice)
@@ -154,7 +115,9 @@ class RunDir:
         with self.usable():
             try:
                 check_marked(self.path, trusted=self.trusted)
-                return _plan_of(self.read("plan.json"), unsafe_load_pickle)
+                record = self.read("plan.json")
+                config = with_consent(record.get("config"), unsafe_load_pickle=unsafe_load_pickle)
+                return Plan.model_validate({**record, "config": config})
             except (FileNotFoundError, NotADirectoryError):
                 raise RunStateError(f"{self.path} holds no run: {file} is missing.") from None
             except ValidationError as error:
@@ -265,7 +228,8 @@ class RunDir:
         Raises RunStateError on a file system that lets others read it.
         """
         file = self.path / "server.json"
-        write_atomically(file, json.dumps(asdict(address), indent=2), mode=0o600)
+        with self.usable():
+            write_atomically(file, json.dumps(asdict(address), indent=2), mode=0o600)
         if address.hosts and file.stat().st_mode & 0o077:
             file.unlink()
             raise RunStateError(
@@ -321,13 +285,6 @@ class RunDir:
         """The descriptor of a worker's log, to append to. Raises OSError and RunStateError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         return open_record(self.log_file(worker), flags, trusted=True, linked_folder=False)
-
-
-def _plan_of(record: dict[str, Any], unsafe_load_pickle: bool) -> Plan:
-    config = without_consent(record.get("config"))
-    if unsafe_load_pickle and isinstance(config, dict):
-        config = {**config, "unsafe_load_pickle": True}
-    return Plan.model_validate({**record, "config": config})
 
 
 def identity_hash(identity: dict[str, Any]) -> str:
