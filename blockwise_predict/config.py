@@ -183,8 +183,6 @@ def load_config(
     from_file = _read_yaml(file) if file is not None else {}
     try:
         config = RunConfig.model_validate({**from_file, **given})
-        refuse_consent_of_file(file, from_file.keys() - given.keys(), config)
-        return config
     except ValidationError as error:
         lines = []
         for problem in error.errors():
@@ -192,6 +190,13 @@ def load_config(
             origin = str(file) if key in from_file and key not in given else None
             lines.append(_explain(key, problem, origin, command_line))
         raise ConfigError("\n".join(lines)) from None
+    of_file = from_file.keys() - given.keys()
+    refuse_consent_of_file(
+        file,
+        [key for key in CONSENT if key in of_file and getattr(config, key)],
+        {key: text for key, text in config.programs.items() if key in of_file},
+    )
+    return config
 
 
 def _explain(key: str, problem: Any, file: str | None, command_line: bool) -> str:

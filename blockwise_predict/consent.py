@@ -9,32 +9,31 @@ command starts as options on theirs.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Set
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from blockwise_predict.errors import ConfigError
-
-if TYPE_CHECKING:
-    from blockwise_predict.config import RunConfig
 
 CONSENT = ("unsafe_load_pickle", "trust_run_dir")
 """Keys of a configuration that hold for one command only."""
 
 
-def refuse_consent_of_file(file: str | Path | None, keys: Set[str], config: RunConfig) -> None:
-    """Raise ConfigError if `keys`, which come from a file, allow or name what would be executed."""
+def refuse_consent_of_file(
+    file: str | Path | None, allowed: Iterable[str], programs: Mapping[str, str]
+) -> None:
+    """Raise ConfigError for what a file says that only the command line can.
+
+    That is, keys that it has `allowed`, and keys whose values can execute `programs`.
+    """
     lines = [
         f"{file}: {key}: a file cannot allow that. If you do, give {_option(key)} on the command "
         "line."
-        for key in CONSENT
-        if key in keys and getattr(config, key)
+        for key in allowed
     ]
     lines += [
         f"{file}: {key} {text!r} can execute programs, which a file cannot decide. If you want "
         f"that, give {as_option(key, text)} on the command line."
-        for key, text in config.programs.items()
-        if key in keys
+        for key, text in programs.items()
     ]
     if lines:
         raise ConfigError("\n".join(lines))

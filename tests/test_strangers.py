@@ -225,7 +225,9 @@ WRITERS: dict[str, Writer] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_no_link_in_a_run_directory_is_written_through(name: str, made: Job, tmp_path: Path) -> None:
+def test_no_link_in_a_run_directory_is_written_through(
+    name: str, made: Job, tmp_path: Path
+) -> None:
     options = dict(zip(made.options[::2], made.options[1::2], strict=True))
     given = {str(key)[2:].replace("-", "_"): str(value) for key, value in options.items()}
     plan, _ = make_plan(load_config({**given, "output": made.output("a"), "roi": ONE_BLOCK[1]}))
