@@ -138,7 +138,7 @@ def test_an_array_that_is_a_link_is_not_deleted(job: Job) -> None:
     assert "Resuming: 1 of 1" in predict(*run)
 
 
-def test_on_an_object_store_too(bucket: str, tmp_path: Path) -> None:
+def test_on_an_object_store_too(bucket: str) -> None:
     path = f"{bucket}/out.zarr/group/affs"
     spec = output_spec(path)
     create_output(spec).write((0, 0, 0), np.ones((2, 4, 4, 8), "uint8"))
