@@ -86,7 +86,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(FOLDER_MODE)
     except FileExistsError:
         if not path.is_dir():
-            raise
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
 
 
 def check_own(status: os.stat_result, path: Path) -> None:
