@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,10 @@ def test_job_scripts_pass_consent_on(script: str, consent: str, tmp_path: Path) 
     said = done.stdout + "".join(log.read_text() for log in tmp_path.glob("*.log"))
     words = ["-m", "blockwise_predict", "worker", "/my", "run", *consent.split()]
     assert said.split() == [*words, "--threads", "4"]
+
+
+def test_the_tests_that_docs_security_names_are_there() -> None:
+    named = re.findall(r"`tests/(\w+\.py)::(\w+)`", (ROOT / "docs" / "security.md").read_text())
+    assert len(named) > 20
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
