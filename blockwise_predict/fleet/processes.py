@@ -76,7 +76,7 @@ class ProcessFleet:
                 raise ConfigError(f"workers cannot be started: {error}") from None
 
     def _start(self, seat: Seat) -> None:
-        log = self._run_dir.log_file(seat.number)
+        log = self._run_dir.open_log(seat.number)
         seat.start(self._command(seat.number), self._environment, log)
 
     def check(self, attendance: Attendance) -> Changes:
@@ -232,7 +232,8 @@ def local_fleet(run_dir: RunDir, config: RunConfig, warn: Callable[[str], None])
     threads = str(max(1, len(os.sched_getaffinity(0)) // config.planned_workers))
 
     def command(number: int) -> list[str]:
-        return [*worker_command(run_dir, number), "--threads", threads, "--wait", LOCAL_WAIT_S]
+        words = worker_command(run_dir, number, config.consent_options)
+        return [*words, "--threads", threads, "--wait", LOCAL_WAIT_S]
 
     environment = {"OMP_NUM_THREADS": threads}
     return ProcessFleet(run_dir, config.workers, command, environment, warn, others=False)
@@ -242,7 +243,7 @@ def command_fleet(run_dir: RunDir, config: RunConfig, warn: Callable[[str], None
     """Workers that a command of the user's starts, one for each call."""
 
     def command(number: int) -> list[str]:
-        return filled_in(config.fleet, run_dir, number)
+        return filled_in(config.fleet, run_dir, number, config.consent_options)
 
     return ProcessFleet(run_dir, config.workers, command, {}, warn, others=True)
 

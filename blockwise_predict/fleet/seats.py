@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from blockwise_predict.fleet.waiting import Hurry, wait_until
 
@@ -49,8 +48,8 @@ class Seat:
         """Whether its process runs."""
         return self.process is not None and self.process.poll() is None
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """Start a process that writes to a log. Raises OSError."""
+    def start(self, command: Sequence[str], environment: Mapping[str, str], log: int) -> None:
+        """Start a process that writes to a log, a descriptor. Raises OSError."""
         self.ended_by_us = self.late = self.handed_over = False
         self.kill_at = None
         self.started = time.monotonic()
