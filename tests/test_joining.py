@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from blockwise_predict.errors import RunFailedError
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling import connect, gate, link, worker_server
 from blockwise_predict.scheduling.link import Link, Terms
@@ -384,6 +385,41 @@ def test_more_links_than_the_gate_takes_at_once_all_get_in(
         assert sorted(worker.next(0) or 0 for worker in links) == list(range(300))
         list(starters.map(lambda worker: worker.close(), links))
         until(lambda: scheduler.present == set())
+
+
+def failure_of(scheduler: Scheduler, knock: Callable[[], object]) -> str:
+    """What a run is told when somebody knocks at its scheduler."""
+    scheduler.server.start()
+    knock()
+    until(lambda: scheduler.server.status.error is not None)
+    scheduler.server.close()
+    with pytest.raises(RunFailedError) as failure:
+        scheduler.server.check()
+    return str(failure.value)
+
+
+def test_a_record_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None:
+    class Full(Scheduler):
+        def _event(self, kind: str, **_: object) -> None:
+            raise OSError(28, "No space left on device", kind)
+
+    scheduler = Full(tmp_path)
+    told = failure_of(scheduler, lambda: Peer(scheduler.address, hello("a")).hear())
+    assert told.startswith("the run's records cannot be written: [Errno 28] No space left")
+
+
+def test_another_error_of_the_system_is_no_matter_of_records(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def broken(_: gate.Gate, accepted: socket.socket) -> None:
+        accepted.close()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(gate.Gate, "_shake_hands", broken)
+    scheduler = Scheduler(tmp_path)
+    here = ("127.0.0.1", scheduler.server.port)
+    told = failure_of(scheduler, lambda: socket.create_connection(here).close())
+    assert told == "the scheduler stopped: OSError(5, 'Input/output error')"
 
 
 FLOOD = """

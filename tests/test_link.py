@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 
+import pytest
 from aiohttp import web
 
 from blockwise_predict.records.rundir import Address
@@ -18,8 +20,8 @@ from tests.peers import said
 
 
 @contextmanager
-def scheduler(*says: Message) -> Iterator[Address]:
-    """A scheduler that says these things to everybody, and goes."""
+def scheduler(*says: Message, stays: bool = False) -> Iterator[Address]:
+    """A scheduler that says these things to everybody, and goes, or `stays`."""
     key = make_key()
 
     async def greet(request: web.BaseRequest) -> web.StreamResponse:
@@ -28,6 +30,8 @@ def scheduler(*says: Message) -> Iterator[Address]:
         await websocket.receive()
         for message in says:
             await websocket.send_bytes(said(message))
+        if stays:
+            await websocket.receive()
         await websocket.close()
         return websocket
 
@@ -61,3 +65,19 @@ def test_a_slot_that_asks_when_the_scheduler_has_gone_does_not_wait_for_an_answe
         asking.join(20)
         assert answers == [None, None]
         link.close()
+
+
+def test_what_goes_on_besides_does_not_fail_unheard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot be told to end any more must not work on as if it could."""
+
+    async def fails(_: Link) -> None:
+        await asyncio.sleep(0.1)
+        raise ValueError("no clock")
+
+    monkeypatch.setattr(Link, "_watch_for_the_end", fails)
+    ends: SimpleQueue[tuple[str, bool]] = SimpleQueue()
+    with scheduler(Welcome(number=3), stays=True) as address:
+        terms = Terms("run", None, 1)
+        link = Link(lambda: address, terms, threading.Event(), lambda *end: ends.put(end))
+        assert ends.get(timeout=20) == ("no clock", False)
+        assert link.next(0) is None

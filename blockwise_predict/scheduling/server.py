@@ -134,8 +134,6 @@ class Server:
                 await self._closing.wait()
                 for task in tasks:
                     task.cancel()
-        except* Exception as errors:  # noqa: BLE001  told by `check`
-            self.status.fail(errors.exceptions[0])
         finally:
             workers, self._workers = self._workers, None
             workers.close()

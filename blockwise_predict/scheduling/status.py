@@ -28,6 +28,8 @@ class Status:
     finished: threading.Event = field(default_factory=threading.Event)
 
     def fail(self, error: BaseException) -> None:
-        """Something went wrong that the run cannot go on with."""
+        """Something went wrong that the run cannot go on with; of several things, the first."""
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         self.error = self.error or error
         self.finished.set()
