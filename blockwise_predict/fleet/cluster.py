@@ -124,7 +124,7 @@ class ClusterFleet:
         cancel = tuple(
             place.job.key
             for place in self._places.unwanted()
-            if place.lost or place.job.key not in attendance.numbers
+            if place.lost or not self._ends_by_itself(place, attendance)
         )
         count = min(self._missing, LARGEST_ARRAY)
         # A submission that was refused, or not answered, may have been taken all the same.
@@ -132,6 +132,15 @@ class ClusterFleet:
         if not count or time.monotonic() < self._submit_at or doubtful:
             return Orders(cancel)
         return Orders(cancel, replace(self._request, count=count))
+
+    def _ends_by_itself(self, place: Place, attendance: Attendance) -> bool:
+        """Whether a job ends with its worker, which is there or has just left."""
+        key, now = place.job.key, time.monotonic()
+        if key in attendance.numbers:
+            return True
+        place.left_since = place.left_since or now
+        has_come = attendance.job_joined(key, place.since)
+        return has_come and now - place.left_since < END_GRACE_S
 
     def _take_in(self, report: Report, attendance: Attendance) -> Changes:
         """Take in what came of a round."""

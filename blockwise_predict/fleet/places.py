@@ -20,8 +20,9 @@ class Place:
 
     `since` is when it was submitted, or when it was last known to wait: a worker that has joined
     since then is of this start. `running_since` and `ending_since` are when it was first seen so;
-    one that `hangs` while it ends counts as ended. An `unwanted` one is to end, and counts no more;
-    one whose worker is `lost` need not be asked to leave first.
+    one that `hangs` while it ends counts as ended. An `unwanted` one is to end, and counts no more:
+    by itself, soon after its worker was first seen to have left (`left_since`), or at once if that
+    is `lost`.
     """
 
     job: Job
@@ -31,6 +32,7 @@ class Place:
     ending_since: float | None = None
     hangs: bool = False
     unwanted: bool = False
+    left_since: float | None = None
     lost: bool = False
 
 

@@ -210,6 +210,8 @@ class ProcessFleet:
         self.drain(attendance())
 
         def ended() -> bool:
+            for seat in self._seats:
+                seat.look()
             present = attendance().present
             handed_over = {seat.number for seat in self._seats if seat.handed_over}
             return not handed_over & present and not any(seat.running for seat in self._seats)
