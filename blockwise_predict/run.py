@@ -115,9 +115,14 @@ class _Warnings:
         self._told = 0
 
     def __call__(self, text: str) -> None:
-        self._run_dir.events.write("warning", text=text)
+        try:
+            self._run_dir.events.write("warning", text=text)
+            recorded = True
+        except OSError:
+            recorded = False
         self._told += 1
-        if self._told <= TOLD_WARNINGS:
+        # What cannot be recorded, since the disk is full, say, is shown at least.
+        if self._told <= TOLD_WARNINGS or not recorded:
             self._warn(text)
         if self._told == TOLD_WARNINGS:
             self._warn(f"further warnings go to {self._run_dir.path / 'events.jsonl'}")

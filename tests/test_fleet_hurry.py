@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.runs import command, until
+from blockwise_predict.records import RunDir
+from tests.disks import fill, small_disk
+from tests.runs import command, events, until
 from tests.test_run import SLOW, Job, slow_blocks
 
 pytestmark = pytest.mark.slow
@@ -198,3 +201,22 @@ def test_commands_that_hear_no_signal_end_together(job: HurriedJob, tmp_path: Pa
     interrupt(process)
     ends_at_once(process)
     assert not [pid for pid in started() if psutil.pid_exists(pid)]
+
+
+def test_a_disk_that_is_full_when_a_job_is_replaced_ends_the_run_with_a_message(
+    job: HurriedJob, queue: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow_blocks(monkeypatch, tmp_path, SLOW.replace("0.2", "1"))
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        run_dir = disk / "run"
+        process = job.begin("--fleet", "slurm", "--slots", "1", "--run-dir", run_dir)
+        until(lambda: bool(RunDir(run_dir).begun and events(run_dir, "first")))
+        fill(disk)
+        (joined,) = events(run_dir, "join")
+        (queue.folder / "jobs").write_text("1_0|TIMEOUT|n1|TimeLimit|0|\n")
+        os.kill(int(re.findall(r"process (\d+)", joined["name"])[0]), signal.SIGKILL)
+        output, _ = process.communicate(timeout=100)
+    assert process.returncode == 1, output
+    assert "cannot be written: " in output
+    assert "No space left on device" in output
+    assert "Traceback" not in output

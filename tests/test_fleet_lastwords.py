@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from blockwise_predict.fleet.lastwords import last_words
+from tests.disks import fill, small_disk
 
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk on which not a byte is left."""
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("needs root, for tmpfs")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("tmpfs cannot be mounted here")
-    try:
-        with suppress(OSError), open(disk / "ballast", "wb", buffering=0) as ballast:
-            while True:
-                ballast.write(bytes(4096))
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        fill(disk)
         yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
 def test_an_empty_log_on_a_full_disk_says_that_it_is_full(full_disk: Path) -> None:

@@ -413,9 +413,7 @@ def test_a_controller_that_stands_still_holds_nothing_up(cluster: Cluster, job: 
     job.ends_well("a", job.begin("a", "--workers", "2"))
 
 
-def test_jobs_that_are_told_to_end_before_they_join_say_so(
-    cluster: Cluster, job: SlurmJob, tmp_path: Path
-) -> None:
+def test_jobs_that_are_told_to_end_before_they_join_say_so(job: SlurmJob, tmp_path: Path) -> None:
     script = tmp_path / "site.sbatch"
     shipped = (resource_folder("workers") / "slurm.sbatch").read_text()
     # It gets the signal that comes before the time is up.

@@ -23,7 +23,7 @@ from blockwise_predict.scheduling.attempts import Trouble
 from blockwise_predict.scheduling.blocks import FreshBlocks
 from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
 from blockwise_predict.scheduling.members import Attendance, Changes, Counts
-from blockwise_predict.scheduling.server import Server
+from blockwise_predict.scheduling.server import Server, records_failed
 from blockwise_predict.scheduling.sockets import reachable_at
 
 POLL_S = 0.1
@@ -149,8 +149,10 @@ def run_blocks(
         server.drain()
         end = fleet.abandon
         raise
-    except Exception:
+    except Exception as error:
         watch.stop_early()
+        if isinstance(error, OSError):
+            raise records_failed(error) from error
         raise
     finally:
         end()

@@ -21,6 +21,14 @@ MAX_ODDITIES = 100
 HEARD_S = 1.0
 
 
+def records_failed(error: OSError) -> RunFailedError:
+    """What the user is told when the run's records cannot be written."""
+    return RunFailedError(
+        f"the run's records cannot be written: {error}\nNothing that was finished is lost. Mend "
+        "that, then run the same command again."
+    )
+
+
 class Server:
     """Serves one run's workers, from the first to the last number, until it is closed.
 
@@ -65,10 +73,7 @@ class Server:
         if self.status.error is not None:
             error = self.status.error
             if isinstance(error, OSError):
-                raise RunFailedError(
-                    f"the run's records cannot be written: {error}\nNothing that was finished is "
-                    "lost. Mend that, then run the same command again."
-                ) from error
+                raise records_failed(error) from error
             raise RunFailedError(f"the scheduler stopped: {error}") from error
         if self.status.reason is not None:
             raise RunFailedError(self.status.reason)
