@@ -134,6 +134,8 @@ class ClusterFleet:
         if report.cancelled is not None:
             keys = ", ".join(report.orders.cancel[:3])
             self._tell_once("cancel", f"{self._name} did not cancel {keys}: {report.cancelled}")
+        elif report.orders.cancel:
+            self._told.discard("cancel")
         if isinstance(report.submitted, QueueError):
             self._not_taken(report.submitted, attendance, report.asked)
         elif report.submitted is not None:
