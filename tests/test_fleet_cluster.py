@@ -111,6 +111,7 @@ class Stage:
         config = load_config({**CONFIG, "workers": size, **options})
         request = Request(folder / "s", "predict-x", size, folder / "logs", config, {})
         self.record = JobRecord(RunDir(folder))
+        self.record.begin("slurm", "predict-x", {})
         self.fleet = ClusterFleet(lambda _: self.book, request, self.record, self.told.append)
         self.fleet.start(patient)
 
@@ -401,8 +402,8 @@ def test_leftovers_that_cannot_be_cancelled_are_not_forgotten(
 ) -> None:
     monkeypatch.setattr(queue_module, "VANISH_S", 0.0)
     stage = Stage(tmp_path, 2)
-    stage.record.begin("book", "predict-old", {"fleet": "slurm"})
     monkeypatch.setitem(QUEUES, "book", lambda _: stage.book)
+    stage.record.begin("book", "predict-old", {"fleet": "slurm"})
     stage.book.refuses = "no contact"
     told: list[str] = []
     run_dir = RunDir(tmp_path)
@@ -656,3 +657,13 @@ def test_a_full_disk_when_a_job_is_replaced_ends_the_run_with_a_message(
     stage.fleet.kill(patient)
     assert stage.alive() == []
     assert stage.record.read() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", "{", '{"queue": "nowhere", "name": "x", "terms": {}}', '{"queue": "slurm"}'],
+)
+def test_a_damaged_record_of_jobs_is_told_as_such(text: str, tmp_path: Path) -> None:
+    (tmp_path / "jobs.json").write_text(text)
+    with pytest.raises(RunStateError, match=r"jobs\.json is damaged: jobs of the last run may"):
+        cancel_leftovers(RunDir(tmp_path), None, print, patient, keep=False)

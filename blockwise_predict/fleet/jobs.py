@@ -28,11 +28,20 @@ class JobRecord:
         self._file = run_dir.path / "jobs.json"
 
     def read(self) -> dict[str, Any] | None:
-        """The record, or None if no job is left."""
+        """The record, or None if no job is left. Raises RunStateError if it is damaged."""
         try:
-            return read_record(self._file)
+            record = read_record(self._file)
         except FileNotFoundError:
             return None
+        except RunStateError:
+            record = {}
+        if str(record.get("queue")) in QUEUES and {"name", "terms"} <= set(record):
+            return record
+        raise RunStateError(
+            f"{self._file} is damaged: jobs of the last run may still be in a cluster's queue. "
+            "Cancel those whose names begin with predict- and that are of this run, remove the "
+            "file, and run this again."
+        )
 
     def begin(self, kind: str, name: str, terms: dict[str, Any]) -> None:
         """Jobs of a name are about to be submitted to a kind of queue; earlier ids are kept."""
