@@ -2,7 +2,8 @@
 
     PredictError                exit 1
     ├── RunFailedError          exit 1   the run ended and not every voxel was predicted
-    │   └── LockLostError                another run has taken over
+    │   ├── LockLostError                another run has taken over
+    │   └── RecordsError                 the run directory cannot be written
     └── InputError (ValueError) exit 2   something the user gave is wrong; found before any work
         ├── ConfigError                  an option or a key of the YAML file
         ├── CheckpointError              checkpoint, weights, architecture
@@ -29,6 +30,16 @@ class RunFailedError(PredictError):
 
 class LockLostError(RunFailedError):
     """Another run took this one for dead, and has taken over."""
+
+
+class RecordsError(RunFailedError):
+    """The run's records cannot be written, for what the system says."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"the run's records cannot be written: {error}\nNothing that was finished is lost. "
+            "Mend that, then run the same command again."
+        )
 
 
 class InputError(PredictError, ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise_predict.config import RunConfig
-from blockwise_predict.errors import RunFailedError, RunStateError
+from blockwise_predict.errors import RecordsError, RunStateError
 from blockwise_predict.extension import check_extension, conclude_extension, extend_run, extends
 from blockwise_predict.fleet import cancel_leftovers, check_fleet, make_fleet, wanted_jobs
 from blockwise_predict.io import (
@@ -119,14 +118,11 @@ def execute(
 
 @contextmanager
 def _recorded() -> Iterator[None]:
-    """Turn what the system says of a record that cannot be written into RunFailedError."""
+    """Turn what the system says of a record that cannot be written into RecordsError."""
     try:
         yield
     except OSError as error:
-        raise RunFailedError(
-            f"the run's records cannot be written: {error}\nNothing that was finished is lost. "
-            "Mend that, then run the same command again."
-        ) from None
+        raise RecordsError(error) from None
 
 
 class _Warnings:
@@ -138,11 +134,14 @@ class _Warnings:
         self._told = 0
 
     def __call__(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            # A full disk is told of by what stops the run; the user still gets this warning.
+        try:
             self._run_dir.events.write("warning", text=text)
+            recorded = True
+        except OSError:
+            recorded = False
         self._told += 1
-        if self._told <= TOLD_WARNINGS:
+        # What cannot be recorded, since the disk is full, say, is shown at least.
+        if self._told <= TOLD_WARNINGS or not recorded:
             self._warn(text)
         if self._told == TOLD_WARNINGS:
             self._warn(f"further warnings go to {self._run_dir.path / 'events.jsonl'}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -180,6 +181,17 @@ class Cluster:
         # Refused if it has been taken back already.
         self.command("scontrol", "update", f"nodename={node}", "state=resume", check=False)
         self._wait(lambda: self._states() == ["idle"] * len(NODES))
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The controller stands still, as on a machine that has no memory left: it takes what it is
+        asked, and does not answer."""
+        controller = self._processes[0]
+        controller.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            controller.send_signal(signal.SIGCONT)
 
     def clear(self) -> None:
         """End all jobs."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import stat
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +16,7 @@ from blockwise_predict.config import load_config
 from blockwise_predict.errors import ConfigError, RunFailedError, RunStateError
 from blockwise_predict.fleet import cluster as cluster_module
 from blockwise_predict.fleet import describe_fleet, wanted_jobs
+from blockwise_predict.fleet import jobs as jobs_module
 from blockwise_predict.fleet import losses as losses_module
 from blockwise_predict.fleet import places as places_module
 from blockwise_predict.fleet import queue as queue_module
@@ -27,7 +30,8 @@ from blockwise_predict.fleet.restarts import FRUITLESS_EACH, FRUITLESS_MORE
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
-from blockwise_predict.scheduling.members import Attendance, Attended
+from blockwise_predict.scheduling.members import Attendance, Attended, Changes
+from tests.runs import until
 
 
 def patient() -> bool:
@@ -44,11 +48,17 @@ class Book:
     name = "Book"
     commands = ()
 
+    def cancel_command(self, name: str) -> list[str]:
+        return ["cancel", name]
+
     def __init__(self) -> None:
         self.states: dict[str, Job] = {}
         self.refuses: str | None = None
         self.loses = False
         self.submitted = 0
+        self.cancelled: list[list[str]] = []
+        # Whether it does not answer, and whether somebody waits for that.
+        self.hanging, self.waiting = threading.Event(), threading.Event()
 
     def check(self, _: Request) -> str | None:
         return None
@@ -70,6 +80,9 @@ class Book:
         self.states[key] = Job(key, state, what or state.name, "n1", blameless)
 
     def jobs(self, _: str) -> list[Job]:
+        while self.hanging.is_set():
+            self.waiting.set()
+            time.sleep(0.01)
         if self.refuses:
             raise QueueError(self.refuses)
         return list(self.states.values())
@@ -77,6 +90,7 @@ class Book:
     def cancel(self, keys: Sequence[str]) -> None:
         if self.refuses:
             raise QueueError(self.refuses)
+        self.cancelled.append(list(keys))
         for key in keys:
             self.set(key, State.ENDED, "CANCELLED", blameless=True)
 
@@ -97,6 +111,7 @@ class Stage:
         config = load_config({**CONFIG, "workers": size, **options})
         request = Request(folder / "s", "predict-x", size, folder / "logs", config, {})
         self.record = JobRecord(RunDir(folder))
+        self.record.begin("slurm", "predict-x", {})
         self.fleet = ClusterFleet(lambda _: self.book, request, self.record, self.told.append)
         self.fleet.start(patient)
 
@@ -387,8 +402,8 @@ def test_leftovers_that_cannot_be_cancelled_are_not_forgotten(
 ) -> None:
     monkeypatch.setattr(queue_module, "VANISH_S", 0.0)
     stage = Stage(tmp_path, 2)
-    stage.record.begin("book", "predict-old", {"fleet": "slurm"})
     monkeypatch.setitem(QUEUES, "book", lambda _: stage.book)
+    stage.record.begin("book", "predict-old", {"fleet": "slurm"})
     stage.book.refuses = "no contact"
     told: list[str] = []
     run_dir = RunDir(tmp_path)
@@ -558,3 +573,97 @@ def test_what_is_asked_for_reaches_sbatch(tmp_path: Path, monkeypatch: pytest.Mo
     assert "PREDICT_LOGS=/l" in environment
     assert "SLURM_CONF=/etc/slurm.conf" in environment
     assert not [line for line in environment if line.startswith("SLURM_MEM")]
+
+
+def test_a_hundred_lost_workers_are_cancelled_by_one_command(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 100)
+    for number in range(100):
+        stage.join(number, f"book-1_{number}")
+    stage.look()
+    for number in range(100):
+        stage.leave(number)
+    before = time.monotonic()
+    stage.fleet.end_workers(range(100), stage.attendance)
+    assert time.monotonic() - before < 0.1
+    until(lambda: stage.look(1) is None and stage.book.submitted == 2)
+    assert stage.book.cancelled == [[f"book-1_{number}" for number in range(100)]]
+    assert len(stage.alive()) == 100
+
+
+def test_a_queue_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 2)
+    stage.join(0, "book-1_0")
+    stage.look()
+    stage.book.hanging.set()
+    until(lambda: stage.look(1) is None and stage.book.waiting.is_set())
+    before = time.monotonic()
+    stage.fleet.scale(1, stage.attendance)
+    stage.fleet.end_workers([0], stage.attendance)
+    stage.fleet.drain(stage.attendance)
+    assert stage.fleet.check(stage.attendance) == Changes()
+    assert time.monotonic() - before < 0.1
+    stage.book.hanging.clear()
+    until(lambda: stage.look(1) is None and not stage.alive())
+
+
+def test_workers_whose_jobs_have_ended_are_gone_though_their_connections_linger(
+    tmp_path: Path,
+) -> None:
+    stage = Stage(tmp_path, 3)
+    for number in range(3):
+        stage.join(number, f"book-1_{number}")
+    stage.look()
+    assert not stage.gone
+    stage.book.set("book-1_1", State.ENDED, "NODE_FAIL", blameless=True)
+    stage.look()
+    assert stage.gone == {1}
+
+
+def test_jobs_that_end_with_their_workers_are_not_cancelled(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 2)
+    stage.join(0, "book-1_0")
+    stage.join(1, "book-1_1")
+    stage.look()
+    ended = iter([0, 1])
+
+    def attendance() -> Attendance:
+        """One worker after the other leaves, and its job ends a moment later."""
+        if (number := next(ended, None)) is not None:
+            stage.leave(number)
+            key = f"book-1_{number}"
+            threading.Timer(0.5, stage.book.set, (key, State.ENDED, "COMPLETED")).start()
+        return stage.attendance
+
+    stage.fleet.finish(attendance, patient)
+    stage.fleet.kill(patient)
+    assert {job.what for job in stage.book.states.values()} == {"COMPLETED"}
+
+
+def test_a_full_disk_when_a_job_is_replaced_ends_the_run_with_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, 1)
+    stage.join(0, "book-1_0")
+    stage.look()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(jobs_module, "write_atomically", full)
+    stage.book.set("book-1_0", State.ENDED, "TIMEOUT")
+    with pytest.raises(RunFailedError, match=r"jobs\.json cannot be written: No space left on"):
+        until(lambda: stage.look(1) is not None)
+    # It cannot be written, but read and removed: nothing is left behind.
+    stage.fleet.kill(patient)
+    assert stage.alive() == []
+    assert stage.record.read() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", "{", '{"queue": "nowhere", "name": "x", "terms": {}}', '{"queue": "slurm"}'],
+)
+def test_a_damaged_record_of_jobs_is_told_as_such(text: str, tmp_path: Path) -> None:
+    (tmp_path / "jobs.json").write_text(text)
+    with pytest.raises(RunStateError, match=r"jobs\.json is damaged: jobs of the last run may"):
+        cancel_leftovers(RunDir(tmp_path), None, print, patient, keep=False)

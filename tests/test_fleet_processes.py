@@ -13,6 +13,8 @@ from blockwise_predict.fleet import processes
 from blockwise_predict.fleet.processes import ProcessFleet
 from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.members import Attendance
+from tests.runs import events, predict
+from tests.test_run import Job, slow_blocks
 
 
 def patient() -> bool:
@@ -158,3 +160,90 @@ def test_a_command_that_cannot_be_run_at_all_is_the_users_mistake(tmp_path: Path
 def test_a_wanted_number_that_cannot_be_read_asks_for_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / "scale.json").write_text(text)
     assert RunDir(tmp_path).wanted_workers() == (3 if text.endswith("3}") else None)
+
+
+def test_processes_that_hear_no_signal_end_together(
+    fleet: Callable[[int, str], Fleet],
+) -> None:
+    some = fleet(10, "trap '' TERM; sleep 1000")
+    some.check_until(lambda: len(some.started) == 10)
+    begun = time.monotonic()
+    some.fleet.kill(patient)
+    # One after the other, each would have its second.
+    assert 1.0 <= time.monotonic() - begun < 4.0
+
+
+def test_what_the_main_loop_asks_for_does_not_wait_for_processes(
+    fleet: Callable[[int, str], Fleet],
+) -> None:
+    some = fleet(3, "trap '' TERM; sleep 1000")
+    some.check_until(lambda: len(some.started) == 3)
+    some.join(0)
+    begun = time.monotonic()
+    some.fleet.scale(1, some.attendance)
+    some.fleet.end_workers([0], some.attendance)
+    some.fleet.drain(some.attendance)
+    assert time.monotonic() - begun < 0.5
+    # Those that were told to end and have not are killed all the same.
+    some.check_until(lambda: not any(seat.running for seat in some.fleet._seats))
+
+
+def test_a_worker_that_does_not_join_is_told_as_such(
+    fleet: Callable[[int, str], Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = fleet(1, "exec sleep 1000")
+    some.check_until(lambda: some.started == [0])
+    monkeypatch.setattr(some.fleet, "_start_s", 0.1)
+    some.check_until(lambda: bool(some.warnings))
+    assert "worker 0 did not join within 0.1 s before its first block. " in some.warnings[0]
+
+
+def test_a_worker_whose_process_has_ended_is_gone_though_its_connection_lingers(
+    fleet: Callable[[int, str], Fleet], tmp_path: Path
+) -> None:
+    some = fleet(
+        2, f"while [ ! -e {tmp_path}/die ]; do sleep 0.02; done; rm {tmp_path}/die; exit 1"
+    )
+    some.check_until(lambda: len(some.started) == 2)
+    some.join(0, 1)
+    (tmp_path / "die").touch()
+    gone: list[int] = []
+
+    def replaced() -> bool:
+        gone.extend(some.fleet.check(some.attendance).gone)
+        return len(some.started) == 3
+
+    some.check_until(replaced)
+    assert gone == some.started[2:]
+
+
+LINGERS = """
+import sys
+if "worker" in sys.orig_argv:
+    import os, signal, time
+    from pathlib import Path
+    from blockwise_predict import block
+    process = block.BlockProcessor.process
+    def dies(self, roi, turn):
+        mark = Path({mark!r})
+        if not mark.exists():
+            mark.touch()
+            if os.fork() == 0:
+                # Holds the connection open, and says nothing.
+                time.sleep(60)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return process(self, roi, turn)
+    block.BlockProcessor.process = dies
+"""
+
+
+@pytest.mark.slow
+def test_a_replacement_has_the_number_of_a_worker_whose_connection_lingers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(tmp_path)
+    slow_blocks(monkeypatch, tmp_path, LINGERS.format(mark=str(tmp_path / "died")))
+    output = predict(*job.arguments("l", "--workers", "1"))
+    assert "worker 0 was killed by SIGKILL" in output
+    assert [event["worker"] for event in events(job.run_dir("l"), "join")] == [0, 0]

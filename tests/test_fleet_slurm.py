@@ -389,3 +389,35 @@ def test_a_node_that_goes_down_is_made_up_for(cluster: Cluster, job: SlurmJob) -
         job.ends_well("a", process)
     finally:
         cluster.revive(node)
+
+
+def test_a_controller_that_stands_still_holds_nothing_up(cluster: Cluster, job: SlurmJob) -> None:
+    job.pause(0.5)
+    process = job.begin("a", "--workers", "2")
+    until(lambda: job.blocks_done("a") > 0)
+    with cluster.stopped():
+        before = job.blocks_done("a")
+        until(lambda: job.blocks_done("a") > before + 4)
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert process.poll() is None, "it waits for the queue"
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        output, _ = process.communicate(timeout=60)
+        assert time.monotonic() - begun < 3.5
+    assert process.returncode == 130, output
+    assert re.search(r"do it yourself with: scancel --quiet --user=0 --name=predict-\w{8}", output)
+    assert (job.run_dir("a") / "jobs.json").exists()
+    # The next run finds out what has become of them.
+    job.pause(0)
+    job.ends_well("a", job.begin("a", "--workers", "2"))
+
+
+def test_jobs_that_are_told_to_end_before_they_join_say_so(job: SlurmJob, tmp_path: Path) -> None:
+    script = tmp_path / "site.sbatch"
+    shipped = (resource_folder("workers") / "slurm.sbatch").read_text()
+    # It gets the signal that comes before the time is up.
+    script.write_text(shipped.replace('exec "${worker', 'kill -TERM $$\nexec "${worker'))
+    output = predict(*job.arguments("a", "--fleet", script, *CPU, "--workers", "1"), code=1)
+    said = r"ended before its worker joined \(FAILED by SIGTERM, as before a time limit\)"
+    assert re.search(rf"{said}. Its log \S+\.log is empty: it ended before it said", output), output

@@ -18,6 +18,7 @@ from blockwise_predict.fleet.jobs import QUEUES, JobRecord, cancel_leftovers
 from blockwise_predict.fleet.processes import command_fleet, local_fleet
 from blockwise_predict.fleet.queue import LARGEST_ARRAY, Request, require_commands
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
+from blockwise_predict.fleet.timelimits import check_time_limit
 from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
 from blockwise_predict.scheduling.scheduler import Fleet
@@ -45,6 +46,7 @@ def check_fleet(config: RunConfig, run_dir: RunDir, warn: Callable[[str], None])
             f"--fleet {config.fleet}: there is no such file. `predict workers copy "
             f"{config.fleet_kind} .` gives a job script to start from."
         )
+    check_time_limit(queue.time_limit(request), warn)
     require_commands(queue)
     try:
         against = queue.check(request)

@@ -12,7 +12,7 @@ from blockwise_predict.fleet.desk import Desk, Orders, Report
 from blockwise_predict.fleet.jobs import JobRecord
 from blockwise_predict.fleet.losses import Losses
 from blockwise_predict.fleet.places import Place, Places
-from blockwise_predict.fleet.queue import LARGEST_ARRAY, VANISH_POLL_S, Job, Queue, Request, State
+from blockwise_predict.fleet.queue import LARGEST_ARRAY, VANISH_POLL_S, Job, Queue, Request
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.fleet.waiting import Hurry, wait_until
 from blockwise_predict.scheduling.members import Attendance, Changes
@@ -121,11 +121,7 @@ class ClusterFleet:
 
     def _next_orders(self, attendance: Attendance) -> Orders:
         """What the queue is to do now. What is to be cancelled is, until it is gone."""
-        cancel = tuple(
-            place.job.key
-            for place in self._places.unwanted()
-            if place.lost or place.job.key not in attendance.numbers
-        )
+        cancel = self._places.to_cancel(attendance, time.monotonic())
         count = min(self._missing, LARGEST_ARRAY)
         # A submission that was refused, or not answered, may have been taken all the same.
         doubtful = self._refused_at is not None and self._known <= self._refused_at
@@ -138,6 +134,8 @@ class ClusterFleet:
         if report.cancelled is not None:
             keys = ", ".join(report.orders.cancel[:3])
             self._tell_once("cancel", f"{self._name} did not cancel {keys}: {report.cancelled}")
+        elif report.orders.cancel:
+            self._told.discard("cancel")
         if isinstance(report.submitted, QueueError):
             self._not_taken(report.submitted, attendance, report.asked)
         elif report.submitted is not None:
@@ -179,7 +177,7 @@ class ClusterFleet:
         ended = self._places.update(jobs, asked)
         for place in ended:
             if not place.unwanted:
-                starting = self._others_start(attendance)
+                starting = self._places.starting(attendance)
                 self._wait(self._losses.ended(place, self.size, attendance, starting=starting))
         held = [place.job for place in self._places.wanted() if place.job.held]
         if held:
@@ -190,19 +188,11 @@ class ClusterFleet:
             )
         self._end_late(attendance, asked)
         self._give_up_surplus(attendance)
-        return Changes(self._leaving(attendance), _gone(ended, attendance, asked))
+        return Changes(self._places.leaving(attendance), _gone(ended, attendance, asked))
 
     def _wait(self, seconds: float) -> None:
         """Submit no jobs for so long."""
         self._submit_at = max(self._submit_at, time.monotonic() + seconds)
-
-    def _others_start(self, attendance: Attendance) -> bool:
-        """Whether a job runs whose worker may be about to join."""
-        return any(
-            place.job.state is State.RUNNING
-            and not attendance.job_joined(place.job.key, place.since)
-            for place in self._places.wanted()
-        )
 
     def _end_late(self, attendance: Attendance, now: float) -> None:
         """Give up jobs that run and do not join."""
@@ -212,10 +202,10 @@ class ClusterFleet:
             job, since = place.job, place.running_since
             if since is None or now - since < START_S:
                 continue
-            if not attendance.job_joined(job.key, place.since):
+            if not place.joined(attendance):
                 place.unwanted = self._urgent = True
                 what = f"did not join within {START_S:g} s"
-                starting = self._others_start(attendance)
+                starting = self._places.starting(attendance)
                 self._wait(
                     self._losses.failed_start(job, what, self.size, attendance, starting=starting)
                 )
@@ -225,18 +215,12 @@ class ClusterFleet:
         self.size = size
         self._submit_at = 0.0
         self._give_up_surplus(attendance)
-        return Changes(leaving=self._leaving(attendance))
+        return Changes(leaving=self._places.leaving(attendance))
 
     def _give_up_surplus(self, attendance: Attendance) -> None:
         """Too many are to end: jobs that wait first, workers that are there last."""
         for place in self._places.surplus(self.size, attendance.numbers):
             place.unwanted = self._urgent = True
-
-    def _leaving(self, attendance: Attendance) -> tuple[int, ...]:
-        """The numbers of workers that are to end by themselves, with what they hold done."""
-        numbers = attendance.numbers
-        keys = (place.job.key for place in self._places.unwanted())
-        return tuple(numbers[key] for key in keys if key in numbers)
 
     def end_workers(self, numbers: Collection[int], attendance: Attendance) -> None:
         """End workers that are lost, all by one command."""

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from blockwise_predict.fleet.queue import Job, Queue, Request, State, cancel_and_wait
-from blockwise_predict.fleet.runner import CommandRunner, QueueError
+from blockwise_predict.fleet.runner import CommandRunner, GivenUpError, QueueError
 from blockwise_predict.fleet.waiting import Hurry, wait_until
 
 # All that a user in a hurry waits for the queue, to have the jobs cancelled (seconds).
@@ -115,8 +115,8 @@ class Desk:
     def cancel_all(self, hurry: Hurry) -> int:
         """Cancel all jobs, and wait until none is left in the queue; the last that is asked of it.
 
-        In a `hurry`, what runs is killed, and jobs are only cancelled. Returns how many are left,
-        or may be. Raises QueueError if the queue does not answer.
+        In a `hurry`, what runs is killed, and jobs are only cancelled. Returns how many are left.
+        Raises QueueError if the queue does not answer, or more may come.
         """
         end = self._thread.submit(cancel_and_wait, self.queue, self.name)
         try:
@@ -126,9 +126,9 @@ class Desk:
             self.abandon()
         queue = self._make_queue(CommandRunner(until=time.monotonic() + HURRY_S))
         queue.cancel_all(self.name)
-        left = sum(job.state is not State.ENDED for job in queue.jobs(self.name))
-        # Jobs may yet come of a submission that was killed.
-        return left or int(self.busy and self._submitting)
+        if self.busy and self._submitting:
+            raise GivenUpError("the submission that was under way may yet have been taken")
+        return sum(job.state is not State.ENDED for job in queue.jobs(self.name))
 
     def abandon(self) -> None:
         """Kill the command that runs, and begin no other one."""

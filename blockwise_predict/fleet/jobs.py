@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from blockwise_predict.errors import RunFailedError, RunStateError
+from blockwise_predict.errors import RecordsError, RunStateError
 from blockwise_predict.fleet.lsf import LSF
 from blockwise_predict.fleet.queue import Queue, cancel_and_wait
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.fleet.slurm import Slurm
 from blockwise_predict.fleet.waiting import Hurry
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.atomic import damaged, write_atomically
+from blockwise_predict.records.atomic import write_atomically
 
 QUEUES: dict[str, Callable[[CommandRunner], Queue]] = {"slurm": Slurm, "lsf": LSF}
 
@@ -36,7 +36,7 @@ class JobRecord:
         except FileNotFoundError:
             return None
         if not isinstance(record.get("ids"), list):
-            raise damaged(self._file, "it lists no jobs")
+            raise self._damaged("it lists no jobs")
         return record
 
     def leftovers(self) -> tuple[Callable[[CommandRunner], Queue], str, dict[str, Any]] | None:
@@ -49,11 +49,18 @@ class JobRecord:
             return None
         queue, name, terms = (record.get(key) for key in ("queue", "name", "terms"))
         if not isinstance(queue, str) or queue not in QUEUES or not isinstance(terms, dict):
-            raise damaged(self._file, "it names no queue that is known, or no terms")
+            raise self._damaged("it names no queue that is known, or no terms")
         # Jobs are cancelled by their name, and LSF's may hold wildcards.
         if not re.fullmatch(r"predict-\w+", str(name)):
-            raise damaged(self._file, f"{name!r} is no name of a run's jobs")
+            raise self._damaged(f"{name!r} is no name of a run's jobs")
         return QUEUES[queue], str(name), terms
+
+    def _damaged(self, why: str) -> RunStateError:
+        return RunStateError(
+            f"{self._file} is damaged ({why}): jobs of the last run may still be in a cluster's "
+            "queue. Cancel those whose names begin with predict- and that are of this run, remove "
+            "the file, and run this again."
+        )
 
     def begin(self, kind: str, name: str, terms: dict[str, Any]) -> None:
         """Jobs of a name are about to be submitted to a kind of queue; earlier ids are kept."""
@@ -62,7 +69,7 @@ class JobRecord:
         self._write({"queue": kind, "name": name, "terms": terms, "ids": ids})
 
     def add(self, job: str) -> None:
-        """A job array was submitted. Raises RunFailedError if that cannot be written down."""
+        """A job array was submitted. Raises RecordsError if that cannot be written down."""
         record = self.read() or {}
         self._write({**record, "ids": [*record.get("ids", []), job]})
 
@@ -74,10 +81,7 @@ class JobRecord:
         try:
             write_atomically(self._file, json.dumps(record, indent=2))
         except OSError as error:
-            raise RunFailedError(
-                f"{self._file} cannot be written: {error.strerror}. Nothing that was finished is "
-                "lost. Mend that, then run the same command again."
-            ) from None
+            raise RecordsError(error) from None
 
 
 def cancel_leftovers(

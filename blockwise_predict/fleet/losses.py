@@ -33,7 +33,7 @@ class Losses:
     def ended(self, place: Place, size: int, attendance: Attendance, *, starting: bool) -> float:
         """One of `size` jobs has ended that should not have."""
         job, again = place.job, "; another one is submitted."
-        joined = attendance.job_joined(job.key, place.since)
+        joined = place.joined(attendance)
         if not joined and not job.blameless:
             what = f"ended before its worker joined ({job.what})"
             return self.failed_start(job, what, size, attendance, starting=starting)

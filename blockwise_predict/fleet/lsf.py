@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from blockwise_predict.fleet.queue import Job, Request, State, environment_without
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
+from blockwise_predict.fleet.timelimits import TimeLimit, last_option, lsf_seconds, script_words
 
 # Suspended ones wait, too: they cannot be expected to do anything. So do those in a state that is
 # not known here: to take a job for dead would be the worse mistake.
@@ -17,9 +18,13 @@ _STATES = {
     **dict.fromkeys(("DONE", "EXIT"), State.ENDED),
 }
 _FIELDS = "jobid jobindex stat exit_code exec_host delimiter='|'"
-# Ended by a signal (128 and its number), as bkill, a preemption and a lost host have it: TERM,
-# KILL, USR2 (the run limit) and INT; one that was killed before it began often has no code.
-_BY_SIGNAL = ("130", "137", "140", "143", "-", "")
+# Ended by a signal (128 and its number), as bkill, a preemption, a time limit and a lost host have
+# it; one that was killed before it began often has no code.
+_SIGNALS = {
+    **{"130": "SIGINT", "137": "SIGKILL", "140": "SIGUSR2: its run limit"},
+    "143": "SIGTERM, as before a run limit",
+}
+_BY_SIGNAL = (*_SIGNALS, "-", "")
 # Words of one job's environment that another one must not get, and what of the user's would have
 # bsub say nothing of the job (BSUB_QUIET) or only check it (BSUB_CHK_RESREQ).
 _OWN = (
@@ -41,6 +46,21 @@ class LSF:
     def check(self, request: Request) -> str | None:  # noqa: ARG002
         """bsub has no way to try a request; a wrong one is refused when it is submitted."""
         return None
+
+    def time_limit(self, request: Request) -> TimeLimit | None:
+        """How long jobs may take, and when they are told to end, as far as that is asked for."""
+        given, script = _options(request), script_words(request.script, "#BSUB")
+        wall = last_option(given, "-W") or last_option(script, "-W")
+        before = last_option(given, "-wt") or last_option(script, "-wt")
+        seconds, warning = lsf_seconds(wall or ""), lsf_seconds(before or "")
+        if seconds is None or warning is None:
+            return None
+        remedy = f"--submit-options '-wt {max(1, seconds // 240)}'"
+        words = f"-wt {before}, see {request.script}"
+        own = request.config.wall_time
+        return TimeLimit(
+            seconds, warning, f"--wall-time {own}" if own else f"-W {wall}", words, remedy
+        )
 
     def command(self, request: Request) -> list[str]:
         """The words that submit a request, whose script comes through the standard input."""
@@ -105,6 +125,8 @@ class LSF:
 def _job(job: str, index: str, state: str, code: str, host: str) -> Job:
     blameless = state == "EXIT" and code.strip() in _BY_SIGNAL
     what = f"{state} with code {code}" if state == "EXIT" and code.strip("- ") else state
+    if blameless and code.strip() in _SIGNALS:
+        what += f", {_SIGNALS[code.strip()]}"
     # `4*node7` is four slots of a host.
     host = host.split(":")[0].split("*")[-1].strip("- ")
     held = "suspended while it waited" if state == "PSUSP" else ""

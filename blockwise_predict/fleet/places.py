@@ -6,11 +6,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from blockwise_predict.fleet.queue import Job, State
+from blockwise_predict.scheduling.members import Attendance
 
 # A job that was submitted may be missing from the queue's answers for so long (seconds).
 UNSEEN_S = 60.0
 # One that takes longer to end hangs, as its node does, and counts as ended (seconds).
 HANGS_S = 60.0
+# One whose worker has left ends with it, within so long (seconds).
+LEAVE_S = 10.0
 ACTIVE = (State.WAITING, State.RUNNING)
 
 
@@ -20,8 +23,9 @@ class Place:
 
     `since` is when it was submitted, or when it was last known to wait: a worker that has joined
     since then is of this start. `running_since` and `ending_since` are when it was first seen so;
-    one that `hangs` while it ends counts as ended. An `unwanted` one is to end, and counts no more;
-    one whose worker is `lost` need not be asked to leave first.
+    one that `hangs` while it ends counts as ended. An `unwanted` one is to end, and counts no more:
+    by itself, soon after its worker was first seen to have left (`left_since`), or at once if that
+    is `lost`.
     """
 
     job: Job
@@ -31,7 +35,12 @@ class Place:
     ending_since: float | None = None
     hangs: bool = False
     unwanted: bool = False
+    left_since: float | None = None
     lost: bool = False
+
+    def joined(self, attendance: Attendance) -> bool:
+        """Whether its worker has joined since it was submitted, or waited."""
+        return attendance.job_joined(self.job.key, self.since)
 
 
 class Places:
@@ -59,10 +68,33 @@ class Places:
         """Those that are not to end."""
         return (place for place in list(self._places.values()) if not place.unwanted)
 
-    def unwanted(self) -> Iterator[Place]:
+    def _unwanted(self) -> Iterator[Place]:
         """Those that are to end, and wait or run."""
         places = list(self._places.values())
         return (place for place in places if place.unwanted and place.job.state in ACTIVE)
+
+    def leaving(self, attendance: Attendance) -> tuple[int, ...]:
+        """The numbers of workers that are to end by themselves, with what they hold done."""
+        numbers = attendance.numbers
+        keys = (place.job.key for place in self._unwanted())
+        return tuple(numbers[key] for key in keys if key in numbers)
+
+    def to_cancel(self, attendance: Attendance, now: float) -> tuple[str, ...]:
+        """The keys of those that are to end, and do not by themselves with their workers."""
+        keys = []
+        for place in self._unwanted():
+            if place.job.key in attendance.numbers and not place.lost:
+                continue
+            place.left_since = place.left_since or now
+            ends = place.joined(attendance) and now - place.left_since < LEAVE_S
+            if place.lost or not ends:
+                keys.append(place.job.key)
+        return tuple(keys)
+
+    def starting(self, attendance: Attendance) -> bool:
+        """Whether one runs whose worker may be about to join."""
+        running = (place for place in self.wanted() if place.job.state is State.RUNNING)
+        return any(not place.joined(attendance) for place in running)
 
     def add(self, keys: Collection[str], now: float) -> None:
         """Jobs were submitted."""

@@ -93,10 +93,9 @@ class ProcessFleet:
             if seat.running and not joined and time.monotonic() - seat.started > self._start_s:
                 seat.late = True
                 seat.end(0.0)
-            if seat.process is not None and not seat.running:
-                self._bury(seat, attendance)
-                if not seat.handed_over:
-                    gone.append(number)
+            has_ended = seat.process is not None and not seat.running
+            if has_ended and self._bury(seat, attendance):
+                gone.append(number)
             if seat.handed_over and joined:
                 if number not in attendance.present:
                     # The worker that was passed on has come, and gone.
@@ -117,8 +116,8 @@ class ProcessFleet:
             except OSError as error:
                 self._failed_to_start(seat, f"cannot be started: {error}", attendance)
 
-    def _bury(self, seat: Seat, attendance: Attendance) -> None:
-        """A process has ended."""
+    def _bury(self, seat: Seat, attendance: Attendance) -> bool:
+        """A process has ended; returns whether its worker has, too, as far as can be known."""
         assert seat.process is not None
         code, number = seat.process.returncode, seat.number
         seat.process = None
@@ -126,17 +125,19 @@ class ProcessFleet:
         waited_for = not joined or number in attendance.present
         if self._others and code == 0 and waited_for and not seat.ended_by_us:
             seat.handed_over = True
-            return
-        if seat.ended_by_us:
+            return False
+        if seat.ended_by_us or seat.leaving:
             seat.start_at = time.monotonic() + FIRST_DELAY_S
         elif not joined:
             how = f"did not join within {self._start_s:g} s" if seat.late else _how(code)
             self._failed_to_start(seat, how, attendance)
         else:
             seat.failed = False
-            self._count_end(seat, f"{_how(code)}", attendance, failed_start=False)
+            self._count_end(seat, _how(code), attendance, failed_start=False)
             if code:
                 self._warn(f"worker {number} {_how(code)}; another one is started.")
+        # A command that has ended well may have left its worker to itself.
+        return code != 0 or not self._others
 
     def _failed_to_start(self, seat: Seat, how: str, attendance: Attendance) -> None:
         seat.failed = True
@@ -191,8 +192,9 @@ class ProcessFleet:
         """No more workers are wanted: end those that have not joined yet."""
         self.size = 0
         for seat in self._seats:
-            seat.leaving = seat.ended_by_us = True
+            seat.leaving = True
             if not attendance.joined(seat.number, seat.started):
+                seat.ended_by_us = True
                 seat.end(self._kill_s)
 
     def end_workers(self, numbers: Collection[int], attendance: Attendance) -> None:  # noqa: ARG002
@@ -210,6 +212,8 @@ class ProcessFleet:
         self.drain(attendance())
 
         def ended() -> bool:
+            for seat in self._seats:
+                seat.look()
             present = attendance().present
             handed_over = {seat.number for seat in self._seats if seat.handed_over}
             return not handed_over & present and not any(seat.running for seat in self._seats)

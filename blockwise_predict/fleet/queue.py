@@ -14,6 +14,7 @@ from typing import Protocol
 from blockwise_predict.config import RunConfig
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.fleet.runner import GivenUpError, NoQueueError, QueueError
+from blockwise_predict.fleet.timelimits import TimeLimit
 
 # Cancelled jobs have so long to vanish; the queue is asked so often whether they have (seconds).
 VANISH_S, VANISH_POLL_S = 60.0, 0.5
@@ -78,6 +79,9 @@ class Queue(Protocol):
 
         Raises QueueError if it would be refused, as far as that can be known.
         """
+
+    def time_limit(self, request: Request) -> TimeLimit | None:
+        """How long jobs may take, and when they are told to end, as far as that is known."""
 
     def command(self, request: Request) -> list[str]:
         """The words that submit a request."""

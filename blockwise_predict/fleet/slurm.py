@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Sequence
 
 from blockwise_predict.fleet.queue import Job, Request, State, environment_without
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
+from blockwise_predict.fleet.timelimits import (
+    TimeLimit,
+    last_option,
+    script_words,
+    slurm_seconds,
+)
 
 # Suspended ones and those whose nodes start wait, too: they cannot be expected to do anything. So
 # do those in a state that is not known here: to take a job for dead would be the worse mistake.
@@ -27,6 +34,10 @@ _OWN = ("SLURM_", "SQUEUE_", "SCANCEL_")
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 # What a trial is also refused for when nodes are only down or busy: jobs would wait for them.
 _PERHAPS_LATER = ("Requested node configuration is not available", "Requested nodes are busy")
+# Each with the sign that ends it, so that none is cut off.
+_FIELDS = "JobArrayID:|,State:|,NodeList:|,Reason:|,exit_code:|"
+# How long before the time is up a job gets the signal of --signal, if that does not say (seconds).
+_SIGNAL_S = 60
 # Elements that one command names.
 AT_ONCE = 500
 
@@ -55,6 +66,24 @@ class Slurm:
             raise
         return None
 
+    def time_limit(self, request: Request) -> TimeLimit | None:
+        """How long jobs may take, and when they are told to end, as far as that is asked for."""
+        config = request.config
+        given, script = config.submit_options, script_words(request.script, "#SBATCH")
+        # As sbatch has it: options win, and --submit-options come last.
+        wall = last_option(given, "--time", "-t") or config.wall_time
+        wall = wall or last_option(script, "--time", "-t")
+        told = last_option(given, "--signal") or last_option(script, "--signal")
+        seconds = slurm_seconds(wall or "")
+        if wall is None or seconds is None or told is None:
+            return None
+        name, _, before = told.partition("@")
+        warning = int(before) if before.isdecimal() else _SIGNAL_S
+        remedy = f"--submit-options '--signal={name}@{max(1, seconds // 4)}'"
+        words = f"--signal={told}, see {request.script}"
+        what = "--wall-time" if wall == config.wall_time else "--time"
+        return TimeLimit(seconds, warning, f"{what} {wall}", words, remedy)
+
     def command(self, request: Request) -> list[str]:
         """The words that submit a request."""
         return ["sbatch", "--parsable", *_options(request)]
@@ -78,13 +107,13 @@ class Slurm:
             [
                 # Without --all, jobs of a partition that is hidden are, too.
                 *("squeue", "--all", "--noheader", "--array", "--states=all"),
-                *(f"--user={os.getuid()}", f"--name={name}", "--format=%i|%T|%N|%r"),
+                *(f"--user={os.getuid()}", f"--name={name}", f"--Format={_FIELDS}"),
             ],
             environment_without(_OWN, _KEPT),
         )
         jobs = []
         for line in said.splitlines():
-            found = re.fullmatch(r"(\d+)(?:_(\d+))?\|(\w+)\|(.*)\|(.*)", line.strip())
+            found = re.fullmatch(r"(\d+)(?:_(\d+))?\|(\w+)\|(.*)\|(.*)\|(.*)\|", line.strip())
             if found is None:
                 raise QueueError(f"squeue said {line!r}, which is no job")
             jobs.append(_job(*found.groups()))
@@ -106,13 +135,16 @@ class Slurm:
         return ["scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}"]
 
 
-def _job(job: str, index: str | None, state: str, host: str, reason: str) -> Job:
+def _job(job: str, index: str | None, state: str, host: str, reason: str, code: str) -> Job:
     key = f"slurm-{job}_{index}" if index else f"slurm-{job}"
     if state in _BLAMELESS:
         return Job(key, State.ENDED, state, host.strip(), blameless=True)
     is_held = state in _HELD or (state == "PENDING" and "held" in reason.lower())
     held = reason if is_held else ""
-    return Job(key, _STATES.get(state, State.WAITING), state, host.strip(), held=held)
+    # A wait status, in which a signal stands lowest.
+    by_term = code.strip() == str(int(signal.SIGTERM))
+    what = f"{state} by SIGTERM, as before a time limit" if by_term else state
+    return Job(key, _STATES.get(state, State.WAITING), what, host.strip(), held=held)
 
 
 def _options(request: Request) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise_predict.config_values import listen_address
-from blockwise_predict.errors import LockLostError
+from blockwise_predict.errors import LockLostError, RecordsError
 from blockwise_predict.plan import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
@@ -149,8 +149,10 @@ def run_blocks(
         server.drain()
         end = fleet.abandon
         raise
-    except Exception:
+    except Exception as error:
         watch.stop_early()
+        if isinstance(error, OSError):
+            raise RecordsError(error) from error
         raise
     finally:
         end()

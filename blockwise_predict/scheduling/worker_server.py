@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from blockwise_predict import __version__
-from blockwise_predict.errors import RunFailedError
+from blockwise_predict.errors import RecordsError
 from blockwise_predict.scheduling.dispatcher import Dispatcher
 from blockwise_predict.scheduling.members import Member
 from blockwise_predict.scheduling.protocol import (
@@ -134,12 +134,7 @@ class WorkerServer:
             yield
         except OSError as error:
             # The dispatcher writes records, and does nothing else with files or sockets.
-            self._status.fail(
-                RunFailedError(
-                    f"the run's records cannot be written: {error}\nNothing that was finished is "
-                    "lost. Mend that, then run the same command again."
-                )
-            )
+            self._status.fail(RecordsError(error))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001  told by `check`; daisy's are not Exceptions
