@@ -15,6 +15,7 @@ from blockwise_predict.geometry import Lengths, format_length, format_lengths
 from blockwise_predict.io import funlib, n5, ngff
 from blockwise_predict.io.formats import Node, groups_above
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes, Statement
+from blockwise_predict.io.units import LARGEST, SMALLEST
 
 _DEFAULT_NAMES = ("z", "y", "x")
 _SAY_AXES = 'Say it in the array\'s attributes, for example "axis_names": ["c^", "z", "y", "x"].'
@@ -193,6 +194,12 @@ def _checked(values: Lengths | None, source: str, axes: Axes) -> Lengths:
             f"{source} has {len(values or ())} values; the array has {len(spatial)} spatial axes "
             f"({names}). Give one for each."
         )
+    for value in values:
+        if value and not SMALLEST <= abs(value) <= LARGEST:
+            raise ArrayError(
+                f"{source}: {format_length(value)} nm is not between {SMALLEST:g} and "
+                f"{LARGEST:g} nm. Correct it, or pass --voxel-size and --offset."
+            )
     return values
 
 
