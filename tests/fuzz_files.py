@@ -130,7 +130,8 @@ def _child(
     os.dup2(null, 2)
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     # Once, so that threads and caches of libraries do not count as a case's.
-    _opened(kind, folder)
+    if _opened(kind, folder) != ("opened", ""):
+        sender.send(("failed", "the file is refused as it is, unmutated", 0.0, 0))
     taken = _memory()
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MEMORY,) * 2)
     for case in cases:

@@ -64,7 +64,10 @@ def mutated_yaml(data: bytes, chance: random.Random) -> bytes:
     if chance.random() < 0.4:
         return mutated_bytes(data, chance)
     document = yaml.unsafe_load(data)
-    text = yaml.dump(mutated_tree(document, chance))
+    try:
+        text = yaml.dump(mutated_tree(document, chance))
+    except RecursionError:
+        text = data.decode() + "x: " + "[" * 1000
     if chance.random() < 0.1:
         text += chance.choice(
             ("x: 2001-99-99\n", "&a y: [*a]\n", "1: 2\n", "? [1]\n: 2\n", "z: !!int x\n", "- 3\n")

@@ -40,6 +40,12 @@ _KINDS: dict[str, torch.dtype] = {
     "LongStorage": torch.int64,
     "ShortStorage": torch.int16,
     "UntypedStorage": torch.uint8,
+    # As integers; a quantised tensor is not read, only passed over.
+    "QInt32Storage": torch.int32,
+    "QInt8Storage": torch.int8,
+    "QUInt2x4Storage": torch.uint8,
+    "QUInt4x2Storage": torch.uint8,
+    "QUInt8Storage": torch.uint8,
 }
 _OWN_DTYPES: dict[str, torch.dtype] = {
     f"torch.{name}": getattr(torch, name)

@@ -134,8 +134,12 @@ def _check_chunks(store: Any, location: str) -> None:
 
 
 def fully_stored(view: Any) -> bool:
-    """Whether every chunk of a tensorstore's view is stored."""
-    return bool(view.storage_statistics(query_fully_stored=True).result().fully_stored)
+    """Whether every chunk of a tensorstore's view is stored (it may be damaged)."""
+    try:
+        return bool(view.storage_statistics(query_fully_stored=True).result().fully_stored)
+    except ValueError:
+        # A shard whose index is damaged: to read its chunks says so.
+        return True
 
 
 def in_c_order(store: Any, format_: Format) -> Any:
