@@ -128,7 +128,8 @@ def _replaced(value: Any, chance: random.Random) -> Any:
         case 5:
             return str(value)[:1000]
         case 6:
-            return [value] * chance.choice((1, 2, 3, 40, 5000))
+            most = max(2, 100_000 // len(str(value)[:100_000] or "x"))
+            return [value] * min(most, chance.choice((1, 2, 3, 40, 5000)))
         case 7 if isinstance(value, int | float) and not isinstance(value, bool):
             return value * chance.choice((-1, 0.5, 2, 1000, 10**6))
         case 7:
