@@ -7,6 +7,7 @@ the plan is made. All mistakes of form are reported at once, each with its key a
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -28,6 +29,7 @@ from blockwise_predict.config_values import (
     Words,
     fleet_kind,
 )
+from blockwise_predict.consent import CONSENT, refuse_consent_of_file
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry import Lengths, exact_lengths
 from blockwise_predict.resources import resource_folder
@@ -45,7 +47,7 @@ Format = Literal["zarr3", "zarr2", "n5"]
 BadInput = Literal["fail", "fill-missing", "fill", "skip"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "tfloat32"]
 # Of what a cluster is asked for.
-_JOB_OPTIONS = (
+JOB_OPTIONS = (
     *("queue", "project", "gpus", "cores", "job_memory", "wall_time", "throttle"),
     "submit_options",
 )
@@ -64,7 +66,7 @@ class RunConfig(BaseModel):
     checkpoint: PathText = Field(description="DaCapo run folder, iteration file or weights file")
     iteration: int | None = Field(None, ge=0, lt=1 << 63)
     architecture: PathText | None = None
-    unsafe_load_pickle: bool = False
+    unsafe_load_pickle: bool = Field(False, exclude=True)
 
     input: PathText = Field(description="input array: container and name, e.g. volume.zarr/raw")
     voxel_size: LengthTexts | None = None
@@ -93,6 +95,7 @@ class RunConfig(BaseModel):
     retries: int = Field(2, ge=0, le=100)
     block_timeout: float = Field(3600.0, ge=10, allow_inf_nan=False)
     run_dir: PathText | None = None
+    trust_run_dir: bool = Field(False, exclude=True)
     overwrite: bool = False
 
     queue: str | None = Field(None, min_length=1)
@@ -109,6 +112,24 @@ class RunConfig(BaseModel):
     def planned_workers(self) -> int:
         """How many workers to plan for; those of a run that starts none join by themselves."""
         return max(1, self.workers)
+
+    @property
+    def consent_options(self) -> list[str]:
+        """What this command line allows, as options for the workers that it starts."""
+        return [f"--{key.replace('_', '-')}" for key in CONSENT if getattr(self, key)]
+
+    @property
+    def programs(self) -> dict[str, str]:
+        """The keys whose values are, or can name, programs to execute; with these, as for a shell.
+
+        Options of sbatch and bsub are among them: some run commands or set the jobs' environment.
+        """
+        programs = {}
+        if self.fleet not in ("local", "slurm", "lsf"):
+            programs["fleet"] = self.fleet
+        if self.submit_options:
+            programs["submit_options"] = shlex.join(self.submit_options)
+        return programs
 
     @property
     def fleet_kind(self) -> FleetKind:
@@ -144,7 +165,7 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _job_options_need_a_cluster(self) -> Self:
-        given = [key for key in _JOB_OPTIONS if getattr(self, key) not in (None, ())]
+        given = [key for key in JOB_OPTIONS if getattr(self, key) not in (None, ())]
         if given and self.fleet_kind not in ("slurm", "lsf"):
             raise ValueError(
                 f"{', '.join(given)}: only for jobs of Slurm and LSF, and fleet is {self.fleet}"
@@ -172,7 +193,7 @@ def load_config(
     given = {key: value for key, value in options.items() if value is not None}
     from_file = _read_yaml(file) if file is not None else {}
     try:
-        return RunConfig.model_validate({**from_file, **given})
+        config = RunConfig.model_validate({**from_file, **given})
     except ValidationError as error:
         lines, more = [], error.error_count() - MAX_LISTED
         for problem in error.errors()[:MAX_LISTED]:
@@ -182,6 +203,13 @@ def load_config(
         if more > 0:
             lines.append(f"and {more} more mistakes.")
         raise ConfigError("\n".join(lines)) from None
+    of_file = from_file.keys() - given.keys()
+    refuse_consent_of_file(
+        file,
+        [key for key in CONSENT if key in of_file and getattr(config, key)],
+        {key: text for key, text in config.programs.items() if key in of_file},
+    )
+    return config
 
 
 def _explain(key: str, problem: Any, file: str | None, command_line: bool) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from blockwise_predict.errors import GeometryError, RunStateError
 from blockwise_predict.geometry import format_length
@@ -24,7 +25,7 @@ from blockwise_predict.output_spec import output_spec
 from blockwise_predict.plan import Plan
 from blockwise_predict.provenance import ATTRIBUTE, provenance
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.atomic import write_atomically
+from blockwise_predict.records.atomic import damaged, write_atomically
 from blockwise_predict.records.ledger import PREDICTED, RECORD
 
 
@@ -59,16 +60,19 @@ def extend_run(
 
 def conclude_extension(plan: Plan, run_dir: RunDir) -> None:
     """Clean up after an extension to a plan that is recorded."""
-    for file in run_dir.path.glob("blocks-*.npy"):
-        if file != run_dir.ledger_file(plan):
-            file.unlink()
+    run_dir.drop_other_ledgers(plan)
     (run_dir.path / "extension.json").unlink(missing_ok=True)
 
 
 def unfinished_extension(run_dir: RunDir) -> Plan | None:
     """The plan of an extension that was cut off, if there is one."""
-    marker = run_dir.path / "extension.json"
-    return Plan.model_validate_json(marker.read_text()) if marker.exists() else None
+    try:
+        return Plan.model_validate(run_dir.read("extension.json"))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        file, why = run_dir.path / "extension.json", str(error.errors()[0]["msg"])
+        raise damaged(file, why) from None
 
 
 def check_extension(new: Plan, run_dir: RunDir) -> None:

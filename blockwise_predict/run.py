@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+import contextlib
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise_predict.config import RunConfig
-from blockwise_predict.errors import RunStateError
+from blockwise_predict.errors import RunFailedError, RunStateError
 from blockwise_predict.extension import check_extension, conclude_extension, extend_run, extends
 from blockwise_predict.fleet import cancel_leftovers, check_fleet, make_fleet, wanted_jobs
 from blockwise_predict.io import (
+    check_deletable,
     create_output,
     delete_output,
     open_output,
@@ -22,6 +25,8 @@ from blockwise_predict.io import (
     read_attributes,
     sample_digests,
 )
+from blockwise_predict.io.extend import aside
+from blockwise_predict.io.kvstore import is_local
 from blockwise_predict.output_spec import output_spec
 from blockwise_predict.plan import Plan
 from blockwise_predict.planning import make_plan
@@ -37,6 +42,8 @@ from blockwise_predict.scheduling.scheduler import StopRequest, run_blocks
 
 # So many warnings are shown while a run goes on.
 TOLD_WARNINGS = 20
+# Of what --overwrite leaves, in a folder.
+SHOWN_LEFT = 10
 
 
 @dataclass(frozen=True)
@@ -51,14 +58,14 @@ class Reporter:
 
 def run_dir_of(config: RunConfig) -> RunDir:
     """The run directory of a configuration."""
-    return RunDir(
-        Path(config.run_dir).absolute() if config.run_dir else default_run_dir(config.output)
-    )
+    path = Path(config.run_dir).absolute() if config.run_dir else default_run_dir(config.output)
+    return RunDir(path, trusted=config.trust_run_dir)
 
 
 def recorded_plan(config: RunConfig) -> Plan | None:
     """The plan that a run of this configuration would resume, if there is one."""
     run_dir = run_dir_of(config)
+    run_dir.check()
     return run_dir.plan() if run_dir.begun and not config.overwrite else None
 
 
@@ -79,30 +86,46 @@ def execute(
     for warning in plan.warnings:
         report.warn(warning)
     check_fleet(config, run_dir, report.warn)
-    run_dir.refuse_foreign_folder()
-    run_dir.path.mkdir(parents=True, exist_ok=True)
-    with hold_lock(run_dir.path / "lock", report.line) as lock, ExitStack() as opened:
-        cancel_leftovers(run_dir, wanted_jobs(config), report.line, keep=not config.overwrite)
-        _prepare(plan, run_dir, command, report, config.overwrite)
-        ledger = opened.enter_context(closing(run_dir.ledger(plan)))
-        _take_up_skipped(plan, ledger)
-        leave = _blocks_to_leave(ledger, only_failed)
-        run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
-        report.begin(plan, ledger.count(*PREDICTED))
-        if leave.all():
-            cancel_leftovers(run_dir, None, report.line, keep=False)
-            return collect_result(plan, run_dir, ledger)
-        run_dir.events.write("begin", command=command, version=plan.version)
-        warn = _Warnings(run_dir, report.warn)
-        fleet = make_fleet(config, run_dir, warn)
+    run_dir.make()
+    with ExitStack() as opened:
+        with run_dir.usable():
+            held = hold_lock(run_dir.path / "lock", report.line, trusted=run_dir.trusted)
+            lock = opened.enter_context(held)
+            cancel_leftovers(run_dir, wanted_jobs(config), report.line, keep=not config.overwrite)
+            _prepare(plan, run_dir, command, report, config.overwrite)
+            ledger = opened.enter_context(closing(run_dir.ledger(plan)))
+            _take_up_skipped(plan, ledger)
+            leave = _blocks_to_leave(ledger, only_failed)
+            run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
+            report.begin(plan, ledger.count(*PREDICTED))
+            if leave.all():
+                cancel_leftovers(run_dir, None, report.line, keep=False)
+                return collect_result(plan, run_dir, ledger)
+            run_dir.events.write("begin", command=command, version=plan.version)
+            warn = _Warnings(run_dir, report.warn)
+            fleet = make_fleet(config, run_dir, warn)
         if config.workers == 0:
-            report.line(f"No workers are started; add them with: predict worker {run_dir}")
-        outcome = run_blocks(
-            plan, run_dir, ledger, leave, fleet, report.progress, warn, stop, lock.check
-        )
-        check_unchanged(plan, sample_digests(open_source(plan)))
-        run_dir.events.write("end", done=outcome.counts.done, busy=outcome.busy)
-        return collect_result(plan, run_dir, ledger, outcome.busy, outcome.interrupted)
+            words = shlex.join(["predict", "worker", str(run_dir), *config.consent_options])
+            report.line(f"No workers are started; add them with: {words}")
+        with _recorded():
+            outcome = run_blocks(
+                plan, run_dir, ledger, leave, fleet, report.progress, warn, stop, lock.check
+            )
+            check_unchanged(plan, sample_digests(open_source(plan)))
+            run_dir.events.write("end", done=outcome.counts.done, busy=outcome.busy)
+            return collect_result(plan, run_dir, ledger, outcome.busy, outcome.interrupted)
+
+
+@contextmanager
+def _recorded() -> Iterator[None]:
+    """Turn what the system says of a record that cannot be written into RunFailedError."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailedError(
+            f"the run's records cannot be written: {error}\nNothing that was finished is lost. "
+            "Mend that, then run the same command again."
+        ) from None
 
 
 class _Warnings:
@@ -114,7 +137,9 @@ class _Warnings:
         self._told = 0
 
     def __call__(self, text: str) -> None:
-        self._run_dir.events.write("warning", text=text)
+        with contextlib.suppress(OSError):
+            # A full disk is told of by what stops the run; the user still gets this warning.
+            self._run_dir.events.write("warning", text=text)
         self._told += 1
         if self._told <= TOLD_WARNINGS:
             self._warn(text)
@@ -157,13 +182,14 @@ def _prepare(plan: Plan, run_dir: RunDir, command: str, report: Reporter, overwr
                 "Put it back, or start afresh with --overwrite."
             )
     elif exists:
+        replace = ", or replace it with --overwrite" if _is_a_runs(plan.output.path) else ""
         raise RunStateError(
             f"--output {plan.output.path} exists, and {run_dir} has no record of a run that "
-            "made it. Give another name, or replace it with --overwrite."
+            f"made it. Give another name{replace}."
         )
     run_dir.record(plan, command)
     if not exists:
-        create_output(output_spec(plan, command))
+        create_output(output_spec(plan, command), overwrite=overwrite)
     _check_output(plan)
 
 
@@ -193,20 +219,36 @@ def _done_blocks(plan: Plan, run_dir: RunDir) -> int:
 
 
 def _forget(plan: Plan, run_dir: RunDir, report: Reporter) -> None:
-    if output_exists(plan.output.path):
-        if ATTRIBUTE not in read_attributes(plan.output.path):
+    """Delete what a run has written, and nothing else; tell the user what goes and what stays."""
+    path = plan.output.path
+    if output_exists(path):
+        if not _is_a_runs(path):
             raise RunStateError(
-                f"--overwrite: {plan.output.path} was not made by predict run, and nothing else is "
-                "replaced. Give another --output, or remove it yourself."
+                f"--overwrite: {path} was not made by predict run, and nothing else is replaced. "
+                "Give another --output, or remove it yourself."
             )
-        report.warn(f"--overwrite: deleting the array {plan.output.path}")
-        delete_output(plan.output.path)
+        check_deletable(path)
+        report.warn(f"--overwrite: deleting the array {path}")
+        _tell_of_left(path, delete_output(path), report)
+    before = aside(path) if is_local(path) else None
+    if before is not None and output_exists(before) and _is_a_runs(str(before)):
+        _tell_of_left(str(before), delete_output(before), report)
     if run_dir.begun:
         recorded = _recorded_blocks(run_dir)
         report.warn(
             f"--overwrite: forgetting {recorded} finished blocks, logs and events in {run_dir}"
         )
-        run_dir.clear()
+        _tell_of_left(str(run_dir), run_dir.clear(), report)
+
+
+def _is_a_runs(path: str) -> bool:
+    return isinstance(read_attributes(path).get(ATTRIBUTE), dict)
+
+
+def _tell_of_left(folder: str, left: Sequence[str], report: Reporter) -> None:
+    if left:
+        shown = ", ".join(left[:SHOWN_LEFT]) + (", ..." if len(left) > SHOWN_LEFT else "")
+        report.warn(f"--overwrite: left in {folder}, since no run has written it: {shown}")
 
 
 def _recorded_blocks(run_dir: RunDir) -> int | str:

@@ -45,6 +45,7 @@ class WorkerOptions:
     threads: int | None = None
     wait: float = 0.0
     grace: float = 10.0
+    unsafe_load_pickle: bool = False
 
 
 def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
@@ -55,7 +56,7 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
     stopping = _told_to_end()
     if options.threads:
         torch.set_num_threads(options.threads)
-    plan = run_dir.plan()
+    plan = run_dir.plan(unsafe_load_pickle=options.unsafe_load_pickle)
     terms = Terms(
         run=run_dir.run_id(),
         number=options.number,

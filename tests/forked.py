@@ -21,13 +21,17 @@ _CONTEXT.set_forkserver_preload(
 
 
 def predict_forked(
-    arguments: Sequence[str], environment: Mapping[str, str], timeout: float
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    timeout: float,
+    user: int | None = None,
 ) -> tuple[int, str]:
-    """Exit code and output of `predict ARGUMENTS`. Raises TimeoutError after so many seconds."""
+    """Exit code and output of `predict ARGUMENTS`, also as another user, by number; that one may
+    have no right to start the interpreter. Raises TimeoutError after so many seconds."""
     with tempfile.TemporaryDirectory() as folder:
         streams = (Path(folder, "stdout"), Path(folder, "stderr"))
         process = _CONTEXT.Process(
-            target=_predict, args=(arguments, dict(environment), os.getcwd(), streams)
+            target=_predict, args=(arguments, dict(environment), os.getcwd(), streams, user)
         )
         process.start()
         process.join(timeout)
@@ -42,13 +46,21 @@ def predict_forked(
 
 
 def _predict(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: str, streams: Sequence[Path]
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+    streams: Sequence[Path],
+    user: int | None,
 ) -> None:
     for descriptor, stream in zip((1, 2), streams, strict=True):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    if user is not None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
     sys.argv = ["predict", *arguments]
     from blockwise_predict.cli import main
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -112,6 +114,80 @@ def test_a_lock_that_cannot_be_kept_for_long_is_lost(
     with hold_lock(tmp_path / "lock", print) as lock, monkeypatch.context() as patch:
         patch.setattr(module, "_read", never)
         assert "cannot be kept: [Errno 5] Input/output error" in lost(lock)
+
+
+def test_a_released_lock_writes_nothing_into_what_has_its_descriptor_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file server may keep a heartbeat waiting until long after the release."""
+    begun, go_on = threading.Event(), threading.Event()
+    real = RunLock._write
+
+    def stuck(self: RunLock, holder: module.Holder) -> None:
+        if holder.beat:
+            begun.set()
+            assert go_on.wait(20)
+        real(self, holder)
+
+    monkeypatch.setattr(RunLock, "_write", stuck)
+    monkeypatch.setattr(module, "JOIN_S", 0.2)
+    other = tmp_path / "other"
+    with hold_lock(tmp_path / "lock", print) as lock:
+        assert begun.wait(20)
+    with open(other, "w+b") as file:
+        # The number that the lock would have given up is the next one to be given out.
+        assert file.fileno() != lock._descriptor
+        go_on.set()
+        lock._heart.join(20)
+        assert not lock._heart.is_alive()
+    assert other.read_bytes() == b""
+
+
+def test_a_heartbeat_ends_before_its_descriptor_is_closed(tmp_path: Path) -> None:
+    with hold_lock(tmp_path / "lock", print) as lock:
+        pass
+    assert not lock._heart.is_alive()
+    assert (tmp_path / "lock").read_text() == ""
+
+
+def signed(file: Path, **changes: object) -> str:
+    """What a holder writes into its file."""
+    with hold_lock(file, print):
+        holder = json.loads(file.read_text()) | changes
+    return json.dumps(holder).ljust(1000)
+
+
+def test_the_second_to_resume_on_another_host_is_told_of_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    dead = signed(file, host="dead-host", key="dead", pid=4711)
+    first = signed(file, host="first-host", key="first", pid=4712)
+    file.write_text(dead)
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        # While the dead one is watched, the other host takes over.
+        told.append(text)
+        file.write_text(first)
+
+    with pytest.raises(RunStateError, match="is in use by process 4712 on first-host since"):
+        RunLock(file).acquire(tell)
+    assert "was last used by process 4711 on dead-host" in told[0]
+
+
+def test_the_second_to_resume_on_this_host_is_told_of_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    file.write_text(signed(file, pid=ended.pid))
+    with open(file, "r+b") as lock:
+        # The first has the kernel's lock, and has not yet written its name.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        living = signed(tmp_path / "another", key="first")
+        signing = threading.Timer(0.3, lambda: file.write_text(living))
+        signing.start()
+        with pytest.raises(RunStateError, match=f"is in use by process {os.getpid()} on"):
+            RunLock(file).acquire(print)
+        signing.join()
 
 
 def test_a_lock_is_held_while_its_holder_lives(tmp_path: Path) -> None:

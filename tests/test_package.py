@@ -16,7 +16,7 @@ from tests.shared import ROOT
 
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"errors", "geometry", "lattice", "resources"},
+    {"consent", "errors", "geometry", "lattice", "resources"},
     {"config_values"},
     {"config"},
     {"architectures"},

@@ -14,6 +14,7 @@ from blockwise_predict import __version__
 from blockwise_predict.cli.demo import demo
 from blockwise_predict.cli.inspect import inspect
 from blockwise_predict.cli.logs import logs
+from blockwise_predict.cli.plaintext import use_plain_streams
 from blockwise_predict.cli.plan import plan
 from blockwise_predict.cli.retry import retry
 from blockwise_predict.cli.run import run
@@ -49,6 +50,7 @@ for command in (run, plan, inspect, logs, scale, verify, retry, worker, workers,
 
 def main() -> None:
     """Entry point: a user's mistake is a short message and exit 2, never a traceback."""
+    use_plain_streams()
     try:
         predict()
     except PredictError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from blockwise_predict.cli.options import TRUST_RUN_DIR
 from blockwise_predict.cli.verify import RUN_DIR
 
 LINES = 40
@@ -16,7 +17,14 @@ LINES = 40
 @click.option("--worker", type=int, metavar="N", help="All of what worker N has said.")
 @click.option("--failed", is_flag=True, help="Only workers that failed, or whose blocks did.")
 @RUN_DIR
-def logs(output: str, worker: int | None, failed: bool, run_dir: str | None) -> None:
+@TRUST_RUN_DIR
+def logs(
+    output: str,
+    worker: int | None,
+    failed: bool,
+    run_dir: str | None,
+    trust_run_dir: bool | None,
+) -> None:
     """List the workers of the run that made OUTPUT, or read what they said.
 
     Without options, one line for each worker and each log: who it was, where, what became of it.
@@ -30,7 +38,7 @@ def logs(output: str, worker: int | None, failed: bool, run_dir: str | None) -> 
     from blockwise_predict.recorded import find_run
     from blockwise_predict.workerlogs import worker_logs
 
-    records, _ = find_run(output, run_dir)
+    records, _ = find_run(output, run_dir, trust_run_dir=bool(trust_run_dir))
     found = worker_logs(records)
     if worker is not None:
         _show_whole(found.of(worker))

@@ -9,6 +9,18 @@ import click
 
 from blockwise_predict.config import OUTPUT_DTYPES, RunConfig, load_config
 
+UNSAFE_LOAD_PICKLE = click.option(
+    "--unsafe-load-pickle",
+    is_flag=True,
+    default=None,
+    help="Open a checkpoint that runs code when opened. Only for files you made yourself.",
+)
+TRUST_RUN_DIR = click.option(
+    "--trust-run-dir",
+    is_flag=True,
+    default=None,
+    help="Use records that others own or can write to. Only if you trust them as yourself.",
+)
 _OPTIONS = [
     click.option(
         "--checkpoint",
@@ -19,12 +31,7 @@ _OPTIONS = [
     click.option(
         "--architecture", metavar="YAML", help="Architecture of bare weights, see configs/."
     ),
-    click.option(
-        "--unsafe-load-pickle",
-        is_flag=True,
-        default=None,
-        help="Open a checkpoint that runs code when opened. Only for files you made yourself.",
-    ),
+    UNSAFE_LOAD_PICKLE,
     click.option("--input", metavar="ARRAY", help="For example volume.zarr/raw or volume.n5/raw."),
     click.option(
         "--voxel-size", metavar="Z,Y,X", help="In nm. [default: from the input's attributes]"
@@ -157,6 +164,7 @@ _OPTIONS = [
         metavar="FOLDER",
         help="Where the run's records go. [default: beside the output's container]",
     ),
+    TRUST_RUN_DIR,
     click.option(
         "--overwrite",
         is_flag=True,

@@ -5,15 +5,17 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from blockwise_predict.cli.plaintext import plain
+from blockwise_predict.cli.terminal import make_console
 
 
 class BlockProgress:
     """Shows how many blocks of a command's are done."""
 
     def __init__(self, what: str) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = make_console()
         self._bar = Progress(
             TextColumn(what),
             BarColumn(),
@@ -22,6 +24,8 @@ class BlockProgress:
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task = self._bar.add_task(what)
 
@@ -39,7 +43,7 @@ class BlockProgress:
 
     def line(self, text: str) -> None:
         """A message."""
-        self._console.print(text, markup=False)
+        self._console.print(plain(text), markup=False)
 
     def to(self, done: int, total: int) -> None:
         """So many of so many blocks are done."""

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import shlex
 import sys
+from typing import Any
 
 import click
 
+from blockwise_predict.cli.options import TRUST_RUN_DIR, UNSAFE_LOAD_PICKLE
 from blockwise_predict.cli.verify import RUN_DIR
 
 
 @click.command(short_help="Try the failed blocks of a run again, and only those.")
 @click.argument("output", metavar="OUTPUT")
 @RUN_DIR
-def retry(output: str, run_dir: str | None) -> None:
+@TRUST_RUN_DIR
+@UNSAFE_LOAD_PICKLE
+@click.option(
+    "--fleet", metavar="KIND", help="As for predict run. [default: local, slurm or lsf as recorded]"
+)
+@click.option("--submit-options", metavar="WORDS", help="As for predict run. [default: none]")
+def retry(output: str, run_dir: str | None, **given: Any) -> None:
     """Try those blocks of OUTPUT again that used up their attempts, with the options of its run.
 
-    `predict run` with the same command does so, too, and goes on with all other blocks.
+    What the run was allowed to execute (a job script or command of yours, further options of the
+    queue, a checkpoint that runs code) is not taken from its records: allow it here once more.
+    `predict run` with the same command tries failed blocks, too, and goes on with all others.
 
     \b
     predict retry predictions.zarr/affs
+    predict retry predictions.zarr/affs --fleet ./my.sbatch
     """
     from blockwise_predict.cli.running import finish_process, run_with_display
-    from blockwise_predict.recorded import find_run
+    from blockwise_predict.recorded import config_of_retry, find_run
 
-    _, plan = find_run(output, run_dir)
+    _, plan = find_run(output, run_dir, trust_run_dir=bool(given["trust_run_dir"]))
     command = shlex.join(["predict", *sys.argv[1:]])
-    finish_process(run_with_display(plan.config, command, only_failed=True))
+    config = config_of_retry(plan.config, given)
+    finish_process(run_with_display(config, command, only_failed=True))

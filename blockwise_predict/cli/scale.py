@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from blockwise_predict.cli.options import TRUST_RUN_DIR
 from blockwise_predict.cli.verify import RUN_DIR
 from blockwise_predict.config import MAX_WORKERS
 
@@ -12,7 +13,8 @@ from blockwise_predict.config import MAX_WORKERS
 @click.argument("output", metavar="OUTPUT")
 @click.argument("workers", type=click.IntRange(0, MAX_WORKERS), metavar="WORKERS")
 @RUN_DIR
-def scale(output: str, workers: int, run_dir: str | None) -> None:
+@TRUST_RUN_DIR
+def scale(output: str, workers: int, run_dir: str | None, trust_run_dir: bool | None) -> None:
     """Have the run that is predicting OUTPUT keep another number of WORKERS.
 
     More are started at once. Of those that are too many, jobs that still wait are cancelled first;
@@ -27,12 +29,13 @@ def scale(output: str, workers: int, run_dir: str | None) -> None:
     from blockwise_predict.recorded import find_run
     from blockwise_predict.records.lock import is_held
 
-    records, _ = find_run(output, run_dir)
+    records, _ = find_run(output, run_dir, trust_run_dir=bool(trust_run_dir))
     address = records.address()
     if not is_held(records.path / "lock"):
         raise RunStateError(
             f"the scheduler of {records} on {address.host} is not running any more. Start it again "
             "with predict run."
         )
-    records.want_workers(workers)
+    with records.usable():
+        records.want_workers(workers)
     click.echo(f"The run on {address.host} will keep {workers} workers, from the next second on.")

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from blockwise_predict.cli.plaintext import plain
 from blockwise_predict.plan import Plan
 from blockwise_predict.scheduling.members import Counts
 
@@ -29,7 +30,7 @@ class RunDisplay:
     """Tells the user on stderr what a run does: blocks, voxels per second, time left."""
 
     def __init__(self) -> None:
-        self.console = Console(file=_stderr(), highlight=False, soft_wrap=True)
+        self.console = make_console()
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._plan: Plan | None = None
@@ -39,11 +40,11 @@ class RunDisplay:
 
     def line(self, text: str) -> None:
         """A plain message."""
-        self.console.print(text, markup=False)
+        self.console.print(plain(text), markup=False)
 
     def warn(self, text: str) -> None:
         """A warning."""
-        self.console.print(f"Warning: {text}", markup=False, style="yellow")
+        self.console.print(plain(f"Warning: {text}"), markup=False, style="yellow")
 
     def begin(self, plan: Plan, done: int) -> None:
         """The run begins, or goes on after `done` blocks."""
@@ -64,6 +65,9 @@ class RunDisplay:
             TimeRemainingColumn(),
             TextColumn("left"),
             console=self.console,
+            # What is printed beside it must not get its way of drawing.
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task = self._progress.add_task("", total=total, completed=done, rate="")
         self._progress.start()
@@ -109,6 +113,11 @@ class RunDisplay:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def make_console() -> Console:
+    """The terminal, to draw on; pass it texts from files through `plain` only."""
+    return Console(file=_stderr(), highlight=False, soft_wrap=True)
 
 
 class _Unheard(io.FileIO):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blockwise_predict.cli.options import TRUST_RUN_DIR, UNSAFE_LOAD_PICKLE
+
 if TYPE_CHECKING:
     from blockwise_predict.verify import Report
 
@@ -23,6 +25,8 @@ SHOWN_RANGES = 30
 @click.command(short_help="Check an output: every chunk, and blocks computed again.")
 @click.argument("output", metavar="OUTPUT")
 @RUN_DIR
+@TRUST_RUN_DIR
+@UNSAFE_LOAD_PICKLE
 @click.option(
     "--sample",
     type=click.IntRange(0),
@@ -36,7 +40,14 @@ SHOWN_RANGES = 30
     "--repair", is_flag=True, help="Have the next run do bad blocks again; rebuild lost records."
 )
 def verify(
-    output: str, run_dir: str | None, sample: int, seed: int | None, as_json: bool, repair: bool
+    output: str,
+    run_dir: str | None,
+    trust_run_dir: bool | None,
+    unsafe_load_pickle: bool | None,
+    sample: int,
+    seed: int | None,
+    as_json: bool,
+    repair: bool,
 ) -> None:
     """Check that OUTPUT holds what its run was to write.
 
@@ -53,7 +64,17 @@ def verify(
     from blockwise_predict.recorded import verify_output
 
     with BlockProgress("Reading") as progress:
-        report = verify_output(output, run_dir, sample, seed, repair, progress.line, progress.to)
+        report = verify_output(
+            output,
+            run_dir,
+            sample,
+            seed,
+            repair,
+            progress.line,
+            progress.to,
+            trust_run_dir=bool(trust_run_dir),
+            unsafe_load_pickle=bool(unsafe_load_pickle),
+        )
     if as_json:
         click.echo(json.dumps({"good": report.good, **asdict(report)}, indent=2))
     else:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from blockwise_predict.cli.options import TRUST_RUN_DIR, UNSAFE_LOAD_PICKLE
+
 
 @click.command(short_help="Work on a run; what fleets start.")
 @click.argument("run_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -33,6 +35,8 @@ import click
     metavar="SECONDS",
     help="After a signal to end, how long to finish blocks before they are handed back.",
 )
+@TRUST_RUN_DIR
+@UNSAFE_LOAD_PICKLE
 def worker(
     run_dir: Path,
     number: int | None,
@@ -41,6 +45,8 @@ def worker(
     threads: int | None,
     wait: float,
     grace: float,
+    trust_run_dir: bool | None,
+    unsafe_load_pickle: bool | None,
 ) -> None:
     """Work on the run in RUN_DIR until it is done, or until SIGTERM, SIGINT or SIGURG.
 
@@ -54,6 +60,6 @@ def worker(
     from blockwise_predict.records import RunDir
     from blockwise_predict.worker import WorkerOptions, run_worker
 
-    options = WorkerOptions(number, device, slots, threads, wait, grace)
-    run_worker(RunDir(run_dir.absolute()), options)
+    options = WorkerOptions(number, device, slots, threads, wait, grace, bool(unsafe_load_pickle))
+    run_worker(RunDir(run_dir.absolute(), trusted=bool(trust_run_dir)), options)
     finish_process(0)

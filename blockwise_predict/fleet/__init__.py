@@ -89,6 +89,7 @@ def wanted_jobs(config: RunConfig) -> dict[str, Any] | None:
         **config.model_dump(mode="json", include=set(_TERMS)),
         "script": hashlib.sha256(_script(config).read_bytes()).hexdigest(),
         "python": sys.executable,
+        "consent": config.consent_options,
         "version": __version__,
     }
 
@@ -113,5 +114,6 @@ def _request(config: RunConfig, run_dir: RunDir, name: str) -> Request:
             "PREDICT_RUN_DIR": str(run_dir),
             "PREDICT_LOGS": str(run_dir.logs),
             "PREDICT_PYTHON": sys.executable,
+            "PREDICT_CONSENT": shlex.join(config.consent_options),
         },
     )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
-from blockwise_predict.errors import RunStateError
+from blockwise_predict.errors import RunFailedError, RunStateError
 from blockwise_predict.fleet.lsf import LSF
 from blockwise_predict.fleet.queue import Queue, QueueError, cancel_and_wait
 from blockwise_predict.fleet.slurm import Slurm
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.atomic import read_record, write_atomically
+from blockwise_predict.records.atomic import damaged, write_atomically
 
 QUEUES: dict[str, Queue] = {"slurm": Slurm(), "lsf": LSF()}
 
@@ -23,25 +24,51 @@ class JobRecord:
     """
 
     def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
         self._file = run_dir.path / "jobs.json"
 
     def read(self) -> dict[str, Any] | None:
-        """The record, or None if no job is left."""
+        """The record, or None if no job is left. Raises RunStateError if it is damaged."""
         try:
-            return read_record(self._file)
+            record = self._run_dir.read(self._file.name)
         except FileNotFoundError:
             return None
+        if not isinstance(record.get("ids"), list):
+            raise damaged(self._file, "it lists no jobs")
+        return record
+
+    def leftovers(self) -> tuple[Queue, str, dict[str, Any]] | None:
+        """The queue, the name and the terms of jobs that may be left, or None.
+
+        Raises RunStateError if the record is damaged.
+        """
+        record = self.read()
+        if record is None:
+            return None
+        queue, name, terms = (record.get(key) for key in ("queue", "name", "terms"))
+        if not isinstance(queue, str) or queue not in QUEUES or not isinstance(terms, dict):
+            raise damaged(self._file, "it names no queue that is known, or no terms")
+        # Jobs are cancelled by their name, and LSF's may hold wildcards.
+        if not re.fullmatch(r"predict-\w+", str(name)):
+            raise damaged(self._file, f"{name!r} is no name of a run's jobs")
+        return QUEUES[queue], str(name), terms
 
     def begin(self, kind: str, name: str, terms: dict[str, Any]) -> None:
         """Jobs of a name are about to be submitted to a kind of queue; earlier ids are kept."""
         before = self.read() or {}
-        ids = before.get("ids", []) if before.get("name") == name else []
+        ids = before["ids"] if before.get("name") == name else []
         self._write({"queue": kind, "name": name, "terms": terms, "ids": ids})
 
     def add(self, job: str) -> None:
-        """A job array was submitted."""
-        record = self.read() or {}
-        self._write({**record, "ids": [*record.get("ids", []), job]})
+        """A job array was submitted. Raises RunFailedError if that cannot be written down."""
+        try:
+            record = self.read() or {}
+            self._write({**record, "ids": [*record.get("ids", []), job]})
+        except OSError as error:
+            raise RunFailedError(
+                f"{self._file} cannot be written: {error.strerror}. Make room, or have the "
+                "folder writable, then run the same command again."
+            ) from None
 
     def clear(self) -> None:
         """No job is left."""
@@ -59,10 +86,12 @@ def cancel_leftovers(
     Raises RunStateError if it cannot be cancelled, and this run submits other jobs.
     """
     record = JobRecord(run_dir)
-    left = record.read()
-    if left is None or (keep and left["terms"] == wanted):
+    left = record.leftovers()
+    if left is None:
         return
-    name, queue = left["name"], QUEUES[left["queue"]]
+    queue, name, terms = left
+    if keep and terms == wanted:
+        return
     try:
         still = cancel_and_wait(queue, name)
     except QueueError as error:

@@ -117,7 +117,7 @@ class ProcessFleet:
     def _start(self, place: Place) -> None:
         place.ended_by_us = place.handed_over = False
         place.started = time.monotonic()
-        with open(self._run_dir.log_file(place.number), "ab") as log:
+        with open(self._run_dir.open_log(place.number), "ab") as log:
             # A session of its own: Ctrl-C in the terminal reaches the scheduler alone, which
             # then lets the workers finish their blocks.
             place.process = subprocess.Popen(
@@ -256,7 +256,8 @@ def local_fleet(run_dir: RunDir, config: RunConfig, warn: Callable[[str], None])
     threads = str(max(1, len(os.sched_getaffinity(0)) // config.planned_workers))
 
     def command(number: int) -> list[str]:
-        return [*worker_command(run_dir, number), "--threads", threads, "--wait", LOCAL_WAIT_S]
+        words = worker_command(run_dir, number, config.consent_options)
+        return [*words, "--threads", threads, "--wait", LOCAL_WAIT_S]
 
     environment = {"OMP_NUM_THREADS": threads}
     return ProcessFleet(run_dir, config.workers, command, environment, warn, others=False)
@@ -266,7 +267,7 @@ def command_fleet(run_dir: RunDir, config: RunConfig, warn: Callable[[str], None
     """Workers that a command of the user's starts, one for each call."""
 
     def command(number: int) -> list[str]:
-        return filled_in(config.fleet, run_dir, number)
+        return filled_in(config.fleet, run_dir, number, config.consent_options)
 
     return ProcessFleet(run_dir, config.workers, command, {}, warn, others=True)
 

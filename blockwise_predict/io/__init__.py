@@ -6,6 +6,7 @@ package sees arrays [C, *spatial], in C order, whose voxel size and offset are e
 
 from blockwise_predict.io.checked import BadInputError, CheckedInput, missing_sample
 from blockwise_predict.io.create import check_output, create_output, delete_output
+from blockwise_predict.io.delete import check_deletable
 from blockwise_predict.io.describe import describe_array
 from blockwise_predict.io.fingerprint import changed_places, metadata_digest, sample_digests
 from blockwise_predict.io.formats import Format, guess_format, names_array
@@ -32,6 +33,7 @@ __all__ = [
     "Placement",
     "Write",
     "changed_places",
+    "check_deletable",
     "check_output",
     "create_output",
     "delete_output",

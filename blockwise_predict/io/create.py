@@ -11,10 +11,10 @@ import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import funlib, n5, ngff
+from blockwise_predict.io.delete import chunk_keys, delete_array, strangers
 from blockwise_predict.io.formats import (
     ATTRIBUTES_FILE,
     DRIVERS,
-    METADATA_FILE,
     Format,
     Node,
     container_of,
@@ -23,7 +23,6 @@ from blockwise_predict.io.formats import (
 )
 from blockwise_predict.io.kvstore import (
     Json,
-    delete_folder,
     is_empty,
     join,
     kvstore_spec,
@@ -64,8 +63,10 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
     if existing is not None and not overwrite:
         raise ArrayError(f"{location} exists already. Choose another name, or pass --overwrite.")
     if existing is not None:
-        delete_folder(location, METADATA_FILE[existing.format])
-    if not is_empty(location, besides=".zattrs"):
+        delete_array(existing)
+    if overwrite:
+        _check_room(location, spec)
+    elif not is_empty(location, besides=".zattrs"):
         raise ArrayError(
             f"{location} holds files that are no array; they would mix with the output. "
             "Remove them or choose another name."
@@ -81,16 +82,18 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
     return open_output(location)
 
 
-def delete_output(path: str | Path) -> None:
+def delete_output(path: str | Path) -> list[str]:
     """Delete the array at `path` and its OME-NGFF entry in the group above, nothing beside them.
 
-    Raises ArrayError if there is no array.
+    Returns the names of what else is in its folder, and stays. Raises ArrayError if there is no
+    array, or if the folder is a symbolic link.
     """
     node = find_array(path)
-    delete_folder(node.location, METADATA_FILE[node.format])
+    left = delete_array(node)
     above = read_node(parents(node.location)[0])
     if above is not None and above.format != "n5" and not above.is_array:
         _change_multiscales(above, lambda old: ngff.without_dataset(old, name_of(node.location)))
+    return left
 
 
 def check_output(path: str | Path, wanted: Format, dtype: str) -> list[str]:
@@ -130,6 +133,17 @@ def check_output(path: str | Path, wanted: Format, dtype: str) -> list[str]:
                 f"Ask for {node.format}, or choose another container."
             )
     return groups
+
+
+def _check_room(location: str, spec: OutputSpec) -> None:
+    """Raise ArrayError if files are there that the new array would take for its chunks."""
+    metadata = {"chunk_key_encoding": {"name": "default"}, **_metadata(spec)}
+    keys = chunk_keys(Node(location, spec.format, True, metadata, {}))
+    if found := strangers(location, keys):
+        raise ArrayError(
+            f"{location} holds files that the array would take for its chunks, as {found[0]}. "
+            "Remove them or choose another name."
+        )
 
 
 def _check_spec(spec: OutputSpec) -> None:

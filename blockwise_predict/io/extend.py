@@ -11,6 +11,7 @@ import numpy as np
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
+from blockwise_predict.io.delete import chunk_keys, delete_chunks, delete_local, metadata_files
 from blockwise_predict.io.formats import DRIVERS, Format, find_array
 from blockwise_predict.io.kvstore import (
     is_local,
@@ -48,7 +49,13 @@ def grow_output(path: str, shape: tuple[int, ...]) -> None:
 
 def check_movable(path: str) -> None:
     """Raise ArrayError if an output's chunks cannot be moved."""
-    if not is_local(normalize(path)):
+    location = normalize(path)
+    if os.path.islink(location):
+        raise ArrayError(
+            f"{location} is a symbolic link; only the array itself, {os.path.realpath(location)}, "
+            "can be extended before its begin."
+        )
+    if not is_local(location):
         raise ArrayError(
             f"{path} lies on an object store, where an output can be extended only at its end. "
             "Give another --output for the ROI before its begin."
@@ -62,8 +69,8 @@ def aside(path: str) -> Path:
 
 
 def move_chunks(path: str, shift: tuple[int, ...]) -> None:
-    """Move the chunks from `aside(path)` to the array at `path`, `shift` chunks further; delete the
-    rest.
+    """Move the chunks from `aside(path)` to the array at `path`, `shift` chunks further, and what
+    else is there to the same place; delete the rest of the old array.
 
     Each chunk is in one of the two at any time, so that this can be cut off and run again.
     """
@@ -77,7 +84,7 @@ def move_chunks(path: str, shift: tuple[int, ...]) -> None:
                 target = new / chunk_key(output.format, _moved(index, shift))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(source, target)
-        _remove(old)
+        _bring_along(old, new)
 
 
 def chunk_key(format_: Format, index: tuple[int, ...]) -> str:
@@ -97,9 +104,16 @@ def _moved(index: tuple[int, ...], shift: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(i + s for i, s in zip(index, shift, strict=True))
 
 
-def _remove(folder: Path) -> None:
-    """Remove what is left of the old array: its metadata, and folders."""
-    for parent, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(parent, name))
-        os.rmdir(parent)
+def _bring_along(old: Path, new: Path) -> None:
+    """Move what is not the old array's own to the new one; remove the rest, metadata last."""
+    node = find_array(new)
+    # The new array's keys are the old one's and more.
+    keys, metadata = chunk_keys(node), metadata_files(node)
+    for name in delete_chunks(str(old), keys):
+        if name not in metadata:
+            target = new / name
+            if os.path.lexists(target):
+                target = target.with_name(f"{target.name}.before-extension")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(old / name, target)
+    delete_local(str(old), keys, metadata)

@@ -212,20 +212,6 @@ def update_json(location: str, name: str, change: Callable[[Json | None], Json |
     raise ArrayError(f"cannot write {join(location, name)}: other processes keep changing it.")
 
 
-def delete_folder(location: str, last: str) -> None:
-    """Delete everything in a folder; the file `last` goes when all the rest is gone.
-
-    An array's metadata goes last: chunks that outlive it would reappear in the next array there.
-    """
-    with storage_errors(location, "delete"):
-        store = open_store(location)
-        store.delete_range(ts.KvStore.KeyRange("", last)).result()
-        store.delete_range(ts.KvStore.KeyRange(last + "\0", "")).result()
-        store.write(last, None).result()
-    if is_local(location) and os.path.isdir(location) and not os.listdir(location):
-        os.rmdir(location)
-
-
 def is_empty(location: str, besides: str) -> bool:
     """Whether there is no file in a folder, or no folder; the file named `besides` may be there."""
     if is_local(location):

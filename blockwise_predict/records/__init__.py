@@ -1,5 +1,6 @@
 """What a run writes down: its directory, the ledger of its blocks, its events, its lock."""
 
-from blockwise_predict.records.rundir import RunDir, default_run_dir
+from blockwise_predict.records.place import default_run_dir
+from blockwise_predict.records.rundir import RunDir
 
 __all__ = ["RunDir", "default_run_dir"]

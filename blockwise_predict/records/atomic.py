@@ -9,17 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from blockwise_predict.errors import RunStateError
+from blockwise_predict.records.files import FILE_MODE, open_record
+
+# Larger ones are not ours, and would only fill the memory.
+MAX_RECORD_BYTES, MAX_LINE_BYTES = 16 << 20, 1 << 20
 
 
-def write_atomically(file: Path, text: str, mode: int = 0o644) -> None:
+def write_atomically(file: Path, text: str, mode: int = FILE_MODE) -> None:
     """Replace a file's content; also after a power cut it is the old or the new one."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, file)
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(file)) from None
     sync_folder(file.parent)
 
 
@@ -32,15 +40,19 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_record(file: Path) -> dict[str, Any]:
+def read_record(file: Path, *, trusted: bool = False) -> dict[str, Any]:
     """A JSON object of the run directory.
 
-    Raises FileNotFoundError, and RunStateError for one that is cut short or no JSON.
+    Raises FileNotFoundError, RunStateError for one that is cut short or no JSON, and as
+    `open_record` does.
     """
-    text = file.read_text(errors="replace")
+    with open(open_record(file, os.O_RDONLY, trusted=trusted), "rb") as handle:
+        data = handle.read(MAX_RECORD_BYTES + 1)
+    if len(data) > MAX_RECORD_BYTES:
+        raise damaged(file, f"larger than {MAX_RECORD_BYTES >> 20} MiB")
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = json.loads(data.decode(errors="replace"))
+    except (ValueError, RecursionError) as error:
         raise damaged(file, f"not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise damaged(file, f"a JSON {type(value).__name__}, not an object")
@@ -55,9 +67,10 @@ def damaged(file: Path, why: str) -> RunStateError:
     )
 
 
-def append_line(file: Path, line: str) -> None:
+def append_line(file: Path, line: str, *, trusted: bool = False) -> None:
     """Append a line; one before it that a kill cut short stays a line of its own."""
-    with open(file, "ab+") as handle:
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    with open(open_record(file, flags, trusted=trusted), "ab+") as handle:
         if handle.tell():
             handle.seek(-1, os.SEEK_END)
             if handle.read(1) != b"\n":
@@ -65,11 +78,18 @@ def append_line(file: Path, line: str) -> None:
         handle.write(line.encode() + b"\n")
 
 
-def json_lines(file: Path) -> Iterator[Any]:
-    """The values of a file's lines; none if there is no file. What a kill cut short is left out."""
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        yield value
+def json_lines(file: Path, *, trusted: bool = False) -> Iterator[dict[str, Any]]:
+    """The objects of a file's lines; none if there is no file. What is no object is left out: a
+    kill may have cut it short."""
+    try:
+        descriptor = open_record(file, os.O_RDONLY, trusted=trusted)
+    except FileNotFoundError:
+        return
+    with open(descriptor, "rb") as handle:
+        while line := handle.readline(MAX_LINE_BYTES):
+            try:
+                value = json.loads(line.decode(errors="replace"))
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(value, dict):
+                yield value

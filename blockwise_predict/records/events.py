@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 import time
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ MAX_TEXT = 8000
 class EventLog:
     """Appends events to `events.jsonl`; when that is full it becomes `events.1.jsonl`."""
 
-    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES, *, trusted: bool = False) -> None:
         self._file = folder / "events.jsonl"
         self._older = folder / "events.1.jsonl"
         self._max = max_bytes
+        self._trusted = trusted
         # Of this process's threads; no other process writes.
         self._lock = threading.Lock()
 
@@ -35,11 +38,18 @@ class EventLog:
             self._append(line)
 
     def _append(self, line: str) -> None:
-        if self._file.exists() and self._file.stat().st_size + len(line) + 1 > self._max:
-            os.replace(self._file, self._older)
-        append_line(self._file, line)
+        with contextlib.suppress(FileNotFoundError):
+            if os.lstat(self._file).st_size + len(line) + 1 > self._max:
+                os.replace(self._file, self._older)
+        append_line(self._file, line, trusted=self._trusted)
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """All events that are kept, oldest first. A line that a kill cut short is left out."""
+        """All events that are kept, oldest first. What is no event is left out: a kill may have cut
+        it short."""
         for file in (self._older, self._file):
-            yield from json_lines(file)
+            yield from filter(_is_event, json_lines(file, trusted=self._trusted))
+
+
+def _is_event(value: dict[str, Any]) -> bool:
+    kind, when = value.get("event"), value.get("time")
+    return isinstance(kind, str) and isinstance(when, int | float) and isfinite(when)

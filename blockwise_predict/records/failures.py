@@ -7,6 +7,8 @@ from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from blockwise_predict.records.atomic import append_line, json_lines, write_atomically
 
 MAX_ERROR = 2000
@@ -24,25 +26,30 @@ class Failure:
     log: str | None
 
 
+_FAILURE = TypeAdapter(Failure)
+
+
 class FailureRecord:
     """A file of failures, to which the scheduler appends."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, trusted: bool = False) -> None:
         self._file = file
+        self._trusted = trusted
 
     def add(self, failure: Failure) -> None:
         """Append a failure."""
         line = asdict(failure)
         line |= {key: line[key][-MAX_ERROR:] for key in ("error", "traceback")}
-        append_line(self._file, json.dumps(line))
+        append_line(self._file, json.dumps(line), trusted=self._trusted)
 
     def read(self) -> dict[int, Failure]:
-        """The last failure of each block. A line that a kill cut short is left out."""
+        """The last failure of each block. What is no failure is left out: a kill may have cut it
+        short."""
         found = {}
-        for value in json_lines(self._file):
+        for value in json_lines(self._file, trusted=self._trusted):
             try:
-                failure = Failure(**value)
-            except TypeError:
+                failure = _FAILURE.validate_python(value)
+            except ValidationError:
                 continue
             found[failure.block] = failure
         return found

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.atomic import sync_folder
+from blockwise_predict.records.files import FILE_MODE, open_record
 
 
 class State(IntEnum):
@@ -53,11 +54,10 @@ class Ledger:
     `states` is what stands in the file, as u1; to be read only.
     """
 
-    def __init__(self, file: Path, states: NDArray[np.uint8], records_begin: int) -> None:
-        self.file = file
+    def __init__(self, descriptor: int, states: NDArray[np.uint8], records_begin: int) -> None:
         self.states = states
         self._begin = records_begin
-        self._descriptor = os.open(file, os.O_RDWR)
+        self._descriptor = descriptor
 
     def close(self) -> None:
         """Bring everything to the disk and close the file."""
@@ -84,11 +84,11 @@ class Ledger:
 
     def records(self) -> NDArray[np.void]:
         """All records, in the shape of the grid."""
-        return np.array(_mapped(self.file))
+        return np.array(_mapped(self._descriptor))
 
     def totals(self) -> tuple[int, int]:
         """Values that were clipped, and that are NaN or infinite, in all predicted blocks."""
-        records = _mapped(self.file)
+        records = _mapped(self._descriptor)
         predicted = records[np.isin(self.states.reshape(records.shape), PREDICTED)]
         return int(predicted["clipped"].sum()), int(predicted["nonfinite"].sum())
 
@@ -101,7 +101,9 @@ def create_ledger(
     The file is there whole or not at all.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(temporary, "wb") as handle:
+    temporary.unlink(missing_ok=True)
+    created = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    with open(created, "wb") as handle:
         header = {"descr": RECORD.descr, "fortran_order": False, "shape": grid}
         np.lib.format.write_array_header_1_0(handle, header)
         for begin in range(0, prod(grid), _PIECE):
@@ -122,28 +124,61 @@ def records_of(states: NDArray[np.uint8]) -> NDArray[np.void]:
     return records
 
 
-def open_ledger(file: Path, grid: tuple[int, ...]) -> Ledger:
-    """Open the ledger of a grid. Raises LedgerDamagedError that says what is wrong with it."""
+def open_ledger(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> Ledger:
+    """Open the ledger of a grid.
+
+    Raises LedgerDamagedError that says what is wrong with it, and as `open_record` does.
+    """
     try:
-        records = _mapped(file)
+        descriptor = open_record(file, os.O_RDWR, trusted=trusted)
     except FileNotFoundError:
         raise LedgerDamagedError(f"{file} is missing.") from None
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    try:
+        records = _checked(file, descriptor, grid)
+        # What follows the header; numpy gives the place to nobody but the map itself.
+        return Ledger(descriptor, np.array(records["state"]).reshape(-1), int(records.offset))
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def is_ledger(file: Path) -> bool:
+    """Whether a file is a ledger, of whatever grid."""
+    try:
+        descriptor = open_record(file, os.O_RDONLY, trusted=True)
+    except (OSError, RunStateError):
+        return False
+    try:
+        return _mapped(descriptor).dtype == RECORD
+    except (ValueError, OSError):
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _checked(
+    file: Path, descriptor: int, grid: tuple[int, ...]
+) -> np.memmap[tuple[int, ...], np.dtype[np.void]]:
+    try:
+        records = _mapped(descriptor)
+    except (ValueError, OSError) as error:
         raise LedgerDamagedError(f"{file} is damaged ({error}).") from None
     if records.dtype != RECORD or records.shape != grid:
         raise LedgerDamagedError(
             f"{file} is of {records.shape} blocks ({records.dtype.names}); the run has {grid}."
         )
-    states = np.array(records["state"]).reshape(-1)
-    unknown = set(np.unique(states).tolist()) - set(State)
+    unknown = set(np.unique(records["state"]).tolist()) - set(State)
     if unknown:
         raise LedgerDamagedError(f"{file} is damaged: it holds the states {sorted(unknown)}.")
-    # What follows the header; numpy gives the place to nobody but the map itself.
-    return Ledger(file, states, int(records.offset))
+    return records
 
 
-def _mapped(file: Path) -> np.memmap[tuple[int, ...], np.dtype[np.void]]:
-    mapped: np.memmap[tuple[int, ...], np.dtype[np.void]] = np.load(file, mmap_mode="r")
-    if not isinstance(mapped, np.memmap):
-        raise ValueError("no array file")
-    return mapped
+def _mapped(descriptor: int) -> np.memmap[tuple[int, ...], np.dtype[np.void]]:
+    with open(descriptor, "rb", closefd=False) as handle:
+        handle.seek(0)
+        if np.lib.format.read_magic(handle) != (1, 0):
+            raise ValueError("another version of numpy's format")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects")
+        return np.memmap(handle, dtype, "r", handle.tell(), shape)

@@ -25,10 +25,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blockwise_predict.errors import LockLostError, RunStateError
+from blockwise_predict.records.files import open_record
 
 BEAT_S = 2.0
 # A holder whose heartbeat stands still for so long is dead.
 WATCH_S = 15.0
+# The file of whoever has just taken the lock names him within this time (seconds).
+SIGN_S = 2.0
+# A beat that is being written when the lock is released has this long to end (seconds).
+JOIN_S = 2.0
+MAX_BYTES = 1 << 16
 _NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
@@ -51,12 +57,18 @@ class Holder:
         """Whether it is, or was, a process of this running system."""
         return (self.host, self.boot) == (socket.gethostname(), _boot())
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is known to have ended, as of a process of this system it is."""
+        return self.is_here and not Path(f"/proc/{self.pid}").exists()
+
 
 class RunLock:
     """A held lock. `check` raises LockLostError once it is lost."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, trusted: bool = False) -> None:
         self._file = file
+        self._trusted = trusted
         self._me = Holder(
             host=socket.gethostname(),
             boot=_boot(),
@@ -69,21 +81,23 @@ class RunLock:
         # How it was lost.
         self._lost = ""
         self._descriptor = -1
+        self._heart = threading.Thread(target=self._beat, daemon=True, name="lock")
 
     def acquire(self, tell: Callable[[str], None]) -> None:
         """Take the lock. Raises RunStateError that names the holder if there is one.
 
-        `tell` hears of a holder that must be watched, and of one that is dead.
+        `tell` hears of a holder that must be watched, and of one that is dead. Raises OSError if
+        the file cannot be written, and as `open_record` does.
         """
-        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_record(self._file, os.O_RDWR | os.O_CREAT, trusted=self._trusted)
         free = _flock(descriptor)
         holder = _read(self._file)
         alive = self._lives(holder, free, tell) if holder else free is False
         if alive:
             os.close(descriptor)
             raise RunStateError(
-                f"{self._file.parent} is in use by {holder or 'another run'}. Wait for it to end, "
-                "or stop it."
+                f"{self._file.parent} is in use by {self._new_holder(holder) or 'another run'}. "
+                "Wait for it to end, or stop it."
             )
         if holder is not None:
             tell(f"the lock of {holder} is stale: it is not running any more.")
@@ -92,8 +106,12 @@ class RunLock:
             os.close(descriptor)
             descriptor = self._replaced()
         self._descriptor = descriptor
-        self._write(self._me)
-        threading.Thread(target=self._beat, daemon=True, name="lock").start()
+        try:
+            self._write(self._me)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._heart.start()
 
     def _lives(self, holder: Holder, free: bool | None, tell: Callable[[str], None]) -> bool:
         """Whether a holder is alive, as far as can be known from here."""
@@ -104,6 +122,16 @@ class RunLock:
             "whether that is alive."
         )
         return _beats(self._file, holder, WATCH_S)
+
+    def _new_holder(self, seen: Holder | None) -> Holder | None:
+        """Who holds the lock now. The file may still name a dead one, whose lock somebody else has
+        just taken and not yet signed."""
+        deadline = time.monotonic() + SIGN_S
+        now = _read(self._file) or seen
+        while now is not None and now.is_dead and time.monotonic() < deadline:
+            time.sleep(SIGN_S / 20)
+            now = _read(self._file) or seen
+        return now
 
     def _replaced(self) -> int:
         """Put a new file in the place of the lock; returns its locked descriptor."""
@@ -123,6 +151,10 @@ class RunLock:
     def release(self) -> None:
         """Give the lock back."""
         self._released.set()
+        self._heart.join(JOIN_S)
+        if self._heart.is_alive():
+            # It hangs in a file server, and may still write: the descriptor must stay this file's.
+            return
         holder = _read(self._file)
         if holder is not None and holder.key == self._me.key:
             with contextlib.suppress(OSError):
@@ -154,9 +186,11 @@ class RunLock:
 
 
 @contextmanager
-def hold_lock(file: Path, tell: Callable[[str], None]) -> Iterator[RunLock]:
-    """Hold a run's lock. Raises RunStateError that names the holder if there is one."""
-    lock = RunLock(file)
+def hold_lock(
+    file: Path, tell: Callable[[str], None], *, trusted: bool = False
+) -> Iterator[RunLock]:
+    """Hold a run's lock. Raises as `RunLock.acquire`."""
+    lock = RunLock(file, trusted=trusted)
     lock.acquire(tell)
     try:
         yield lock
@@ -203,8 +237,9 @@ def _flock(descriptor: int) -> bool | None:
 
 def _read(file: Path) -> Holder | None:
     try:
-        return Holder(**json.loads(file.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        with open(open_record(file, os.O_RDONLY, trusted=True), "rb") as handle:
+            return Holder(**json.loads(handle.read(MAX_BYTES)))
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
         # Nobody, or a lock that was cut short as it was written: there is no holder to speak of.
         return None
 

@@ -8,6 +8,7 @@ failures.jsonl  the last error of each block that used up its attempts
 precision.json  what the workers compute in, once one has tried
 extension.json  while the ROI is being extended: to which plan
 events.jsonl    what happened: workers that came and went, errors with their tracebacks
+predict-run.json marks the folder as a run's
 lock            who holds the run, and since when
 server.json     where the running scheduler listens, and the key to join it
 jobs.json       while jobs of the run may be in a cluster's queue: which
@@ -23,108 +24,115 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import socket
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from blockwise_predict.consent import with_consent
 from blockwise_predict.engine.precision import PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.plan import Plan
+from blockwise_predict.records.address import Address as Address
 from blockwise_predict.records.atomic import damaged, read_record, write_atomically
 from blockwise_predict.records.events import EventLog
 from blockwise_predict.records.failures import FailureRecord
+from blockwise_predict.records.files import make_folder, open_record
 from blockwise_predict.records.ledger import Ledger, create_ledger, open_ledger
+from blockwise_predict.records.marker import check_marked, ledgers, mark, remove_records
 
-_RECORDS = (
-    *("plan.json", "identity.json", "config.yaml", "precision.json", "server.json"),
-    "scale.json",
-    *("extension.json", "failures.jsonl", "events.jsonl", "events.1.jsonl"),
-)
-
-
-def default_run_dir(output: str) -> Path:
-    """The run directory of an output `container/name`, beside its container.
-
-    Raises RunStateError for an output on an object store, which has no "beside" that can be locked.
-    """
-    if "://" in output:
-        raise RunStateError(
-            f"{output} is not on a file system: say with --run-dir where the run's records go."
-        )
-    path = Path(output).absolute()
-    containers = [p for p in (path, *path.parents) if p.suffix in (".zarr", ".n5")]
-    container = containers[-1] if containers else path.parent
-    name = ".".join(path.relative_to(container).parts) or "root"
-    return container.with_name(container.name + ".predict-run") / name
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a run's scheduler listens, and the key that admits workers.
-
-    `host` is the name of its machine, `here` the address at which that reaches it, `hosts` those at
-    which others do (none if it listens on its own machine only), `key` the PEM of its key.
-    """
-
-    host: str
-    here: str
-    hosts: tuple[str, ...]
-    port: int
-    key: str
-
-    def reachable_at(self, host: str) -> tuple[str, ...]:
-        """What to try from the machine named `host`, in this order."""
-        if not self.hosts:
-            # Whatever that machine is called now.
-            return (self.here,)
-        return (self.here, *self.hosts) if host == self.host else self.hosts
+_ADDRESS = TypeAdapter(Address)
+_PRECISION = TypeAdapter(PrecisionChoice)
 
 
 class RunDir:
-    """One run's records. Nothing here is written without the lock, but for workers' own files."""
+    """One run's records. Nothing here is written without the lock, but for workers' own files.
 
-    def __init__(self, path: Path) -> None:
+    Unless they are `trusted`, records that others own or can write to are refused: whatever reads
+    or appends to them raises RunStateError then.
+    """
+
+    def __init__(self, path: Path, *, trusted: bool = False) -> None:
         self.path = path
         self.logs = path / "logs"
-        self.events = EventLog(path)
-        self.failures = FailureRecord(path / "failures.jsonl")
+        self.trusted = trusted
+        self.events = EventLog(path, trusted=trusted)
+        self.failures = FailureRecord(path / "failures.jsonl", trusted=trusted)
 
     def __str__(self) -> str:
         return str(self.path)
 
     @property
     def begun(self) -> bool:
-        """Whether a run is recorded here."""
-        return (self.path / "plan.json").exists()
+        """Whether a run is recorded here. Raises RunStateError if that cannot be seen."""
+        with self.usable():
+            try:
+                os.lstat(self.path / "plan.json")
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
 
-    def plan(self) -> Plan:
-        """The recorded plan. Raises RunStateError if it is missing or damaged."""
-        file = self.path / "plan.json"
+    @contextmanager
+    def usable(self) -> Iterator[None]:
+        """Turn what the system says into RunStateError: which path, why, and the way out."""
         try:
-            return Plan.model_validate(read_record(file))
-        except FileNotFoundError:
-            raise RunStateError(f"{self.path} holds no run: {file} is missing.") from None
-        except ValidationError as error:
+            yield
+        except OSError as error:
             raise RunStateError(
-                f"{file} cannot be read by this version ({error.error_count()} problems, first: "
-                f"{error.errors()[0]['msg']}). Start afresh with --overwrite."
+                f"the run directory {self.path} cannot be used: {error.strerror} "
+                f"({error.filename or self.path}). Its records need a folder that you can write "
+                "to, with some MB of room: make it so, or name another one with --run-dir."
             ) from None
+
+    def make(self) -> None:
+        """Make the folder, or take an empty one, and mark it as a run's.
+
+        Raises RunStateError if it holds other things, others can write to it, or it cannot be made.
+        """
+        with self.usable():
+            make_folder(self.path)
+            mark(self.path, trusted=self.trusted)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A record that is a JSON object. Raises FileNotFoundError and RunStateError."""
+        return read_record(self.path / name, trusted=self.trusted)
+
+    def plan(self, *, unsafe_load_pickle: bool = False) -> Plan:
+        """The recorded plan. Raises RunStateError if it is missing or damaged.
+
+        No file can consent to what it would execute: whether a checkpoint may run code is what the
+        caller says, whatever is recorded.
+        """
+        file = self.path / "plan.json"
+        with self.usable():
+            try:
+                check_marked(self.path, trusted=self.trusted)
+                record = self.read("plan.json")
+                config = with_consent(record.get("config"), unsafe_load_pickle=unsafe_load_pickle)
+                return Plan.model_validate({**record, "config": config})
+            except (FileNotFoundError, NotADirectoryError):
+                raise RunStateError(f"{self.path} holds no run: {file} is missing.") from None
+            except ValidationError as error:
+                raise RunStateError(
+                    f"{file} cannot be read by this version ({error.error_count()} problems, "
+                    f"first: {error.errors()[0]['msg']}). Start afresh with --overwrite."
+                ) from None
 
     def record(self, plan: Plan, command: str) -> None:
         """Write down a new run, or the options of one that goes on.
 
         `plan.json` last, since it marks the run as begun.
         """
-        for folder in (self.path, self.logs):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.make()
+        make_folder(self.logs)
         identity = plan.identity()
         known = (self.path / "identity.json").exists()
         run = self.run_id() if known else uuid.uuid4().hex
@@ -148,10 +156,10 @@ class RunDir:
     def _identity_record(self) -> dict[str, Any]:
         file = self.path / "identity.json"
         try:
-            record = read_record(file)
+            record = self.read("identity.json")
         except FileNotFoundError:
             raise damaged(file, "missing") from None
-        if not {"run", "hash", "identity"} <= set(record):
+        if not {"run", "hash", "identity"} <= set(record) or type(record["identity"]) is not dict:
             raise damaged(file, "entries are missing")
         if record["hash"] != identity_hash(record["identity"]):
             raise damaged(file, "its hash is not that of its content")
@@ -164,36 +172,44 @@ class RunDir:
 
     def ledger(self, plan: Plan) -> Ledger:
         """The open ledger. Raises LedgerDamagedError."""
-        return open_ledger(self.ledger_file(plan), plan.blocks_per_axis)
+        file = self.ledger_file(plan)
+        return open_ledger(file, plan.blocks_per_axis, trusted=self.trusted)
 
     def replace_ledger(self, plan: Plan, records: NDArray[np.void]) -> None:
         """Write the ledger of a plan anew."""
         create_ledger(self.ledger_file(plan), plan.blocks_per_axis, records)
 
-    def clear(self) -> None:
-        """Forget the recorded run; the lock stays. The caller has told the user."""
-        for name in _RECORDS:
-            (self.path / name).unlink(missing_ok=True)
-        for file in self.path.glob("blocks-*.npy"):
-            file.unlink()
-        shutil.rmtree(self.logs, ignore_errors=True)
+    def drop_other_ledgers(self, plan: Plan) -> None:
+        """Remove the ledgers of other grids of blocks than the plan's."""
+        own = self.ledger_file(plan).name
+        for name in ledgers(self.path):
+            if name != own:
+                (self.path / name).unlink()
 
-    def refuse_foreign_folder(self) -> None:
-        """Raise RunStateError for a folder that holds other things than a run."""
-        if not self.path.exists() or self.begun or (self.path / "lock").exists():
-            return
-        if any(self.path.iterdir()):
-            raise RunStateError(f"--run-dir {self.path} holds other files. Give an empty folder.")
+    def clear(self) -> list[str]:
+        """Forget the recorded run; the lock stays. The caller has told the user.
+
+        Only what runs write is removed; returns the names of what else is there.
+        """
+        with self.usable():
+            check_marked(self.path, trusted=self.trusted)
+            return remove_records(self.path)
+
+    def check(self) -> None:
+        """Raise RunStateError if the folder is there and holds other things than a run, or if
+        others own it or can write to it."""
+        with self.usable(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            check_marked(self.path, trusted=self.trusted)
 
     def precision(self) -> PrecisionChoice | None:
         """What the run's workers compute in; None if none has settled it yet."""
         file = self.path / "precision.json"
         try:
-            return PrecisionChoice(**read_record(file))
+            return _PRECISION.validate_python(self.read("precision.json"))
         except FileNotFoundError:
             return None
-        except TypeError as error:
-            raise damaged(file, str(error)) from None
+        except ValidationError as error:
+            raise damaged(file, str(error.errors()[0]["msg"])) from None
 
     def settle_precision(self, choice: PrecisionChoice) -> PrecisionChoice:
         """Record a worker's choice, unless another worker's was first; returns the first one."""
@@ -204,7 +220,7 @@ class RunDir:
         with contextlib.suppress(FileExistsError):
             os.link(own, file)
         own.unlink()
-        return PrecisionChoice(**read_record(file))
+        return _PRECISION.validate_python(self.read("precision.json"))
 
     def write_address(self, address: Address) -> None:
         """Publish where workers of this run join, for this user only.
@@ -212,7 +228,8 @@ class RunDir:
         Raises RunStateError on a file system that lets others read it.
         """
         file = self.path / "server.json"
-        write_atomically(file, json.dumps(asdict(address), indent=2), mode=0o600)
+        with self.usable():
+            write_atomically(file, json.dumps(asdict(address), indent=2), mode=0o600)
         if address.hosts and file.stat().st_mode & 0o077:
             file.unlink()
             raise RunStateError(
@@ -230,8 +247,7 @@ class RunDir:
         """Where the running scheduler listens; RunStateError if none runs."""
         file = self.path / "server.json"
         try:
-            record = read_record(file)
-            return Address(**{**record, "hosts": tuple(record["hosts"])})
+            return _ADDRESS.validate_python(self.read("server.json"))
         except FileNotFoundError:
             raise RunStateError(
                 f"no scheduler runs in {self.path}. Start it with predict run."
@@ -240,8 +256,8 @@ class RunDir:
             raise RunStateError(
                 f"{file} holds the run's key, for the user alone who runs predict run."
             ) from None
-        except (KeyError, TypeError) as error:
-            raise damaged(file, f"{type(error).__name__}: {error}") from None
+        except ValidationError as error:
+            raise damaged(file, str(error.errors()[0]["msg"])) from None
 
     def want_workers(self, count: int) -> None:
         """Ask the running scheduler for another number of workers."""
@@ -253,7 +269,7 @@ class RunDir:
         A file that cannot be read, now or ever, asks for nothing.
         """
         try:
-            return int(read_record(self.path / "scale.json")["workers"])
+            return int(self.read("scale.json")["workers"])
         except (OSError, RunStateError, KeyError, TypeError, ValueError):
             return None
 
@@ -264,6 +280,11 @@ class RunDir:
     def log_file(self, worker: int) -> Path:
         """A worker's log; the worker that replaces it goes on in it."""
         return self.logs / f"worker-{worker:04d}.log"
+
+    def open_log(self, worker: int) -> int:
+        """The descriptor of a worker's log, to append to. Raises OSError and RunStateError."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return open_record(self.log_file(worker), flags, trusted=True, linked_folder=False)
 
 
 def identity_hash(identity: dict[str, Any]) -> str:
