@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,13 @@ from blockwise_predict.records.atomic import append_line, json_lines
 MAX_BYTES = 8 << 20
 # A traceback's end says what went wrong.
 MAX_TEXT = 8000
+# Seconds since 1970, in the year 5138: what the calendar can show.
+MAX_TIME = 1e11
+_FIELDS: dict[str, dict[str, type]] = {
+    "join": {"worker": int, "name": str, "log": str},
+    "error": {"worker": int, "block": int, "error": str},
+    "leave": {"worker": int, "why": str},
+}
 
 
 class EventLog:
@@ -51,5 +57,8 @@ class EventLog:
 
 
 def _is_event(value: dict[str, Any]) -> bool:
+    """Whether a line has what every event has, and what is read of its kind."""
     kind, when = value.get("event"), value.get("time")
-    return isinstance(kind, str) and isinstance(when, int | float) and isfinite(when)
+    if not isinstance(kind, str) or not isinstance(when, int | float) or not 0 <= when < MAX_TIME:
+        return False
+    return all(type(value.get(key)) is needed for key, needed in _FIELDS.get(kind, {}).items())
