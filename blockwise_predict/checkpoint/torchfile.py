@@ -145,7 +145,7 @@ class _Archive:
             raise MalformedError("it is a zip archive, but none of torch: it has no data.pkl")
         self._folder = pickles[0].removesuffix("data.pkl")
         order = self._folder + "byteorder"
-        if order in self._records and self._small(order, 16).decode() != sys.byteorder:
+        if order in self._records and self._small(order, 16) != sys.byteorder.encode():
             raise MalformedError("it was saved on a machine of another byte order")
         data = self._small(pickles[0], MAX_PICKLE_BYTES)
         self.content, _ = read_pickle(io.BytesIO(data))

@@ -18,10 +18,12 @@ MAX_BYTES = 8 << 20
 MAX_TEXT = 8000
 # Seconds since 1970, in the year 5138: what the calendar can show.
 MAX_TIME = 1e11
-_FIELDS: dict[str, dict[str, type]] = {
-    "join": {"worker": int, "name": str, "log": str},
-    "error": {"worker": int, "block": int, "error": str},
-    "leave": {"worker": int, "why": str},
+# Of events that tell of a worker.
+_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
+    "join": {"worker": (int,), "name": (str,), "log": (str, type(None))},
+    "error": {"worker": (int,), "block": (int,), "error": (str,)},
+    "leave": {"worker": (int,), "why": (str,), "cause": (str, type(None))},
+    "exit": {"worker": (int,), "how": (str,)},
 }
 
 
@@ -57,8 +59,13 @@ class EventLog:
 
 
 def _is_event(value: dict[str, Any]) -> bool:
-    """Whether a line has what every event has, and what is read of its kind."""
     kind, when = value.get("event"), value.get("time")
-    if not isinstance(kind, str) or not isinstance(when, int | float) or not 0 <= when < MAX_TIME:
-        return False
-    return all(type(value.get(key)) is needed for key, needed in _FIELDS.get(kind, {}).items())
+    return isinstance(kind, str) and isinstance(when, int | float) and 0 <= when < MAX_TIME
+
+
+def tells_of_worker(event: dict[str, Any]) -> bool:
+    """Whether an event is one that tells of a worker, with all that such events have."""
+    fields = _FIELDS.get(event["event"])
+    return fields is not None and all(
+        type(event.get(key)) in kinds for key, kinds in fields.items()
+    )
