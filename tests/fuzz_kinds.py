@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -29,10 +30,12 @@ from blockwise_predict.io import (
     metadata_digest,
     missing_sample,
     open_input,
+    open_output,
     sample_digests,
 )
 from blockwise_predict.output_spec import output_spec
 from blockwise_predict.planning import make_plan
+from blockwise_predict.recorded import find_run
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import State
@@ -173,6 +176,7 @@ def _config(folder: Path) -> RunConfig:
         "architecture": str(architecture),
         "input": str(raw),
         "output": str(folder / "out.zarr" / "affs"),
+        "run_dir": str(folder / "run"),
         "roi": "[0:100,:,8:]",
         "voxel_size": [4.24, 4, 4],
         "normalize": "range:0,255",
@@ -213,7 +217,7 @@ def _records(folder: Path) -> None:
     run_dir.events.write("leave", worker=1, why="the scheduler ends")
     run_dir.settle_precision(PrecisionChoice("float32"))
     address = Address(host="here", here="127.0.0.1", hosts=(), port=7000, key="PEM")
-    (run_dir.path / "server.json").write_text(__import__("json").dumps(asdict(address)))
+    (run_dir.path / "server.json").write_text(json.dumps(asdict(address)))
     run_dir.want_workers(3)
     jobs = JobRecord(run_dir)
     jobs.begin("slurm", "predict-abc", {"cores": 1})
@@ -229,6 +233,13 @@ def _ledger(run_dir: RunDir) -> None:
         ledger.totals()
         ledger.blocks(State.FAILED)
         ledger.records()
+
+
+def _open_output(folder: Path) -> None:
+    output = str(folder / "out.zarr" / "affs")
+    opened = open_output(output)
+    opened.read((0, 0, 0), (1, 1, 1))
+    find_run(output, None)
 
 
 def _events(run_dir: RunDir) -> None:
@@ -303,6 +314,7 @@ _ALL = (
         _open_array,
         mutated_json,
     ),
+    Kind("output metadata", "out.zarr/affs/zarr.json", _records, _open_output, mutated_json),
     _record("plan", "plan.json", lambda run_dir: run_dir.plan().identity(), mutated_json),
     _record("identity", "identity.json", RunDir.identity, mutated_json),
     _record("precision", "precision.json", RunDir.precision, mutated_json),
