@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import chdir, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -169,14 +169,15 @@ N5 = {
 
 
 def _config(folder: Path) -> RunConfig:
-    weights, architecture = save_network(folder, task=TASK)
-    raw = write_array(folder, "zarr3", np.ones((40, 40, 40), np.uint8), FUNLIB)
+    """A configuration with paths from the folder, so that it means the same in another one."""
+    save_network(folder, task=TASK)
+    write_array(folder, "zarr3", np.ones((40, 40, 40), np.uint8), FUNLIB)
     values = {
-        "checkpoint": str(weights),
-        "architecture": str(architecture),
-        "input": str(raw),
-        "output": str(folder / "out.zarr" / "affs"),
-        "run_dir": str(folder / "run"),
+        "checkpoint": "weights.pt",
+        "architecture": "architecture.yaml",
+        "input": "volume.zarr/raw",
+        "output": "out.zarr/affs",
+        "run_dir": "run",
         "roi": "[0:100,:,8:]",
         "voxel_size": [4.24, 4, 4],
         "normalize": "range:0,255",
@@ -191,13 +192,15 @@ def _config(folder: Path) -> RunConfig:
         "block_timeout": 60.0,
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
-    return load_config({}, folder / "config.yaml")
+    with chdir(folder):
+        return load_config({}, folder / "config.yaml").absolute()
 
 
 def _plan_config(folder: Path) -> None:
     from blockwise_predict.cli.plan_rows import show_plan
 
-    show_plan(load_config({}, folder / "config.yaml"), probe=False)
+    with chdir(folder):
+        show_plan(load_config({}, folder / "config.yaml"), probe=False)
 
 
 def _records(folder: Path) -> None:

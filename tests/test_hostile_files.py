@@ -338,6 +338,16 @@ def test_damaged_values_are_noticed(tmp_path: Path) -> None:
         (b"\x8d" + (1 << 60).to_bytes(8, "little") + b"x.", "expected 115"),
         (b"(" * 100_000 + b".", "at byte"),
         (b"}" + b"\x94h\x00h\x00s.", "no state dictionary"),
+        (b"]" * 3_000_000 + b".", "more than 300000 steps"),
+        (
+            b"(" + b"N" * 50_000 + b"t\x94" + b"cbuiltins\nset\nh\x00R0" * 30_000 + b".",
+            "50000 arguments",
+        ),
+        (
+            b"(" + b"N" * 50_000 + b"l\x94" + b"cdacapo.store.weights_store\nWeights\n)\x81"
+            b"}X\x01\x00\x00\x00ah\x00sb" * 40_000 + b".",
+            "holds a NoneType",
+        ),
         (b"N" + b"\x94" + b"h\x00h\x00\x86\x94h\x01h\x01\x86" * 100 + b".", "holds a tuple"),
     ],
 )

@@ -12,7 +12,7 @@ import io
 import pickletools
 import re
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,10 @@ from blockwise_predict.untrusted import MalformedError
 
 # Each tensor takes some 300 bytes: a thousand tensors with their optimizer state are below 1 MiB.
 MAX_PICKLE_BYTES = 4 << 20
+# Each tensor takes some 30.
+MAX_STEPS = 300_000
+# Of a call: a longer tuple may stand in a million calls.
+_MAX_ARGUMENTS = 16
 
 DACAPO_WEIGHTS = "dacapo.store.weights_store.Weights"
 _HARMLESS = re.compile(
@@ -84,8 +88,11 @@ class OtherTensor:
     kind: str
 
 
-class PlainWeights(dict[str, Any]):
-    """The attributes of a pickled `dacapo.store.weights_store.Weights`."""
+class PlainWeights:
+    """A pickled `dacapo.store.weights_store.Weights`, with its attributes by name."""
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, Any] = {}
 
 
 class Other:
@@ -114,8 +121,10 @@ class _Machine:
         """Execute up to STOP."""
         place = stream.tell()
         try:
-            for code, argument, position in pickletools.genops(stream):
+            for step, (code, argument, position) in enumerate(pickletools.genops(stream)):
                 place = position or 0
+                if step == MAX_STEPS:
+                    raise MalformedError(f"its pickle has more than {MAX_STEPS} steps")
                 if code.name == "STOP":
                     return self._stack.pop(), self._storages
                 self._step(code, argument)
@@ -191,7 +200,8 @@ class _Machine:
             case "BUILD":
                 state = stack.pop()
                 if isinstance(stack[-1], PlainWeights):
-                    stack[-1].update(_instance(state, dict))
+                    # Not copied: a million objects may have the same state.
+                    stack[-1].attributes = _instance(state, dict)
             case "BINPERSID":
                 stack.append(self._storage(*stack.pop()[:5]))
             case _ if argument is not None and not code.stack_before:
@@ -252,9 +262,11 @@ def _global(name: str) -> Global:
     return Global(name)
 
 
-def _made(called: Any, arguments: Iterable[Any]) -> Any:
+def _made(called: Any, arguments: Sequence[Any]) -> Any:
     """What stands for a call of a name."""
     name = _instance(called, Global).name
+    if len(arguments) > _MAX_ARGUMENTS:
+        raise ValueError(f"{len(arguments)} arguments")
     if name == "collections.OrderedDict":
         return {}
     if name == DACAPO_WEIGHTS:

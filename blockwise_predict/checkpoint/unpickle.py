@@ -97,7 +97,7 @@ def _in_memory(opened: TorchFile, key: str, stored: StoredTensor) -> torch.Tenso
 
 def _state_dictionary(content: Any, file: Path) -> dict[str, Any]:
     if isinstance(content, PlainWeights):
-        content = content.get("model")
+        content = content.attributes.get("model")
     elif hasattr(content, "model"):
         content = content.model
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
