@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench chaos install clean
+.PHONY: demo test check bench chaos fuzz install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/predict demo
@@ -29,6 +29,10 @@ bench: $(VENV)/.installed
 # Some 30 minutes: 550 faults over five seeds.
 chaos: $(VENV)/.installed-test
 	$(BIN)/python tests/chaos.py --faults 110
+
+# Some two hours: 10,000 mutated files of each kind. What fails is kept in fuzz-failures/.
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python tests/fuzz_files.py --count 10000
 
 install: $(VENV)/.installed
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from blockwise_predict.config_values import (
@@ -22,6 +21,7 @@ from blockwise_predict.config_values import (
     Listen,
     Memory,
     Normalize,
+    PathText,
     Range,
     RoiText,
     Shape,
@@ -33,6 +33,14 @@ from blockwise_predict.consent import CONSENT, refuse_consent_of_file
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry import Lengths, exact_lengths
 from blockwise_predict.resources import resource_folder
+from blockwise_predict.untrusted import (
+    MAX_YAML_BYTES,
+    MalformedError,
+    parse_yaml,
+    read_bounded,
+    shown,
+    text_keys,
+)
 
 Border = Literal["reflect", "edge", "constant", "valid"]
 Format = Literal["zarr3", "zarr2", "n5"]
@@ -44,6 +52,9 @@ JOB_OPTIONS = (
     "submit_options",
 )
 MAX_WORKERS = 1024
+MAX_JOBS = 1_000_000
+# Of mistakes that are listed at once.
+MAX_LISTED = 20
 OUTPUT_DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32")
 
 
@@ -52,19 +63,19 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    checkpoint: str = Field(description="DaCapo run folder, iteration file or weights file")
-    iteration: int | None = Field(None, ge=0)
-    architecture: str | None = None
+    checkpoint: PathText = Field(description="DaCapo run folder, iteration file or weights file")
+    iteration: int | None = Field(None, ge=0, lt=1 << 63)
+    architecture: PathText | None = None
     unsafe_load_pickle: bool = Field(False, exclude=True)
 
-    input: str = Field(description="input array: container and name, e.g. volume.zarr/raw")
+    input: PathText = Field(description="input array: container and name, e.g. volume.zarr/raw")
     voxel_size: LengthTexts | None = None
     offset: LengthTexts | None = None
     border: Border = "reflect"
     bad_input: BadInput = "fail"
     normalize: Normalize = "auto"
 
-    output: str = Field(description="output array: container and name, e.g. out.zarr/affs")
+    output: PathText = Field(description="output array: container and name, e.g. out.zarr/affs")
     format: Format | None = None
     output_dtype: Literal["uint8", "int8", "uint16", "int16", "float16", "float32"] = "float32"
     output_range: Range | None = None
@@ -82,8 +93,8 @@ class RunConfig(BaseModel):
     slots: int = Field(2, ge=1, le=16)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     retries: int = Field(2, ge=0, le=100)
-    block_timeout: float = Field(3600.0, ge=10)
-    run_dir: str | None = None
+    block_timeout: float = Field(3600.0, ge=10, allow_inf_nan=False)
+    run_dir: PathText | None = None
     trust_run_dir: bool = Field(False, exclude=True)
     overwrite: bool = False
 
@@ -93,7 +104,7 @@ class RunConfig(BaseModel):
     cores: int | None = Field(None, ge=1, le=1024)
     job_memory: Memory | None = None
     wall_time: WallTime | None = None
-    throttle: int | None = Field(None, ge=1)
+    throttle: int | None = Field(None, ge=1, le=MAX_JOBS)
     submit_options: Words = ()
     listen: Listen | None = None
 
@@ -184,11 +195,13 @@ def load_config(
     try:
         config = RunConfig.model_validate({**from_file, **given})
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
+        lines, more = [], error.error_count() - MAX_LISTED
+        for problem in error.errors()[:MAX_LISTED]:
             key = str(problem["loc"][0]) if problem["loc"] else ""
             origin = str(file) if key in from_file and key not in given else None
             lines.append(_explain(key, problem, origin, command_line))
+        if more > 0:
+            lines.append(f"and {more} more mistakes.")
         raise ConfigError("\n".join(lines)) from None
     of_file = from_file.keys() - given.keys()
     refuse_consent_of_file(
@@ -200,6 +213,7 @@ def load_config(
 
 
 def _explain(key: str, problem: Any, file: str | None, command_line: bool) -> str:
+    key = shown(key)[1:-1]
     name = f"--{key.replace('_', '-')}" if command_line and file is None and key else key
     where = f"{file}: {name}" if file else name
     message = problem["msg"].removeprefix("Value error, ")
@@ -210,17 +224,17 @@ def _explain(key: str, problem: Any, file: str | None, command_line: bool) -> st
         return f"{where}: there is no such key. Known keys: {known}."
     if not key:
         return message
-    return f"{where} {problem['input']!r}: {message}."
+    return f"{where} {shown(problem['input'])}: {message}."
 
 
 def _read_yaml(file: str | Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(file).read_text())
+        content = parse_yaml(read_bounded(file, MAX_YAML_BYTES))
+        if isinstance(content, dict):
+            return text_keys(content)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}).") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: is not valid YAML. {error}") from None
-    if not isinstance(content, dict):
-        example = resource_folder("configs") / "local.yaml"
-        raise ConfigError(f"{file}: must be a mapping of keys and values, as {example} is.")
-    return {str(key): value for key, value in content.items()}
+    except MalformedError as error:
+        raise ConfigError(f"{file}: is not valid YAML of keys and values: {error}.") from None
+    example = resource_folder("configs") / "local.yaml"
+    raise ConfigError(f"{file}: must be a mapping of keys and values, as {example} is.")

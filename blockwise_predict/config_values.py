@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from blockwise_predict.errors import GeometryError
 from blockwise_predict.geometry import exact, parse_bounds
 
+# Of voxels along an axis: far more than any chunk, block or tile.
+MAX_SIZE = 1 << 31
+# Of bytes: a number with more digits is a mistake.
+MAX_MEMORY = 1 << 60
+# What Linux takes.
+MAX_PATH, MAX_NAME = 4000, 255
+# Of values and spans: within them neither float32 nor what is computed from them overflows.
+SMALLEST, LARGEST = 1e-30, 1e30
 _MEMORY_UNITS = {"": 1} | {
     prefix + suffix: base ** (power + 1)
     for power, prefixes in enumerate(("kK", "M", "G", "T"))
@@ -40,6 +49,8 @@ def _shape(value: object) -> object:
         raise ValueError("write one whole number for each axis, for example 64,64,64") from None
     if any(size < 1 for size in shape):
         raise ValueError("every size must be at least 1")
+    if any(size > MAX_SIZE for size in shape):
+        raise ValueError(f"every size must be at most {MAX_SIZE}")
     return shape
 
 
@@ -50,7 +61,7 @@ def _length_texts(value: object) -> object:
     try:
         for part in parts:
             exact(part)
-    except (ValueError, ZeroDivisionError):
+    except ValueError:
         raise ValueError("write one length in nm for each axis, for example 4.24,4,4") from None
     return tuple(str(part) for part in parts)
 
@@ -65,7 +76,15 @@ def _numbers(value: object) -> object:
         raise ValueError("write LOW,HIGH, for example 0,1") from None
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError("HIGH must be greater than LOW, and both finite")
+    _check_span("HIGH - LOW", high - low, low, high)
     return (low, high)
+
+
+def _check_span(name: str, span: float, *values: float) -> None:
+    if not SMALLEST <= span <= LARGEST:
+        raise ValueError(f"{name} must be between {SMALLEST:g} and {LARGEST:g}")
+    if any(abs(value) > LARGEST for value in values):
+        raise ValueError(f"no number may be beyond {LARGEST:g}")
 
 
 def _memory(value: object) -> object:
@@ -75,8 +94,10 @@ def _memory(value: object) -> object:
     found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kKMGT]i?)?B?\s*", str(value))
     if found is None:
         raise ValueError("write a size, for example 8GiB")
-    factor = _MEMORY_UNITS[found[2] or ""]
-    return int(float(found[1]) * factor)
+    size = float(found[1]) * _MEMORY_UNITS[found[2] or ""]
+    if size > MAX_MEMORY:
+        raise ValueError(f"at most {MAX_MEMORY} bytes")
+    return int(size)
 
 
 def _roi(value: object) -> object:
@@ -100,10 +121,16 @@ def _normalize(value: object) -> object:
         first, second = (float(number) for number in numbers.split(","))
     except ValueError:
         raise ValueError(f"write {kind}: and two numbers, for example {kind}:0,255") from None
-    if (kind == "range" and second <= first) or (kind == "zscore" and second <= 0):
-        raise ValueError(
-            "HIGH must be greater than LOW" if kind == "range" else "STD must be positive"
-        )
+    if not (np.isfinite(first) and np.isfinite(second)):
+        raise ValueError("both numbers must be finite")
+    if kind == "range":
+        if second <= first:
+            raise ValueError("HIGH must be greater than LOW")
+        _check_span("HIGH - LOW", second - first, first, second)
+    else:
+        if second <= 0:
+            raise ValueError("STD must be positive")
+        _check_span("STD", second, first)
     return text
 
 
@@ -136,9 +163,9 @@ def _wall_time(value: object) -> object:
     if value is None:
         return None
     text = str(value).strip()
-    if found := re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", text):
+    if found := re.fullmatch(r"(?:(\d{1,4})-)?(\d{1,6}):([0-5]\d):([0-5]\d)", text):
         days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    elif text and (found := re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?", text)):
+    elif text and (found := re.fullmatch(r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?", text)):
         days, hours, minutes = (int(part or 0) for part in found.groups())
         seconds = 0
     else:
@@ -177,6 +204,17 @@ def listen_address(text: str) -> tuple[str, int]:
     return found[1].strip("[]"), int(found[2] or 0)
 
 
+def _path(value: str) -> str:
+    """A path or URL that a file system can hold."""
+    if any(ord(character) < 32 for character in value):
+        raise ValueError("a path cannot hold control characters")
+    if len(os.fsencode(value)) > MAX_PATH or any(
+        len(os.fsencode(name)) > MAX_NAME for name in value.split("/")
+    ):
+        raise ValueError(f"a path has at most {MAX_PATH} bytes, each name in it {MAX_NAME}")
+    return value
+
+
 Shape = Annotated[tuple[int, ...], BeforeValidator(_shape)]
 LengthTexts = Annotated[tuple[str, ...], BeforeValidator(_length_texts)]
 Range = Annotated[tuple[float, float], BeforeValidator(_numbers)]
@@ -185,5 +223,6 @@ RoiText = Annotated[str, BeforeValidator(_roi)]
 Normalize = Annotated[str, BeforeValidator(_normalize)]
 Fleet = Annotated[str, BeforeValidator(_fleet)]
 WallTime = Annotated[str, BeforeValidator(_wall_time)]
+PathText = Annotated[str, AfterValidator(_path)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Listen = Annotated[str, BeforeValidator(_listen)]

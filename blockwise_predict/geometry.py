@@ -16,18 +16,34 @@ from math import ceil, floor
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.errors import GeometryError
+from blockwise_predict.untrusted import shown
 
 Lengths = tuple[Fraction, ...]
 Bounds = tuple[tuple[Fraction | None, Fraction | None], ...]
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?\d+/\d+")
+_EXPONENT = re.compile(r"[eE][-+]?0*(\d+)")
+# Of a number's text and exponent: a length in nm needs far fewer, and `1e999999999` would take all
+# memory.
+MAX_CHARACTERS = 200
+MAX_EXPONENT = 300
 
 
 def exact(value: object) -> Fraction:
-    """The number as it is written: `4.24` is 106/25, not the nearest binary fraction."""
+    """The number as it is written: `4.24` is 106/25, not the nearest binary fraction.
+
+    Raises ValueError for what is no finite number, and for one with too many digits.
+    """
     if isinstance(value, Fraction):
         return value
-    return Fraction(str(value))
+    text = str(value).strip()
+    exponent = _EXPONENT.search(text)
+    if len(text) > MAX_CHARACTERS or (exponent and int(exponent[1]) > MAX_EXPONENT):
+        raise ValueError(f"{text[:20]}... has too many digits")
+    try:
+        return Fraction(text)
+    except ZeroDivisionError:
+        raise ValueError(f"{text} divides by zero") from None
 
 
 def exact_lengths(values: Iterable[object]) -> Lengths:
@@ -39,7 +55,10 @@ def format_length(value: Fraction) -> str:
     """Shortest decimal that reads back as the same number; a ratio where none does."""
     if value.denominator == 1:
         return str(value.numerator)
-    text = repr(float(value))
+    try:
+        text = repr(float(value))
+    except OverflowError:
+        return f"{value.numerator}/{value.denominator}"
     return text if Fraction(text) == value else f"{value.numerator}/{value.denominator}"
 
 
@@ -66,18 +85,33 @@ def parse_bounds(text: str) -> Bounds:
 
 def _parse_axis(axis: str, text: str) -> tuple[Fraction | None, Fraction | None]:
     parts = [part.strip() for part in axis.split(":")]
-    if len(parts) != 2 or any(part and not _NUMBER.fullmatch(part) for part in parts):
-        raise GeometryError(
-            f"ROI {text!r}: {axis!r} is not BEGIN:END in nm. "
-            "Write for example [1000:2000,0:5000,:] (a bound that is left out is the volume's)."
-        )
-    begin, end = (exact(part) if part else None for part in parts)
+    if len(parts) != 2:
+        raise _not_bounds(axis, text)
+    begin, end = (_parse_bound(part, axis, text) for part in parts)
     if begin is not None and end is not None and end <= begin:
         raise GeometryError(
-            f"ROI {text!r}: {axis!r} is empty, its end is not after its begin. "
+            f"ROI {shown(text)}: {shown(axis)} is empty, its end is not after its begin. "
             "A ROI is half-open: [0:100] has 100 nm."
         )
     return begin, end
+
+
+def _parse_bound(part: str, axis: str, text: str) -> Fraction | None:
+    if not part:
+        return None
+    try:
+        if _NUMBER.fullmatch(part):
+            return exact(part)
+    except ValueError as error:
+        raise _not_bounds(axis, text, f" ({error})") from None
+    raise _not_bounds(axis, text)
+
+
+def _not_bounds(axis: str, text: str, why: str = "") -> GeometryError:
+    return GeometryError(
+        f"ROI {shown(text)}: {shown(axis)} is not BEGIN:END in nm{why}. "
+        "Write for example [1000:2000,0:5000,:] (a bound that is left out is the volume's)."
+    )
 
 
 @dataclass(frozen=True)

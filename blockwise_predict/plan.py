@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from math import ceil, prod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from funlib.geometry import Coordinate, Roi
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from blockwise_predict.config import Format, RunConfig
 from blockwise_predict.engine.passes import Streaming
@@ -21,6 +21,7 @@ from blockwise_predict.engine.precision import DTYPES
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.geometry import VoxelGrid, exact_lengths
 from blockwise_predict.lattice import Lattice
+from blockwise_predict.untrusted import shown
 
 
 class Model(BaseModel):
@@ -125,6 +126,29 @@ class Plan(Model):
     exact_tiling: Tiling | None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _axes_agree(self) -> Self:
+        """A plan may come from a file: all that is counted per axis has the input's axes."""
+        per_axis = {
+            "input.shape": self.input.shape,
+            "input.chunk_shape": self.input.chunk_shape,
+            "output.shape": self.output.shape,
+            "output.chunk_shape": self.output.chunk_shape,
+            "scale": self.scale,
+            "block_shape": self.block_shape,
+            "tiling.lattice": self.lattice.tile_shape,
+        }
+        for name, sizes in per_axis.items():
+            if len(sizes) != len(self.input.axis_names) or any(size < 1 for size in sizes):
+                raise ValueError(f"{name} {shown(sizes)} is not one positive size per axis")
+        # Raises for voxel sizes and offsets of other axes, or that are none.
+        if self.output_grid.dims != len(self.output.roi_begin) or self.output_grid.dims not in (
+            2,
+            3,
+        ):
+            raise ValueError(f"output.roi_begin {shown(self.output.roi_begin)} has other axes")
+        return self
 
     @property
     def output_grid(self) -> VoxelGrid:

@@ -35,7 +35,7 @@ def find_run(
             raise RunStateError(f"{output} was not made by predict run: it has no record of that.")
         config = made.get("config")
         named = config.get("run_dir") if isinstance(config, dict) else None
-        run_dir = named if isinstance(named, str) else None
+        run_dir = named if isinstance(named, str) and "\0" not in named else None
     path = Path(run_dir).absolute() if run_dir else default_run_dir(output)
     found = RunDir(path, trusted=trust_run_dir)
     if not found.begun:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records import RunDir
+from blockwise_predict.records.events import tells_of_worker
 
 # Ways to leave that are no failure.
 _WELL = ("the scheduler ends", "its connection ended")
@@ -71,7 +72,7 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
     """The workers that the events of a run tell of, and logs that belong to none of them."""
     workers: list[WorkerLog] = []
     latest: dict[int, WorkerLog] = {}
-    for event in run_dir.events.read():
+    for event in filter(tells_of_worker, run_dir.events.read()):
         number = event.get("worker", -1)
         if event["event"] == "join":
             log = Path(event["log"]) if event.get("log") else run_dir.log_file(number)

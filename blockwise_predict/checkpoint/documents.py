@@ -2,52 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blockwise_predict.architectures import CNNectomeUNetConfig, UNetShapes
 from blockwise_predict.errors import CheckpointError
+from blockwise_predict.untrusted import (
+    MAX_YAML_BYTES,
+    MalformedError,
+    parse_yaml,
+    read_bounded,
+    shown,
+    text_keys,
+)
 
-_COUNTS = ("fmaps_out", "fmaps_in", "num_fmaps", "fmap_inc_factor")
-_FLAGS = ("constant_upsample", "use_attention", "batch_norm")
-# How deep lists of voxel counts are nested: a shape, shapes, shapes per level.
-_NESTED = {
-    "input_shape": 1,
-    "eval_shape_increase": 1,
-    "downsample_factors": 2,
-    "upsample_factors": 2,
-    "kernel_size_down": 3,
-    "kernel_size_up": 3,
-}
+# Far beyond any network that was ever trained; within them, shape arithmetic takes no time.
+MAX_FMAPS = 1 << 16
+MAX_DEEPEST_FMAPS = 1 << 20
+MAX_LEVELS = 10
+MAX_PERIOD = 1 << 12
+
+Count = Annotated[int, Field(strict=True, ge=1, le=MAX_FMAPS)]
+Factor = Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=64)], ...], Field(min_length=1)]
+Levels = Annotated[tuple[Factor, ...], Field(min_length=1, max_length=MAX_LEVELS)]
+Kernel = Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=63)], ...], Field(min_length=1)]
+Convolutions = Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=16)]
+Kernels = Annotated[tuple[Convolutions, ...], Field(min_length=1, max_length=MAX_LEVELS + 1)]
+Size = Annotated[int, Field(strict=True, ge=1, le=1 << 20)]
+Increase = Annotated[int, Field(strict=True, ge=0, le=1 << 20)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
-class _TupleLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, and the one Python tag that DaCapo writes."""
+class Architecture(BaseModel):
+    """The keys of DaCapo's CNNectomeUNetConfig, within bounds; None is a default."""
 
-    def construct_tuple(self, node: yaml.Node) -> tuple[Any, ...]:
-        """A `!!python/tuple`, with whatever it holds complete."""
-        if not isinstance(node, yaml.SequenceNode):
-            raise yaml.constructor.ConstructorError(
-                None, None, "a python/tuple must be a sequence", node.start_mark
-            )
-        return tuple(self.construct_sequence(node, deep=True))
+    model_config = ConfigDict(extra="forbid")
 
-
-_TupleLoader.add_constructor("tag:yaml.org,2002:python/tuple", _TupleLoader.construct_tuple)
+    name: str
+    input_shape: Annotated[tuple[Size, ...], Field(min_length=1)]
+    fmaps_out: Count
+    fmaps_in: Count
+    num_fmaps: Count
+    fmap_inc_factor: Annotated[int, Field(strict=True, ge=1, le=64)]
+    downsample_factors: Levels
+    kernel_size_down: Kernels | None = None
+    kernel_size_up: Kernels | None = None
+    eval_shape_increase: Annotated[tuple[Increase, ...], Field(min_length=1)] | None = None
+    upsample_factors: Annotated[tuple[Factor, ...], Field(max_length=MAX_LEVELS)] | None = None
+    constant_upsample: Flag = True
+    padding: str = "valid"
+    use_attention: Flag = False
+    batch_norm: Flag = False
 
 
 def read_document(file: Path) -> dict[str, Any]:
     """A YAML mapping; CheckpointError if it cannot be read, is none, or holds other Python tags."""
     try:
-        # A subclass of SafeLoader: makes tuples and YAML's own kinds, nothing else.
-        content = yaml.load(file.read_text(), Loader=_TupleLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}).") from None
-    except yaml.YAMLError as error:
-        raise CheckpointError(f"{file} is not YAML that is data alone: {error}") from None
+        content = parse_yaml(read_bounded(file, MAX_YAML_BYTES))
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read ({error.strerror}).") from None
+    except MalformedError as error:
+        raise CheckpointError(f"{file} is not YAML that is data alone: {error}.") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} must be a mapping of keys to values.")
     return content
@@ -63,39 +81,41 @@ def split_document(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
     return document, None
 
 
-def parse_architecture(mapping: dict[str, Any], origin: Path) -> CNNectomeUNetConfig:
+def parse_architecture(mapping: dict[Any, Any], origin: Path) -> CNNectomeUNetConfig:
     """The configuration in a mapping.
 
     Raises CheckpointError that names missing and unknown keys, wrong values, and levels or axes
     that do not go together.
     """
-    values = dict(mapping)
+    try:
+        values = dict(text_keys(mapping))
+    except MalformedError as error:
+        raise CheckpointError(f"{origin}: in the architecture {error}.") from None
     kind = values.pop("__type__", "CNNectomeUNetConfig")
     if kind != "CNNectomeUNetConfig":
         raise CheckpointError(
-            f"{origin}: architecture {kind} is not supported, only CNNectomeUNetConfig."
+            f"{origin}: architecture {_plain(kind)} is not supported, only CNNectomeUNetConfig."
         )
     if "_eval_shape_increase" in values:
         values["eval_shape_increase"] = values.pop("_eval_shape_increase")
     values.setdefault("name", origin.stem)
-    known = {field.name: field for field in fields(CNNectomeUNetConfig)}
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise CheckpointError(
-            f"{origin}: an architecture has no key {', '.join(unknown)}. Known: {', '.join(known)}."
+    try:
+        parsed = Architecture.model_validate(
+            {key: value for key, value in values.items() if value is not None}
         )
-    needed = [name for name, field in known.items() if field.default is MISSING]
-    missing = [name for name in needed if values.get(name) is None]
-    if missing:
-        raise CheckpointError(f"{origin}: the architecture lacks {', '.join(missing)}.")
-    _check_values(values, origin)
-    dims = {len(values["input_shape"]), *map(len, values["downsample_factors"])}
+    except ValidationError as error:
+        raise CheckpointError(f"{origin}: {_explained(error, values)}") from None
+    _check_bounds(parsed, origin)
+    dims = {len(parsed.input_shape), *map(len, parsed.downsample_factors)}
+    if parsed.eval_shape_increase is not None:
+        dims.add(len(parsed.eval_shape_increase))
     if len(dims) > 1:
         raise CheckpointError(
-            f"{origin}: input_shape {values['input_shape']} and downsample_factors "
-            f"{values['downsample_factors']} differ in their number of axes."
+            f"{origin}: input_shape {shown(parsed.input_shape)}, downsample_factors "
+            f"{shown(parsed.downsample_factors)} and eval_shape_increase "
+            f"{shown(parsed.eval_shape_increase)} differ in their number of axes."
         )
-    config = CNNectomeUNetConfig(**values)
+    config = CNNectomeUNetConfig(**parsed.model_dump())
     try:
         # Raises if levels, kernels and padding do not go together, or if no size is valid.
         _ = UNetShapes.from_config(config).min_input_shape
@@ -104,26 +124,45 @@ def parse_architecture(mapping: dict[str, Any], origin: Path) -> CNNectomeUNetCo
     return config
 
 
-def _check_values(values: dict[str, Any], origin: Path) -> None:
-    wrong = [key for key in _COUNTS if not _is_count(values[key])]
-    wrong += [key for key in _FLAGS if not isinstance(values.get(key, False), bool)]
-    wrong += [
-        key
-        for key, depth in _NESTED.items()
-        if values.get(key) is not None and not _is_nested(values[key], depth, key)
-    ]
-    if wrong:
-        shown = ", ".join(f"{key}: {values[key]!r}" for key in wrong)
-        raise CheckpointError(f"{origin}: the architecture has values that cannot be, {shown}.")
+def _explained(error: ValidationError, values: dict[str, Any]) -> str:
+    """What is wrong with an architecture's keys; or, if nothing is, with its values."""
+    problems = [(str(problem["loc"][0]), problem["type"]) for problem in error.errors()]
+    unknown = [key for key, kind in problems if kind == "extra_forbidden"]
+    if unknown:
+        known = ", ".join(Architecture.model_fields)
+        return f"an architecture has no key {_listed(unknown)}. Known: {known}."
+    missing = [key for key, kind in problems if kind == "missing"]
+    if missing:
+        return f"the architecture lacks {', '.join(missing)}."
+    wrong = ", ".join(f"{key}: {shown(values[key])}" for key in dict(problems))
+    return f"the architecture has values that cannot be, {wrong}."
 
 
-def _is_count(value: Any, least: int = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _listed(keys: list[str], most: int = 5) -> str:
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(map(_plain, sorted(keys)[:most])) + more
 
 
-def _is_nested(value: Any, depth: int, key: str) -> bool:
-    if depth == 0:
-        return _is_count(value, 0 if key == "eval_shape_increase" else 1)
-    if not isinstance(value, (list, tuple)) or (not value and key != "upsample_factors"):
-        return False
-    return all(_is_nested(item, depth - 1, key) for item in value)
+def _plain(value: object) -> str:
+    """A value for a message, text without its quotes."""
+    return shown(value)[1:-1] if isinstance(value, str) else shown(value)
+
+
+def _check_bounds(parsed: Architecture, origin: Path) -> None:
+    """Raise CheckpointError for a network so large that to compute its shapes would take long."""
+    steps = len(parsed.downsample_factors)
+    deepest = parsed.num_fmaps * parsed.fmap_inc_factor**steps
+    if deepest > MAX_DEEPEST_FMAPS:
+        raise CheckpointError(
+            f"{origin}: num_fmaps {parsed.num_fmaps} and fmap_inc_factor {parsed.fmap_inc_factor} "
+            f"give {deepest} feature maps at the deepest level; {MAX_DEEPEST_FMAPS} are the most."
+        )
+    for key, factors in (
+        ("downsample_factors", parsed.downsample_factors),
+        ("upsample_factors", parsed.upsample_factors or ()),
+    ):
+        product = max((prod(axis) for axis in zip(*factors, strict=False)), default=1)
+        if product > MAX_PERIOD:
+            raise CheckpointError(
+                f"{origin}: {key} {shown(factors)} multiply to {product}; {MAX_PERIOD} is the most."
+            )

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from blockwise_predict.errors import CheckpointError
+from blockwise_predict.untrusted import shown
 
 # What one-hot and hot-distance tasks use when their kernel_size is not given.
 DEFAULT_KERNEL_SIZE = 3
+MAX_KERNEL_SIZE = 63
+MAX_CHANNELS = 4096
+MAX_NAME = 200
 
 Task = dict[str, Any]
 Names = tuple[str, ...]
@@ -35,15 +39,15 @@ def parse_task(task: Any, dims: int, origin: Path) -> tuple[Head, Names]:
     Raises CheckpointError for an unknown task, and for a missing or wrong key.
     """
     if not isinstance(task, dict):
-        raise CheckpointError(f"{origin}: the task must be a mapping, not {task!r}.")
-    kind = str(task.get("__type__"))
+        raise CheckpointError(f"{origin}: the task must be a mapping, not {shown(task)}.")
+    kind = task.get("__type__")
     if kind == "PretrainedTaskConfig":
         # It differs from the task in it by the weights that training starts from.
         return parse_task(task.get("sub_task_config"), dims, origin)
-    make = _TASKS.get(kind)
+    make = _TASKS.get(kind) if isinstance(kind, str) else None
     if make is None:
         raise CheckpointError(
-            f"{origin}: task {kind} is not supported, only {', '.join(sorted(_TASKS))}. "
+            f"{origin}: task {shown(kind)} is not supported, only {', '.join(sorted(_TASKS))}. "
             "Its key __type__ says which it is."
         )
     try:
@@ -54,42 +58,58 @@ def parse_task(task: Any, dims: int, origin: Path) -> tuple[Head, Names]:
         raise CheckpointError(f"{origin}: the task ({kind}) has a wrong value: {error}.") from None
     if head.task == "affinities" and any(len(offset) != dims for offset in task["neighborhood"]):
         raise CheckpointError(
-            f"{origin}: neighborhood {task['neighborhood']} does not suit a {dims}-D network."
+            f"{origin}: neighborhood {shown(task['neighborhood'])} does not suit a {dims}-D "
+            "network."
         )
     return head, names
 
 
 def _affinities(task: Task) -> tuple[Head, Names]:
-    names = tuple("aff_" + "_".join(map(str, offset)) for offset in _listed(task, "neighborhood"))
+    offsets = _listed(task, "neighborhood")
+    for offset in offsets:
+        if not isinstance(offset, (list, tuple)) or not all(type(step) is int for step in offset):
+            raise ValueError(f"neighborhood has {shown(offset)}, which is no list of whole numbers")
+    names = tuple("aff_" + "_".join(map(str, offset)) for offset in offsets)
     return Head("affinities", 1, len(names), "Sigmoid"), names
 
 
 def _one_hot(task: Task) -> tuple[Head, Names]:
-    names = tuple(map(str, _listed(task, "classes")))
+    names = _names(task, "classes")
     return Head("one_hot", _kernel_size(task), len(names), None), names
 
 
 def _distance(task: Task) -> tuple[Head, Names]:
-    names = tuple(map(str, _listed(task, "channels")))
+    names = _names(task, "channels")
     return Head("distance", 1, len(names), None), names
 
 
 def _inner_distance(task: Task) -> tuple[Head, Names]:
-    names = tuple(map(str, _listed(task, "channels")))
+    names = _names(task, "channels")
     return Head("inner_distance", 1, len(names), None), names
 
 
 def _hot_distance(task: Task) -> tuple[Head, Names]:
-    labels = tuple(map(str, _listed(task, "channels")))
+    labels = _names(task, "channels")
     # First one mask per label, then one distance per label.
     names = labels + tuple(f"{label}_distance" for label in labels)
     return Head("hot_distance", _kernel_size(task), len(names), None), names
 
 
+def _names(task: Task, key: str) -> Names:
+    items = _listed(task, key)
+    for item in items:
+        if not isinstance(item, str | int) or len(str(item)) > MAX_NAME:
+            raise ValueError(f"{key} has {shown(item)}, which is no name")
+    return tuple(map(str, items))
+
+
 def _listed(task: Task, key: str) -> list[Any]:
     items = task[key]
-    if not isinstance(items, (list, tuple)) or not items:
-        raise ValueError(f"{key} is {items!r} and should be a list of at least one item")
+    if not isinstance(items, (list, tuple)) or not 0 < len(items) <= MAX_CHANNELS:
+        raise ValueError(
+            f"{key} is {shown(items)} and should be a list of at least one item, at most "
+            f"{MAX_CHANNELS}"
+        )
     return list(items)
 
 
@@ -97,8 +117,8 @@ def _kernel_size(task: Task) -> int:
     size = task.get("kernel_size")
     if size is None:
         return DEFAULT_KERNEL_SIZE
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"kernel_size is {size!r}")
+    if type(size) is not int or not 1 <= size <= MAX_KERNEL_SIZE:
+        raise ValueError(f"kernel_size is {shown(size)}")
     return size
 
 

@@ -53,6 +53,8 @@ def normalised(key: str) -> str:
 def _identical(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
+    if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
+        return True
     # Bytes, not values: a NaN equals itself here.
     return torch.equal(as_bytes(a), as_bytes(b))
 

@@ -15,6 +15,7 @@ from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, 
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.keys import as_bytes
 from blockwise_predict.errors import CheckpointError
+from blockwise_predict.untrusted import shown
 
 _SHOWN_KEYS = 3
 
@@ -127,7 +128,18 @@ class TrainedModel:
             for name in expected
             if name in self.weights and self.weights[name].shape != expected[name].shape
         ]
-        found = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+        kinds = [
+            f"{name} is {str(self.weights[name].dtype).removeprefix('torch.')}"
+            for name in expected
+            if name in self.weights
+            and self.weights[name].is_floating_point() != expected[name].is_floating_point()
+        ]
+        found = {
+            "missing": missing,
+            "unexpected": unexpected,
+            "of another shape": shapes,
+            "not floating-point numbers": kinds,
+        }
         problems = [f"{what}: {_listing(names)}" for what, names in found.items() if names]
         if problems:
             raise CheckpointError(
@@ -150,7 +162,10 @@ def _likely_reason(missing: list[str], unexpected: list[str]) -> str:
 
 def _listing(names: list[str]) -> str:
     more = len(names) - _SHOWN_KEYS
-    return ", ".join(names[:_SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
+    # Names from a file may be long, and hold anything.
+    return ", ".join(shown(name)[1:-1] for name in names[:_SHOWN_KEYS]) + (
+        f" and {more} more" if more > 0 else ""
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -37,17 +37,30 @@ def missing_sample(array: InputArray, begin: Sequence[int], end: Sequence[int]) 
         range(b // chunk, -(-e // chunk))
         for b, e, chunk in zip(begin, end, array.chunk_shape, strict=True)
     ]
-    total = prod(len(indices) for indices in ranges)
-    places = np.unique(np.linspace(0, total - 1, min(SAMPLED_CHUNKS, total)).astype(np.int64))
+    counts = [len(indices) for indices in ranges]
+    # Python's whole numbers: a volume may have more chunks than 64 bits can count.
+    last = prod(counts) - 1
+    steps = min(SAMPLED_CHUNKS, last + 1)
+    places = sorted({last * step // max(1, steps - 1) for step in range(steps)})
     missing = 0
     for place in places:
-        index = np.unravel_index(place, [len(indices) for indices in ranges])
         low = tuple(
-            indices[int(i)] * chunk
-            for indices, i, chunk in zip(ranges, index, array.chunk_shape, strict=True)
+            indices[i] * chunk
+            for indices, i, chunk in zip(
+                ranges, _unraveled(place, counts), array.chunk_shape, strict=True
+            )
         )
         missing += not array.is_stored(low, tuple(voxel + 1 for voxel in low))
     return missing, len(places)
+
+
+def _unraveled(place: int, counts: Sequence[int]) -> tuple[int, ...]:
+    """The index of the chunk that is number `place` in C order."""
+    index = []
+    for count in reversed(counts):
+        place, position = divmod(place, count)
+        index.append(position)
+    return tuple(index[::-1])
 
 
 class CheckedInput:

@@ -12,6 +12,8 @@ from blockwise_predict.io.source import InputArray
 # Of voxels that are looked at; at most so many places, spread over the array.
 _SAMPLE_BYTES = 32 << 20
 _PLACES = 8
+# A larger chunk is not looked at: to decode it takes as much memory.
+_MAX_CHUNK_BYTES = 512 << 20
 
 
 def metadata_digest(path: str) -> str:
@@ -28,6 +30,8 @@ def sample_digests(array: InputArray) -> dict[str, str]:
     Chunks that are not stored, or cannot be read, are left out: they may be mended.
     """
     chunk_bytes = prod(array.chunk_shape) * array.dtype.itemsize * (array.channels or 1)
+    if chunk_bytes > _MAX_CHUNK_BYTES:
+        return {}
     places = max(1, min(_PLACES, _SAMPLE_BYTES // chunk_bytes))
     counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunk_shape, strict=True)]
     digests = {}

@@ -12,7 +12,14 @@ from __future__ import annotations
 from blockwise_predict.geometry import Lengths
 from blockwise_predict.io.formats import Node
 from blockwise_predict.io.kvstore import Json
-from blockwise_predict.io.statement import SPACE, Axes, Statement, axes_from_names, spatial_lengths
+from blockwise_predict.io.statement import (
+    KINDS,
+    SPACE,
+    Axes,
+    Statement,
+    axes_from_names,
+    spatial_lengths,
+)
 from blockwise_predict.io.units import exact_numbers, json_numbers
 
 LOOKED_FOR = "voxel_size, resolution, offset (funlib)"
@@ -40,9 +47,9 @@ def read_statements(node: Node, ndim: int) -> list[Statement]:
 def _axes(attributes: Json, ndim: int) -> Axes | None:
     axes = axes_from_names(attributes.get("axis_names", attributes.get("axes")), ndim)
     types = attributes.get("types")
-    if isinstance(types, list) and len(types) == ndim:
+    if isinstance(types, list) and len(types) == ndim and set(map(str, types)) <= KINDS:
         names = axes.names if axes else tuple(f"d{index}" for index in range(ndim))
-        return Axes(names, tuple(str(kind) for kind in types))
+        return Axes(names, tuple(types))
     return axes
 
 

@@ -20,6 +20,14 @@ from urllib.parse import unquote, urlsplit
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
+from blockwise_predict.untrusted import (
+    MAX_JSON_BYTES,
+    MalformedError,
+    check_regular,
+    check_size,
+    parse_json,
+    shortened,
+)
 
 Json = dict[str, Any]
 
@@ -130,7 +138,7 @@ def storage_errors(location: str, action: str) -> Iterator[None]:
 
 def reason_of(error: Exception) -> str:
     """The sentence of a tensorstore error, without the JSON and source places behind it."""
-    return re.split(r" \[[\w -]+=", str(error))[0]
+    return shortened(re.split(r" \[[\w -]+=", str(error))[0])
 
 
 def open_store(location: str) -> Any:
@@ -141,17 +149,38 @@ def open_store(location: str) -> Any:
 def read_json(location: str, name: str) -> Json | None:
     """The JSON object in file `name` of a location; None if there is no such file.
 
-    Raises ArrayError if it cannot be read, or is not a JSON object.
+    Raises ArrayError if it cannot be read, is too large, or is not a JSON object.
     """
     with storage_errors(location, "read"):
-        result = open_store(location).read(name).result()
+        store = open_store(location)
+        _check_readable(store, location, name)
+        result = store.read(name).result()
     return _parse(result.value, join(location, name)) if result.state == "value" else None
+
+
+def _check_readable(store: Any, location: str, name: str) -> None:
+    """Raise ArrayError for a file that is larger than metadata are, or none at all (a pipe)."""
+    where = join(location, name)
+    try:
+        if is_local(location):
+            status = os.stat(where)
+            check_regular(status)
+            check_size(status.st_size, MAX_JSON_BYTES)
+            return
+        beyond = slice(MAX_JSON_BYTES, MAX_JSON_BYTES + 1)
+        if store.read(name, byte_range=beyond).result().state == "value":
+            check_size(MAX_JSON_BYTES + 1, MAX_JSON_BYTES)
+    except MalformedError as error:
+        raise ArrayError(f"cannot read {where}: {error}.") from None
+    except (OSError, RuntimeError, ValueError):
+        # Not there, or not that large; what else is wrong shows when it is read.
+        return
 
 
 def _parse(data: bytes, where: str) -> Json:
     try:
-        value = json.loads(data)
-    except ValueError as error:
+        value = parse_json(data)
+    except MalformedError as error:
         raise ArrayError(f"{where} is not valid JSON ({error}). Is it complete?") from error
     if not isinstance(value, dict):
         raise ArrayError(f"{where} holds a JSON {type(value).__name__}; an object is needed.")
@@ -167,6 +196,7 @@ def update_json(location: str, name: str, change: Callable[[Json | None], Json |
     with storage_errors(location, "write"):
         store = open_store(location)
         for _ in range(_UPDATE_ATTEMPTS):
+            _check_readable(store, location, name)
             before = store.read(name).result()
             content = (
                 _parse(before.value, join(location, name)) if before.state == "value" else None

@@ -41,8 +41,12 @@ from blockwise_predict.io.units import (
     json_numbers,
     scaled,
 )
+from blockwise_predict.untrusted import shown
 
 _NUMBER = re.compile(r"\d+(\.\d+)?([eE][-+]?\d+)?")
+
+# Of one array: a scale and a translation of its own, and of all levels.
+MAX_TRANSFORMATIONS = 16
 
 LOOKED_FOR = "multiscales of the groups above (OME-NGFF)"
 
@@ -63,7 +67,8 @@ def read_statements(node: Node, groups: list[Node], ndim: int) -> list[Statement
     for group in groups:
         path = "/".join(parts[len(root_and_parts(group.location)[1]) :])
         for place, multiscale, dataset in _datasets(group):
-            if posixpath.normpath(str(dataset.get("path"))) == path:
+            own = dataset.get("path")
+            if isinstance(own, str) and posixpath.normpath(own) == path:
                 statements.append(_statement(place, multiscale, dataset, ndim))
     return statements
 
@@ -93,9 +98,12 @@ def _statement(place: str, multiscale: Json, dataset: Json, ndim: int) -> Statem
         note = f"{place} is passed over: its axes are not those of an array with {ndim} axes"
         return Statement(source=place, notes=(note,))
     transforms = _transforms(dataset) + _transforms(multiscale)
+    if len(transforms) > MAX_TRANSFORMATIONS:
+        raise ArrayError(f"{place} has {len(transforms)} transformations, none has so many.")
     unknown = {str(t.get("type")) for t in transforms} - {"scale", "translation", "identity"}
     if unknown:
-        note = f"{place} is passed over: its transformation {min(unknown)!r} is not understood"
+        kind = shown(min(unknown))
+        note = f"{place} is passed over: its transformation {kind} is not understood"
         return Statement(source=place, axes=axes, notes=(note,))
     scale, shift = _compose(transforms, place, ndim)
     size, notes = spatial_lengths(scale, units, axes, place)

@@ -80,7 +80,8 @@ class OutputArray:
         self.chunk_shape = tuple(int(n) for n in store.chunk_layout.write_chunk.shape)[1:]
         self.dtype: np.dtype[Any] = np.dtype(store.dtype.numpy_dtype)
         self.placement = placement
-        self.channel_names = tuple(node.attributes.get("channel_names", ()))
+        names = node.attributes.get("channel_names")
+        self.channel_names = tuple(map(str, names)) if isinstance(names, list) else ()
         self._store = store
         self._whole = whole
 

@@ -6,7 +6,8 @@ a voxel size is used, likewise the first that gives an offset; a later one that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -15,6 +16,7 @@ from blockwise_predict.geometry import Lengths, format_length, format_lengths
 from blockwise_predict.io import funlib, n5, ngff
 from blockwise_predict.io.formats import Node, groups_above
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes, Statement
+from blockwise_predict.io.units import LARGEST, SMALLEST
 
 _DEFAULT_NAMES = ("z", "y", "x")
 _SAY_AXES = 'Say it in the array\'s attributes, for example "axis_names": ["c^", "z", "y", "x"].'
@@ -49,7 +51,8 @@ def place_array(
     no voxel size, or if it stays unclear which axis is the channel.
     """
     given = _given(voxel_size, offset)
-    found = _statements(node, len(shape))
+    with _named(node):
+        found = _statements(node, len(shape))
     _check_given(node, given, found)
     statements = given + found
     notes = [note for statement in statements for note in statement.notes]
@@ -60,9 +63,10 @@ def place_array(
     dims = len(axes.of_kind(SPACE))
     offsets = [s for s in statements if s.offset is not None]
     no_offset = Statement("", offset=(Fraction(0),) * dims, offset_source="none found, 0 assumed")
-    size = _checked(sized[0].voxel_size, sized[0].voxel_size_source, axes)
     begin_from = offsets[0] if offsets else no_offset
-    begin = _checked(begin_from.offset, begin_from.offset_source, axes)
+    with _named(node):
+        size = _checked(sized[0].voxel_size, sized[0].voxel_size_source, axes)
+        begin = _checked(begin_from.offset, begin_from.offset_source, axes)
     if any(length <= 0 for length in size):
         raise ArrayError(
             f"{node.location}: {sized[0].voxel_size_source} is {format_lengths(size)}; every axis "
@@ -79,6 +83,16 @@ def place_array(
         notes=tuple(dict.fromkeys(notes + _order_note(names))),
     )
     return placement, axes
+
+
+@contextmanager
+def _named(node: Node) -> Iterator[None]:
+    """Name the array in errors that name an attribute alone."""
+    try:
+        yield
+    except ArrayError as error:
+        text = str(error)
+        raise ArrayError(text if node.location in text else f"{node.location}: {text}") from None
 
 
 def _given(
@@ -193,6 +207,12 @@ def _checked(values: Lengths | None, source: str, axes: Axes) -> Lengths:
             f"{source} has {len(values or ())} values; the array has {len(spatial)} spatial axes "
             f"({names}). Give one for each."
         )
+    for value in values:
+        if value and not SMALLEST <= abs(value) <= LARGEST:
+            raise ArrayError(
+                f"{source}: {format_length(value)} nm is not between {SMALLEST:g} and "
+                f"{LARGEST:g} nm. Correct it, or pass --voxel-size and --offset."
+            )
     return values
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from blockwise_predict.io.formats import DRIVERS, Format, Node, find_array
 from blockwise_predict.io.kvstore import kvstore_spec, storage_context, storage_errors
 from blockwise_predict.io.placement import Placement, place_array
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
+from blockwise_predict.untrusted import shown
 
+# Decoded. A chunk is read whole, by every slot of a worker.
+MAX_CHUNK_BYTES = 4 << 30
 # What numpy, and the networks, do not know as a number of their own.
 _READ_AS = {"bool": "uint8", "bfloat16": "float32", "int4": "int8", "uint4": "uint8"}
 
@@ -101,7 +105,10 @@ def open_input(
     """
     node = find_array(path)
     store = open_array(node, cache_bytes=cache_bytes)
-    placement, axes = place_array(node, tuple(store.shape), voxel_size=voxel_size, offset=offset)
+    shape = tuple(int(length) for length in store.shape)
+    if 0 in shape:
+        raise ArrayError(f"{node.location} is empty: its shape is {shape}. Choose another array.")
+    placement, axes = place_array(node, shape, voxel_size=voxel_size, offset=offset)
     return InputArray(node, store, placement, axes)
 
 
@@ -111,12 +118,28 @@ def open_array(node: Node, *, cache_bytes: int = 0) -> Any:
     with storage_errors(node.location, "open"):
         context = storage_context(cache_bytes)
         store = ts.open(spec, open=True, read=True, context=context).result()
+    _check_chunks(store, node.location)
     return in_c_order(store, node.format)
 
 
+def _check_chunks(store: Any, location: str) -> None:
+    """Raise ArrayError for chunks so large that to decode one would take all memory."""
+    chunk = [int(length) for length in store.chunk_layout.read_chunk.shape]
+    size = prod(chunk) * int(store.dtype.numpy_dtype.itemsize)
+    if size > MAX_CHUNK_BYTES:
+        raise ArrayError(
+            f"{location} has chunks of {shown(tuple(chunk))} voxels, {size} bytes each; at most "
+            f"{MAX_CHUNK_BYTES >> 30} GiB can be read. Store it in smaller chunks."
+        )
+
+
 def fully_stored(view: Any) -> bool:
-    """Whether every chunk of a tensorstore's view is stored."""
-    return bool(view.storage_statistics(query_fully_stored=True).result().fully_stored)
+    """Whether every chunk of a tensorstore's view is stored (it may be damaged)."""
+    try:
+        return bool(view.storage_statistics(query_fully_stored=True).result().fully_stored)
+    except ValueError:
+        # A shard whose index is damaged: to read its chunks says so.
+        return True
 
 
 def in_c_order(store: Any, format_: Format) -> Any:

@@ -10,6 +10,10 @@ from blockwise_predict.geometry import Lengths
 from blockwise_predict.io.units import scaled
 
 SPACE, CHANNEL, TIME = "space", "channel", "time"
+KINDS = {SPACE, CHANNEL, TIME}
+
+# Of an axis, in characters.
+MAX_NAME = 100
 
 T = TypeVar("T")
 
@@ -45,15 +49,15 @@ class Statement:
 
 
 def axes_from_names(names: object, ndim: int) -> Axes | None:
-    """Axes of an array by their names alone; None unless there is one name for each axis.
+    """Axes of an array by their names alone; None unless each axis has a name, which is text.
 
     A name that ends in `^` (funlib's mark), `c`, `channel` and the like is a channel; `t` or `time`
     is time.
     """
-    if not isinstance(names, list | tuple) or len(names) != ndim or not all(names):
+    if not isinstance(names, list | tuple) or len(names) != ndim:
         return None
-    texts = tuple(str(name) for name in names)
-    return Axes(texts, tuple(_kind(text) for text in texts))
+    texts = tuple(name for name in names if isinstance(name, str) and 0 < len(name) <= MAX_NAME)
+    return Axes(texts, tuple(_kind(text) for text in texts)) if len(texts) == ndim else None
 
 
 def _kind(name: str) -> str:

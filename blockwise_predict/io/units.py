@@ -7,7 +7,12 @@ from fractions import Fraction
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.geometry import Lengths, exact
+from blockwise_predict.untrusted import shown
 
+# Of a length's or scale's absolute value: a light-year is 1e25 nm.
+SMALLEST, LARGEST = 1e-30, 1e30
+# As in numpy and tensorstore.
+MAX_AXES = 32
 _PREFIXES = {
     ("", ""): 9,
     ("k", "kilo"): 12,
@@ -38,9 +43,9 @@ def nanometers(unit: object, what: str) -> tuple[Fraction, str | None]:
     """Length of one `unit` in nm; with a note if the unit is missing or unknown (nm is taken)."""
     if unit is None or unit == "":
         return Fraction(1), f"{what} has no unit: nm is taken"
-    factor = NANOMETERS.get(str(unit).lower())
+    factor = NANOMETERS.get(unit.lower()) if isinstance(unit, str) else None
     if factor is None:
-        return Fraction(1), f"{what} has the unknown unit {str(unit)!r}: nm is taken"
+        return Fraction(1), f"{what} has the unknown unit {shown(unit)}: nm is taken"
     return factor, None
 
 
@@ -48,22 +53,28 @@ def exact_number(value: object, what: str) -> Fraction:
     """A JSON number as the ratio that was meant: 4.24 is 106/25, 3.3333333333333335 is 10/3.
 
     A float is read as its shortest decimal, unless a ratio with a small denominator is the very
-    same float. Raises ArrayError, naming `what`, for anything that is not a finite number.
+    same float. Raises ArrayError, naming `what`, for anything that is not a finite number, and for
+    one that no length or scale can be.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ArrayError(f"{what} holds {value!r}, which is not a number.")
-    try:
-        decimal = exact(value)
-    except ValueError:
-        raise ArrayError(f"{what} holds {value!r}, which is not a finite number.") from None
+        raise ArrayError(f"{what} holds {shown(value)}, which is not a number.")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ArrayError(f"{what} holds {value!r}, which is not a finite number.")
+    if value and not SMALLEST <= abs(value) <= LARGEST:
+        raise ArrayError(
+            f"{what} holds {shown(value)}, which is not between {SMALLEST:g} and {LARGEST:g}."
+        )
+    decimal = exact(value)
     simple = decimal.limit_denominator(1000)
     return simple if float(simple) == float(value) else decimal
 
 
 def exact_numbers(values: object, what: str) -> Lengths:
-    """`exact_number` of each; raises ArrayError if `values` is not a list."""
+    """`exact_number` of each; raises ArrayError unless `values` is a list, one for each axis."""
     if not isinstance(values, list):
-        raise ArrayError(f"{what} is {values!r}; a list of numbers is needed.")
+        raise ArrayError(f"{what} is {shown(values)}; a list of numbers is needed.")
+    if len(values) > MAX_AXES:
+        raise ArrayError(f"{what} has {len(values)} numbers; there are at most {MAX_AXES} axes.")
     return tuple(exact_number(value, what) for value in values)
 
 

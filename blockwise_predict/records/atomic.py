@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.files import FILE_MODE, open_record
+from blockwise_predict.untrusted import MAX_JSON_BYTES, MalformedError, parse_json
 
 # Larger ones are not ours, and would only fill the memory.
-MAX_RECORD_BYTES, MAX_LINE_BYTES = 16 << 20, 1 << 20
+MAX_RECORD_BYTES, MAX_LINE_BYTES = MAX_JSON_BYTES, 1 << 20
 
 
 def write_atomically(file: Path, text: str, mode: int = FILE_MODE) -> None:
@@ -51,8 +51,8 @@ def read_record(file: Path, *, trusted: bool = False) -> dict[str, Any]:
     if len(data) > MAX_RECORD_BYTES:
         raise damaged(file, f"larger than {MAX_RECORD_BYTES >> 20} MiB")
     try:
-        value = json.loads(data.decode(errors="replace"))
-    except (ValueError, RecursionError) as error:
+        value = parse_json(data.decode(errors="replace"))
+    except MalformedError as error:
         raise damaged(file, f"not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise damaged(file, f"a JSON {type(value).__name__}, not an object")
@@ -88,8 +88,8 @@ def json_lines(file: Path, *, trusted: bool = False) -> Iterator[dict[str, Any]]
     with open(descriptor, "rb") as handle:
         while line := handle.readline(MAX_LINE_BYTES):
             try:
-                value = json.loads(line.decode(errors="replace"))
-            except (ValueError, RecursionError):
+                value = parse_json(line.decode(errors="replace"))
+            except MalformedError:
                 continue
             if isinstance(value, dict):
                 yield value

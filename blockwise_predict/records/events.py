@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,15 @@ from blockwise_predict.records.atomic import append_line, json_lines
 MAX_BYTES = 8 << 20
 # A traceback's end says what went wrong.
 MAX_TEXT = 8000
+# Seconds since 1970, in the year 5138: what the calendar can show.
+MAX_TIME = 1e11
+# Of events that tell of a worker.
+_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
+    "join": {"worker": (int,), "name": (str,), "log": (str, type(None))},
+    "error": {"worker": (int,), "block": (int,), "error": (str,)},
+    "leave": {"worker": (int,), "why": (str,), "cause": (str, type(None))},
+    "exit": {"worker": (int,), "how": (str,)},
+}
 
 
 class EventLog:
@@ -52,4 +60,12 @@ class EventLog:
 
 def _is_event(value: dict[str, Any]) -> bool:
     kind, when = value.get("event"), value.get("time")
-    return isinstance(kind, str) and isinstance(when, int | float) and isfinite(when)
+    return isinstance(kind, str) and isinstance(when, int | float) and 0 <= when < MAX_TIME
+
+
+def tells_of_worker(event: dict[str, Any]) -> bool:
+    """Whether an event is one that tells of a worker, with all that such events have."""
+    fields = _FIELDS.get(event["event"])
+    return fields is not None and all(
+        type(event.get(key)) in kinds for key, kinds in fields.items()
+    )

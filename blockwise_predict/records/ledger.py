@@ -8,6 +8,7 @@ and then those blocks are done again. There is one writer, the scheduler that ho
 from __future__ import annotations
 
 import os
+import re
 from enum import IntEnum
 from math import prod
 from pathlib import Path
@@ -40,6 +41,10 @@ PREDICTED = (State.DONE, State.FILLED)
 
 # The state last: it is the part that must not be there before the others.
 RECORD = np.dtype([("clipped", "<u8"), ("nonfinite", "<u8"), ("state", "u1")])
+_HEADER = re.compile(
+    re.escape(f"{{'descr': {RECORD.descr!r}, 'fortran_order': False, 'shape': (")
+    + r"([\d, ]{0,100})\), \}\s*"
+)
 # Blank records are written so many at a time.
 _PIECE = 1 << 20
 
@@ -163,10 +168,8 @@ def _checked(
         records = _mapped(descriptor)
     except (ValueError, OSError) as error:
         raise LedgerDamagedError(f"{file} is damaged ({error}).") from None
-    if records.dtype != RECORD or records.shape != grid:
-        raise LedgerDamagedError(
-            f"{file} is of {records.shape} blocks ({records.dtype.names}); the run has {grid}."
-        )
+    if records.shape != grid:
+        raise LedgerDamagedError(f"{file} is of {records.shape} blocks; the run has {grid}.")
     unknown = set(np.unique(records["state"]).tolist()) - set(State)
     if unknown:
         raise LedgerDamagedError(f"{file} is damaged: it holds the states {sorted(unknown)}.")
@@ -174,11 +177,18 @@ def _checked(
 
 
 def _mapped(descriptor: int) -> np.memmap[tuple[int, ...], np.dtype[np.void]]:
+    """The records in a file. Raises ValueError if it does not begin as a ledger of ours does."""
     with open(descriptor, "rb", closefd=False) as handle:
         handle.seek(0)
         if np.lib.format.read_magic(handle) != (1, 0):
             raise ValueError("another version of numpy's format")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects")
-        return np.memmap(handle, dtype, "r", handle.tell(), shape)
+        header = handle.read(int.from_bytes(handle.read(2), "little"))
+        # Not by numpy, which has Python parse what somebody else may have written.
+        found = _HEADER.fullmatch(header.decode("latin1"))
+        if found is None:
+            raise ValueError("its header is not that of a ledger")
+        shape = tuple(int(length) for length in found[1].split(",") if length.strip())
+        size = os.fstat(descriptor).st_size - handle.tell()
+        if prod(shape) * RECORD.itemsize != size:
+            raise ValueError(f"{size} bytes do not hold the records of {shape} blocks")
+        return np.memmap(handle, RECORD, "r", handle.tell(), shape)

@@ -10,7 +10,8 @@ from blockwise_predict.errors import RunStateError
 def default_run_dir(output: str) -> Path:
     """The run directory of an output `container/name`, beside its container.
 
-    Raises RunStateError for an output on an object store, which has no "beside" that can be locked.
+    Raises RunStateError for an output on an object store, which has no "beside" that can be locked,
+    and for one that is a file system's root, or lies in it.
     """
     if "://" in output:
         raise RunStateError(
@@ -21,4 +22,6 @@ def default_run_dir(output: str) -> Path:
     container = containers[-1] if containers else path.parent
     # As in JSON pointers (RFC 6901), so that each output has a name of its own.
     parts = [p.replace("~", "~0") for p in path.relative_to(container).parts]
+    if not container.name:
+        raise RunStateError(f"{output} lies in no container: say where it goes, as out.zarr/affs.")
     return container.with_name(container.name + ".predict-run") / ("~1".join(parts) or "root")

@@ -48,6 +48,7 @@ from blockwise_predict.records.failures import FailureRecord
 from blockwise_predict.records.files import make_folder, open_record
 from blockwise_predict.records.ledger import Ledger, create_ledger, open_ledger
 from blockwise_predict.records.marker import check_marked, ledgers, mark, remove_records
+from blockwise_predict.untrusted import shortened, shown
 
 _ADDRESS = TypeAdapter(Address)
 _PRECISION = TypeAdapter(PrecisionChoice)
@@ -121,9 +122,11 @@ class RunDir:
             except (FileNotFoundError, NotADirectoryError):
                 raise RunStateError(f"{self.path} holds no run: {file} is missing.") from None
             except ValidationError as error:
+                first = error.errors()[0]
+                place = shown(".".join(map(str, first["loc"])) or "plan")[1:-1]
                 raise RunStateError(
                     f"{file} cannot be read by this version ({error.error_count()} problems, "
-                    f"first: {error.errors()[0]['msg']}). Start afresh with --overwrite."
+                    f"first: {place}: {shortened(first['msg'])}). Start afresh with --overwrite."
                 ) from None
 
     def record(self, plan: Plan, command: str) -> None:
@@ -270,7 +273,7 @@ class RunDir:
         """
         try:
             return int(self.read("scale.json")["workers"])
-        except (OSError, RunStateError, KeyError, TypeError, ValueError):
+        except (OSError, RunStateError, KeyError, OverflowError, TypeError, ValueError):
             return None
 
     def forget_wanted_workers(self) -> None:
