@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from math import ceil, prod
 from typing import Any
 
-import torch
 from funlib.geometry import Coordinate, Roi
 from pydantic import BaseModel, ConfigDict
 
 from blockwise_predict.config import Format, RunConfig
-from blockwise_predict.engine.passes import Streaming
-from blockwise_predict.engine.precision import DTYPES
+from blockwise_predict.engine.settings import PRECISION_BYTES, Streaming
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.geometry import VoxelGrid, exact_lengths
 from blockwise_predict.lattice import Lattice
@@ -138,7 +136,7 @@ class Plan(Model):
 
     def tiling_for(self, precision: str) -> Tiling:
         """The tiling for the precision that was chosen."""
-        if self.exact_tiling is None or DTYPES[precision].itemsize < torch.float32.itemsize:
+        if self.exact_tiling is None or PRECISION_BYTES[precision] < PRECISION_BYTES["float32"]:
             return self.tiling
         return self.exact_tiling
 

@@ -9,7 +9,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.engine.border import read_padded
-from blockwise_predict.engine.precision import PrecisionChoice
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.estimate import pass_flops
 from blockwise_predict.memory import PeakMemory
 from blockwise_predict.plan import Plan, Tiling

@@ -8,7 +8,8 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from blockwise_predict.engine.border import read_padded
-from blockwise_predict.engine.precision import PrecisionChoice, tolerance_of
+from blockwise_predict.engine.precision import tolerance_of
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.io import CheckedInput, OutputArray
 from blockwise_predict.plan import Plan
 from blockwise_predict.processor import open_parts

@@ -1,31 +1,13 @@
-"""What can be done with a run that is recorded, from the name of its output alone."""
+"""Verifying the output of a run that is recorded, from the name of its output alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 
-from blockwise_predict.errors import RunStateError
-from blockwise_predict.io import read_attributes
-from blockwise_predict.plan import Plan
-from blockwise_predict.provenance import ATTRIBUTE
-from blockwise_predict.records import RunDir, default_run_dir
+from blockwise_predict.records.find import find_run
 from blockwise_predict.records.lock import hold_lock, read_holder
 from blockwise_predict.verify import Report, verify
-
-
-def find_run(output: str, run_dir: str | None) -> tuple[RunDir, Plan]:
-    """The run that made an output. Raises an InputError if there is no record of one."""
-    if run_dir is None:
-        made = read_attributes(output).get(ATTRIBUTE)
-        if not isinstance(made, dict):
-            raise RunStateError(f"{output} was not made by predict run: it has no record of that.")
-        run_dir = made.get("config", {}).get("run_dir")
-    found = RunDir(Path(run_dir).absolute() if run_dir else default_run_dir(output))
-    if not found.begun:
-        raise RunStateError(f"{found} holds no run of {output}. Say where it is with --run-dir.")
-    return found, found.plan()
 
 
 def verify_output(

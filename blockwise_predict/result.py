@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blockwise_predict.engine.precision import PrecisionChoice
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.io import read_attributes, update_attributes
 from blockwise_predict.plan import Plan
 from blockwise_predict.provenance import ATTRIBUTE, ending

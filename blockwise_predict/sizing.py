@@ -18,7 +18,8 @@ import torch
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.engine.footprint import Footprint, measure_footprint
-from blockwise_predict.engine.passes import PIECE_VOXELS, Streaming
+from blockwise_predict.engine.passes import PIECE_VOXELS
+from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.lattice import Lattice
 from blockwise_predict.tiling import smallest_tile
 

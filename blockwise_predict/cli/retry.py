@@ -22,7 +22,7 @@ def retry(output: str, run_dir: str | None) -> None:
     predict retry predictions.zarr/affs
     """
     from blockwise_predict.cli.running import finish_process, run_with_display
-    from blockwise_predict.recorded import find_run
+    from blockwise_predict.records.find import find_run
 
     _, plan = find_run(output, run_dir)
     command = shlex.join(["predict", *sys.argv[1:]])

@@ -35,7 +35,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from blockwise_predict.engine.precision import PrecisionChoice
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.plan import Plan
 from blockwise_predict.records.atomic import damaged, read_record, write_atomically
