@@ -150,6 +150,12 @@ class Plan(Model):
         """Number of blocks."""
         return prod(self.blocks_per_axis)
 
+    def block_range(self, axis: int, place: int) -> tuple[int, int]:
+        """The output voxels (half-open) of the blocks at one place along an axis."""
+        begin = self.output.roi_begin[axis] + place * self.block_shape[axis]
+        end = self.output.roi_begin[axis] + self.output.shape[axis]
+        return begin, min(begin + self.block_shape[axis], end)
+
     def block(self, begin: Coordinate) -> Roi:
         """The block that begins at an output voxel, cropped at the ROI's end."""
         return Roi(begin, self.block_shape).intersect(self.output.roi)

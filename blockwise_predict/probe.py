@@ -71,7 +71,7 @@ def _part(plan: Plan, tiling: Tiling) -> Roi:
             roi.begin, plan.blocks_per_axis, plan.block_shape, strict=True
         )
     )
-    kept = tiling.lattice.cover(plan.block(middle))[0].keep
+    kept = next(tiling.lattice.cover(plan.block(middle))).keep
     shape = list(kept.shape)
     slices = len(shape) - plan.network.dims
     if slices:

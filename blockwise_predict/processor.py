@@ -125,5 +125,5 @@ def trial_tile(plan: Plan) -> Roi:
     begin = roi.begin + (roi.shape - shape) / 2
     lattice = plan.lattice
     if plan.tiling.streaming is None:
-        return lattice.cover(Roi(begin, (1,) * len(shape)))[0].read
-    return lattice.cover(Roi(begin, shape))[0].read
+        return next(lattice.cover(Roi(begin, (1,) * len(shape)))).read
+    return next(lattice.cover(Roi(begin, shape))).read

@@ -31,6 +31,7 @@ from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.identity import check_identity, check_unchanged
 from blockwise_predict.records.ledger import PREDICTED, Ledger, LedgerDamagedError, State
 from blockwise_predict.records.lock import hold_lock
+from blockwise_predict.records.room import room_problem
 from blockwise_predict.result import RunResult, collect_result
 from blockwise_predict.scheduling.members import Counts
 from blockwise_predict.scheduling.scheduler import StopRequest, run_blocks
@@ -80,6 +81,8 @@ def execute(
         report.warn(warning)
     check_fleet(config, run_dir, report.warn)
     run_dir.refuse_foreign_folder()
+    if problem := room_problem(plan, run_dir):
+        raise RunStateError(problem)
     run_dir.path.mkdir(parents=True, exist_ok=True)
     with hold_lock(run_dir.path / "lock", report.line) as lock, ExitStack() as opened:
         cancel_leftovers(run_dir, wanted_jobs(config), report.line, keep=not config.overwrite)

@@ -37,17 +37,26 @@ def missing_sample(array: InputArray, begin: Sequence[int], end: Sequence[int]) 
         range(b // chunk, -(-e // chunk))
         for b, e, chunk in zip(begin, end, array.chunk_shape, strict=True)
     ]
+    # In Python's integers: an array can have more chunks than 64 bits count.
     total = prod(len(indices) for indices in ranges)
-    places = np.unique(np.linspace(0, total - 1, min(SAMPLED_CHUNKS, total)).astype(np.int64))
+    count = min(SAMPLED_CHUNKS, total)
+    places = {(total - 1) * number // max(1, count - 1) for number in range(count)}
     missing = 0
     for place in places:
-        index = np.unravel_index(place, [len(indices) for indices in ranges])
-        low = tuple(
-            indices[int(i)] * chunk
-            for indices, i, chunk in zip(ranges, index, array.chunk_shape, strict=True)
-        )
+        low = _first_voxel_of(place, ranges, array.chunk_shape)
         missing += not array.is_stored(low, tuple(voxel + 1 for voxel in low))
     return missing, len(places)
+
+
+def _first_voxel_of(
+    place: int, ranges: Sequence[range], chunk_shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The first voxel of a chunk that is counted, in C order, in a box of chunks."""
+    low = []
+    for indices, chunk in zip(reversed(ranges), reversed(chunk_shape), strict=True):
+        place, position = divmod(place, len(indices))
+        low.append(indices[position] * chunk)
+    return tuple(reversed(low))
 
 
 class CheckedInput:
