@@ -181,6 +181,7 @@ class ProcessFleet:
         place.failures = 0
         place.start_at = time.monotonic() + FIRST_DELAY_S
         if code and not place.ended_by_us:
+            self._run_dir.events.write("exit", worker=number, how=_how(code))
             self._warn(f"worker {number} {_how(code)}; another one is started.")
 
     def _failed_to_start(self, place: Place, how: str, attendance: Attendance) -> None:

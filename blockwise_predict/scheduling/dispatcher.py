@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from blockwise_predict.records.departures import Departure
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 from blockwise_predict.scheduling.attempts import ALONE, ERROR, Breaker, Trouble
@@ -84,8 +85,7 @@ class Dispatcher:
     def counts(self) -> Counts:
         """Where the run stands."""
         held = sum(len(member.held) for member in self.members.values())
-        total = len(self._ledger.states)
-        return Counts(total, self._done, len(self.given_up), held, self._skipped)
+        return Counts(len(self._ledger.states), self._done, len(self.given_up), held, self._skipped)
 
     @property
     def reason(self) -> str | None:
@@ -106,7 +106,7 @@ class Dispatcher:
     def join(self, member: Member) -> None:
         """A worker joins; one that had its number before is gone."""
         if member.number in self.members:
-            self.leave(member.number)
+            self.leave(member.number, Departure.RECONNECTED)
         self.members[member.number] = member
         self._notes.event("join", worker=member.number, name=member.name, log=member.log)
 
@@ -122,6 +122,7 @@ class Dispatcher:
         """A block for a worker that asks for one."""
         member = self.members[worker]
         if self._no_more or member.leaving or self.reason or self.finished:
+            member.told_to_end = True
             return "end"
         if any(self._is_alone(block) for block in member.held):
             return "wait"
@@ -221,20 +222,21 @@ class Dispatcher:
         if self.members[worker].held.pop(block, None) is not None:
             self._hand_out_again(block)
 
-    def expel(self, worker: int, why: str) -> None:
+    def expel(self, worker: int, why: str, cause: Departure) -> None:
         """A worker is of no use any more, and counts as gone; the user is told."""
         member = self.members[worker]
-        blocks = len(member.held)
-        again = f" {blocks} of its blocks will be done again." if blocks else ""
+        again = f" {len(member.held)} of its blocks will be done again." if member.held else ""
         self._notes.warn(f"worker {worker} ({member.name}) {why}: it is ended.{again}")
-        self.leave(worker, why)
+        self.leave(worker, cause, why)
 
-    def leave(self, worker: int, why: str = "its connection ended") -> None:
+    def leave(self, worker: int, cause: Departure = Departure.LOST, why: str = "") -> None:
         """A worker is gone; what it still holds is handed out again."""
         member = self.members.pop(worker)
+        if cause is Departure.LOST and (member.told_to_end or member.leaving or self._no_more):
+            cause = Departure.FINISHED
         if member.busy.share is not None:
             self.shares[worker] = member.busy.share
-        self._notes.event("leave", worker=worker, why=why, held=sorted(member.held))
+        self._notes.event("leave", worker=worker, cause=cause, why=why, held=sorted(member.held))
         for block in member.held:
             self._lost(block, member)
 
@@ -264,15 +266,14 @@ class Dispatcher:
         """Take a block that took too long from its worker, which then counts as gone."""
         del self.members[worker].held[block]
         why = f"took longer than --block-timeout ({self._timeout:g} s)"
-        error = f"it {why}"
-        trouble = self._blame(block, self.members[worker], error, "")
+        trouble = self._blame(block, self.members[worker], f"it {why}", "")
         trouble.parts += ERROR
         trouble.alone = True
-        self._notes.event("error", worker=worker, block=block, error=error, traceback="")
+        self._notes.event("error", worker=worker, block=block, error=f"it {why}", traceback="")
         self._try_again(block, trouble)
         # The others that it held are not to blame.
         self.members[worker].leaving = True
-        self.expel(worker, f"{why} for a block")
+        self.expel(worker, f"{why} for a block", Departure.OVERDUE)
 
     def _hand_out_again(self, block: int, delay: float = 0.0) -> None:
         heapq.heappush(self._again, (self._clock() + delay, block))

@@ -40,7 +40,8 @@ class Attendance:
 class Member:
     """A worker that has joined: the blocks it holds, since when, and how busy it was.
 
-    `job` is the cluster's job that it runs in, `log` its log, where there is one.
+    `job` is the cluster's job that it runs in, `log` its log, where there is one. `told_to_end`:
+    there was nothing more for it to do.
     """
 
     number: int
@@ -50,4 +51,5 @@ class Member:
     log: str = ""
     held: dict[int, float] = field(default_factory=dict)
     leaving: bool = False
+    told_to_end: bool = False
     busy: Busy = field(default_factory=Busy)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from blockwise_predict import __version__
+from blockwise_predict.records.departures import Departure
 from blockwise_predict.scheduling.dispatcher import Dispatcher
 from blockwise_predict.scheduling.members import Member
 from blockwise_predict.scheduling.protocol import (
@@ -105,7 +106,7 @@ class Reception:
                     self._handle(connection, message)
         finally:
             with self._failing():
-                self._forget(connection, "its connection ended")
+                self._forget(connection, Departure.LOST)
 
     def _makes_sense(self, connection: Connection, message: FromWorker) -> bool:
         if isinstance(message, Next):
@@ -137,7 +138,7 @@ class Reception:
         number = self._next_number if hello.number is None else hello.number
         if number in self._connections:
             if self._connections[number].process == hello.process:
-                self._forget(self._connections[number], "it has connected anew")
+                self._forget(self._connections[number], Departure.RECONNECTED)
             else:
                 # It comes from a scheduler before this one, which has given its number to another.
                 number = self._next_number
@@ -155,14 +156,14 @@ class Reception:
         connection.send(Welcome(number=number))
         return connection
 
-    def _forget(self, connection: Connection, why: str) -> None:
+    def _forget(self, connection: Connection, cause: Departure) -> None:
         if self._connections.get(connection.number) is not connection:
             return
         del self._connections[connection.number]
         self._status.attendance.present.discard(connection.number)
         connection.writer.close()
         if connection.number in self._dispatcher.members:
-            self._dispatcher.leave(connection.number, why)
+            self._dispatcher.leave(connection.number, cause)
         self._answer_waiting()
 
     def _handle(self, connection: Connection, message: FromWorker) -> None:
@@ -238,7 +239,7 @@ class Reception:
         for connection in list(self._connections.values()):
             silent = now - connection.heard
             if silent > SILENCE_S:
-                self._end(connection, f"has not been heard of for {silent:.0f} s")
+                self._end(connection, f"has not been heard of for {silent:.0f} s", Departure.SILENT)
 
     def _end_overdue(self) -> None:
         for number, block in self._dispatcher.overdue():
@@ -249,21 +250,21 @@ class Reception:
                 self._barred.add(connection.process)
                 self._abort(connection)
 
-    def _end(self, connection: Connection, why: str) -> None:
+    def _end(self, connection: Connection, why: str, cause: Departure) -> None:
         """Give a worker up."""
-        self._dispatcher.expel(connection.number, why)
+        self._dispatcher.expel(connection.number, why, cause)
         self._abort(connection)
 
     def _abort(self, connection: Connection) -> None:
         """End a worker's connection; whoever started it ends its process."""
         self._status.lost.put(connection.number)
         connection.writer.transport.abort()
-        self._forget(connection, "it was given up")
+        self._forget(connection, Departure.LOST)
 
     def close(self) -> None:
         """Close all connections, and conclude the status."""
         for connection in list(self._connections.values()):
-            self._forget(connection, "the scheduler ends")
+            self._forget(connection, Departure.SCHEDULER_ENDED)
         self._status.counts = self._dispatcher.counts
         self._status.shares = self._dispatcher.shares
         self._dispatcher.close()
