@@ -13,7 +13,8 @@ from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.estimate import pass_flops
 from blockwise_predict.memory import PeakMemory
 from blockwise_predict.plan import Plan, Tiling
-from blockwise_predict.processor import open_parts
+from blockwise_predict.planning import Opened
+from blockwise_predict.processor import Parts
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Probe:
         return flops / self.flops_per_second / devices
 
 
-def run_probe(plan: Plan, device: torch.device) -> Probe:
+def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
     """Read and predict some planes of a block in the middle of the ROI; nothing is written.
 
-    Raises as `open_parts`.
+    `opened` is what the plan was made from.
     """
-    parts = open_parts(plan, device)
+    parts = Parts(plan, opened.model.build(), opened.model.shapes, opened.array, device)
     choice = parts.choose_precision()
     tiling = plan.tiling_for(choice.precision)
     lattice = tiling.lattice

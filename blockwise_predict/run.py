@@ -24,8 +24,7 @@ from blockwise_predict.io import (
 )
 from blockwise_predict.output_spec import output_spec
 from blockwise_predict.plan import Plan
-from blockwise_predict.planning import make_plan
-from blockwise_predict.processor import open_source
+from blockwise_predict.planning import Opened, make_plan
 from blockwise_predict.provenance import ATTRIBUTE
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.identity import check_identity, check_unchanged
@@ -57,10 +56,16 @@ def run_dir_of(config: RunConfig) -> RunDir:
     )
 
 
-def recorded_plan(config: RunConfig) -> Plan | None:
-    """The plan that a run of this configuration would resume, if there is one."""
+def plan_run(config: RunConfig) -> tuple[Plan, Opened, RunDir]:
+    """What a run of a configuration would do, with what was opened for that, and its records.
+
+    Paths of the configuration become absolute here. Raises an InputError if something does not fit.
+    """
+    config = config.absolute()
     run_dir = run_dir_of(config)
-    return run_dir.plan() if run_dir.begun and not config.overwrite else None
+    recorded = run_dir.plan() if run_dir.begun and not config.overwrite else None
+    plan, opened = make_plan(config.model_copy(update={"overwrite": False}), recorded)
+    return plan, opened, run_dir
 
 
 def execute(
@@ -71,10 +76,8 @@ def execute(
     Raises an InputError before anything is written if something does not fit, and RunFailedError
     when the run has to stop early.
     """
-    config = config.absolute()
-    run_dir = run_dir_of(config)
-    recorded = recorded_plan(config)
-    plan, _ = make_plan(config.model_copy(update={"overwrite": False}), recorded)
+    plan, inputs, run_dir = plan_run(config)
+    overwrite, config = config.overwrite, plan.config
     for note in plan.notes:
         report.line(note)
     for warning in plan.warnings:
@@ -85,8 +88,8 @@ def execute(
         raise RunStateError(problem)
     run_dir.path.mkdir(parents=True, exist_ok=True)
     with hold_lock(run_dir.path / "lock", report.line) as lock, ExitStack() as opened:
-        cancel_leftovers(run_dir, wanted_jobs(config), report.line, keep=not config.overwrite)
-        _prepare(plan, run_dir, command, report, config.overwrite)
+        cancel_leftovers(run_dir, wanted_jobs(config), report.line, keep=not overwrite)
+        _prepare(plan, run_dir, command, report, overwrite)
         ledger = opened.enter_context(closing(run_dir.ledger(plan)))
         _take_up_skipped(plan, ledger)
         leave = _blocks_to_leave(ledger, only_failed)
@@ -103,7 +106,7 @@ def execute(
         outcome = run_blocks(
             plan, run_dir, ledger, leave, fleet, report.progress, warn, stop, lock.check
         )
-        check_unchanged(plan, sample_digests(open_source(plan)))
+        check_unchanged(plan, sample_digests(inputs.array))
         run_dir.events.write("end", done=outcome.counts.done, busy=outcome.busy)
         return collect_result(plan, run_dir, ledger, outcome.busy, outcome.interrupted)
 

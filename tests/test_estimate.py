@@ -42,8 +42,8 @@ def planned(folder: Path, **options: object) -> tuple[Plan, Estimate]:
         "block_shape": "96,96,96",
         **options,
     }
-    plan, model = make_plan(load_config(given))
-    return plan, estimate(plan, model.shapes)
+    plan, opened = make_plan(load_config(given))
+    return plan, estimate(plan, opened.model.shapes)
 
 
 def decoded_chunks(plan: Plan) -> int:
