@@ -18,6 +18,11 @@ class Counts:
     processing: int
     skipped: int = 0
 
+    @property
+    def final(self) -> int:
+        """Blocks that this run does not try again."""
+        return self.done + self.failed + self.skipped
+
 
 @dataclass
 class Attendance:
