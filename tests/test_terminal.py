@@ -14,7 +14,6 @@ from blockwise_predict.scheduling.members import Counts
 from tests.networks import save_network
 from tests.runs import predict, read_output, write_volume
 
-
 BEGUN = Counts(total=10, done=0, failed=0, processing=2)
 SKIPPED = Counts(total=10, done=0, failed=0, processing=2, skipped=1)
 ENDED = Counts(total=10, done=6, failed=1, processing=0, skipped=3)
