@@ -29,7 +29,14 @@ from blockwise_predict.io import (
     sample_digests,
 )
 from blockwise_predict.lattice import Lattice
-from blockwise_predict.layout import Layout, Volumes, check_axes, choose_layout, memory_notes
+from blockwise_predict.layout import (
+    Layout,
+    Volumes,
+    check_axes,
+    choose_layout,
+    format_shape,
+    memory_notes,
+)
 from blockwise_predict.plan import InputPlan, NetworkPlan, OutputPlan, Plan
 from blockwise_predict.tiling import (
     build_lattice,
@@ -98,7 +105,13 @@ def _geometry(config: RunConfig, opened: Opened) -> tuple[Volumes, list[str]]:
     if config.border == "valid":
         volume = _valid_volume(lattice, array, model)
     roi, notes = resolve_roi(config.roi, grid.divided(scale), volume)
-    return Volumes(config, model, array, lattice, roi, _chunk_shape(config, roi)), notes
+    chunk = _chunk_shape(config, roi)
+    if any(c > n for c, n in zip(chunk, roi.shape, strict=True)):
+        notes.append(
+            f"chunks of {format_shape(chunk)} voxels reach beyond the ROI, of "
+            f"{format_shape(roi.shape)}: they are stored whole, with zeros there"
+        )
+    return Volumes(config, model, array, lattice, roi, chunk), notes
 
 
 def _assembled(volumes: Volumes, layout: Layout, opened: Opened, roi_notes: list[str]) -> Plan:
