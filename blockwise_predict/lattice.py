@@ -21,7 +21,7 @@ that each voxel has one value, whatever the ROI and the blocks are.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from funlib.geometry import Coordinate, Roi
@@ -87,18 +87,46 @@ class AxisLattice:
             return None
         return replace(self, input_size=self.input_size - removed * self.period)
 
+    @property
+    def _kept(self) -> int:
+        """Output voxels that are kept of a pass of the largest size."""
+        return self.step if self.fixed else self.output_size(self.input_size)
+
+    @property
+    def _advance(self) -> int:
+        """Output voxels from one pass that covers a range to the next."""
+        return self.step if self.fixed else self.stride
+
+    def num_passes(self, begin: int, end: int) -> int:
+        """Number of passes that cover the output voxels `begin .. end`."""
+        if end <= begin:
+            return 0
+        beyond_first = end - self.point_before(begin) - self._kept
+        return 1 + max(0, -(-beyond_first // self._advance))
+
+    def nth_pass(self, begin: int, end: int, number: int) -> AxisTile:
+        """One of the passes that cover the output voxels `begin .. end`, counted from 0.
+
+        All but the last are of the largest size.
+        """
+        point = self.point_before(begin) + number * self._advance
+        size = self.size_for(end - point)
+        return AxisTile(
+            input_begin=self.input_begin(point),
+            input_size=size,
+            output_begin=point - self.trim,
+            keep_begin=point - self._advance + self._kept if number else begin,
+            keep_end=min(end, point + self._kept),
+        )
+
     def cover(self, begin: int, end: int) -> list[AxisTile]:
         """Passes that cover the output voxels `begin .. end`, each voxel kept from one of them."""
-        tiles = []
-        kept = begin
-        while kept < end:
-            point = self.point_before(kept)
-            size = self.size_for(end - point)
-            keep_end = min(end, point + (self.step if self.fixed else self.output_size(size)))
-            first = point - self.trim
-            tiles.append(AxisTile(self.input_begin(point), size, first, kept, keep_end))
-            kept = keep_end
-        return tiles
+        return [self.nth_pass(begin, end, n) for n in range(self.num_passes(begin, end))]
+
+    def input_range(self, begin: int, end: int) -> tuple[int, int]:
+        """Input voxels (half-open) that the passes over the output voxels `begin .. end` read."""
+        last = self.nth_pass(begin, end, self.num_passes(begin, end) - 1)
+        return self.input_begin(self.point_before(begin)), last.input_begin + last.input_size
 
     @property
     def stride(self) -> int:
@@ -166,22 +194,21 @@ class Lattice:
                 return Lattice((*self.axes[:axis], smaller, *self.axes[axis + 1 :]))
         return None
 
-    def cover(self, block: Roi) -> list[Tile]:
+    def cover(self, block: Roi) -> Iterator[Tile]:
         """The passes that cover a block (output voxels), each of its voxels kept exactly once."""
         per_axis = [
             axis.cover(begin, end)
             for axis, begin, end in zip(self.axes, block.begin, block.end, strict=True)
         ]
-        return [_tile(combination) for combination in itertools.product(*per_axis)]
+        return map(_tile, itertools.product(*per_axis))
 
     def read_roi(self, block: Roi) -> Roi:
         """Input voxels that a block's passes read; may reach outside the input array."""
-        begin, end = [], []
-        for axis, low, high in zip(self.axes, block.begin, block.end, strict=True):
-            tiles = axis.cover(low, high)
-            begin.append(tiles[0].input_begin)
-            end.append(max(tile.input_begin + tile.input_size for tile in tiles))
-        return Roi(begin, Coordinate(end) - Coordinate(begin))
+        ranges = [
+            axis.input_range(begin, end)
+            for axis, begin, end in zip(self.axes, block.begin, block.end, strict=True)
+        ]
+        return Roi([begin for begin, _ in ranges], [end - begin for begin, end in ranges])
 
     def whole_passes(self, volume_shape: Sequence[int]) -> Roi | None:
         """Largest output ROI that needs no input outside the volume, or None if there is none."""

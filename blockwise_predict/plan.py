@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from math import ceil, prod
 from typing import Any, Self
 
-import torch
 from funlib.geometry import Coordinate, Roi
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from blockwise_predict.config import Format, RunConfig
-from blockwise_predict.engine.passes import Streaming
-from blockwise_predict.engine.precision import DTYPES
+from blockwise_predict.engine.settings import PRECISION_BYTES, Streaming
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.geometry import VoxelGrid, exact_lengths
 from blockwise_predict.lattice import Lattice
@@ -162,7 +160,7 @@ class Plan(Model):
 
     def tiling_for(self, precision: str) -> Tiling:
         """The tiling for the precision that was chosen."""
-        if self.exact_tiling is None or DTYPES[precision].itemsize < torch.float32.itemsize:
+        if self.exact_tiling is None or PRECISION_BYTES[precision] < PRECISION_BYTES["float32"]:
             return self.tiling
         return self.exact_tiling
 
@@ -175,6 +173,12 @@ class Plan(Model):
     def num_blocks(self) -> int:
         """Number of blocks."""
         return prod(self.blocks_per_axis)
+
+    def block_range(self, axis: int, place: int) -> tuple[int, int]:
+        """The output voxels (half-open) of the blocks at one place along an axis."""
+        begin = self.output.roi_begin[axis] + place * self.block_shape[axis]
+        end = self.output.roi_begin[axis] + self.output.shape[axis]
+        return begin, min(begin + self.block_shape[axis], end)
 
     def block(self, begin: Coordinate) -> Roi:
         """The block that begins at an output voxel, cropped at the ROI's end."""

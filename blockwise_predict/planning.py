@@ -6,7 +6,7 @@ Pure: nothing is written, so that `predict plan` and `predict run` decide alike.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict import __version__
 from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
-from blockwise_predict.config import RunConfig
+from blockwise_predict.config import Format, RunConfig
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.engine.values import Normalization
@@ -24,13 +24,19 @@ from blockwise_predict.io import (
     InputArray,
     check_output,
     guess_format,
-    metadata_digest,
     missing_sample,
     open_input,
     sample_digests,
 )
 from blockwise_predict.lattice import Lattice
-from blockwise_predict.layout import Volumes, check_axes, choose_layout, memory_notes
+from blockwise_predict.layout import (
+    Layout,
+    Volumes,
+    check_axes,
+    choose_layout,
+    format_shape,
+    memory_notes,
+)
 from blockwise_predict.plan import InputPlan, NetworkPlan, OutputPlan, Plan
 from blockwise_predict.tiling import (
     build_lattice,
@@ -41,12 +47,36 @@ from blockwise_predict.tiling import (
 )
 
 
-def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, TrainedModel]:
-    """Decide a run. Opens the checkpoint and the input's metadata, writes nothing.
+@dataclass(frozen=True)
+class Opened:
+    """What a configuration names, opened once, for the plan and for what is done with it.
+
+    `device` is what the workers compute on, as far as that is known here.
+    """
+
+    model: TrainedModel
+    array: InputArray
+    device: torch.device
+
+
+def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Opened]:
+    """Decide a run, from what its configuration names. Writes nothing.
 
     With the plan `recorded` by an earlier run, sizes that the configuration leaves open stay what
     they were. Raises an InputError for anything that does not fit.
     """
+    opened = open_named(config)
+    if recorded is not None:
+        config = _with_recorded_sizes(config, recorded)
+    volumes, roi_notes = _geometry(config, opened)
+    layout = choose_layout(volumes, opened.device)
+    if recorded is not None and layout.tiling.lattice == recorded.lattice:
+        layout = replace(layout, tiling=recorded.tiling, exact_tiling=recorded.exact_tiling)
+    return _assembled(volumes, layout, opened, roi_notes), opened
+
+
+def open_named(config: RunConfig) -> Opened:
+    """Open the checkpoint and the input, and check that they go together. Raises an InputError."""
     model = load_checkpoint(
         config.checkpoint,
         iteration=config.iteration,
@@ -59,52 +89,70 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         offset=exact_lengths(config.offset) if config.offset else None,
     )
     _check_channels(model, array)
-    format_ = config.format or guess_format(config.output) or "zarr3"
-    check_output(config.output, format_, config.output_dtype)
+    check_output(config.output, _format(config), config.output_dtype)
     device = workers_device(config)
     check_precision(config.precision, device)
-    if recorded is not None:
-        config = _with_recorded_sizes(config, recorded)
-    scale = _over_volume(model.shapes.scale, array.shape, 1)
+    return Opened(model, array, device)
+
+
+def _geometry(config: RunConfig, opened: Opened) -> tuple[Volumes, list[str]]:
+    """Where the output lies and what its chunks are; with notes on the ROI."""
+    model, array = opened.model, opened.array
+    scale = _scale(opened)
     grid = VoxelGrid(array.placement.voxel_size, array.placement.offset)
     lattice = build_lattice(model.shapes, _first_tile(config, model, array))
     volume = Roi((0,) * len(scale), Coordinate(array.shape) * Coordinate(scale))
     if config.border == "valid":
         volume = _valid_volume(lattice, array, model)
-    roi, roi_notes = resolve_roi(config.roi, grid.divided(scale), volume)
+    roi, notes = resolve_roi(config.roi, grid.divided(scale), volume)
     chunk = _chunk_shape(config, roi)
-    layout = choose_layout(Volumes(config, model, array, lattice, roi, chunk), device)
-    if recorded is not None and layout.tiling.lattice == recorded.lattice:
-        layout = replace(layout, tiling=recorded.tiling, exact_tiling=recorded.exact_tiling)
-    plan = Plan(
+    if any(c > n for c, n in zip(chunk, roi.shape, strict=True)):
+        notes.append(
+            f"chunks of {format_shape(chunk)} voxels reach beyond the ROI, of "
+            f"{format_shape(roi.shape)}: they are stored whole, with zeros there"
+        )
+    return Volumes(config, model, array, lattice, roi, chunk), notes
+
+
+def _assembled(volumes: Volumes, layout: Layout, opened: Opened, roi_notes: list[str]) -> Plan:
+    config, model, array, roi = volumes.config, volumes.model, volumes.array, volumes.roi
+    return Plan(
         version=__version__,
         config=config,
         network=_network_plan(model),
         input=_input_plan(array),
         output=OutputPlan(
             path=config.output,
-            format=format_,
+            format=_format(config),
             roi_begin=tuple(roi.begin),
             shape=tuple(roi.shape),
-            chunk_shape=chunk,
+            chunk_shape=volumes.chunk,
             dtype=config.output_dtype,
             value_range=_value_range(config, model),
         ),
         normalization=Normalization.parse(config.normalize, array.dtype),
         border=config.border,
         precision=config.precision,
-        scale=scale,
+        scale=_scale(opened),
         block_shape=layout.block_shape,
         tiling=layout.tiling,
         exact_tiling=layout.exact_tiling,
-        notes=(*array.placement.notes, *roi_notes, *memory_notes(config, device)),
+        notes=(*array.placement.notes, *roi_notes, *memory_notes(config, opened.device)),
         warnings=(
-            *fixed_tile_warnings(model.shapes, lattice),
+            *fixed_tile_warnings(model.shapes, volumes.lattice),
             *layout.warnings,
             *_missing_warnings(config, array, layout.tiling.lattice.read_roi(roi)),
         ),
     )
-    return plan, model
+
+
+def _format(config: RunConfig) -> Format:
+    return config.format or guess_format(config.output) or "zarr3"
+
+
+def _scale(opened: Opened) -> tuple[int, ...]:
+    """Output voxels per input voxel, by the volume's axes."""
+    return _over_volume(opened.model.shapes.scale, opened.array.shape, 1)
 
 
 def workers_device(config: RunConfig) -> torch.device:
@@ -234,6 +282,6 @@ def _input_plan(array: InputArray) -> InputPlan:
         offset=tuple(format_length(offset) for offset in placement.offset),
         voxel_size_source=placement.voxel_size_source,
         offset_source=placement.offset_source,
-        metadata_sha256=metadata_digest(array.path),
+        metadata_sha256=array.metadata_sha256,
         sample_sha256=sample_digests(array),
     )

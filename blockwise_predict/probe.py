@@ -9,11 +9,12 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.engine.border import read_padded
-from blockwise_predict.engine.precision import PrecisionChoice
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.estimate import pass_flops
 from blockwise_predict.memory import PeakMemory
 from blockwise_predict.plan import Plan, Tiling
-from blockwise_predict.processor import open_parts
+from blockwise_predict.planning import Opened
+from blockwise_predict.processor import Parts
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Probe:
         return flops / self.flops_per_second / devices
 
 
-def run_probe(plan: Plan, device: torch.device) -> Probe:
+def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
     """Read and predict some planes of a block in the middle of the ROI; nothing is written.
 
-    Raises as `open_parts`.
+    `opened` is what the plan was made from.
     """
-    parts = open_parts(plan, device)
+    parts = Parts(plan, opened.model.build(), opened.model.shapes, opened.array, device)
     choice = parts.choose_precision()
     tiling = plan.tiling_for(choice.precision)
     lattice = tiling.lattice
@@ -71,7 +72,7 @@ def _part(plan: Plan, tiling: Tiling) -> Roi:
             roi.begin, plan.blocks_per_axis, plan.block_shape, strict=True
         )
     )
-    kept = tiling.lattice.cover(plan.block(middle))[0].keep
+    kept = next(tiling.lattice.cover(plan.block(middle))).keep
     shape = list(kept.shape)
     slices = len(shape) - plan.network.dims
     if slices:

@@ -13,8 +13,9 @@ from blockwise_predict.block import BlockProcessor
 from blockwise_predict.checkpoint import load_checkpoint
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.passes import Pass, make_pass, predict_tile
-from blockwise_predict.engine.precision import PrecisionChoice, choose_precision
+from blockwise_predict.engine.precision import choose_precision
 from blockwise_predict.engine.predictor import Predictor
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.geometry import exact_lengths
 from blockwise_predict.io import CheckedInput, InputArray, open_input, open_output
@@ -124,5 +125,5 @@ def trial_tile(plan: Plan) -> Roi:
     begin = roi.begin + (roi.shape - shape) / 2
     lattice = plan.lattice
     if plan.tiling.streaming is None:
-        return lattice.cover(Roi(begin, (1,) * len(shape)))[0].read
-    return lattice.cover(Roi(begin, shape))[0].read
+        return next(lattice.cover(Roi(begin, (1,) * len(shape)))).read
+    return next(lattice.cover(Roi(begin, shape))).read

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from blockwise_predict.engine.precision import PrecisionChoice
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.plan import Plan
 
 ATTRIBUTE = "blockwise_predict"

@@ -8,11 +8,15 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from blockwise_predict.engine.border import read_padded
-from blockwise_predict.engine.precision import PrecisionChoice, tolerance_of
+from blockwise_predict.engine.precision import tolerance_of
+from blockwise_predict.engine.settings import PRECISION_BYTES, PrecisionChoice
+from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import CheckedInput, OutputArray
 from blockwise_predict.plan import Plan
 from blockwise_predict.processor import open_parts
 from blockwise_predict.records import RunDir
+from blockwise_predict.records.atomic import damaged
+from blockwise_predict.records.find import find_precision
 
 # Another machine, or another tile, may round otherwise: in float32 by so much of the values' span.
 FLOAT32_TOLERANCE = 1e-4
@@ -23,13 +27,13 @@ LARGEST = 20
 class Recompute:
     """Predicts blocks of a plan as its workers do, in the precision of the run.
 
-    Raises as `open_parts`.
+    Raises as `open_parts`, and RunStateError if the run's precision is not recorded.
     """
 
     def __init__(self, plan: Plan, run_dir: RunDir, device: torch.device) -> None:
         self._plan = plan
+        self._precision = _recorded_precision(plan, run_dir)
         self._parts = open_parts(plan, device)
-        self._precision = run_dir.precision() or PrecisionChoice(plan.precision)
         self._predictor = self._parts.predictor(self._precision.precision)
 
     def difference(self, output: OutputArray, block: Roi) -> str | None:
@@ -76,3 +80,17 @@ class Recompute:
         else:
             allowed = tolerance_of(encoding, computed.astype(np.float32))
         return allowed, LARGEST * allowed
+
+
+def _recorded_precision(plan: Plan, run_dir: RunDir) -> PrecisionChoice:
+    """What the run computed in: in anything else, its blocks would seem to be different."""
+    file = run_dir.path / "precision.json"
+    choice = find_precision(plan, run_dir)
+    if choice is None:
+        raise RunStateError(
+            f"{file} is missing, and {plan.output.path} does not say either in which precision its "
+            "blocks were computed. Put the file back from a backup."
+        )
+    if choice.precision not in PRECISION_BYTES:
+        raise damaged(file, f"there is no precision {choice.precision!r}")
+    return choice

@@ -1,46 +1,17 @@
-"""What can be done with a run that is recorded, from the name of its output alone."""
+"""Verifying the output of a run that is recorded, from the name of its output alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from blockwise_predict.config import JOB_OPTIONS, RunConfig, load_config
 from blockwise_predict.consent import CONSENT, as_option
-from blockwise_predict.errors import ConfigError, RunStateError
-from blockwise_predict.io import read_attributes
-from blockwise_predict.plan import Plan
-from blockwise_predict.provenance import ATTRIBUTE
-from blockwise_predict.records import RunDir, default_run_dir
+from blockwise_predict.errors import ConfigError
+from blockwise_predict.records.find import find_run
 from blockwise_predict.records.lock import hold_lock, read_holder
 from blockwise_predict.verify import Report, verify
-
-
-def find_run(
-    output: str,
-    run_dir: str | None,
-    *,
-    trust_run_dir: bool = False,
-    unsafe_load_pickle: bool = False,
-) -> tuple[RunDir, Plan]:
-    """The run that made an output, and its plan with this command's consent.
-
-    Raises an InputError if there is no record of one, or none that can be trusted.
-    """
-    if run_dir is None:
-        made = read_attributes(output).get(ATTRIBUTE)
-        if not isinstance(made, dict):
-            raise RunStateError(f"{output} was not made by predict run: it has no record of that.")
-        config = made.get("config")
-        named = config.get("run_dir") if isinstance(config, dict) else None
-        run_dir = named if isinstance(named, str) and "\0" not in named else None
-    path = Path(run_dir).absolute() if run_dir else default_run_dir(output)
-    found = RunDir(path, trusted=trust_run_dir)
-    if not found.begun:
-        raise RunStateError(f"{found} holds no run of {output}. Say where it is with --run-dir.")
-    return found, found.plan(unsafe_load_pickle=unsafe_load_pickle)
 
 
 def config_of_retry(recorded: RunConfig, given: Mapping[str, Any]) -> RunConfig:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blockwise_predict.engine.precision import PrecisionChoice
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.io import read_attributes, update_attributes
 from blockwise_predict.plan import Plan
 from blockwise_predict.provenance import ATTRIBUTE, ending
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
+from blockwise_predict.records.find import find_precision
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 
 # Of blocks that are named in the output's attributes.
@@ -67,7 +68,7 @@ def collect_result(
         interrupted=interrupted,
         clipped_fraction=clipped / values if values else 0.0,
         nonfinite=nonfinite,
-        precision=run_dir.precision() or PrecisionChoice(plan.precision),
+        precision=find_precision(plan, run_dir) or PrecisionChoice(plan.precision),
         busy=busy or {},
     )
     record = read_attributes(plan.output.path).get(ATTRIBUTE)

@@ -28,13 +28,13 @@ from blockwise_predict.io.extend import aside
 from blockwise_predict.io.kvstore import is_local
 from blockwise_predict.output_spec import output_spec
 from blockwise_predict.plan import Plan
-from blockwise_predict.planning import make_plan
-from blockwise_predict.processor import open_source
+from blockwise_predict.planning import Opened, make_plan
 from blockwise_predict.provenance import ATTRIBUTE
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.identity import check_identity, check_unchanged
 from blockwise_predict.records.ledger import PREDICTED, Ledger, LedgerDamagedError, State
 from blockwise_predict.records.lock import hold_lock
+from blockwise_predict.records.room import room_problem
 from blockwise_predict.result import RunResult, collect_result
 from blockwise_predict.scheduling.members import Counts
 from blockwise_predict.scheduling.scheduler import StopRequest, run_blocks
@@ -61,11 +61,17 @@ def run_dir_of(config: RunConfig) -> RunDir:
     return RunDir(path, trusted=config.trust_run_dir)
 
 
-def recorded_plan(config: RunConfig) -> Plan | None:
-    """The plan that a run of this configuration would resume, if there is one."""
+def plan_run(config: RunConfig) -> tuple[Plan, Opened, RunDir]:
+    """What a run of a configuration would do, with what was opened for that, and its records.
+
+    Paths of the configuration become absolute here. Raises an InputError if something does not fit.
+    """
+    config = config.absolute()
     run_dir = run_dir_of(config)
     run_dir.check()
-    return run_dir.plan() if run_dir.begun and not config.overwrite else None
+    recorded = run_dir.plan() if run_dir.begun and not config.overwrite else None
+    plan, opened = make_plan(config.model_copy(update={"overwrite": False}), recorded)
+    return plan, opened, run_dir
 
 
 def execute(
@@ -76,23 +82,23 @@ def execute(
     Raises an InputError before anything is written if something does not fit, and RunFailedError
     when the run has to stop early.
     """
-    config = config.absolute()
-    run_dir = run_dir_of(config)
-    recorded = recorded_plan(config)
-    plan, _ = make_plan(config.model_copy(update={"overwrite": False}), recorded)
+    plan, inputs, run_dir = plan_run(config)
+    overwrite, config = config.overwrite, plan.config
     for note in plan.notes:
         report.line(note)
     for warning in plan.warnings:
         report.warn(warning)
     check_fleet(config, run_dir, report.warn)
+    if problem := room_problem(plan, run_dir):
+        raise RunStateError(problem)
     run_dir.make()
     with ExitStack() as opened:
         with run_dir.usable():
             held = hold_lock(run_dir.path / "lock", report.line, trusted=run_dir.trusted)
             lock = opened.enter_context(held)
             wanted, hurry = wanted_jobs(config), lambda: stop.at_once
-            cancel_leftovers(run_dir, wanted, report.line, hurry, keep=not config.overwrite)
-            _prepare(plan, run_dir, command, report, config.overwrite)
+            cancel_leftovers(run_dir, wanted, report.line, hurry, keep=not overwrite)
+            _prepare(plan, run_dir, command, report, overwrite)
             ledger = opened.enter_context(closing(run_dir.ledger(plan)))
             _take_up_skipped(plan, ledger)
             leave = _blocks_to_leave(ledger, only_failed)
@@ -111,7 +117,7 @@ def execute(
             outcome = run_blocks(
                 plan, run_dir, ledger, leave, fleet, report.progress, warn, stop, lock.check
             )
-            check_unchanged(plan, sample_digests(open_source(plan)))
+            check_unchanged(plan, sample_digests(inputs.array))
             run_dir.events.write("end", done=outcome.counts.done, busy=outcome.busy)
             return collect_result(plan, run_dir, ledger, outcome.busy, outcome.interrupted)
 

@@ -18,7 +18,8 @@ import torch
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.engine.footprint import Footprint, measure_footprint
-from blockwise_predict.engine.passes import PIECE_VOXELS, Streaming
+from blockwise_predict.engine.passes import PIECE_VOXELS
+from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.lattice import Lattice
 from blockwise_predict.tiling import smallest_tile
 
@@ -163,7 +164,22 @@ class Sizing:
             if axis != longest
         )
         planes = block[longest] if cut else min(block[longest], ROWS_HELD * chunk[longest])
-        return inputs + prod(block) // block[longest] * planes * self._voxel_bytes
+        rows = prod(block) // block[longest] * planes * self._voxel_bytes
+        return inputs + rows + self._padded_bytes(block, chunk, longest)
+
+    def _padded_bytes(self, block: Shape, chunk: Shape, along: int) -> int:
+        """Bytes of copies of rows that are written in chunks which reach beyond the block.
+
+        Zeros beyond its last slice are never touched, and take no memory; those beside a slice lie
+        in pages with its values.
+        """
+        whole = tuple(ceil(n / c) * c for n, c in zip(block, chunk, strict=True))
+        if whole == block:
+            return 0
+        copy = [block[0], *whole[1:]]
+        row = min(copy[along], chunk[along])
+        rows = min(ROWS_HELD, ceil(block[along] / chunk[along]))
+        return prod(copy) // copy[along] * row * rows * self._voxel_bytes
 
     def _stream(self, tile: Shape, room: int) -> tuple[Streaming, int]:
         """The streaming of a tile that needs the least memory, and its bytes; thin if it must."""

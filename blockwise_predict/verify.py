@@ -14,8 +14,9 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
+from blockwise_predict.block import describe
 from blockwise_predict.engine.predictor import choose_device
-from blockwise_predict.errors import RunStateError
+from blockwise_predict.errors import InputError, PredictError, RunStateError
 from blockwise_predict.io import OutputArray, open_output, reason_of
 from blockwise_predict.plan import Plan
 from blockwise_predict.recompute import Recompute
@@ -33,7 +34,8 @@ class Finding(StrEnum):
     COMPLETE: recorded as done, and all its chunks are there and decode. FILLED: so, with the fill
     value in the place of input that could not be read. SKIPPED: left out on purpose. FAILED: it
     used up its attempts. MISSING: not done yet. DAMAGED: recorded as done, but a chunk is not
-    there or does not decode. DIFFERENT: computed again, it gave other values.
+    there or does not decode. DIFFERENT: computed again, it gave other values. UNCHECKED: complete,
+    but it was chosen for the sample and could not be computed again.
     """
 
     COMPLETE = "complete"
@@ -43,9 +45,12 @@ class Finding(StrEnum):
     MISSING = "missing"
     DAMAGED = "damaged"
     DIFFERENT = "different"
+    UNCHECKED = "unchecked"
 
 
 GOOD = (Finding.COMPLETE, Finding.FILLED, Finding.SKIPPED)
+# Findings of blocks that need not be done again.
+STORED = (*GOOD, Finding.UNCHECKED)
 _OF_STATE = {
     State.TODO: Finding.MISSING,
     State.DONE: Finding.COMPLETE,
@@ -70,13 +75,15 @@ class BlockRange:
 class Report:
     """What was found: how many blocks of each kind, and where those are that are not complete.
 
-    `sampled` blocks were computed again; `ledger_problem` is what was wrong with the record of
-    blocks, if something was; `repaired` blocks were marked to be done again.
+    `sampled` blocks were computed again; `sample_problem` is why none could be, if so.
+    `ledger_problem` is what was wrong with the record of blocks, if something was; `repaired`
+    blocks were marked to be done again.
     """
 
     counts: dict[Finding, int]
     ranges: tuple[BlockRange, ...]
     sampled: int
+    sample_problem: str | None
     ledger_problem: str | None
     repaired: int | None
 
@@ -84,7 +91,8 @@ class Report:
     def good(self) -> bool:
         """Whether nothing is wrong, or left to do."""
         bad = sum(n for finding, n in self.counts.items() if finding not in GOOD)
-        return not bad and (self.ledger_problem is None or self.repaired is not None)
+        records = self.ledger_problem is None or self.repaired is not None
+        return not bad and records and self.sample_problem is None
 
     @property
     def needs_repair(self) -> bool:
@@ -120,12 +128,14 @@ def verify(
         )
     states, problem = _recorded_states(plan, run_dir)
     verdicts = _look(plan, output, states, run_dir, progress)
-    sampled = _compute_again(plan, run_dir, output, verdicts, sample, seed)
+    chosen = _chosen(verdicts, sample, seed)
+    sampled, sample_problem = _compute_again(plan, run_dir, output, verdicts, chosen)
     repaired = _repair(plan, run_dir, states, verdicts) if repair else None
     return Report(
         counts={f: sum(v.finding == f for v in verdicts) for f in Finding},
         ranges=tuple(_ranges(plan, verdicts)),
         sampled=sampled,
+        sample_problem=sample_problem,
         ledger_problem=problem,
         repaired=repaired,
     )
@@ -190,24 +200,35 @@ def stored_problem(output: OutputArray, region: Roi) -> str | None:
     return None
 
 
-def _compute_again(
-    plan: Plan,
-    run_dir: RunDir,
-    output: OutputArray,
-    verdicts: list[_Verdict],
-    sample: int,
-    seed: int | None,
-) -> int:
+def _chosen(verdicts: list[_Verdict], sample: int, seed: int | None) -> list[int]:
+    """Random ones of the complete blocks."""
     complete = [n for n, v in enumerate(verdicts) if v.finding == Finding.COMPLETE]
-    chosen = random.Random(seed).sample(complete, min(sample, len(complete)))
+    return random.Random(seed).sample(complete, min(sample, len(complete)))
+
+
+def _compute_again(
+    plan: Plan, run_dir: RunDir, output: OutputArray, verdicts: list[_Verdict], chosen: list[int]
+) -> tuple[int, str | None]:
+    """Compute blocks again, and compare: their number, or why none can be computed."""
     if not chosen:
-        return 0
-    recompute = Recompute(plan, run_dir, choose_device(plan.config.device))
+        return 0, None
+    try:
+        recompute = Recompute(plan, run_dir, choose_device(plan.config.device))
+    except InputError as error:
+        return 0, str(error)
+    computed = 0
     for number in chosen:
-        problem = recompute.difference(output, plan.numbered_block(number))
+        try:
+            problem = recompute.difference(output, plan.numbered_block(number))
+        except Exception as error:  # noqa: BLE001
+            # Whatever keeps a block from being computed says nothing against what else was found.
+            reason = str(error) if isinstance(error, PredictError) else describe(error)
+            verdicts[number] = _Verdict(Finding.UNCHECKED, f"could not be computed again: {reason}")
+            continue
+        computed += 1
         if problem is not None:
             verdicts[number] = _Verdict(Finding.DIFFERENT, problem)
-    return len(chosen)
+    return computed, None
 
 
 def _repair(
@@ -216,7 +237,7 @@ def _repair(
     """Have the ledger say what was found; returns the number of blocks to be done again."""
     bad = [n for n, v in enumerate(verdicts) if v.finding in (Finding.DAMAGED, Finding.DIFFERENT)]
     if states is None:
-        good = [State.DONE if v.finding in GOOD else State.TODO for v in verdicts]
+        good = [State.DONE if v.finding in STORED else State.TODO for v in verdicts]
         run_dir.replace_ledger(plan, records_of(np.array(good, np.uint8)))
         return len(bad)
     with closing(run_dir.ledger(plan)) as ledger:

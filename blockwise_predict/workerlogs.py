@@ -9,23 +9,37 @@ from pathlib import Path
 
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records import RunDir
+from blockwise_predict.records.departures import Departure, departure_of
 from blockwise_predict.records.events import tells_of_worker
-
-# Ways to leave that are no failure.
-_WELL = ("the scheduler ends", "its connection ended")
 
 
 @dataclass
 class WorkerLog:
-    """One worker: its number (None: it never joined), where it ran, its log, what went wrong."""
+    """One worker: its number (None: it never joined), where it ran, its log, what went wrong.
+
+    `departure` and `why` say how it left the run, `exit` how its process ended, if not well.
+    """
 
     number: int | None
     name: str
     log: Path | None
     joined: float = 0.0
     left: float | None = None
+    departure: Departure | None = None
     why: str = ""
+    exit: str = ""
     errors: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed, or blocks did on it."""
+        return self.number is None or bool(self._state or self.errors)
+
+    @property
+    def _state(self) -> str:
+        """How it was lost, in words; empty if it was not."""
+        lost = self.departure is not None and self.departure.failed
+        return self.exit or (self.why if lost else "")
 
     @property
     def title(self) -> str:
@@ -33,7 +47,7 @@ class WorkerLog:
         if self.number is None:
             return f"(never joined)  {self.log}"
         times = _period(self.joined, self.left)
-        state = f", {self.why}" if self.why and self.why not in _WELL else ""
+        state = f", {self._state}" if self._state else ""
         errors = f", {len(self.errors)} errors" if self.errors else ""
         return (
             f"worker {self.number}  {times}  {self.name}{state}{errors}  {self.log or '(no log)'}"
@@ -50,11 +64,7 @@ class WorkerLogs:
     @property
     def failed(self) -> list[WorkerLog]:
         """Workers that failed, or whose blocks did."""
-        return [
-            one
-            for one in self.all
-            if one.errors or one.number is None or (one.why and one.why not in _WELL)
-        ]
+        return [one for one in self.all if one.failed]
 
     def of(self, number: int) -> Path:
         """The log of a worker. Raises RunStateError if there is none."""
@@ -82,7 +92,11 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
         elif number in latest and event["event"] == "error":
             latest[number].errors.append(f"block {event['block']}: {event['error']}")
         elif number in latest and event["event"] == "leave":
-            latest[number].left, latest[number].why = event["time"], event["why"]
+            one = latest[number]
+            one.left, one.departure = event["time"], departure_of(event)
+            one.why = event["why"] or "its connection was lost"
+        elif number in latest and event["event"] == "exit":
+            latest[number].exit = event["how"]
     # Workers name the file itself; the folder may be reached by a link.
     known = {one.log.resolve() for one in workers if one.log is not None}
     lost = [

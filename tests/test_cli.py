@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 from PIL import Image
 
 from blockwise_predict.config import load_config
+from blockwise_predict.io import create_output
+from blockwise_predict.output_spec import output_spec
+from blockwise_predict.planning import make_plan
+from blockwise_predict.records import RunDir, default_run_dir
 from tests.networks import save_network
 from tests.runs import predict, read_output, write_volume
 from tests.shared import ROOT
@@ -98,8 +103,42 @@ def test_help_has_examples(name: str) -> None:
     assert f"\n  predict {name} " in predict(name, "--help")
 
 
-def test_help_does_not_wait_for_torch() -> None:
-    import subprocess
+# What takes long to import, and what only those commands need that predict.
+SLOW_IMPORTS = {"torch", "daisy", "zarr", "dask", "scipy"}
+RUN_AND_LIST = """
+import sys
+from blockwise_predict.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code or sys.argv[1] == "scale", end.code
+print("IMPORTED", *sorted(set({slow}) & set(sys.modules)))
+"""
 
-    code = "import sys, blockwise_predict.cli; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+
+def slow_imports_of(*arguments: object) -> list[str]:
+    """What takes long, and is imported for `predict ARGUMENTS` in a fresh interpreter."""
+    code = RUN_AND_LIST.format(slow=SLOW_IMPORTS)
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize("words", ["--help", "run --help", "retry --help", "workers list"])
+def test_what_computes_nothing_does_not_wait_for_torch(words: str) -> None:
+    assert slow_imports_of(*words.split()) == []
+
+
+def test_records_are_read_without_torch(tmp_path: Path) -> None:
+    weights, architecture = save_network(tmp_path)
+    volume = write_volume(tmp_path / "v.zarr", np.zeros((20, 20, 20), np.uint8))
+    output = f"{tmp_path}/out.zarr/affs"
+    given = {"checkpoint": str(weights), "architecture": str(architecture), "input": volume}
+    plan, _ = make_plan(load_config({**given, "output": output, "device": "cpu"}))
+    RunDir(default_run_dir(output)).record(plan, "predict run")
+    create_output(output_spec(plan, "predict run"))
+    assert slow_imports_of("logs", output) == []
+    # Nothing runs, which it finds by the records.
+    assert slow_imports_of("scale", output, 3) == []

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from blockwise_predict.records.departures import Departure
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import State, create_ledger, open_ledger
 from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
@@ -42,7 +43,7 @@ class Desk:
         return self.dispatcher.next(worker, 0)
 
     def leave(self, worker: int) -> None:
-        self.dispatcher.leave(worker, "its process has ended")
+        self.dispatcher.leave(worker, Departure.LOST)
 
     def done(self, block: int, worker: int = 0) -> None:
         self.dispatcher.done(worker, done(block))

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
 from blockwise_predict.engine.border import read_padded
-from blockwise_predict.engine.passes import Streaming, make_pass, predict_tile
+from blockwise_predict.engine.passes import make_pass, predict_tile
 from blockwise_predict.engine.predictor import Predictor
+from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.tiling import build_lattice, fixed_tile_warnings, lost_voxels, smallest_tile
 from tests.networks import save_network

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from blockwise_predict.checkpoint import load_checkpoint
-from blockwise_predict.engine.passes import Streaming, make_pass, predict_tile
+from blockwise_predict.engine.passes import make_pass, predict_tile
 from blockwise_predict.engine.precision import CANDIDATES, choose_precision
+from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.io import read_attributes
 from tests.networks import save_network

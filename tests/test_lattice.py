@@ -40,6 +40,17 @@ def test_axis_cover_keeps_each_voxel_once(axis: AxisLattice, begin: int, length:
         assert (axis.input_size - tile.input_size) % axis.period == 0
 
 
+@given(axis_lattices(), st.integers(-60, 60), st.integers(1, 500))
+def test_what_is_read_is_known_without_listing_the_passes(
+    axis: AxisLattice, begin: int, length: int
+) -> None:
+    tiles = axis.cover(begin, begin + length)
+    assert len(tiles) == axis.num_passes(begin, begin + length)
+    first = min(tile.input_begin for tile in tiles)
+    end = max(tile.input_begin + tile.input_size for tile in tiles)
+    assert axis.input_range(begin, begin + length) == (first, end)
+
+
 @given(axis_lattices(), st.integers(-60, 60), st.integers(1, 40), st.integers(1, 40))
 def test_fixed_axis_gives_a_voxel_the_same_tile_from_every_block(
     axis: AxisLattice, begin: int, length: int, shift: int

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from blockwise_predict.engine.precision import (
-    PrecisionChoice,
     check_precision,
     choose_precision,
     tolerance_of,
 )
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.io import read_attributes

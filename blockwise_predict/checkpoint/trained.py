@@ -100,8 +100,13 @@ class TrainedModel:
     def build(self) -> nn.Module:
         """The network in eval mode, with its weights in float32, `[B, C, *in]` to `[B, K, *out]`.
 
-        Head and activation included. Raises CheckpointError if the weights do not fit.
+        Head and activation included; always the same module. Raises CheckpointError if the weights
+        do not fit.
         """
+        return self._network
+
+    @cached_property
+    def _network(self) -> nn.Module:
         model = self.empty()
         self._check_fit(model.state_dict())
         weights = {

@@ -75,7 +75,12 @@ _OPTIONS = [
         metavar="LOW,HIGH",
         help="Values that an integer dtype spans. [default: 0,1 after a sigmoid]",
     ),
-    click.option("--chunk-shape", metavar="Z,Y,X", help="Chunks of the output, voxels."),
+    click.option(
+        "--chunk-shape",
+        metavar="Z,Y,X",
+        help="Chunks of the output, voxels. Those larger than the ROI are kept, for a ROI that is "
+        "to be extended later, and stored with zeros beyond it. [default: 64,64,64 or the ROI]",
+    ),
     click.option(
         "--roi",
         metavar="ROI",

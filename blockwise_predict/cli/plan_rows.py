@@ -8,22 +8,26 @@ from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.estimate import Estimate, estimate
 from blockwise_predict.fleet import describe_fleet
 from blockwise_predict.plan import Plan
-from blockwise_predict.planning import make_plan
 from blockwise_predict.probe import Probe, run_probe
-from blockwise_predict.run import recorded_plan, run_dir_of
+from blockwise_predict.records.room import ledger_bytes, room_problem
+from blockwise_predict.run import plan_run
 
 Rows = list[tuple[str, str]]
 
 
 def show_plan(config: RunConfig, *, probe: bool) -> tuple[Rows, Plan]:
     """Make the plan of a configuration, and the rows that tell it; with what a probe measures."""
-    made, model = make_plan(config, recorded_plan(config))
-    cost = estimate(made, model.shapes)
-    run_dir = run_dir_of(config)
-    rows = [*plan_rows(made), *cost_rows(cost), ("run directory", str(run_dir))]
-    rows.append(("workers", describe_fleet(config, run_dir)))
+    made, opened, run_dir = plan_run(config)
+    cost = estimate(made, opened.model.shapes)
+    if problem := room_problem(made, run_dir):
+        made = made.model_copy(update={"warnings": (*made.warnings, problem)})
+    rows = [*plan_rows(made), *cost_rows(cost)]
+    rows.append(
+        ("run directory", f"{run_dir}; the ledger takes {format_bytes(ledger_bytes(made))}")
+    )
+    rows.append(("workers", describe_fleet(made.config, run_dir)))
     if probe:
-        rows += probe_rows(run_probe(made, choose_device(config.device)), made, cost)
+        rows += probe_rows(run_probe(made, opened, choose_device(config.device)), made, cost)
     return rows, made
 
 
@@ -49,7 +53,7 @@ def cost_rows(cost: Estimate) -> Rows:
     """Labels and values of what a plan costs."""
     about = "" if cost.exact else " (from a sample of the blocks)"
     return [
-        ("forward passes", f"{cost.passes:,}{about}"),
+        ("forward passes", f"{cost.passes:,}" if cost.exact else f"{cost.passes:.4g}{about}"),
         ("arithmetic", f"{cost.flops / 1e12:.4g} TFLOP{about}"),
         ("halo overhead", f"{cost.halo_overhead:.2f}x the arithmetic without a halo{about}"),
         ("bytes in", f"{format_bytes(cost.bytes_in)} decoded{about}"),

@@ -26,7 +26,7 @@ def scale(output: str, workers: int, run_dir: str | None, trust_run_dir: bool | 
     predict scale predictions.zarr/affs 0      pause: the scheduler waits for more
     """
     from blockwise_predict.errors import RunStateError
-    from blockwise_predict.recorded import find_run
+    from blockwise_predict.records.find import find_run
     from blockwise_predict.records.lock import is_held
 
     records, _ = find_run(output, run_dir, trust_run_dir=bool(trust_run_dir))

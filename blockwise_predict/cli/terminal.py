@@ -36,7 +36,7 @@ class RunDisplay:
         self._plan: Plan | None = None
         self._done_before = 0
         self._begun = time.monotonic()
-        self._last_line = (0.0, -1, -1)
+        self._last_line = (0.0, -1)
 
     def line(self, text: str) -> None:
         """A plain message."""
@@ -76,27 +76,25 @@ class RunDisplay:
         """The counts now; called often."""
         if self._progress is not None:
             rate = self._rate_text(counts)
-            if counts.failed:
-                rate += f"  {counts.failed} failed"
-            self._progress.update(self._task, completed=counts.done, rate=rate)
+            self._progress.update(
+                self._task,
+                completed=counts.done + counts.skipped,
+                rate="  ".join((rate, *_not_done(counts))),
+            )
             return
         now = time.monotonic()
-        then, done, failed = self._last_line
-        changed = (counts.done, counts.failed) != (done, failed)
-        finished = counts.done + counts.failed == counts.total
-        if changed and (finished or now - then >= LINE_INTERVAL_S):
-            self._last_line = (now, counts.done, counts.failed)
+        then, final = self._last_line
+        finished = counts.final == counts.total
+        if counts.final != final and (finished or now - then >= LINE_INTERVAL_S):
+            self._last_line = (now, counts.final)
             self.line(self._progress_line(counts))
 
     def _progress_line(self, counts: Counts) -> str:
-        text = f"{counts.done}/{counts.total} blocks"
-        if counts.failed:
-            text += f", {counts.failed} failed"
+        text = ", ".join((f"{counts.done}/{counts.total} blocks", *_not_done(counts)))
         if rate := self._rate_text(counts):
             text += f", {rate}"
-            left = counts.total - counts.done - counts.failed
             done_now = counts.done - self._done_before
-            seconds = left * (time.monotonic() - self._begun) / done_now
+            seconds = (counts.total - counts.final) * (time.monotonic() - self._begun) / done_now
             text += f", {format_seconds(seconds)} left"
         return text
 
@@ -118,6 +116,12 @@ class RunDisplay:
 def make_console() -> Console:
     """The terminal, to draw on; pass it texts from files through `plain` only."""
     return Console(file=_stderr(), highlight=False, soft_wrap=True)
+
+
+def _not_done(counts: Counts) -> list[str]:
+    """What became of blocks that are neither done nor still to do."""
+    numbers = ((counts.failed, "failed"), (counts.skipped, "skipped"))
+    return [f"{number} {what}" for number, what in numbers if number]
 
 
 class _Unheard(io.FileIO):

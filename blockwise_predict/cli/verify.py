@@ -52,8 +52,9 @@ def verify(
     """Check that OUTPUT holds what its run was to write.
 
     Every chunk is read; blocks are told apart as complete, filled (input that could not be read was
-    replaced), skipped (left out on purpose), failed, missing (not done yet), damaged, or different
-    (from what a --sample gave when computed again). Exit code 1 if anything is wrong or missing.
+    replaced), skipped (left out on purpose), failed, missing (not done yet), damaged, different
+    (from what a --sample gave when computed again), or unchecked (could not be computed again).
+    Exit code 1 if anything is wrong or missing.
 
     \b
     predict verify predictions.zarr/affs --sample 5
@@ -94,6 +95,8 @@ def _show(report: Report) -> None:
         click.echo(f"  and {len(report.ranges) - SHOWN_RANGES} more ranges; --json lists them all")
     if report.sampled:
         click.echo(f"{report.sampled} blocks were computed again and compared.")
+    if report.sample_problem:
+        click.echo(f"No block could be computed again: {report.sample_problem}")
     if report.ledger_problem:
         click.echo(f"The record of finished blocks is not usable: {report.ledger_problem}")
     if report.repaired is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -14,20 +13,13 @@ from torch import nn
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.engine.precision import DTYPES
+from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
 
 # Voxels of a feature map that are computed at once: enough to occupy the device, few enough to
 # leave memory for what waits.
 PIECE_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
-
-
-@dataclass(frozen=True)
-class Streaming:
-    """How tiles are streamed: the order of the network's axes, and input planes per slab."""
-
-    axes: tuple[int, ...]
-    slab: int
 
 
 class Pass(Protocol):

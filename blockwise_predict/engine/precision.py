@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import ConfigError
 
-# tfloat32 is float32 whose products a GPU rounds to 10 bits.
 DTYPES = {
     "float32": torch.float32,
     "tfloat32": torch.float32,
@@ -35,36 +33,6 @@ def likely_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return torch.float32
     return DTYPES[CANDIDATES[device.type][0]]
-
-
-@dataclass(frozen=True)
-class PrecisionChoice:
-    """The precision of a run, and how it was found.
-
-    `error` is the root mean square of the differences from float32 on the tile that was tried,
-    `largest` the largest of them, `tolerance` what `error` had to stay below, `speedup` the time of
-    float32 over that of the choice. All None if the precision was given.
-    """
-
-    precision: str
-    error: float | None = None
-    largest: float | None = None
-    tolerance: float | None = None
-    speedup: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        if self.error is None or self.tolerance is None:
-            return self.precision
-        if self.precision == "float32":
-            return "float32 (nothing faster was exact enough)"
-        return (
-            f"{self.precision}: {self.speedup:.1f}x as fast as float32, rms error "
-            f"{self.error:.2g} (allowed {self.tolerance:.2g}), largest {self.largest:.2g}"
-        )
 
 
 def check_precision(precision: str, device: torch.device) -> None:

@@ -12,6 +12,7 @@ import torch
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
+from blockwise_predict.engine.encode import encode
 from blockwise_predict.engine.passes import Pass
 from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import ConfigError
@@ -157,7 +158,7 @@ class Predictor:
         stored = torch.from_numpy(row.data)[(slice(None), *place)]
         stored = stored.permute(*(1 + axis for axis in axes), 0)
         for strip in _strips(source):
-            encoded = self._encoding.encode(self._network.finished(source[strip]))
+            encoded = encode(self._network.finished(source[strip]), self._encoding)
             stored[strip].copy_(encoded.data)
             row.clipped += encoded.clipped
             row.nonfinite += encoded.nonfinite

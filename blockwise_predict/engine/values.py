@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike, NDArray
 
-from blockwise_predict.errors import ConfigError, PredictError
+from blockwise_predict.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -82,31 +80,6 @@ class Encoding:
         info = np.iinfo(self.dtype)
         return (self.value_range[1] - self.value_range[0]) / (int(info.max) - int(info.min))
 
-    def encode(self, values: torch.Tensor) -> Encoded:
-        """Values (float32) as they are stored; computed where they are, in their memory.
-
-        Raises PredictError for NaN or infinity in integer outputs.
-        """
-        lowest, highest = (float(bound) for bound in torch.aminmax(values))
-        nonfinite = 0
-        if not (isfinite(lowest) and isfinite(highest)):
-            nonfinite = int(values.numel() - values.isfinite().sum())
-        dtype = getattr(torch, self.dtype)
-        if self.step is None or self.value_range is None:
-            return Encoded(values.to(dtype), 0, nonfinite)
-        if nonfinite:
-            raise PredictError(
-                f"{nonfinite} of {values.numel()} output values are NaN or infinite, which "
-                f"{self.dtype} cannot store. Look at the input, or use --output-dtype float32."
-            )
-        low, high = self.value_range
-        info = np.iinfo(self.dtype)
-        clipped = 0
-        if lowest < low or highest > high:
-            clipped = int(((values < low) | (values > high)).sum())
-        steps = values.sub_(low).mul_(1 / self.step).round_().add_(int(info.min))
-        return Encoded(steps.clamp_(int(info.min), int(info.max)).to(dtype), clipped, 0)
-
     def decode(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
         """The values that stored integers stand for."""
         values = stored.astype(np.float32)
@@ -116,12 +89,3 @@ class Encoding:
         return (values - np.float32(info.min)) * np.float32(self.step) + np.float32(
             self.value_range[0]
         )
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Stored values, with the counts that are reported."""
-
-    data: torch.Tensor
-    clipped: int
-    nonfinite: int

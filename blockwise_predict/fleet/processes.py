@@ -135,6 +135,7 @@ class ProcessFleet:
             seat.failed = False
             self._count_end(seat, _how(code), attendance, failed_start=False)
             if code:
+                self._run_dir.events.write("exit", worker=number, how=_how(code))
                 self._warn(f"worker {number} {_how(code)}; another one is started.")
         # A command that has ended well may have left its worker to itself.
         return code != 0 or not self._others

@@ -37,30 +37,26 @@ def missing_sample(array: InputArray, begin: Sequence[int], end: Sequence[int]) 
         range(b // chunk, -(-e // chunk))
         for b, e, chunk in zip(begin, end, array.chunk_shape, strict=True)
     ]
-    counts = [len(indices) for indices in ranges]
-    # Python's whole numbers: a volume may have more chunks than 64 bits can count.
-    last = prod(counts) - 1
-    steps = min(SAMPLED_CHUNKS, last + 1)
-    places = sorted({last * step // max(1, steps - 1) for step in range(steps)})
+    # In Python's integers: an array can have more chunks than 64 bits count.
+    total = prod(len(indices) for indices in ranges)
+    count = min(SAMPLED_CHUNKS, total)
+    places = {(total - 1) * number // max(1, count - 1) for number in range(count)}
     missing = 0
     for place in places:
-        low = tuple(
-            indices[i] * chunk
-            for indices, i, chunk in zip(
-                ranges, _unraveled(place, counts), array.chunk_shape, strict=True
-            )
-        )
+        low = _first_voxel_of(place, ranges, array.chunk_shape)
         missing += not array.is_stored(low, tuple(voxel + 1 for voxel in low))
     return missing, len(places)
 
 
-def _unraveled(place: int, counts: Sequence[int]) -> tuple[int, ...]:
-    """The index of the chunk that is number `place` in C order."""
-    index = []
-    for count in reversed(counts):
-        place, position = divmod(place, count)
-        index.append(position)
-    return tuple(index[::-1])
+def _first_voxel_of(
+    place: int, ranges: Sequence[range], chunk_shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The first voxel of a chunk that is counted, in C order, in a box of chunks."""
+    low = []
+    for indices, chunk in zip(reversed(ranges), reversed(chunk_shape), strict=True):
+        place, position = divmod(place, len(indices))
+        low.append(indices[position] * chunk)
+    return tuple(reversed(low))
 
 
 class CheckedInput:

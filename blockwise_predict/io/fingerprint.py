@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from math import prod
 
-from blockwise_predict.io.formats import METADATA_FILE, find_array
+from blockwise_predict.io.formats import find_array
 from blockwise_predict.io.source import InputArray
 
 # Of voxels that are looked at; at most so many places, spread over the array.
@@ -18,10 +17,7 @@ _MAX_CHUNK_BYTES = 512 << 20
 
 def metadata_digest(path: str) -> str:
     """sha256 of what says how an array is stored. Raises ArrayError if there is none any more."""
-    node = find_array(path)
-    metadata = {k: v for k, v in node.metadata.items() if k != "attributes"}
-    text = json.dumps([METADATA_FILE[node.format], metadata], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return find_array(path).metadata_sha256
 
 
 def sample_digests(array: InputArray) -> dict[str, str]:
@@ -34,10 +30,13 @@ def sample_digests(array: InputArray) -> dict[str, str]:
         return {}
     places = max(1, min(_PLACES, _SAMPLE_BYTES // chunk_bytes))
     counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunk_shape, strict=True)]
+    # Evenly along the array's diagonal, in the middle of each part; each of few chunks once.
+    indices = [
+        tuple(count * (2 * place + 1) // (2 * places) for count in counts)
+        for place in range(places)
+    ]
     digests = {}
-    for place in range(places):
-        # Evenly along the array's diagonal, in the middle of each part.
-        index = [count * (2 * place + 1) // (2 * places) for count in counts]
+    for index in dict.fromkeys(indices):
         begin = tuple(i * chunk for i, chunk in zip(index, array.chunk_shape, strict=True))
         end = tuple(
             min(b + chunk, size)

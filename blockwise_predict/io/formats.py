@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +53,13 @@ class Node:
     is_array: bool
     metadata: Json
     attributes: Json
+
+    @property
+    def metadata_sha256(self) -> str:
+        """Of what says how an array is stored."""
+        metadata = {key: value for key, value in self.metadata.items() if key != "attributes"}
+        text = json.dumps([METADATA_FILE[self.format], metadata], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def attributes_name(self) -> str:

@@ -102,8 +102,8 @@ class OutputArray:
     def start_write(self, begin: Sequence[int], data: np.ndarray[Any, Any]) -> Write:
         """Begin to write `data` [channels, *spatial] at voxel `begin`.
 
-        The data must stay as they are until the write's `result()`, which returns after the commit,
-        or raises what went wrong. Raises ValueError unless the data cover whole chunks (the array's
+        The data must not be changed any more. The write's `result()` returns after the commit, or
+        raises what went wrong. Raises ValueError unless the data cover whole chunks (the array's
         end may cut the last), because two writers of one chunk would lose each other's data; and
         for another dtype.
         """
@@ -121,7 +121,11 @@ class OutputArray:
                     f"which are {self.chunk_shape}"
                 )
         grown, data = _to_whole_chunks(begin, data, self.chunk_shape)
-        write: Write = self._whole[(slice(None), *grown)].write(data)
+        write: Write = self._whole[(slice(None), *grown)].write(
+            # Chunks are compressed from these data themselves, not from a copy.
+            data,
+            can_reference_source_data_indefinitely=True,
+        )
         return write
 
     def is_stored(self, begin: Sequence[int], end: Sequence[int]) -> bool:
@@ -172,9 +176,11 @@ def _to_whole_chunks(
 ) -> tuple[tuple[slice, ...], np.ndarray[Any, Any]]:
     """Where whole chunks with `data` lie, and their values: zeros beyond the data."""
     shape = [ceil(n / chunk) * chunk for n, chunk in zip(data.shape[1:], chunk_shape, strict=True)]
-    missing = [whole - n for whole, n in zip(shape, data.shape[1:], strict=True)]
-    if any(missing):
-        data = np.pad(data, [(0, 0), *((0, n) for n in missing)])
+    if tuple(shape) != data.shape[1:]:
+        # Zeros that nobody writes to take no memory, however large the chunks are.
+        padded = np.zeros((len(data), *shape), data.dtype)
+        padded[(slice(None), *map(slice, data.shape[1:]))] = data
+        data = padded
     return tuple(slice(int(b), int(b) + n) for b, n in zip(begin, shape, strict=True)), data
 
 

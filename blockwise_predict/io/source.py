@@ -42,7 +42,8 @@ class InputArray:
 
     Attributes: `path`; `format`; `shape` and `chunk_shape` (spatial axes, voxels; the smallest
     piece that can be read); `channels` (None without a channel axis); `dtype` (as `read` returns);
-    `fill_value` (of voxels that are not stored); `placement`; `storage`.
+    `fill_value` (of voxels that are not stored); `placement`; `storage`; `metadata_sha256` (of what
+    said how it is stored, when it was opened).
     """
 
     def __init__(self, node: Node, store: Any, placement: Placement, axes: Axes) -> None:
@@ -51,6 +52,7 @@ class InputArray:
         chunks = tuple(int(length) for length in store.chunk_layout.read_chunk.shape)
         self.path = node.location
         self.format: Format = node.format
+        self.metadata_sha256 = node.metadata_sha256
         self.placement = placement
         self.storage = _storage(node, store, axes, chunks)
         self.shape: tuple[int, ...] = tuple(int(store.shape[axis]) for axis in spatial)

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from blockwise_predict.consent import with_consent
-from blockwise_predict.engine.precision import PrecisionChoice
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.plan import Plan
 from blockwise_predict.records.address import Address as Address

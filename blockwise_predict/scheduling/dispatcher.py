@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from blockwise_predict.records.departures import Departure
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 from blockwise_predict.scheduling.members import Counts, Held, Member
@@ -81,8 +82,7 @@ class Dispatcher:
     def counts(self) -> Counts:
         """Where the run stands."""
         held = sum(len(member.held) for member in self.members.values())
-        total = len(self._ledger.states)
-        return Counts(total, self._done, len(self.given_up), held, self._skipped)
+        return Counts(len(self._ledger.states), self._done, len(self.given_up), held, self._skipped)
 
     @property
     def reason(self) -> str | None:
@@ -137,6 +137,7 @@ class Dispatcher:
         """A block for a worker's slot, which holds none."""
         member = self.members[worker]
         if self._draining or member.leaving or self.reason or self.finished:
+            member.told_to_end = True
             return "end"
         if any(self._retries.must_be_alone(block) for block in member.held):
             return "wait"
@@ -223,20 +224,21 @@ class Dispatcher:
         if self.members[worker].held.pop(block, None) is not None:
             self._hand_out_again(block)
 
-    def evict(self, worker: int, why: str) -> None:
+    def evict(self, worker: int, cause: Departure, why: str) -> None:
         """Give a worker up and requeue its blocks; the user is told."""
         member = self.members[worker]
-        blocks = len(member.held)
-        again = f" {blocks} of its blocks will be done again." if blocks else ""
+        again = f" {len(member.held)} of its blocks will be done again." if member.held else ""
         self._notes.warn(f"worker {worker} ({member.name}) {why}: terminating it.{again}")
-        self.leave(worker, why)
+        self.leave(worker, cause, why)
 
-    def leave(self, worker: int, why: str) -> None:
+    def leave(self, worker: int, cause: Departure, why: str = "") -> None:
         """Remove a worker for good; what it still holds is handed out again."""
         member = self.members.pop(worker)
+        if cause is Departure.LOST and (member.told_to_end or member.leaving or self._draining):
+            cause = Departure.FINISHED
         if member.busy.share is not None:
             self.shares[worker] = member.busy.share
-        self._notes.event("leave", worker=worker, why=why, held=sorted(member.held))
+        self._notes.event("leave", worker=worker, cause=cause, why=why, held=sorted(member.held))
         # One that was told to end and had no time to finish is nobody's fault.
         if not member.leaving and not self._draining:
             self._retries.lost(member.held, member.log)
@@ -264,7 +266,7 @@ class Dispatcher:
         self._try_again(block)
         # The others that it held are not to blame.
         member.leaving = True
-        self.evict(worker, f"{why} for a block")
+        self.evict(worker, Departure.OVERDUE, f"{why} for a block")
 
     def _hand_out_again(self, block: int, delay: float = 0.0) -> None:
         heapq.heappush(self._again, (self._clock() + delay, block))

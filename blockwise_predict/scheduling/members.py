@@ -20,6 +20,11 @@ class Counts:
     processing: int
     skipped: int = 0
 
+    @property
+    def final(self) -> int:
+        """Blocks that this run does not try again."""
+        return self.done + self.failed + self.skipped
+
 
 @dataclass(frozen=True)
 class Attended:
@@ -106,7 +111,8 @@ class Member:
     """A worker that has joined: the blocks it holds and how busy it was.
 
     `job` is the cluster's job that it runs in, `log` its log, where there is one. `leaving`: it
-    takes no more blocks. `away_since`: when its connection was lost, if it may still come back.
+    takes no more blocks. `told_to_end`: there was nothing more for it to do. `away_since`: when its
+    connection was lost, if it may still come back.
     """
 
     number: int
@@ -117,6 +123,7 @@ class Member:
     held: dict[int, Held] = field(default_factory=dict)
     leaving: bool = False
     away_since: float | None = None
+    told_to_end: bool = False
     busy: Busy = field(default_factory=Busy)
 
     @property

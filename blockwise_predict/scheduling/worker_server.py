@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from blockwise_predict import __version__
 from blockwise_predict.errors import RecordsError
+from blockwise_predict.records.departures import Departure
 from blockwise_predict.scheduling.dispatcher import Dispatcher
 from blockwise_predict.scheduling.members import Member
 from blockwise_predict.scheduling.protocol import (
@@ -108,7 +109,9 @@ class WorkerServer:
                         await self._part(connection)
                         return
                     if not self._makes_sense(connection, message):
-                        self._remove(connection.number, "it sent what no worker sends")
+                        self._remove(
+                            connection.number, Departure.LOST, "it sent what no worker sends"
+                        )
                         return
                     self._handle(connection, message)
                 self._answer(connection)
@@ -182,7 +185,7 @@ class WorkerServer:
             if member is None:
                 return number
             if member.away_since is not None or number in self._gone:
-                self._remove(number, "another worker was started in its place")
+                self._remove(number, Departure.LOST, "another worker was started in its place")
                 return number
         while self._next_number in self._status.attendance.workers:
             self._next_number += 1
@@ -198,7 +201,7 @@ class WorkerServer:
         """Note that a worker's connection is lost. The worker may come back."""
         number = connection.number
         if number in self._gone:
-            self._remove(number, "its process has ended")
+            self._remove(number, Departure.LOST, "its process has ended")
         else:
             self._drop(number)
             self._dispatcher.disconnect(number, "its connection was lost")
@@ -206,20 +209,14 @@ class WorkerServer:
     async def _part(self, connection: Connection) -> None:
         """Let a worker go that has said good-bye."""
         del self._connections[connection.number]
-        self._remove(connection.number, "it has ended")
+        self._remove(connection.number, Departure.FINISHED, "it said good-bye")
         await connection.wire.close()
 
-    def _remove(self, number: int, why: str) -> None:
+    def _remove(self, number: int, cause: Departure, why: str) -> None:
         """A worker is gone for good."""
         self._forget(number)
-        self._dispatcher.leave(number, why)
+        self._dispatcher.leave(number, cause, why)
         self._answer_waiting()
-
-    def _evict(self, number: int, why: str) -> None:
-        """Give a worker up; whoever started it terminates its process."""
-        self._forget(number)
-        self._dispatcher.evict(number, why)
-        self._status.lost.put(number)
 
     def _forget(self, number: int) -> None:
         self._drop(number)
@@ -291,7 +288,7 @@ class WorkerServer:
                 # Its last messages may not have been read yet.
                 self._gone.add(number)
             else:
-                self._remove(number, "its process has ended")
+                self._remove(number, Departure.LOST, "its process has ended")
 
     async def tick(self) -> None:
         """Now and then: who is away for too long, which block takes too long, who can be
@@ -313,7 +310,11 @@ class WorkerServer:
                 member.away_since += stalled
                 absent = now - member.away_since
                 if absent > GRACE_S:
-                    self._evict(number, f"has not been heard of for {absent:.0f} s")
+                    self._forget(number)
+                    why = f"has not been heard of for {absent:.0f} s"
+                    self._dispatcher.evict(number, Departure.SILENT, why)
+                    # Whoever started it terminates its process.
+                    self._status.lost.put(number)
 
     def _evict_overdue(self) -> None:
         for number, block in self._dispatcher.overdue():
@@ -328,7 +329,7 @@ class WorkerServer:
         """Close all connections, and conclude the status."""
         for number in list(self._dispatcher.members):
             self._forget(number)
-            self._dispatcher.leave(number, "the scheduler ends")
+            self._dispatcher.leave(number, Departure.SCHEDULER_ENDED)
         self.publish()
         self._status.shares = self._dispatcher.shares
         self._dispatcher.close()

@@ -1,0 +1,54 @@
+"""What is recorded of the run that made an output, wherever it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blockwise_predict.engine.settings import PRECISION_BYTES, PrecisionChoice
+from blockwise_predict.errors import RunStateError
+from blockwise_predict.io import read_attributes
+from blockwise_predict.plan import Plan
+from blockwise_predict.provenance import ATTRIBUTE
+from blockwise_predict.records.place import default_run_dir
+from blockwise_predict.records.rundir import RunDir
+
+
+def find_run(
+    output: str,
+    run_dir: str | None,
+    *,
+    trust_run_dir: bool = False,
+    unsafe_load_pickle: bool = False,
+) -> tuple[RunDir, Plan]:
+    """The run that made an output, and its plan with this command's consent.
+
+    Raises an InputError if there is no record of one, or none that can be trusted.
+    """
+    if run_dir is None:
+        made = read_attributes(output).get(ATTRIBUTE)
+        if not isinstance(made, dict):
+            raise RunStateError(f"{output} was not made by predict run: it has no record of that.")
+        config = made.get("config")
+        named = config.get("run_dir") if isinstance(config, dict) else None
+        run_dir = named if isinstance(named, str) and "\0" not in named else None
+    path = Path(run_dir).absolute() if run_dir else default_run_dir(output)
+    found = RunDir(path, trusted=trust_run_dir)
+    if not found.begun:
+        raise RunStateError(f"{found} holds no run of {output}. Say where it is with --run-dir.")
+    return found, found.plan(unsafe_load_pickle=unsafe_load_pickle)
+
+
+def find_precision(plan: Plan, run_dir: RunDir) -> PrecisionChoice | None:
+    """What the blocks of a run were computed in; None if that is not recorded.
+
+    A run that has ended also says so in its output's attributes. Raises RunStateError if the record
+    in the run directory is damaged.
+    """
+    if plan.precision != "auto":
+        return PrecisionChoice(plan.precision)
+    if (choice := run_dir.precision()) is not None:
+        return choice
+    made = read_attributes(plan.output.path).get(ATTRIBUTE)
+    recorded = made.get("precision") if isinstance(made, dict) else None
+    name = recorded.get("precision") if isinstance(recorded, dict) else None
+    return PrecisionChoice(name) if name in PRECISION_BYTES else None

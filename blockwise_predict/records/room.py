@@ -1,0 +1,39 @@
+"""Whether there is room for what a run writes down of its blocks."""
+
+from __future__ import annotations
+
+import shutil
+
+import psutil
+
+from blockwise_predict.plan import Plan
+from blockwise_predict.records.ledger import RECORD
+from blockwise_predict.records.rundir import RunDir
+
+# Bytes of memory per block in the scheduler: its state, whether it is to be skipped, and copies of
+# both while they are set up.
+MEMORY_PER_BLOCK = 4
+
+
+def ledger_bytes(plan: Plan) -> int:
+    """Size of the ledger of a plan's blocks."""
+    return plan.num_blocks * RECORD.itemsize
+
+
+def room_problem(plan: Plan, run_dir: RunDir) -> str | None:
+    """Why the blocks of a plan cannot be recorded: too little disk or memory; else None."""
+    if run_dir.ledger_file(plan).exists():
+        return None
+    existing = next(p for p in (run_dir.path, *run_dir.path.absolute().parents) if p.exists())
+    disk, memory = shutil.disk_usage(existing).free, psutil.virtual_memory().available
+    for what, needed, free in (
+        (f"on the disk of {run_dir}", ledger_bytes(plan), disk),
+        ("of memory in the scheduler", plan.num_blocks * MEMORY_PER_BLOCK, memory),
+    ):
+        if needed > free:
+            return (
+                f"the records of {plan.num_blocks:,} blocks take {needed / 2**30:,.1f} GiB {what}, "
+                f"and {free / 2**30:,.1f} GiB are free. Give larger blocks with --block-shape, or "
+                "a smaller --roi."
+            )
+    return None

@@ -1,0 +1,70 @@
+"""Chunks that reach beyond the ROI: what they hold, what they cost, and a ROI that grows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from blockwise_predict.block import BlockProcessor
+from blockwise_predict.config import load_config
+from blockwise_predict.io import create_output
+from blockwise_predict.memory import PeakMemory
+from blockwise_predict.output_spec import output_spec
+from blockwise_predict.planning import make_plan
+from blockwise_predict.processor import open_parts
+from tests.networks import save_network
+from tests.runs import predict, read_output, write_volume
+from tests.test_run import Job
+
+SIZES = ("--chunk-shape", "48,48,48", "--block-shape", "48,48,48")
+
+
+@pytest.mark.parametrize("format_", ["zarr3", "zarr2"])
+def test_chunks_beyond_the_roi_are_valid_and_the_roi_can_be_extended(
+    format_: str, tmp_path: Path
+) -> None:
+    job = Job(tmp_path)
+    arguments = job.arguments("c", *SIZES, "--format", format_)
+    told = predict(*arguments, "--roi", "[:160,:200,:330]")
+    assert (
+        "chunks of 48,48,48 voxels reach beyond the ROI, of 16,20,33: they are stored whole, with "
+        "zeros there"
+    ) in told
+    expected = read_output(job.undisturbed())
+    array = zarr.open_array(job.output("c"), mode="r")
+    assert (array.shape, array.chunks) == ((2, 16, 20, 33), (2, 48, 48, 48))
+    np.testing.assert_allclose(array[...], expected[:, :16, :20, :33], atol=1e-5)
+    predict(*arguments)
+    array = zarr.open_array(job.output("c"), mode="r")
+    assert array.chunks == (2, 48, 48, 48)
+    np.testing.assert_allclose(array[...], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("roi", [(60, 60, 60), (60, 60, 380)])
+def test_memory_that_is_planned_is_enough_for_chunks_beyond_the_roi(
+    roi: tuple[int, ...], tmp_path: Path
+) -> None:
+    weights, architecture = save_network(tmp_path)
+    raw = np.random.default_rng(0).integers(0, 256, roi, np.uint8)
+    given = {
+        "checkpoint": str(weights),
+        "architecture": str(architecture),
+        "input": write_volume(tmp_path / "raw.zarr", raw),
+        "output": f"{tmp_path}/out.zarr/prediction",
+        "device": "cpu",
+        "precision": "float32",
+        "chunk_shape": "384,384,384",
+    }
+    plan, _ = make_plan(load_config(given))
+    (block,) = plan.blocks()
+    cpu = torch.device("cpu")
+    parts = open_parts(plan, cpu)
+    target = create_output(output_spec(plan, "predict run"))
+    processor = BlockProcessor(plan, parts.source, target, parts.predictor("float32"))
+    peak = PeakMemory(cpu)
+    processor.process(block)
+    assert peak.bytes() <= plan.tiling.memory_bytes
