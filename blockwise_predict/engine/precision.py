@@ -16,11 +16,13 @@ from blockwise_predict.errors import ConfigError
 
 # tfloat32 is float32 whose products a GPU rounds to 10 bits.
 DTYPES = {
+    "mixed": torch.float32,
     "float32": torch.float32,
     "tfloat32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+DEEP_DTYPES = {**DTYPES, "mixed": torch.bfloat16}
 CANDIDATES = {"cpu": ("bfloat16",), "cuda": ("float16", "bfloat16", "tfloat32")}
 # Of the span of the values, where they are stored as floats.
 FLOAT_TOLERANCE = 0.002

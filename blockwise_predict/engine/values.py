@@ -36,13 +36,22 @@ class Normalization:
         return cls(1.0 / width, -first / width)
 
     def apply(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Normalised float32 copy, same shape, C order."""
-        values = raw.astype(np.float32, order="C")
-        if self.scale != 1.0:
-            values *= np.float32(self.scale)
-        if self.shift != 0.0:
-            values += np.float32(self.shift)
-        return values
+        """Normalised float32 copy, same shape, C order.
+
+        Values of 32 and 64 bits are normalised in float64: float32 would round large ones before
+        the shift brings them close to 0. What float32 cannot hold becomes infinite.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = raw.astype(np.result_type(raw.dtype, np.float32), order="C")
+            if self.scale != 1.0:
+                values *= values.dtype.type(self.scale)
+            if self.shift != 0.0:
+                values += values.dtype.type(self.shift)
+            return values.astype(np.float32, copy=False)
+
+    def largest(self, raw: NDArray[np.generic]) -> float:
+        """The largest magnitude of the normalised values; NaN if one of them is NaN."""
+        return float(np.abs(self.apply(np.array([raw.min(), raw.max()]))).max())
 
     def __str__(self) -> str:
         shift = f" {'+' if self.shift > 0 else '-'} {abs(self.shift):g}" if self.shift else ""
