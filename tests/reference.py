@@ -104,7 +104,5 @@ def _lower(module: torch.nn.Module) -> None:
     module.to(torch.bfloat16)
     for parent in list(module.modules()):
         for key, child in list(parent.named_children()):
-            if isinstance(child, (torch.nn.Conv2d, torch.nn.Conv3d)):
-                setattr(parent, key, Rounded(child))
-            elif isinstance(child, (torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d)):
+            if isinstance(child, torch.nn.modules.conv._ConvNd):
                 setattr(parent, key, Rounded(child))

@@ -159,12 +159,12 @@ def test_one_voxel_spoils_what_it_can_reach_and_no_more(name: str, tmp_path: Pat
 
 def test_overflow_on_the_way_is_noticed(tmp_path: Path) -> None:
     """Input and weights are finite and pass for safe; what comes of them is not."""
-    trained = network(tmp_path, "plain")
+    trained = network(tmp_path, "two levels, factors 2 and 3")
     model = copy.deepcopy(trained.build())
     for layer in model.architecture.unet.l_conv.modules():
         if isinstance(layer, nn.Conv3d):
             layer.weight.mul_(1e5)
-    raw = tile(trained) * 1e18
+    raw = tile(trained) * 1e16
     stream = StreamedUNet(model, trained.shapes, (0, 1, 2), torch.float32, CPU, 1000)
     assert AS_IT_IS.largest(raw) < stream.safe
     found = streamed(model, trained, raw, "float32", Streaming((0, 1, 2), 4))
