@@ -62,7 +62,7 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
     format_ = config.format or guess_format(config.output) or "zarr3"
     check_output(config.output, format_, config.output_dtype)
     device = workers_device(config)
-    check_precision(config.precision, device)
+    check_precision(config.precision, device, model.shapes.equivariant)
     if recorded is not None:
         config = _with_recorded_sizes(config, recorded)
     scale = _over_volume(model.shapes.scale, array.shape, 1)
