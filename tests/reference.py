@@ -36,7 +36,7 @@ def one_pass(model: torch.nn.Module, shapes: Any, volume: Held, roi: Roi) -> np.
     shape = shapes.valid_input_shape(tuple(size), "up")
     raw = read_padded(volume, Roi(begin, shape), "reflect").astype(np.float32)
     with torch.inference_mode():
-        output = model(torch.from_numpy(np.ascontiguousarray(raw))[None])[0].numpy()
+        output = model(torch.from_numpy(np.ascontiguousarray(raw))[None])[0].float().numpy()
     first = Coordinate(b * shapes.scale[a] + lost_voxels(shapes, a)[0] for a, b in enumerate(begin))
     return output[(slice(None), *(roi - first).to_slices())]
 

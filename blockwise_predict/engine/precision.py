@@ -93,8 +93,8 @@ class PrecisionChoice:
     `decided_by` is None if the precision was given, "error" if what the device does fast was tried,
     "device" if it does nothing faster than float32. `error` is the root mean square of the
     differences from float32 on the tile that was tried, `largest` the largest of them, `tolerance`
-    what `error` had to stay below. `rejected` has the errors of what is faster still; None for one
-    whose NaN and infinite values were not those of float32.
+    what `error` had to stay below. `rejected` has the errors of what is faster still; None where
+    NaN and infinite values were not those of float32, or nothing else was there.
     """
 
     precision: str
@@ -125,7 +125,7 @@ class PrecisionChoice:
 
 def _missed(precision: str, error: float | None) -> str:
     if error is None:
-        return f"{precision} overflows"
+        return f"{precision} cannot be compared, for NaN or infinite values"
     return f"{precision} has {error:.2g}"
 
 
