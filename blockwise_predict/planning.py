@@ -13,7 +13,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict import __version__
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, load_checkpoint, nonfinite_weights
 from blockwise_predict.config import RunConfig
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
@@ -90,7 +90,7 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
             dtype=config.output_dtype,
             value_range=_value_range(config, model),
         ),
-        normalization=Normalization.parse(config.normalize, array.dtype),
+        normalization=Normalization.parse(config.normalize, array.storage.dtype),
         border=config.border,
         precision=config.precision,
         scale=scale,
@@ -99,6 +99,7 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Tr
         exact_tiling=layout.exact_tiling,
         notes=(*array.placement.notes, *roi_notes, *memory_notes(config, device)),
         warnings=(
+            *nonfinite_weights(model),
             *fixed_tile_warnings(model.shapes, lattice),
             *layout.warnings,
             *_missing_warnings(config, array, layout.tiling.lattice.read_roi(roi)),

@@ -7,7 +7,7 @@ from math import isfinite
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from blockwise_predict.errors import ConfigError, PredictError
 
@@ -20,14 +20,14 @@ class Normalization:
     shift: float = 0.0
 
     @classmethod
-    def parse(cls, text: str, dtype: DTypeLike) -> Normalization:
-        """Read `--normalize`; `auto` goes by the input's dtype, as DaCapo does.
+    def parse(cls, text: str, dtype: str) -> Normalization:
+        """Read `--normalize`; `auto` goes by the name of the dtype that is stored, as DaCapo does.
 
         That is: uint8 / 255, uint16 / 65535, bool and floats as they are. Raises ConfigError for
         `auto` and any other dtype.
         """
         if text == "auto":
-            return cls(_scale_of_dtype(np.dtype(dtype)))
+            return cls(_scale_of_dtype(dtype))
         if text == "none":
             return cls(1.0)
         kind, _, numbers = text.partition(":")
@@ -58,12 +58,12 @@ class Normalization:
         return f"raw * {self.scale:.9g}{shift}"
 
 
-def _scale_of_dtype(dtype: np.dtype[np.generic]) -> float:
-    if dtype == np.uint8:
+def _scale_of_dtype(dtype: str) -> float:
+    if dtype == "uint8":
         return 1 / 255
-    if dtype == np.uint16:
+    if dtype == "uint16":
         return 1 / 65535
-    if dtype.kind in "fb":
+    if dtype == "bool" or "float" in dtype:
         return 1.0
     raise ConfigError(
         f"--normalize auto: the input's dtype {dtype} has no usual range. Give "
@@ -76,8 +76,8 @@ class Encoding:
     """How output values are stored.
 
     Floats are stored as they are. Integers span `value_range`: its low end is the smallest integer
-    of the dtype, its high end the largest, rounded to the nearest step; values outside are
-    clipped, and counted.
+    of the dtype, its high end the largest, rounded to the nearest step. Values outside it are
+    clipped, and counted; so are finite ones beyond what float16 can hold.
     """
 
     dtype: str
@@ -102,7 +102,7 @@ class Encoding:
             nonfinite = int(values.numel() - values.isfinite().sum())
         dtype = getattr(torch, self.dtype)
         if self.step is None or self.value_range is None:
-            return Encoded(values.to(dtype), 0, nonfinite)
+            return Encoded(*_as_float(values, lowest, highest, dtype), nonfinite)
         if nonfinite:
             raise PredictError(
                 f"{nonfinite} of {values.numel()} output values are NaN or infinite, which "
@@ -125,6 +125,18 @@ class Encoding:
         return (values - np.float32(info.min)) * np.float32(self.step) + np.float32(
             self.value_range[0]
         )
+
+
+def _as_float(
+    values: torch.Tensor, lowest: float, highest: float, dtype: torch.dtype
+) -> tuple[torch.Tensor, int]:
+    """Values as floats, those too large for the dtype clipped, and how many these were."""
+    limit = torch.finfo(dtype).max
+    if -limit <= lowest and highest <= limit:
+        return values.to(dtype), 0
+    beyond = (values.abs() > limit) & values.isfinite()
+    stored = torch.where(beyond, values.clamp(-limit, limit), values).to(dtype)
+    return stored, int(beyond.sum())
 
 
 @dataclass(frozen=True)
