@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from math import prod
 
 import torch
-from torch.nn import functional as F
 
 from blockwise_predict.engine.building import Builder
-from blockwise_predict.engine.convolution import Weights
+from blockwise_predict.engine.convolution import Convolution, Weights
 from blockwise_predict.engine.range import affine
 from blockwise_predict.engine.stages import Layer, Merge, Upsampling
 from blockwise_predict.engine.upsampling import Upsampled
@@ -39,13 +38,8 @@ class PlainConvolution:
         self.size = weights.size
         self._gives = gives or dtype
         self._computes = torch.float32 if device.type == "cpu" else dtype
-        kernel = weights.kernel.to(device, dtype).to(self._computes)
-        two = len(self.size) == 2
-        self._kernel = kernel.contiguous(
-            memory_format=torch.channels_last if two else torch.channels_last_3d
-        )
-        self._convolve = F.conv2d if two else F.conv3d
-        self._bias = weights.bias.to(device, dtype).to(self._computes)
+        kernel, bias = (part.to(dtype).float() for part in (weights.kernel, weights.bias))
+        self._convolve = Convolution(Weights(kernel, bias, None), self._computes, device)
         self._norm = None
         if weights.norm is not None:
             self._norm = [part.to(device) for part in affine(weights.norm)]
@@ -53,8 +47,7 @@ class PlainConvolution:
 
     def __call__(self, planes: Tensor) -> Tensor:
         """`[D, *plane, C_in]` to `[D - k + 1, *(plane - k + 1), C_out]`."""
-        batch = planes.to(self._computes).movedim(-1, 0)[None]
-        y = self._convolve(batch, self._kernel, self._bias)[0].movedim(0, -1).contiguous()
+        y = self._convolve(planes.to(self._computes))
         if self._norm is not None:
             gain, shift = self._norm
             y = (y.float() * gain + shift).to(self._computes)
