@@ -45,7 +45,7 @@ from blockwise_predict.untrusted import (
 Border = Literal["reflect", "edge", "constant", "valid"]
 Format = Literal["zarr3", "zarr2", "n5"]
 BadInput = Literal["fail", "fill-missing", "fill", "skip"]
-Precision = Literal["auto", "float32", "bfloat16", "float16", "tfloat32"]
+Precision = Literal["auto", "float32", "mixed", "bfloat16", "float16", "tfloat32"]
 # Of what a cluster is asked for.
 JOB_OPTIONS = (
     *("queue", "project", "gpus", "cores", "job_memory", "wall_time", "throttle"),

@@ -13,7 +13,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict import __version__
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, load_checkpoint, nonfinite_weights
 from blockwise_predict.config import Format, RunConfig
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
@@ -91,7 +91,7 @@ def open_named(config: RunConfig) -> Opened:
     _check_channels(model, array)
     check_output(config.output, _format(config), config.output_dtype)
     device = workers_device(config)
-    check_precision(config.precision, device)
+    check_precision(config.precision, device, model.shapes.equivariant)
     return Opened(model, array, device)
 
 
@@ -130,7 +130,7 @@ def _assembled(volumes: Volumes, layout: Layout, opened: Opened, roi_notes: list
             dtype=config.output_dtype,
             value_range=_value_range(config, model),
         ),
-        normalization=Normalization.parse(config.normalize, array.dtype),
+        normalization=Normalization.parse(config.normalize, array.storage.dtype),
         border=config.border,
         precision=config.precision,
         scale=_scale(opened),
@@ -139,6 +139,7 @@ def _assembled(volumes: Volumes, layout: Layout, opened: Opened, roi_notes: list
         exact_tiling=layout.exact_tiling,
         notes=(*array.placement.notes, *roi_notes, *memory_notes(config, opened.device)),
         warnings=(
+            *nonfinite_weights(model),
             *fixed_tile_warnings(model.shapes, volumes.lattice),
             *layout.warnings,
             *_missing_warnings(config, array, layout.tiling.lattice.read_roi(roi)),

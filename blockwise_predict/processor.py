@@ -13,7 +13,7 @@ from blockwise_predict.block import BlockProcessor
 from blockwise_predict.checkpoint import load_checkpoint
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.passes import Pass, make_pass, predict_tile
-from blockwise_predict.engine.precision import choose_precision
+from blockwise_predict.engine.precision import choose_precision, faster_precisions
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.errors import RunStateError
@@ -70,7 +70,7 @@ class Parts:
         return choose_precision(
             lambda precision: predict_tile(self.make_pass(precision), raw),
             self.plan.output.encoding,
-            self.device,
+            faster_precisions(self.device, self.shapes, self.plan.tiling.streaming is not None),
         )
 
 

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from blockwise_predict.checkpoint import load_checkpoint
 from blockwise_predict.checkpoint.describe import describe_checkpoint
 from blockwise_predict.config import RunConfig, load_config
-from blockwise_predict.engine.precision import PrecisionChoice
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.fleet.jobs import JobRecord
 from blockwise_predict.io import (
     create_output,

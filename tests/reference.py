@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,73 @@ def one_pass(model: torch.nn.Module, shapes: Any, volume: Held, roi: Roi) -> np.
     shape = shapes.valid_input_shape(tuple(size), "up")
     raw = read_padded(volume, Roi(begin, shape), "reflect").astype(np.float32)
     with torch.inference_mode():
-        output = model(torch.from_numpy(np.ascontiguousarray(raw))[None])[0].numpy()
+        output = model(torch.from_numpy(np.ascontiguousarray(raw))[None])[0].float().numpy()
     first = Coordinate(b * shapes.scale[a] + lost_voxels(shapes, a)[0] for a, b in enumerate(begin))
     return output[(slice(None), *(roi - first).to_slices())]
+
+
+class Cast(torch.nn.Module):
+    """A layer that takes and gives given dtypes."""
+
+    def __init__(
+        self, layer: torch.nn.Module, takes: torch.dtype | None, gives: torch.dtype | None
+    ) -> None:
+        super().__init__()
+        self.layer, self.takes, self.gives = layer, takes, gives
+
+    def forward(self, *given: torch.Tensor) -> torch.Tensor:
+        if self.takes is not None:
+            given = tuple(each.to(self.takes) for each in given)
+        result = self.layer(*given)
+        return result if self.gives is None else result.to(self.gives)
+
+
+class Rounded(torch.nn.Module):
+    """A convolution whose weights and results are of a dtype, its products of float32.
+
+    So oneDNN and cuDNN compute, too; but oneDNN's own kernels for bfloat16 let NaN touch voxels
+    outside the convolution's reach.
+    """
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer.float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.float()).to(x.dtype)
+
+
+def in_precision(model: torch.nn.Module, precision: str) -> torch.nn.Module:
+    """A copy of a model, to be called with float32, that computes in a precision as ours does."""
+    model = copy.deepcopy(model)
+    if precision == "float32":
+        return model
+    net = model.architecture.unet
+    unet = net[0] if isinstance(net, torch.nn.Sequential) else net
+    deepest = range(1, unet.num_levels)
+    if precision == "mixed":
+        for number in deepest:
+            _lower(unet.l_conv[number])
+        for up, conv in zip(unet.r_up, unet.r_conv, strict=True):
+            for number in range(1, len(up)):
+                _lower(up[number]), _lower(conv[number])
+            up[0].up = Cast(up[0].up, torch.float32, None)
+        unet.l_down[0] = Cast(unet.l_down[0], None, torch.bfloat16)
+        return model
+    layers = unet.l_conv[0].conv_pass
+    # The first convolution is of float32, up to its activation.
+    number = next(n for n, layer in enumerate(layers) if isinstance(layer, torch.nn.ReLU)) + 1
+    first = Cast(copy.deepcopy(layers[:number]), torch.float32, torch.bfloat16)
+    _lower(model)
+    unet.l_conv[0].conv_pass = torch.nn.Sequential(first, *layers[number:])
+    model.prediction_head = Cast(model.prediction_head, None, torch.float32)
+    return model
+
+
+def _lower(module: torch.nn.Module) -> None:
+    """Let convolutions, in place, compute in bfloat16."""
+    module.to(torch.bfloat16)
+    for parent in list(module.modules()):
+        for key, child in list(parent.named_children()):
+            if isinstance(child, torch.nn.modules.conv._ConvNd):
+                setattr(parent, key, Rounded(child))

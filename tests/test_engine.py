@@ -61,9 +61,18 @@ def test_auto_normalization_does_not_guess() -> None:
 
 def test_declared_normalizations() -> None:
     raw = np.array([100, 200], np.int16)
-    assert Normalization.parse("range:100,200", raw.dtype).apply(raw).tolist() == [0, 1]
-    assert Normalization.parse("zscore:150,25", raw.dtype).apply(raw).tolist() == [-2, 2]
-    assert Normalization.parse("none", raw.dtype).apply(raw).tolist() == [100, 200]
+    assert Normalization.parse("range:100,200", "int16").apply(raw).tolist() == [0, 1]
+    assert Normalization.parse("zscore:150,25", "int16").apply(raw).tolist() == [-2, 2]
+    assert Normalization.parse("none", "int16").apply(raw).tolist() == [100, 200]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64", "float64"])
+def test_a_narrow_range_of_large_values_keeps_its_steps(dtype: str) -> None:
+    """float32 has steps of 128 there."""
+    raw = (2_000_000_000 + np.arange(0, 256, 51)).astype(dtype)
+    normalization = Normalization.parse("range:2000000000,2000000255", dtype)
+    np.testing.assert_allclose(normalization.apply(raw), np.arange(6) / 5, atol=1e-5)
+    assert normalization.largest(raw) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
@@ -88,6 +97,14 @@ def test_nan_is_stored_by_floats_and_counted_and_refused_by_integers() -> None:
     assert encode(values, Encoding("float32")).nonfinite == 2
     with pytest.raises(PredictError, match="2 of 3 output values are NaN or infinite"):
         encode(values, Encoding("uint8", (0.0, 1.0)))
+
+
+def test_what_float16_cannot_hold_is_clipped_and_counted() -> None:
+    values = torch.tensor([1e6, -1e6, 65504, 0.5, np.nan, np.inf, -np.inf])
+    encoded = encode(values, Encoding("float16"))
+    assert (encoded.clipped, encoded.nonfinite) == (2, 3)
+    stored = [65504, -65504, 65504, 0.5, np.nan, np.inf, -np.inf]
+    np.testing.assert_array_equal(encoded.data.numpy(), np.array(stored, np.float16))
 
 
 def test_a_gpu_that_is_not_there_is_named() -> None:

@@ -29,10 +29,15 @@ CPU = torch.device("cpu")
 AS_IT_IS = Normalization(1.0)
 
 
-def predictor(trained: TrainedModel, tile: Sequence[int], streaming: Streaming | None) -> Predictor:
+def predictor(
+    trained: TrainedModel,
+    tile: Sequence[int],
+    streaming: Streaming | None,
+    precision: str = "float32",
+) -> Predictor:
     """Float32 in and out, over tiles of this shape."""
     network = make_pass(
-        trained.build(), trained.shapes, len(tile), streaming, "float32", AS_IT_IS, CPU
+        trained.build(), trained.shapes, len(tile), streaming, precision, AS_IT_IS, CPU
     )
     lattice = build_lattice(trained.shapes, tile)
     return Predictor(network, lattice, len(trained.channel_names), Encoding("float32"), (7, 7, 7))

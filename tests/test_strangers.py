@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from blockwise_predict.config import load_config
-from blockwise_predict.engine.precision import PrecisionChoice
+from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.fleet.jobs import JobRecord
 from blockwise_predict.planning import make_plan

@@ -99,9 +99,10 @@ _OPTIONS = [
     ),
     click.option(
         "--precision",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16", "tfloat32"]),
+        type=click.Choice(["auto", "float32", "mixed", "bfloat16", "float16", "tfloat32"]),
         help="auto takes what the device does fast if the run's first tile shows an error (rms) "
-        "below half an output step, or 0.2 % of the values' span for floats. [default: auto]",
+        "below half an output step, or 0.2 % of the values' span for floats; mixed is float32 at "
+        "full resolution and bfloat16 below. [default: auto]",
     ),
     click.option(
         "--memory",

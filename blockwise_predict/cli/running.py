@@ -94,6 +94,11 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
             f"{result.clipped_fraction:.2%} of the values were outside {low:g}..{high:g} "
             "and were clipped."
         )
+    elif result.clipped_fraction:
+        display.warn(
+            f"{result.clipped_fraction:.2%} of the values were too large for {plan.output.dtype} "
+            "and were clipped."
+        )
     if result.nonfinite:
         display.warn(f"{result.nonfinite} output values are NaN or infinite.")
     _show_bad_input(result, display)

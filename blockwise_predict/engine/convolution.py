@@ -7,24 +7,29 @@ are at their best. `D` is the streamed axis; `plane` has one axis less than the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from blockwise_predict.architectures import ConvPass
+from blockwise_predict.engine.range import RangeWatch
 
 Tensor = torch.Tensor
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A convolution as trained: `kernel` is `[C_out, C_in, *k]`, float32."""
+    """A convolution as trained: `kernel` is `[C_out, C_in, *k]`, float32.
+
+    A batch norm between bias and activation is `norm`.
+    """
 
     kernel: Tensor
     bias: Tensor
     activation: nn.Module | None
+    norm: nn.BatchNorm2d | nn.BatchNorm3d | None = None
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -32,21 +37,34 @@ class Weights:
         return tuple(self.kernel.shape[2:])
 
 
-def folded(conv_pass: ConvPass, axes: Sequence[int]) -> list[Weights]:
-    """The convolutions of a ConvPass in eval mode, batch norm folded in, axes in this order.
-
-    Batch norm is `(y - mean) * g + beta` with `g = gamma / sqrt(var + eps)`, so the kernel becomes
-    `g * kernel` and the bias `(bias - mean) * g + beta`.
-    """
+def convolutions(conv_pass: ConvPass, axes: Sequence[int]) -> list[Weights]:
+    """The convolutions of a ConvPass in eval mode, axes in this order."""
     found: list[Weights] = []
     for layer in conv_pass.conv_pass:
         if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
             found.append(trained(layer, axes))
         elif isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            found[-1] = _with_norm(found[-1], layer)
+            found[-1] = replace(found[-1], norm=layer)
         else:
-            found[-1] = Weights(found[-1].kernel, found[-1].bias, layer)
+            found[-1] = replace(found[-1], activation=layer)
     return found
+
+
+def folded(weights: Weights) -> Weights:
+    """The same with its batch norm folded in.
+
+    Batch norm is `(y - mean) * g + beta` with `g = gamma / sqrt(var + eps)`, so the kernel becomes
+    `g * kernel` and the bias `(bias - mean) * g + beta`.
+    """
+    norm = weights.norm
+    if norm is None:
+        return weights
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = (norm.running_var + norm.eps).rsqrt() * norm.weight
+    kernel = weights.kernel * gain.view(-1, *[1] * (weights.kernel.dim() - 1))
+    bias = (weights.bias - norm.running_mean) * gain + norm.bias
+    return Weights(kernel.detach(), bias.detach(), weights.activation)
 
 
 def trained(layer: nn.Module, axes: Sequence[int], activation: nn.Module | None = None) -> Weights:
@@ -64,21 +82,13 @@ def reorder(kernel: Tensor, axes: Sequence[int]) -> Tensor:
     return kernel.permute(0, 1, *(2 + axis for axis in axes))
 
 
-def _with_norm(weights: Weights, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> Weights:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    gain = (norm.running_var + norm.eps).rsqrt() * norm.weight
-    kernel = weights.kernel * gain.view(-1, *[1] * (weights.kernel.dim() - 1))
-    bias = (weights.bias - norm.running_mean) * gain + norm.bias
-    return Weights(kernel.detach(), bias.detach(), weights.activation)
-
-
 class Convolution:
     """A valid convolution with bias and activation, over planes `[D, *plane, C]` of `dtype`.
 
     On a CPU its kernel is kept in oneDNN's own layout, and bias and ReLU are applied as the
     product is made; elsewhere torch does one after the other. What comes out is of the dtype
-    `gives`, if that is another.
+    `gives`, if that is another. `watch` looks at the sums of `add_to` before the activation (not
+    on a CPU).
     """
 
     def __init__(
@@ -87,8 +97,10 @@ class Convolution:
         dtype: torch.dtype,
         device: torch.device,
         gives: torch.dtype | None = None,
+        watch: RangeWatch | None = None,
     ) -> None:
         self.size = weights.size
+        self._watch = watch
         self._gives = gives or dtype
         self._dims = len(weights.size)
         self._bias = weights.bias.to(device, dtype)
@@ -121,7 +133,10 @@ class Convolution:
     def add_to(self, total: Tensor, planes: Tensor) -> Tensor:
         """`activation(total + convolution + bias)`, in the memory of `total` where possible."""
         if not self._onednn:
-            return self._activated(total.add_(self._product(planes)))
+            total = total.add_(self._product(planes))
+            if self._watch is not None:
+                self._watch.look(total)
+            return self._activated(total)
         torch.ops.mkldnn._convolution_pointwise_.binary(
             _as_batch(total),
             _as_batch(planes),

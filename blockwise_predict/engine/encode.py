@@ -32,7 +32,7 @@ def encode(values: torch.Tensor, encoding: Encoding) -> Encoded:
         nonfinite = int(values.numel() - values.isfinite().sum())
     dtype = getattr(torch, encoding.dtype)
     if encoding.step is None or encoding.value_range is None:
-        return Encoded(values.to(dtype), 0, nonfinite)
+        return Encoded(*_as_float(values, lowest, highest, dtype), nonfinite)
     if nonfinite:
         raise PredictError(
             f"{nonfinite} of {values.numel()} output values are NaN or infinite, which "
@@ -45,3 +45,15 @@ def encode(values: torch.Tensor, encoding: Encoding) -> Encoded:
         clipped = int(((values < low) | (values > high)).sum())
     steps = values.sub_(low).mul_(1 / encoding.step).round_().add_(int(info.min))
     return Encoded(steps.clamp_(int(info.min), int(info.max)).to(dtype), clipped, 0)
+
+
+def _as_float(
+    values: torch.Tensor, lowest: float, highest: float, dtype: torch.dtype
+) -> tuple[torch.Tensor, int]:
+    """Values as floats, those too large for the dtype clipped, and how many these were."""
+    limit = torch.finfo(dtype).max
+    if -limit <= lowest and highest <= limit:
+        return values.to(dtype), 0
+    beyond = (values.abs() > limit) & values.isfinite()
+    stored = torch.where(beyond, values.clamp(-limit, limit), values).to(dtype)
+    return stored, int(beyond.sum())

@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import prod
 
-from blockwise_predict.engine.convolution import Convolution
-from blockwise_predict.engine.stages import Convolve, Join, Planes, Pool, Queue, pieces
-from blockwise_predict.engine.upsampling import UpsampledConvolve
+import torch
+
+from blockwise_predict.engine.range import RangeWatch
+from blockwise_predict.engine.stages import (
+    Convolve,
+    Join,
+    Layer,
+    Planes,
+    Pool,
+    Queue,
+    Upsampling,
+    pieces,
+)
 
 
 class Chain:
@@ -33,9 +43,10 @@ class Chain:
 
 
 class Right:
-    """The right side of a level, for one head."""
+    """The right side of a level, for one head; in `dtype`, whatever comes from below."""
 
-    def __init__(self, point: Convolution | None, join: Join, rest: Chain) -> None:
+    def __init__(self, point: Layer | None, join: Join, rest: Chain, dtype: torch.dtype) -> None:
+        self._dtype = dtype
         self._point = point
         self._join = join
         self._rest = rest
@@ -51,8 +62,9 @@ class Right:
 
     def push(self, below: Planes, last: bool) -> Planes:
         """Planes of the level below in, planes of this level out."""
-        if below is not None and self._point is not None:
-            below = self._point(below)
+        if below is not None:
+            below = below.to(self._dtype)
+            below = below if self._point is None else self._point(below)
         return self._rest.push(self._join.push(below, last))
 
 
@@ -60,7 +72,8 @@ class Level:
     """A level and all below it; gives planes for each head.
 
     The level below gets all planes of a slab at once, since its own are few. Here, where planes are
-    large, the work is done in pieces of about `piece` voxels, so that little is in memory.
+    large, the work is done in pieces of about `piece` voxels, so that little is in memory. `watch`
+    looks at what goes to the level below, and at what comes back.
     """
 
     def __init__(
@@ -70,7 +83,9 @@ class Level:
         pool: Pool | None,
         below: Level | None,
         piece: int,
+        watch: RangeWatch,
     ) -> None:
+        self._watch = watch
         self._piece = piece
         self._piece_below = 1 if pool is None else piece // prod(pool.factor)
         self._left = left
@@ -98,7 +113,11 @@ class Level:
             pooled.append(self._pool.push(left))
             for head in self._heads:
                 head.wait(left)
-        for deeper in self._below.push(pooled.take(), last):
+        given = pooled.take()
+        self._watch.look(given)
+        for deeper in self._below.push(given, last):
+            for below in deeper:
+                self._watch.look(below)
             # The deepest level is the same for all heads.
             every = deeper * len(self._heads) if len(deeper) == 1 else deeper
             parts = [pieces(below, self._piece_below) for below in every]
@@ -111,9 +130,12 @@ class Level:
 
 
 class Tail:
-    """A step of super-resolution: upsampling and convolutions."""
+    """A step of super-resolution: upsampling and convolutions. `watch` looks at what comes in."""
 
-    def __init__(self, point: Convolution, up: UpsampledConvolve, rest: Chain, piece: int) -> None:
+    def __init__(
+        self, point: Layer, up: Upsampling, rest: Chain, piece: int, watch: RangeWatch
+    ) -> None:
+        self._watch = watch
         self._piece = piece
         self._point = point
         self._up = up
@@ -126,6 +148,7 @@ class Tail:
 
     def push(self, planes: Planes, last: bool) -> Iterator[Planes]:
         """Planes in, planes of higher resolution out, piece by piece."""
+        self._watch.look(planes)
         for part in pieces(planes, self._piece):
             yield self._rest.push(self._up.push(self._point(part), False))
         if last:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from blockwise_predict.architectures import UNetShapes
-from blockwise_predict.engine.precision import DTYPES
+from blockwise_predict.engine.precision import DEEP_DTYPES, DTYPES
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
@@ -57,33 +58,67 @@ class StreamedPass:
         self._shapes = shapes
         self._normalization = normalization
         self._device = device
-        piece = PIECE_VOXELS[device.type]
-        self._network = StreamedUNet(model, shapes, self.axes, DTYPES[precision], device, piece)
+        self._build = partial(
+            StreamedUNet,
+            model,
+            shapes,
+            self.axes,
+            DTYPES[precision],
+            device,
+            PIECE_VOXELS[device.type],
+            deep=DEEP_DTYPES[precision],
+        )
+        self._fast = self._build()
         self._activation = getattr(model, "eval_activation", nn.Identity())
+
+    @cached_property
+    def _plain(self) -> StreamedUNet:
+        """What few tiles need, most runs never."""
+        return self._build(plain=True)
 
     @torch.inference_mode()
     def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
         """See `Pass`."""
-        self._network.reset()
-        try:
-            yield from self._stream(raw)
-        finally:
-            # What waits for planes that will not come would keep its memory.
-            self._network.reset()
-
-    def _stream(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
         total = self._shapes.output_shape(raw.shape[1:])[self.axes[0]]
+        done = 0
+        if self._normalization.largest(raw) <= self._fast.safe:
+            for begin, values in self._stream(self._fast, raw, total):
+                if self._fast.exceeded:
+                    break
+                yield begin, values
+                done = begin + len(values)
+        if done < total:
+            yield from self._rest(raw, total, done)
+
+    def _rest(
+        self, raw: NDArray[np.generic], total: int, done: int
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """All planes but the first `done`, with NaN and infinity wherever they belong."""
+        for begin, values in self._stream(self._plain, raw, total):
+            if begin + len(values) > done:
+                skipped = max(0, done - begin)
+                yield begin + skipped, values[skipped:]
+
+    def _stream(
+        self, network: StreamedUNet, raw: NDArray[np.generic], total: int
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """All `total` planes of the output."""
         planes = raw.transpose(*(axis + 1 for axis in self.axes), 0)
         done = 0
-        for begin in range(0, len(planes), self._slab):
-            slab = self._normalization.apply(planes[begin : begin + self._slab])
-            last = begin + self._slab >= len(planes)
-            given = _moved(torch.from_numpy(slab), self._device)
-            for (result,) in self._network.push(given, last):
-                if result is not None and done < total:
-                    result = result[: total - done]
-                    yield done, result
-                    done += len(result)
+        network.reset()
+        try:
+            for begin in range(0, len(planes), self._slab):
+                slab = self._normalization.apply(planes[begin : begin + self._slab])
+                last = begin + self._slab >= len(planes)
+                given = _moved(torch.from_numpy(slab), self._device)
+                for (result,) in network.push(given, last):
+                    if result is not None and done < total:
+                        result = result[: total - done]
+                        yield done, result
+                        done += len(result)
+        finally:
+            # What waits for planes that will not come would keep its memory.
+            network.reset()
 
     @torch.inference_mode()
     def finished(self, values: torch.Tensor) -> torch.Tensor:

@@ -78,10 +78,19 @@ class Queue:
         self._parts = []
 
 
+class Layer(Protocol):
+    """A valid convolution of `size` with all that follows it, over planes that are there."""
+
+    size: tuple[int, ...]
+
+    def __call__(self, planes: Tensor) -> Tensor:
+        """`[D, *plane, C_in]` to `[D - k + 1, *(plane - k + 1), C_out]`."""
+
+
 class Convolve:
     """A convolution; keeps the last k - 1 planes."""
 
-    def __init__(self, convolution: Convolution) -> None:
+    def __init__(self, convolution: Layer) -> None:
         self._convolution = convolution
         self._kept: Planes = None
 
@@ -101,10 +110,11 @@ class Convolve:
 
 
 class Pool:
-    """Max pooling; keeps what is not yet a whole window."""
+    """Max pooling; keeps what is not yet a whole window. What comes out is of the dtype `gives`."""
 
-    def __init__(self, factor: Sequence[int]) -> None:
+    def __init__(self, factor: Sequence[int], gives: torch.dtype) -> None:
         self.factor = tuple(factor)
+        self._gives = gives
         self._waiting = Queue()
 
     def reset(self) -> None:
@@ -122,7 +132,7 @@ class Pool:
         # Elementwise maxima of shifted views: several times faster than torch's max pooling.
         for axis, factor in enumerate(self.factor):
             pooled = _pooled(pooled, axis, factor)
-        return pooled
+        return pooled.to(self._gives)
 
 
 def _pooled(planes: Tensor, axis: int, factor: int) -> Tensor:
@@ -134,28 +144,54 @@ def _pooled(planes: Tensor, axis: int, factor: int) -> Tensor:
 
 
 class Upsampling(Protocol):
-    """Upsampling and the convolution after it."""
+    """Upsampling, and the convolution after it where the two are one."""
 
     def reset(self) -> None:
         """Begin anew."""
 
     def push(self, planes: Planes, last: bool) -> Planes:
-        """Planes at low resolution in, planes of the convolution's output at full resolution out.
+        """Planes at low resolution in, planes at full resolution out.
 
         With `last` no more planes will come. A plane that is one too many may come out at the end.
         """
 
 
-class Join:
-    """The first convolution over a skip connection and the upsampled map, side by side.
+class Merge(Protocol):
+    """Puts a skip connection's planes and those of the upsampled map together.
 
-    The convolution of a concatenation is the sum of two convolutions, so nothing is concatenated.
+    It takes `overlap` planes more of the skip connection than of the other.
+    """
+
+    overlap: int
+
+    def __call__(self, upsampled: Tensor, skip: Tensor) -> Tensor:
+        """One map of the two; `upsampled` is not used any more."""
+
+
+class Sum:
+    """The first convolution over both maps side by side, as the sum of one over each.
+
+    So nothing is concatenated. Where the upsampled map comes from, its convolution has been done.
+    """
+
+    def __init__(self, convolution: Convolution) -> None:
+        self._convolution = convolution
+        self.overlap = convolution.size[0] - 1
+
+    def __call__(self, upsampled: Tensor, skip: Tensor) -> Tensor:
+        """See `Merge`."""
+        return self._convolution.add_to(upsampled, skip)
+
+
+class Join:
+    """A skip connection and the map that is upsampled from the level below.
+
     The skip connection's planes wait here, already cropped, for those that come the longer way.
     What is cropped behind along the streamed axis lies beyond the end of the others.
     """
 
-    def __init__(self, left: Convolution, up: Upsampling, crops: Sequence[Crops]) -> None:
-        self._left = left
+    def __init__(self, merge: Merge, up: Upsampling, crops: Sequence[Crops]) -> None:
+        self._merge = merge
         self._up = up
         self._crops = tuple(crops)
         self._skip = Queue()
@@ -179,13 +215,13 @@ class Join:
             self._drop_left -= self._skip.drop(self._drop_left)
 
     def push(self, below: Planes, last: bool) -> Planes:
-        """Planes of the level below in, planes of the sum out."""
+        """Planes of the level below in, merged planes out."""
         up = self._up.push(below, last)
         if up is not None:
             cuts = [(crop.up_begin, crop.up_total) for crop in self._crops[1:]]
             self._total.append(_cropped(up, cuts))
             self._drop_up -= self._total.drop(self._drop_up)
-        overlap = self._left.size[0] - 1
+        overlap = self._merge.overlap
         count = min(len(self._total), len(self._skip) - overlap)
         if count < 1:
             return None
@@ -193,7 +229,7 @@ class Join:
         self._total.drop(count)
         skip = self._skip.first(count + overlap)
         self._skip.drop(count)
-        return self._left.add_to(total, skip)
+        return self._merge(total, skip)
 
 
 def _cropped(planes: Tensor, cuts: Sequence[tuple[int, int]]) -> Tensor:

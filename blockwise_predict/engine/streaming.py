@@ -7,38 +7,32 @@ with the area of a plane, not with the number of planes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import prod
-from typing import cast
+from math import inf
 
 import torch
 from torch import nn
 
-from blockwise_predict.architectures import (
-    CNNectomeUNetModule,
-    ConvPass,
-    Downsample,
-    UNetShapes,
-    Upsample,
-)
-from blockwise_predict.engine.convolution import (
-    Convolution,
-    Weights,
-    folded,
-    reorder,
-    trained,
-)
-from blockwise_predict.engine.levels import Chain, Level, Right, Tail
-from blockwise_predict.engine.stages import Convolve, Join, Planes, Pool
-from blockwise_predict.engine.upsampling import TransposedConvolve, UpsampledConvolve
+from blockwise_predict.architectures import CNNectomeUNetModule, UNetShapes
+from blockwise_predict.engine.building import Builder, Target
+from blockwise_predict.engine.levels import Tail
+from blockwise_predict.engine.plain import PlainBuilder
+from blockwise_predict.engine.range import RangeWatch, largest_safe
+from blockwise_predict.engine.stages import Planes
 
 
 class StreamedUNet:
     """U-Net, super-resolution and prediction head as one stream.
 
     `axes` is an order of the spatial axes, the streamed one first. `piece` is about the number of
-    voxels of a feature map that are computed at once: enough to occupy the device. The first
-    convolution takes and computes float32 whatever the dtype: it is a small part of the arithmetic,
-    and with it in bfloat16 the error of the whole would be twice as large (docs/engine.md).
+    voxels of a feature map that are computed at once: enough to occupy the device. All is computed
+    in `dtype`, but the levels below the first in `deep`, if that is given. The first convolution
+    takes and computes float32 whatever the dtype: it is a small part of the arithmetic, and with it
+    in bfloat16 the error of the whole would be twice as large (docs/engine.md).
+
+    The arithmetic is rearranged, which takes for granted that no value is NaN or infinite, or
+    becomes so. It is right if the input is within `-safe .. safe` (NaN if no input is) and as long
+    as not `exceeded`. With `plain` it is not rearranged: NaN and infinity go wherever they go in
+    torch's forward pass.
     """
 
     def __init__(
@@ -49,15 +43,28 @@ class StreamedUNet:
         dtype: torch.dtype,
         device: torch.device,
         piece: int,
+        *,
+        deep: torch.dtype | None = None,
+        plain: bool = False,
     ) -> None:
-        builder = _Builder(shapes, tuple(axes), dtype, device, piece)
         unet, tails, head = _parts(model)
+        target = Target(shapes, tuple(axes), dtype, deep or dtype, device, piece)
+        rearranged = not plain and device.type != "meta"
+        self.safe = largest_safe(unet, tails, head, deep or dtype) if rearranged else inf
+        self._watch = RangeWatch(self.safe)
+        builder = (PlainBuilder if plain else Builder)(target, self._watch)
         self._levels = builder.level(unet, 0)
         self._tails = builder.tails(tails)
         self._head = builder.head(head)
 
+    @property
+    def exceeded(self) -> bool:
+        """Whether, since `reset`, values were too large to be sure of what has come out last."""
+        return self._watch.exceeded
+
     def reset(self) -> None:
         """Begin anew."""
+        self._watch.reset()
         self._levels.reset()
         for part in self._tails:
             part.reset()
@@ -100,109 +107,3 @@ def _parts(model: nn.Module) -> tuple[CNNectomeUNetModule, list[nn.Module], nn.M
     unet = layers[0]
     assert isinstance(unet, CNNectomeUNetModule)
     return unet, layers[1:], None if isinstance(head, nn.Identity) else head
-
-
-class _Builder:
-    def __init__(
-        self,
-        shapes: UNetShapes,
-        axes: tuple[int, ...],
-        dtype: torch.dtype,
-        device: torch.device,
-        piece: int,
-    ) -> None:
-        self._piece = piece
-        self._shapes = shapes
-        self._axes = axes
-        self._dtype = dtype
-        self._device = device
-
-    def _convolution(self, weights: Weights) -> Convolution:
-        return Convolution(weights, self._dtype, self._device)
-
-    def _chain(self, weights: Sequence[Weights]) -> Chain:
-        return Chain([Convolve(self._convolution(each)) for each in weights])
-
-    def _factor(self, factor: Sequence[int]) -> tuple[int, ...]:
-        return tuple(factor[axis] for axis in self._axes)
-
-    def level(self, unet: CNNectomeUNetModule, number: int) -> Level:
-        left = self._left(folded(cast(ConvPass, unet.l_conv[number]), self._axes), number)
-        if number == unet.num_levels - 1:
-            return Level(left, (), None, None, self._piece)
-        pool = Pool(self._factor(cast(Downsample, unet.l_down[number]).downsample_factor))
-        heads = [
-            self._right(number, cast(nn.ModuleList, up)[number], cast(nn.ModuleList, conv)[number])
-            for up, conv in zip(unet.r_up, unet.r_conv, strict=True)
-        ]
-        return Level(left, heads, pool, self.level(unet, number + 1), self._piece)
-
-    def _left(self, weights: Sequence[Weights], number: int) -> Chain:
-        if number:
-            return self._chain(weights)
-        first, *rest = weights
-        exact = Convolution(first, torch.float32, self._device, gives=self._dtype)
-        return Chain([Convolve(exact), *(Convolve(self._convolution(each)) for each in rest)])
-
-    def _right(self, number: int, up: nn.Module, conv_pass: nn.Module) -> Right:
-        first, *rest = folded(cast(ConvPass, conv_pass), self._axes)
-        factor = self._factor(self._shapes.downsample_factors[number])
-        channels_up = _out_channels(cast(Upsample, up))
-        channels_left = first.kernel.shape[1] - channels_up
-        left = Weights(first.kernel[:, :channels_left], first.bias, first.activation)
-        upper = Weights(first.kernel[:, channels_left:], torch.zeros_like(first.bias), None)
-        point, stage = self._upsampling(cast(Upsample, up), upper, factor)
-        crops = [self._shapes.axes[axis].crops(number) for axis in self._axes]
-        join = Join(self._convolution(left), stage, crops)
-        return Right(point, join, self._chain(rest))
-
-    def _upsampling(
-        self, up: Upsample, after: Weights, factor: Sequence[int]
-    ) -> tuple[Convolution | None, UpsampledConvolve | TransposedConvolve]:
-        """Upsampling and the convolution after it; and what comes before, at low resolution."""
-        layers = list(up.up) if isinstance(up.up, nn.Sequential) else [up.up]
-        if isinstance(layers[0], (nn.ConvTranspose2d, nn.ConvTranspose3d)):
-            activation = layers[1] if len(layers) > 1 else None
-            spread = self._convolution(self._spread(layers[0], activation))
-            convolve = Convolve(self._convolution(after))
-            return None, TransposedConvolve(spread, factor, convolve)
-        return self._point(layers), UpsampledConvolve(after, factor, self._dtype, self._device)
-
-    def _point(self, layers: Sequence[nn.Module]) -> Convolution:
-        """The 1x1 convolution behind an upsampling by repetition: before it, it is the same."""
-        activation = layers[2] if len(layers) > 2 else None
-        return self._convolution(trained(layers[1], self._axes, activation))
-
-    def _spread(self, layer: nn.Module, activation: nn.Module | None) -> Weights:
-        """A transposed convolution of equal kernel and stride as one of 1 with many channels."""
-        assert isinstance(layer, (nn.ConvTranspose2d, nn.ConvTranspose3d))
-        kernel = reorder(layer.weight.detach().float(), self._axes)
-        channels_in, channels_out, *factor = kernel.shape
-        order = (*range(2, kernel.dim()), 1, 0)
-        kernel = kernel.permute(order).reshape(-1, channels_in, *[1] * len(factor))
-        copies = kernel.shape[0] // channels_out
-        bias = layer.bias
-        bias = kernel.new_zeros(channels_out) if bias is None else bias.detach().float()
-        return Weights(kernel, bias.repeat(copies), activation)
-
-    def tails(self, layers: Sequence[nn.Module]) -> list[Tail]:
-        parts = []
-        for up, conv_pass, factor in zip(
-            layers[::2], layers[1::2], self._shapes.upsample_factors, strict=True
-        ):
-            first, *rest = folded(cast(ConvPass, conv_pass), self._axes)
-            stage = UpsampledConvolve(first, self._factor(factor), self._dtype, self._device)
-            point = self._point(list(cast(nn.Sequential, cast(Upsample, up).up)))
-            parts.append(Tail(point, stage, self._chain(rest), self._piece // prod(factor)))
-        return parts
-
-    def head(self, layer: nn.Module | None) -> Chain:
-        """The prediction head; there is one only behind a single right side."""
-        return self._chain([] if layer is None else [trained(layer, self._axes)])
-
-
-def _out_channels(up: Upsample) -> int:
-    """Channels that an upsampling gives."""
-    layers = list(up.up) if isinstance(up.up, nn.Sequential) else [up.up]
-    convolutions = [layer for layer in layers if hasattr(layer, "out_channels")]
-    return int(cast(int, convolutions[0].out_channels))

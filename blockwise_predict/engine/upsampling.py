@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -106,20 +106,30 @@ def _summed_taps(kernel: Tensor, axis: int, factor: int, size: int) -> Tensor:
     return torch.stack(phases, dim=axis)
 
 
-class TransposedConvolve:
-    """A transposed convolution of equal kernel and stride, and a convolution of what it gives."""
+class Upsampled:
+    """Upsampling that is carried out, and a convolution of what it gives unless that is done later.
 
-    def __init__(self, spread: Convolution, factor: Sequence[int], after: Convolve) -> None:
+    `spread` gives the f phases of every voxel, phases before channels.
+    """
+
+    def __init__(
+        self,
+        spread: Callable[[Tensor], Tensor],
+        factor: Sequence[int],
+        after: Convolve | None = None,
+    ) -> None:
         self._spread = spread
         self._factor = tuple(factor)
         self._after = after
 
     def reset(self) -> None:
         """Begin anew."""
-        self._after.reset()
+        if self._after is not None:
+            self._after.reset()
 
     def push(self, planes: Planes, last: bool) -> Planes:  # noqa: ARG002  as UpsampledConvolve
         """Planes at low resolution in, planes at full resolution out."""
         if planes is None:
             return None
-        return self._after.push(interleaved(self._spread(planes), self._factor))
+        full = interleaved(self._spread(planes), self._factor)
+        return full if self._after is None else self._after.push(full)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from blockwise_predict.errors import ConfigError
 
@@ -18,14 +18,14 @@ class Normalization:
     shift: float = 0.0
 
     @classmethod
-    def parse(cls, text: str, dtype: DTypeLike) -> Normalization:
-        """Read `--normalize`; `auto` goes by the input's dtype, as DaCapo does.
+    def parse(cls, text: str, dtype: str) -> Normalization:
+        """Read `--normalize`; `auto` goes by the name of the dtype that is stored, as DaCapo does.
 
         That is: uint8 / 255, uint16 / 65535, bool and floats as they are. Raises ConfigError for
         `auto` and any other dtype.
         """
         if text == "auto":
-            return cls(_scale_of_dtype(np.dtype(dtype)))
+            return cls(_scale_of_dtype(dtype))
         if text == "none":
             return cls(1.0)
         kind, _, numbers = text.partition(":")
@@ -34,25 +34,34 @@ class Normalization:
         return cls(1.0 / width, -first / width)
 
     def apply(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Normalised float32 copy, same shape, C order."""
-        values = raw.astype(np.float32, order="C")
-        if self.scale != 1.0:
-            values *= np.float32(self.scale)
-        if self.shift != 0.0:
-            values += np.float32(self.shift)
-        return values
+        """Normalised float32 copy, same shape, C order.
+
+        Values of 32 and 64 bits are normalised in float64: float32 would round large ones before
+        the shift brings them close to 0. What float32 cannot hold becomes infinite.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = raw.astype(np.result_type(raw.dtype, np.float32), order="C")
+            if self.scale != 1.0:
+                values *= values.dtype.type(self.scale)
+            if self.shift != 0.0:
+                values += values.dtype.type(self.shift)
+            return values.astype(np.float32, copy=False)
+
+    def largest(self, raw: NDArray[np.generic]) -> float:
+        """The largest magnitude of the normalised values; NaN if one of them is NaN."""
+        return float(np.abs(self.apply(np.array([raw.min(), raw.max()]))).max())
 
     def __str__(self) -> str:
         shift = f" {'+' if self.shift > 0 else '-'} {abs(self.shift):g}" if self.shift else ""
         return f"raw * {self.scale:.9g}{shift}"
 
 
-def _scale_of_dtype(dtype: np.dtype[np.generic]) -> float:
-    if dtype == np.uint8:
+def _scale_of_dtype(dtype: str) -> float:
+    if dtype == "uint8":
         return 1 / 255
-    if dtype == np.uint16:
+    if dtype == "uint16":
         return 1 / 65535
-    if dtype.kind in "fb":
+    if dtype == "bool" or "float" in dtype:
         return 1.0
     raise ConfigError(
         f"--normalize auto: the input's dtype {dtype} has no usual range. Give "
@@ -65,8 +74,8 @@ class Encoding:
     """How output values are stored.
 
     Floats are stored as they are. Integers span `value_range`: its low end is the smallest integer
-    of the dtype, its high end the largest, rounded to the nearest step; values outside are
-    clipped, and counted.
+    of the dtype, its high end the largest, rounded to the nearest step. Values outside it are
+    clipped, and counted; so are finite ones beyond what float16 can hold.
     """
 
     dtype: str

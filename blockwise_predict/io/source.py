@@ -23,6 +23,11 @@ from blockwise_predict.untrusted import shown
 MAX_CHUNK_BYTES = 4 << 30
 # What numpy, and the networks, do not know as a number of their own.
 _READ_AS = {"bool": "uint8", "bfloat16": "float32", "int4": "int8", "uint4": "uint8"}
+# tensorstore knows more, but not as numbers that numpy can do arithmetic with.
+_NUMBERS = {
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,10 @@ class InputArray:
     """An array to read from, made by `open_input`. Safe to read from several threads.
 
     Attributes: `path`; `format`; `shape` and `chunk_shape` (spatial axes, voxels; the smallest
-    piece that can be read); `channels` (None without a channel axis); `dtype` (as `read` returns);
-    `fill_value` (of voxels that are not stored); `placement`; `storage`; `metadata_sha256` (of what
-    said how it is stored, when it was opened).
+    piece that can be read); `channels` (None without a channel axis); `dtype` (as `read` returns;
+    bool as 0 and 1 of uint8: what is stored is `storage.dtype`); `fill_value` (of voxels that are
+    not stored); `placement`; `storage`; `metadata_sha256` (of what said how it is stored, when it
+    was opened).
     """
 
     def __init__(self, node: Node, store: Any, placement: Placement, axes: Axes) -> None:
@@ -167,8 +173,11 @@ def _numeric(store: Any, location: str) -> Any:
     name = store.dtype.name
     if name in _READ_AS:
         return ts.cast(store, _READ_AS[name])
-    if np.dtype(store.dtype.numpy_dtype).kind not in "iuf":
-        raise ArrayError(f"{location} holds {name}; integers or real numbers are needed.")
+    if name not in _NUMBERS:
+        raise ArrayError(
+            f"{location} holds {name}; integers or real numbers are needed, of a type that is "
+            f"supported: {', '.join(sorted(_NUMBERS | _READ_AS.keys()))}."
+        )
     return store
 
 
