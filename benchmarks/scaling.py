@@ -37,8 +37,8 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
 from blockwise_predict.scheduling.link import Link, Terms
 from blockwise_predict.scheduling.members import Attendance, Changes
-from blockwise_predict.scheduling.protocol import Done
-from blockwise_predict.scheduling.scheduler import StopRequest, run_blocks
+from blockwise_predict.supervision import StopRequest, run_blocks
+from blockwise_predict.transport.messages import Done
 
 BLOCK = 16
 WEIGHTS = """

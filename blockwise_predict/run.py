@@ -37,7 +37,7 @@ from blockwise_predict.records.lock import hold_lock
 from blockwise_predict.records.room import room_problem
 from blockwise_predict.result import RunResult, collect_result
 from blockwise_predict.scheduling.members import Counts
-from blockwise_predict.scheduling.scheduler import StopRequest, run_blocks
+from blockwise_predict.supervision import StopRequest, run_blocks
 
 # So many warnings are shown while a run goes on.
 TOLD_WARNINGS = 20

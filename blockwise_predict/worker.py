@@ -22,7 +22,7 @@ from blockwise_predict.job import own_job, own_log
 from blockwise_predict.processor import build_processor
 from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.link import Link, Terms
-from blockwise_predict.scheduling.protocol import MAX_TEXT, Done, Failed
+from blockwise_predict.transport.messages import MAX_TEXT, Done, Failed
 
 # A log that has grown so large begins anew.
 MAX_LOG_BYTES = 16 << 20

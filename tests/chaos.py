@@ -52,7 +52,8 @@ SITE = """
 import os, sys
 FOLDER = {folder!r}
 if {{"run", "worker"}} & set(sys.orig_argv):
-    from blockwise_predict.scheduling import connect, gate, worker_server
+    from blockwise_predict.scheduling import worker_server
+    from blockwise_predict.transport import connect, gate
     gate.HEARTBEAT_S = connect.HEARTBEAT_S = 2.0
     connect.CONNECT_S = 2.0
     worker_server.GRACE_S = 6.0

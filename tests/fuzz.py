@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from blockwise_predict import __version__
 from blockwise_predict.records import RunDir
-from blockwise_predict.scheduling.protocol import Done, Failed, Hello, Next
-from blockwise_predict.scheduling.tls import client_context, make_key
+from blockwise_predict.transport.messages import Done, Failed, Hello, Next
+from blockwise_predict.transport.tls import client_context, make_key
 from tests.peers import UPGRADE, frame, said
 
 AT_ONCE = 50

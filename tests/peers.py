@@ -17,9 +17,9 @@ from blockwise_predict import __version__
 from blockwise_predict.records.ledger import create_ledger, open_ledger
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
-from blockwise_predict.scheduling.protocol import Done, Hello, Message
 from blockwise_predict.scheduling.server import Server
-from blockwise_predict.scheduling.tls import client_context
+from blockwise_predict.transport.messages import Done, Hello, Message
+from blockwise_predict.transport.tls import client_context
 
 
 class Blocks:

@@ -92,7 +92,8 @@ def test_a_stopped_worker_is_noticed_ended_and_replaced(
         tmp_path,
         SLOW.replace("0.2", "0.5")
         + "\nif 'run' in sys.orig_argv:\n"
-        + "    from blockwise_predict.scheduling import gate, worker_server\n"
+        + "    from blockwise_predict.scheduling import worker_server\n"
+        + "    from blockwise_predict.transport import gate\n"
         + "    gate.HEARTBEAT_S = worker_server.GRACE_S = 2.0\n",
     )
     process = job.start("s")

@@ -12,7 +12,7 @@ import pytest
 
 from blockwise_predict.fleet.commands import filled_in
 from blockwise_predict.records import RunDir
-from blockwise_predict.scheduling.wire import HEARTBEAT_S
+from blockwise_predict.transport.wire import HEARTBEAT_S
 from tests.hosts import Host, hosts
 from tests.runs import command, events, predict, stored_bytes, until
 from tests.test_faults import WAITING
@@ -22,7 +22,8 @@ from tests.test_run import Job, slow_blocks
 SOON = """
 import sys
 if {"run", "worker"} & set(sys.orig_argv):
-    from blockwise_predict.scheduling import connect, gate, sockets, worker_server
+    from blockwise_predict.scheduling import worker_server
+    from blockwise_predict.transport import connect, gate, sockets
     gate.HEARTBEAT_S = connect.HEARTBEAT_S = 3.0
     worker_server.GRACE_S = 2.0
     sockets.UNREACHABLE_MS = 4000

@@ -17,8 +17,8 @@ import pytest
 
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.gate import MAX_STRANGERS
-from blockwise_predict.scheduling.tls import make_key
+from blockwise_predict.transport.gate import MAX_STRANGERS
+from blockwise_predict.transport.tls import make_key
 from tests.fuzz import Fuzzer
 from tests.peers import UPGRADE, Peer, frame, hello, said, welcome
 from tests.runs import command, events, predict, stored_bytes, until

@@ -17,12 +17,13 @@ import pytest
 
 from blockwise_predict.errors import RunFailedError
 from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling import connect, gate, link, worker_server
+from blockwise_predict.scheduling import link, worker_server
 from blockwise_predict.scheduling.link import Link, Terms
-from blockwise_predict.scheduling.protocol import Bye, Leaving, Message, Next
 from blockwise_predict.scheduling.server import Server
-from blockwise_predict.scheduling.sockets import reachable_at
-from blockwise_predict.scheduling.tls import client_context
+from blockwise_predict.transport import connect, gate
+from blockwise_predict.transport.messages import Bye, Leaving, Message, Next
+from blockwise_predict.transport.sockets import reachable_at
+from blockwise_predict.transport.tls import client_context
 from tests.cable import cable
 from tests.peers import UPGRADE, Peer, Scheduler, block, done, frame, hello, said, serving, welcome
 from tests.runs import until

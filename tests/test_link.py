@@ -14,8 +14,8 @@ from aiohttp import web
 
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.link import Link, Terms
-from blockwise_predict.scheduling.protocol import End, Message, Welcome
-from blockwise_predict.scheduling.tls import make_key, server_context
+from blockwise_predict.transport.messages import End, Message, Welcome
+from blockwise_predict.transport.tls import make_key, server_context
 from tests.peers import said
 
 

@@ -16,7 +16,7 @@ from blockwise_predict.io import InputArray, source
 from blockwise_predict.processor import build_processor
 from blockwise_predict.records import RunDir
 from blockwise_predict.run import Reporter, execute
-from blockwise_predict.scheduling.scheduler import StopRequest
+from blockwise_predict.supervision import StopRequest
 from tests.test_run import Job
 
 # Of the tiny network: seven convolutions and their biases.

@@ -14,7 +14,7 @@ from blockwise_predict.errors import PredictError
 from blockwise_predict.plan import Plan
 from blockwise_predict.result import RunResult
 from blockwise_predict.run import Reporter, execute
-from blockwise_predict.scheduling.scheduler import StopRequest
+from blockwise_predict.supervision import StopRequest
 
 INTERRUPTED = 130
 TERM_GRACE_S = 12.0

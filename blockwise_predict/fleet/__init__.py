@@ -16,12 +16,12 @@ from blockwise_predict.fleet.cluster import ClusterFleet
 from blockwise_predict.fleet.commands import check_command
 from blockwise_predict.fleet.jobs import QUEUES, JobRecord, cancel_leftovers
 from blockwise_predict.fleet.processes import command_fleet, local_fleet
+from blockwise_predict.fleet.protocol import Fleet
 from blockwise_predict.fleet.queue import LARGEST_ARRAY, Request, require_commands
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.fleet.timelimits import check_time_limit
 from blockwise_predict.records import RunDir
 from blockwise_predict.resources import resource_folder
-from blockwise_predict.scheduling.scheduler import Fleet
 
 __all__ = ["cancel_leftovers", "check_fleet", "describe_fleet", "make_fleet", "wanted_jobs"]
 

@@ -1,1 +1,1 @@
-"""Handing out blocks: which is next, to whom, how often, and the connection to the workers."""
+"""Handing out blocks: which is next, to whom, and how often."""

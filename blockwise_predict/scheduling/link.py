@@ -12,13 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
 
 from blockwise_predict import __version__
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.connect import NotThereError, connected, greet
-from blockwise_predict.scheduling.protocol import (
+from blockwise_predict.scheduling.slots import Slots
+from blockwise_predict.transport.connect import NotThereError, connected, greet
+from blockwise_predict.transport.messages import (
     Back,
     Block,
     Bye,
@@ -32,7 +32,7 @@ from blockwise_predict.scheduling.protocol import (
     Next,
     Welcome,
 )
-from blockwise_predict.scheduling.wire import GOODBYE_S, Wire
+from blockwise_predict.transport.wire import GOODBYE_S, Wire
 
 # Delay before the scheduler is looked for again, in seconds.
 FIRST_DELAY_S, MAX_DELAY_S = 0.2, 5.0
@@ -81,19 +81,12 @@ class Link:
         self._terms = terms
         self._stopping = stopping
         self._on_end = on_end
-        self._answers: list[SimpleQueue[int | None]] = [SimpleQueue() for _ in range(terms.slots)]
+        self._slots = Slots(terms.slots)
         self._number = terms.number
         self._process = uuid.uuid4().hex
         self._wire: Wire[FromScheduler] | None = None
         # The scheduler that this worker has joined last.
         self._address: Address | None = None
-        # Slots that wait for an answer; the slots of blocks in work; and each slot's last report,
-        # until the scheduler's answer shows that it has arrived.
-        self._asking: set[int] = set()
-        self._held: dict[int, int] = {}
-        self._unanswered: dict[int, Done | Failed] = {}
-        # The scheduler has said that there is no more work.
-        self._over = False
         self._closing = False
         self._joined: Future[int] = Future()
         self._loop = asyncio.new_event_loop()
@@ -104,7 +97,7 @@ class Link:
     def next(self, slot: int) -> int | None:
         """The next block for a slot; waits for it. None when there is none, or when stopping."""
         self._loop.call_soon_threadsafe(self._ask, slot)
-        return self._answers[slot].get()
+        return self._slots.answer(slot)
 
     def report(self, slot: int, message: Done | Failed) -> None:
         """Tell the scheduler what became of a slot's block."""
@@ -128,9 +121,7 @@ class Link:
             elif not self._stopping.is_set() and not self._all_is_said:
                 self._on_end(str(error) or repr(error), False)
         finally:
-            # Nobody hears a slot that asks from now on.
-            for answers in self._answers:
-                answers.put(None)
+            self._slots.close()
 
     async def _serve(self) -> None:
         """Stay joined; if any of what goes on besides fails, all of it ends."""
@@ -146,8 +137,8 @@ class Link:
     @property
     def _all_is_said(self) -> bool:
         """Whether the scheduler need hear no more of this worker."""
-        done = self._closing or (self._over and not self._held)
-        return done and not self._unanswered
+        ending = self._closing or (self._slots.over and not self._slots.working)
+        return ending and self._slots.reported
 
     async def _stay_joined(self) -> None:
         while True:
@@ -160,7 +151,9 @@ class Link:
                     if not (messages := await wire.receive()):
                         break
             self._wire = None
-            if self._all_is_said or (self._closing and wire.said_goodbye):
+            if self._closing and wire.said_goodbye:
+                self._slots.forget_reports()
+            if self._all_is_said:
                 return
             print("the connection to the scheduler is lost: looking for it", flush=True)
 
@@ -213,7 +206,7 @@ class Link:
             slots=self._terms.slots,
             job=self._terms.job,
             log=self._terms.log,
-            held=[*self._held, *(report.block for report in self._unanswered.values())],
+            held=self._slots.held,
         )
         welcome, more = await greet(address, wire, hello)
         self._number, self._address = welcome.number, address
@@ -224,10 +217,7 @@ class Link:
     def _resume(self, wire: Wire[FromScheduler], welcome: Welcome) -> None:
         """Go on with what the scheduler still counts on this worker for."""
         self._wire = wire
-        kept = set(welcome.kept)
-        self._held = {block: slot for block, slot in self._held.items() if block in kept}
-        self._unanswered = {s: r for s, r in self._unanswered.items() if r.block in kept}
-        wire.send(*self._unanswered.values(), *(Next(slot=slot) for slot in self._asking))
+        wire.send(*self._slots.resume(welcome.kept))
         if self._stopping.is_set():
             wire.send(Leaving())
         if self._closing:
@@ -236,32 +226,27 @@ class Link:
     def _take(self, messages: list[FromScheduler]) -> None:
         for message in messages:
             match message:
-                case Block(slot=slot, block=block) if slot in self._asking:
-                    self._unanswered.pop(slot, None)
-                    self._asking.discard(slot)
-                    self._held[block] = slot
-                    self._answers[slot].put(block)
-                case Block(block=block):
-                    # Asked for before this worker was told to end.
-                    self._send(Back(block=block))
+                case Block(slot=slot, block=block):
+                    if not self._slots.take(slot, block):
+                        # Asked for before this worker was told to end.
+                        self._send(Back(block=block))
                 case End():
-                    self._over = True
-                    self._release_slots()
+                    self._slots.release()
 
     async def _watch_for_the_end(self) -> None:
         """When the worker is told to end, say so at once; after its grace, hand back its blocks."""
         while not self._stopping.is_set():
             await asyncio.sleep(LOOK_S)
         self._send(Leaving())
-        self._release_slots()
+        self._slots.release()
         await asyncio.sleep(self._terms.grace)
-        count = len(self._held)
+        blocks = self._slots.working
         if self._wire is not None:
-            self._wire.send(*(Back(block=block) for block in self._held), Bye())
+            self._wire.send(*(Back(block=block) for block in blocks), Bye())
             with suppress(ConnectionError, TimeoutError):
                 async with asyncio.timeout(GOODBYE_S):
                     await self._wire.flush()
-        self._on_end(f"told to end: {count} blocks are handed back", True)
+        self._on_end(f"told to end: {len(blocks)} blocks are handed back", True)
 
     async def _watch_for_another(self) -> None:
         """Leave a scheduler whose run has been taken over: it may stand still and say nothing."""
@@ -274,28 +259,19 @@ class Link:
                     await self._wire.close()
 
     def _ask(self, slot: int) -> None:
-        if self._stopping.is_set() or self._over:
-            self._answers[slot].put(None)
-        else:
-            self._asking.add(slot)
+        if self._stopping.is_set():
+            self._slots.release()
+        if self._slots.ask(slot):
             self._send(Next(slot=slot))
 
     def _report(self, slot: int, message: Done | Failed) -> None:
-        # After a reconnection another slot may have been given the same block.
-        if self._held.get(message.block) == slot:
-            del self._held[message.block]
-            self._unanswered[slot] = message
+        if self._slots.report(slot, message):
             self._send(message)
 
     def _send(self, message: Message) -> None:
         """Tell the scheduler; while there is none, `_resume` will."""
         if self._wire is not None:
             self._wire.send(message)
-
-    def _release_slots(self) -> None:
-        for slot in self._asking:
-            self._answers[slot].put(None)
-        self._asking.clear()
 
     def _close(self) -> None:
         """Say good-bye, to which the scheduler answers when it has heard all."""

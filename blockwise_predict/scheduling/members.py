@@ -112,7 +112,8 @@ class Member:
 
     `job` is the cluster's job that it runs in, `log` its log, where there is one. `leaving`: it
     takes no more blocks. `told_to_end`: there was nothing more for it to do. `away_since`: when its
-    connection was lost, if it may still come back.
+    connection was lost, if it may still come back. `has_ended`: its process has, as its fleet
+    knows; its connection may linger.
     """
 
     number: int
@@ -124,6 +125,7 @@ class Member:
     leaving: bool = False
     away_since: float | None = None
     told_to_end: bool = False
+    has_ended: bool = False
     busy: Busy = field(default_factory=Busy)
 
     @property

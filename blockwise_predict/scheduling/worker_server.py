@@ -10,20 +10,22 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from blockwise_predict import __version__
 from blockwise_predict.errors import RecordsError
 from blockwise_predict.records.departures import Departure
+from blockwise_predict.scheduling.connection import Connection
 from blockwise_predict.scheduling.dispatcher import Dispatcher
 from blockwise_predict.scheduling.members import Member
-from blockwise_predict.scheduling.protocol import (
+from blockwise_predict.scheduling.roster import Roster
+from blockwise_predict.scheduling.status import Status
+from blockwise_predict.transport.messages import (
     PROTOCOL,
     Back,
     Block,
     Bye,
     Done,
-    End,
     Failed,
     FromWorker,
     Hello,
@@ -32,33 +34,13 @@ from blockwise_predict.scheduling.protocol import (
     Refused,
     Welcome,
 )
-from blockwise_predict.scheduling.status import Status
-from blockwise_predict.scheduling.wire import Wire
+from blockwise_predict.transport.wire import Wire
 
 # Seconds for a worker that was cut off to come back.
 GRACE_S = 60.0
 TICK_S = 0.1
 # If this thread itself stood still for this long, nobody's absence counts (seconds).
 STALL_S = 5.0
-
-
-@dataclass(eq=False)
-class Connection:
-    """An admitted worker's connection: the worker's number, what cuts the connection off, and the
-    slots that wait for an answer."""
-
-    number: int
-    wire: Wire[FromWorker]
-    abort: Callable[[], None]
-    waiting: set[int] = field(default_factory=set)
-    told_to_end: bool = False
-
-    def end(self, why: str) -> None:
-        """Tell the worker, once, that there is no more for it to do."""
-        self.waiting.clear()
-        if not self.told_to_end:
-            self.told_to_end = True
-            self.wire.send(End(why=why))
 
 
 class WorkerServer:
@@ -68,14 +50,8 @@ class WorkerServer:
         self._dispatcher = dispatcher
         self._status = status
         self._run = run
-        self._next_number = first_number
+        self._roster = Roster(first_number)
         self._connections: dict[int, Connection] = {}
-        # The workers that are here or may come back, by their marks.
-        self._numbers: dict[str, int] = {}
-        # Those that were too slow, and may not come back.
-        self._barred: set[str] = set()
-        # Those whose processes have ended, as the fleet knows, and whose connections may linger.
-        self._gone: set[int] = set()
         self.publish()
 
     async def serve(
@@ -145,7 +121,7 @@ class WorkerServer:
 
     def _objection(self, hello: Hello) -> str | None:
         """Why a worker may not join."""
-        if hello.process in self._barred:
+        if self._roster.is_barred(hello.process):
             return "it took too long for a block, which another worker does now"
         if hello.run != self._run:
             return f"it works on another run: {hello.run}, and this is {self._run}"
@@ -159,18 +135,12 @@ class WorkerServer:
     def _admit(self, hello: Hello, wire: Wire[FromWorker], abort: Callable[[], None]) -> Connection:
         """Take a worker in, or back."""
         kept: list[int] = []
-        number = self._numbers.get(hello.process)
-        if number is None:
-            number = self._number_for(hello)
-            name = f"{hello.host}, process {hello.pid}"
-            name += f", job {hello.job}" if hello.job else ""
-            self._dispatcher.join(Member(number, name, hello.slots, hello.job, hello.log))
-            self._numbers[hello.process] = number
-            attendance = self._status.attendance
-            self._status.attendance = attendance.with_worker(number, hello.job, time.monotonic())
-        else:
+        number = self._roster.number_of(hello.process)
+        if number is not None:
             self._drop(number)
             kept = self._dispatcher.rejoin(number, hello.held)
+        else:
+            number = self._enter(hello)
         connection = self._connections[number] = Connection(number, wire, abort)
         wire.send(Welcome(number=number, kept=kept))
         if self._dispatcher.members[number].leaving:
@@ -178,18 +148,17 @@ class WorkerServer:
         self._answer_waiting()
         return connection
 
-    def _number_for(self, hello: Hello) -> int:
-        """The number of a new worker: the one it asks for if nobody has that."""
-        if (number := hello.number) is not None:
-            member = self._dispatcher.members.get(number)
-            if member is None:
-                return number
-            if member.away_since is not None or number in self._gone:
-                self._remove(number, Departure.LOST, "another worker was started in its place")
-                return number
-        while self._next_number in self._status.attendance.workers:
-            self._next_number += 1
-        return self._next_number
+    def _enter(self, hello: Hello) -> int:
+        """Take in a new worker; returns its number."""
+        members = self._dispatcher.members
+        holder = members.get(-1 if hello.number is None else hello.number)
+        if holder is not None and (holder.has_ended or holder.away_since is not None):
+            why = "another worker was started in its place"
+            self._remove(holder.number, Departure.LOST, why)
+        number = self._roster.enter(hello.process, hello.number, members, hello.job)
+        name = f"{hello.host}, process {hello.pid}" + (f", job {hello.job}" if hello.job else "")
+        self._dispatcher.join(Member(number, name, hello.slots, hello.job, hello.log))
+        return number
 
     def _drop(self, number: int) -> None:
         """Close a worker's connection, if there is one, and forget it."""
@@ -200,7 +169,7 @@ class WorkerServer:
     def _ended(self, connection: Connection) -> None:
         """Note that a worker's connection is lost. The worker may come back."""
         number = connection.number
-        if number in self._gone:
+        if self._dispatcher.members[number].has_ended:
             self._remove(number, Departure.LOST, "its process has ended")
         else:
             self._drop(number)
@@ -218,11 +187,9 @@ class WorkerServer:
         self._dispatcher.leave(number, cause, why)
         self._answer_waiting()
 
-    def _forget(self, number: int) -> None:
+    def _forget(self, number: int, *, bar: bool = False) -> None:
         self._drop(number)
-        self._gone.discard(number)
-        self._numbers = {mark: n for mark, n in self._numbers.items() if n != number}
-        self._status.attendance = self._status.attendance.without_worker(number)
+        self._roster.remove(number, bar=bar)
 
     def _handle(self, connection: Connection, message: FromWorker) -> None:
         number, dispatcher = connection.number, self._dispatcher
@@ -260,10 +227,12 @@ class WorkerServer:
                 self._status.finished.set()
 
     def publish(self) -> None:
-        """Bring the status's counts up to date."""
+        """Bring the status up to date."""
         self._status.counts = counts = self._dispatcher.counts
-        if counts.done != self._status.attendance.done:
-            self._status.attendance = replace(self._status.attendance, done=counts.done)
+        attendance = self._roster.attendance
+        if attendance is not self._status.attendance or attendance.done != counts.done:
+            self._roster.attendance = replace(attendance, done=counts.done)
+            self._status.attendance = self._roster.attendance
 
     def drain(self) -> None:
         """Hand out no more."""
@@ -282,17 +251,14 @@ class WorkerServer:
         """The processes of these workers are known to have ended: none comes back."""
         for number in numbers:
             member = self._dispatcher.members.get(number)
-            if member is None:
-                continue
-            if member.away_since is None:
+            if member is not None:
                 # Its last messages may not have been read yet.
-                self._gone.add(number)
-            else:
-                self._remove(number, Departure.LOST, "its process has ended")
+                member.has_ended = True
+                if member.away_since is not None:
+                    self._remove(number, Departure.LOST, "its process has ended")
 
     async def tick(self) -> None:
-        """Now and then: who is away for too long, which block takes too long, who can be
-        answered."""
+        """Evict who is away for too long, or takes too long for a block; answer who can be."""
         last = time.monotonic()
         while True:
             await asyncio.sleep(TICK_S)
@@ -320,8 +286,7 @@ class WorkerServer:
         for number, block in self._dispatcher.overdue():
             if number in self._dispatcher.members:
                 # It could come back before it is terminated, and take another block along.
-                self._barred |= {mark for mark, n in self._numbers.items() if n == number}
-                self._forget(number)
+                self._forget(number, bar=True)
                 self._dispatcher.time_out(number, block)
                 self._status.lost.put(number)
 

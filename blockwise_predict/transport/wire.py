@@ -15,7 +15,7 @@ from aiohttp import ClientWebSocketResponse, WSMessage, WSMsgType
 from aiohttp.web import WebSocketResponse
 from pydantic import TypeAdapter, ValidationError
 
-from blockwise_predict.scheduling.protocol import Message
+from blockwise_predict.transport.messages import Message
 
 # An end that is not heard of for 1.5 times this long counts as cut off (seconds).
 HEARTBEAT_S = 10.0

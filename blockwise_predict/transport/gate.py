@@ -10,14 +10,15 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from aiohttp import web
 
-from blockwise_predict.scheduling.protocol import GREETING_S, parse_worker
-from blockwise_predict.scheduling.sockets import keep_watch
-from blockwise_predict.scheduling.wire import GOODBYE_S, HEARTBEAT_S, MAX_FRAME, Wire
-from blockwise_predict.scheduling.worker_server import WorkerServer
+from blockwise_predict.transport.messages import GREETING_S, FromWorker, parse_worker
+from blockwise_predict.transport.sockets import keep_watch
+from blockwise_predict.transport.wire import GOODBYE_S, HEARTBEAT_S, MAX_FRAME, Wire
 
 # Maximum number of connections that may be about to show the key.
 MAX_STRANGERS = 256
@@ -27,20 +28,30 @@ HANDSHAKE_S = 5.0
 NO_DESCRIPTORS_S = 0.1
 
 
+class Server(Protocol):
+    """Whom the gate passes connections to."""
+
+    async def serve(
+        self, wire: Wire[FromWorker], abort: Callable[[], None], admitted: Callable[[], None]
+    ) -> None:
+        """Serve a connection until it ends; calls `admitted` if it is a worker's of this run, and
+        `abort` to cut it off."""
+
+
 class Gate:
-    """Passes the connections that a listening socket accepts to a worker server. What aiohttp
-    stumbles over goes to `log`."""
+    """Passes the connections that a listening socket accepts to a server. What aiohttp stumbles
+    over goes to `log`."""
 
     def __init__(
         self,
         listener: socket.socket,
         context: ssl.SSLContext,
-        workers: WorkerServer,
+        server: Server,
         log: logging.Logger,
     ) -> None:
         self._listener = listener
         self._context = context
-        self._workers = workers
+        self._server = server
         self._room = asyncio.Semaphore(MAX_STRANGERS)
         # A protocol for each connection: HTTP as far as it takes to become a WebSocket.
         self._http = web.Server(self._serve, access_log=None, logger=log, lingering_time=0)
@@ -117,7 +128,7 @@ class Gate:
             # Some go away before they are admitted.
             with suppress(ConnectionError):
                 await websocket.prepare(request)
-                await self._workers.serve(Wire(websocket, parse_worker), transport.abort, admitted)
+                await self._server.serve(Wire(websocket, parse_worker), transport.abort, admitted)
         finally:
             admitted()
             transport.abort()

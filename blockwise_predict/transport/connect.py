@@ -13,7 +13,7 @@ from yarl import URL
 
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.protocol import (
+from blockwise_predict.transport.messages import (
     GREETING_S,
     FromScheduler,
     Hello,
@@ -21,9 +21,9 @@ from blockwise_predict.scheduling.protocol import (
     Welcome,
     parse_scheduler,
 )
-from blockwise_predict.scheduling.sockets import keep_watch
-from blockwise_predict.scheduling.tls import client_context
-from blockwise_predict.scheduling.wire import GOODBYE_S, HEARTBEAT_S, MAX_FRAME, Wire
+from blockwise_predict.transport.sockets import keep_watch
+from blockwise_predict.transport.tls import client_context
+from blockwise_predict.transport.wire import GOODBYE_S, HEARTBEAT_S, MAX_FRAME, Wire
 
 # Seconds until an address that does not answer is given up. Where many come at once, a scheduler
 # takes that long to come to the last one.

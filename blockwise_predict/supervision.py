@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blockwise_predict.config_values import listen_address
 from blockwise_predict.errors import LockLostError, RecordsError
+from blockwise_predict.fleet.protocol import Fleet
 from blockwise_predict.plan import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
@@ -21,58 +21,16 @@ from blockwise_predict.records.ledger import Ledger
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.blocks import FreshBlocks
 from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
-from blockwise_predict.scheduling.members import Attendance, Changes, Counts
+from blockwise_predict.scheduling.members import Changes, Counts
 from blockwise_predict.scheduling.retries import Attempts
 from blockwise_predict.scheduling.server import Server
-from blockwise_predict.scheduling.sockets import reachable_at
+from blockwise_predict.transport.sockets import reachable_at
 
 POLL_S = 0.1
 # After the run must stop, workers have so long to finish what they hold.
 STOP_GRACE_S = 30.0
 # The ledger is brought to the disk so often, and another number of workers looked for.
 SYNC_S, LOOK_S = 30.0, 1.0
-
-
-class Fleet(Protocol):
-    """What the scheduler asks of a fleet.
-
-    `listens_on` is the address at which its workers reach the scheduler: loopback if they run on
-    this machine. It numbers its own workers below `first_free`; others get numbers from there.
-
-    All of it is called by the main thread. What does not take a `hurry` returns at once, whatever
-    processes and queues do; the rest within a second or two from when there is one.
-    """
-
-    size: int
-    listens_on: str
-    first_free: int
-
-    def start(self, hurry: Callable[[], bool]) -> None:
-        """Start all workers. Raises ConfigError if that cannot be."""
-
-    def check(self, attendance: Attendance) -> Changes:
-        """Replace workers that ended. To be called every moment, until `finish`.
-
-        Raises RunFailedError when replacing is hopeless; not after `drain`.
-        """
-
-    def scale(self, size: int, attendance: Attendance) -> Changes:
-        """Keep another number of workers."""
-
-    def end_workers(self, numbers: Collection[int], attendance: Attendance) -> None:
-        """Terminate workers that are lost."""
-
-    def drain(self, attendance: Attendance) -> None:
-        """No more workers are wanted: end those that have not joined yet."""
-
-    def finish(self, attendance: Callable[[], Attendance], hurry: Callable[[], bool]) -> None:
-        """Wait for workers that have no more work; `attendance` gives the latest."""
-
-    def kill(self, hurry: Callable[[], bool]) -> None:
-        """End the workers at once, and see to it that none is left."""
-
-    def abandon(self) -> None:
-        """Another scheduler has taken over: end what only this one can end, and nothing else."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The connection between the scheduler and its workers: messages over WebSockets over TLS."""
