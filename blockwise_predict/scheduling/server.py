@@ -17,7 +17,7 @@ from blockwise_predict.scheduling.tls import make_key, server_context
 
 # So many things that asyncio stumbled over are recorded.
 MAX_ODDITIES = 100
-# The thread has this long to act on what it is told (seconds).
+# Time for the thread to act on what it is told (seconds).
 HEARD_S = 1.0
 
 
