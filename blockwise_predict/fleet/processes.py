@@ -35,8 +35,9 @@ class ProcessFleet:
     """Keeps `size` worker processes alive until told to stop.
 
     One that dies is replaced, by one of the same number (and with that on the same GPU, and with
-    the same log), as long as that is not hopeless. `command` gives the words to start a worker, `environment` is added to this process's, and `warn` tells the user. Those of `others`
-    run elsewhere: the process here only stands for such a worker, and may wait for its turn.
+    the same log), as long as that is not hopeless. `command` gives the words to start a worker,
+    `environment` is added to this process's, and `warn` tells the user. Those of `others` run
+    elsewhere: the process here only stands for such a worker, and may wait for its turn.
     """
 
     def __init__(
