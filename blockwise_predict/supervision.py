@@ -27,9 +27,9 @@ from blockwise_predict.scheduling.server import Server
 from blockwise_predict.transport.sockets import reachable_at
 
 POLL_S = 0.1
-# After the run must stop, workers have so long to finish what they hold.
+# Time for workers to finish what they hold when the run must stop (seconds).
 STOP_GRACE_S = 30.0
-# The ledger is brought to the disk so often, and another number of workers looked for.
+# Intervals at which the ledger is brought to the disk, and another number of workers looked for.
 SYNC_S, LOOK_S = 30.0, 1.0
 
 

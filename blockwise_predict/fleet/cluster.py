@@ -17,23 +17,23 @@ from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.fleet.waiting import Hurry, wait_until
 from blockwise_predict.scheduling.members import Attendance, Changes
 
-# The queue is asked at this interval (seconds).
+# Interval at which the queue is asked for its jobs (seconds).
 POLL_S = 5.0
-# A job that runs for so long and whose worker has not joined hangs (seconds).
+# Time within which the worker of a running job must join (seconds).
 START_S = 900.0
-# When the queue took no jobs, it is asked again after so long (seconds).
+# Interval between submissions while the queue refuses them (seconds).
 AGAIN_S = 30.0
-# A queue that does not answer for so long is told of, and one that accepts no jobs stops a run
-# that has no workers (seconds).
+# Silence of the queue after which the user is told, and refusals after which a run that has no
+# workers stops (seconds).
 SILENT_S, REFUSING_S = 300.0, 1800.0
-# Workers that were told that there is no more work have so long to end by themselves (seconds).
+# Time for workers to end by themselves when there is no more work (seconds).
 END_GRACE_S = 10.0
 
 
 class ClusterFleet:
     """Keeps `size` jobs waiting or running until told to stop. `warn` tells the user.
 
-    With a throttle, so many of one job array run at once. Jobs of another array would run beside
+    A throttle limits how many jobs of one array run at once. Jobs of another array would run beside
     them, so others are submitted only when no more than that are left.
     """
 
@@ -191,7 +191,7 @@ class ClusterFleet:
         return Changes(self._places.leaving(attendance), _gone(ended, attendance, asked))
 
     def _wait(self, seconds: float) -> None:
-        """Submit no jobs for so long."""
+        """Submit no jobs for some time."""
         self._submit_at = max(self._submit_at, time.monotonic() + seconds)
 
     def _end_late(self, attendance: Attendance, now: float) -> None:

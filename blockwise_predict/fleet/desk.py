@@ -17,8 +17,9 @@ from blockwise_predict.fleet.queue import Job, Queue, Request, State, cancel_and
 from blockwise_predict.fleet.runner import CommandRunner, GivenUpError, QueueError
 from blockwise_predict.fleet.waiting import Hurry, wait_until
 
-# All that a user in a hurry waits for the queue, to have the jobs cancelled (seconds).
-HURRY_S = 1.2
+# All that a user in a hurry waits for the queue, to have the jobs cancelled; and the time for the
+# thread to kill a command that nobody waits for (seconds).
+HURRY_S, KILL_S = 1.0, 0.4
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Desk:
         self.queue = make_queue(CommandRunner(self._given_up.is_set))
         self._thread = ThreadPoolExecutor(1, "queue")
         self._round: Future[Report] | None = None
+        self._last: Future[int] | None = None
         self._submitting = False
         self.begun = time.monotonic()
 
@@ -118,10 +120,10 @@ class Desk:
         In a `hurry`, what runs is killed, and jobs are only cancelled. Returns how many are left.
         Raises QueueError if the queue does not answer, or more may come.
         """
-        end = self._thread.submit(cancel_and_wait, self.queue, self.name)
+        self._last = self._thread.submit(cancel_and_wait, self.queue, self.name)
         try:
-            if wait_until(end.done, math.inf, hurry):
-                return end.result()
+            if wait_until(self._last.done, math.inf, hurry):
+                return self._last.result()
         finally:
             self.abandon()
         queue = self._make_queue(CommandRunner(until=time.monotonic() + HURRY_S))
@@ -134,3 +136,6 @@ class Desk:
         """Kill the command that runs, and begin no other one."""
         self._given_up.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
+        works = [work for work in (self._round, self._last) if work is not None]
+        # This process may end right after that, and must leave no command behind.
+        wait_until(lambda: all(work.done() for work in works), KILL_S, lambda: False)

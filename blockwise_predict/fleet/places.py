@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from blockwise_predict.fleet.queue import Job, State
 from blockwise_predict.scheduling.members import Attendance
 
-# A job that was submitted may be missing from the queue's answers for so long (seconds).
+# Time for which the queue's answers may lack a job that was submitted (seconds).
 UNSEEN_S = 60.0
-# One that takes longer to end hangs, as its node does, and counts as ended (seconds).
+# Time for a job to end; one that takes longer hangs, as its node does, and counts as ended
+# (seconds).
 HANGS_S = 60.0
-# One whose worker has left ends with it, within so long (seconds).
+# Time for a job to end after its worker has left (seconds).
 LEAVE_S = 10.0
 ACTIVE = (State.WAITING, State.RUNNING)
 

@@ -21,13 +21,13 @@ from blockwise_predict.scheduling.members import Attendance, Changes
 
 # Before a worker is replaced (seconds), see `RestartPolicy`.
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
-# One that has not joined after so long hangs (seconds).
+# Time within which a worker on this machine must join (seconds).
 START_S = 900.0
-# A worker that has been told that there is no more work has this long to end by itself.
+# Time for workers to end by themselves when there is no more work (seconds).
 END_GRACE_S = 10.0
-# Workers on this machine end with their scheduler, which may be slow to answer (seconds).
+# Time for which local workers look for their scheduler, which may be slow to answer (seconds).
 LOCAL_WAIT_S = "60"
-# A process that stands for a worker elsewhere has so long to end it (seconds).
+# Time for a process that stands for a worker elsewhere to end that (seconds).
 KILL_S = 5.0
 
 
@@ -35,9 +35,9 @@ class ProcessFleet:
     """Keeps `size` worker processes alive until told to stop.
 
     One that dies is replaced, by one of the same number (and with that on the same GPU, and with
-    the same log), as long as that is not hopeless. `command` gives the words to start
-    a worker, `environment` is added to this process's, and `warn` tells the user. Those of `others`
-    run elsewhere: the process here only stands for such a worker, and may wait for its turn.
+    the same log), as long as that is not hopeless. `command` gives the words to start a worker,
+    `environment` is added to this process's, and `warn` tells the user. Those of `others` run
+    elsewhere: the process here only stands for such a worker, and may wait for its turn.
     """
 
     def __init__(

@@ -16,9 +16,9 @@ from blockwise_predict.errors import ConfigError
 from blockwise_predict.fleet.runner import GivenUpError, NoQueueError, QueueError
 from blockwise_predict.fleet.timelimits import TimeLimit
 
-# Cancelled jobs have so long to vanish; the queue is asked so often whether they have (seconds).
+# Time for cancelled jobs to vanish from the queue, and interval at which it is asked (seconds).
 VANISH_S, VANISH_POLL_S = 60.0, 0.5
-# Those that are about to end are waited for so long (seconds).
+# Time for which jobs that are about to end are waited for (seconds).
 ENDING_S = 20.0
 # More would be too many for one job array by default, with Slurm and with LSF.
 LARGEST_ARRAY = 1000

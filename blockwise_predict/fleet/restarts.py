@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# Failed starts in a row that stop a run in which nobody works.
+# Number of failed starts in a row that stop a run in which no worker works.
 FAILED_STARTS = 3
-# Ends in a row with no block done that stop a run: so many for each worker, and so many more.
+# Number of ends in a row with no block done that stop a run: for each worker, and on top of that.
 FRUITLESS_EACH, FRUITLESS_MORE = 3, 10
 
 

@@ -14,8 +14,8 @@ from functools import partial
 
 from blockwise_predict.fleet.waiting import Hurry, wait_until
 
-# A process that was killed may wait for hardware or a file server for ever (seconds); when the user
-# is in a hurry, it and one that was told to end have less time.
+# Time for which a killed process is waited for, which hardware or a file server may hold for ever;
+# and for which any process is waited for when the user is in a hurry (seconds).
 GONE_S, HURRY_S = 5.0, 0.4
 # prctl(PR_SET_PDEATHSIG, SIGKILL): the kernel ends a worker when the scheduler ends, however that
 # ends. One that has been stopped (SIGSTOP) could not do it itself.
