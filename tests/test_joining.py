@@ -17,7 +17,7 @@ import pytest
 
 from blockwise_predict.errors import RunFailedError
 from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling import link, worker_server
+from blockwise_predict.scheduling import link, retries, worker_server
 from blockwise_predict.scheduling.link import Link, Terms
 from blockwise_predict.scheduling.server import Server
 from blockwise_predict.transport import connect, gate
@@ -33,6 +33,7 @@ from tests.runs import until
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens after a while happens soon."""
     monkeypatch.setattr(link, "MOVED_S", 0.2)
+    monkeypatch.setattr(retries, "LOST_DELAY", 0.1)
 
 
 @pytest.fixture
@@ -351,9 +352,9 @@ def test_a_black_hole_shorter_than_the_grace_costs_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Nothing is carried, and nobody told: both ends have to notice by themselves."""
-    monkeypatch.setattr(gate, "HEARTBEAT_S", 0.5)
-    monkeypatch.setattr(connect, "HEARTBEAT_S", 0.5)
-    monkeypatch.setattr(connect, "CONNECT_S", 1.0)
+    monkeypatch.setattr(gate, "HEARTBEAT_S", 2.0)
+    monkeypatch.setattr(connect, "HEARTBEAT_S", 2.0)
+    monkeypatch.setattr(connect, "CONNECT_S", 3.0)
     monkeypatch.setattr(worker_server, "GRACE_S", 20.0)
     with (
         serving(tmp_path, blocks=100, retries=0) as scheduler,
