@@ -98,14 +98,14 @@ class Peer:
     """Somebody who holds the key, and says what he is told to, in another library's WebSockets."""
 
     def __init__(self, address: Address, *says: Message) -> None:
-        self._socket = connect(
+        self._open = connect(
             f"wss://127.0.0.1:{address.port}/",
             ssl=client_context(address.key),
             compression=None,
-            legacy=True,
             open_timeout=20,
             close_timeout=2,
         )
+        self._socket = self._open.__enter__()
         self._heard: list[dict[str, Any]] = []
         for message in says:
             self.say(message)
@@ -133,7 +133,7 @@ class Peer:
 
     def close(self) -> None:
         """End the connection in good order."""
-        self._socket.close()
+        self._open.__exit__(None, None, None)
 
 
 UPGRADE = (
