@@ -10,6 +10,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.engine.border import read_padded
+from blockwise_predict.engine.precision import DEEP_DTYPES
 from blockwise_predict.tiling import lost_voxels
 
 
@@ -80,28 +81,29 @@ def in_precision(model: torch.nn.Module, precision: str) -> torch.nn.Module:
     net = model.architecture.unet
     unet = net[0] if isinstance(net, torch.nn.Sequential) else net
     deepest = range(1, unet.num_levels)
+    dtype = DEEP_DTYPES[precision]
     if precision == "mixed":
         for number in deepest:
-            _lower(unet.l_conv[number])
+            _lower(unet.l_conv[number], dtype)
         for up, conv in zip(unet.r_up, unet.r_conv, strict=True):
             for number in range(1, len(up)):
-                _lower(up[number]), _lower(conv[number])
+                _lower(up[number], dtype), _lower(conv[number], dtype)
             up[0].up = Cast(up[0].up, torch.float32, None)
-        unet.l_down[0] = Cast(unet.l_down[0], None, torch.bfloat16)
+        unet.l_down[0] = Cast(unet.l_down[0], None, dtype)
         return model
     layers = unet.l_conv[0].conv_pass
     # The first convolution is of float32, up to its activation.
     number = next(n for n, layer in enumerate(layers) if isinstance(layer, torch.nn.ReLU)) + 1
-    first = Cast(copy.deepcopy(layers[:number]), torch.float32, torch.bfloat16)
-    _lower(model)
+    first = Cast(copy.deepcopy(layers[:number]), torch.float32, dtype)
+    _lower(model, dtype)
     unet.l_conv[0].conv_pass = torch.nn.Sequential(first, *layers[number:])
     model.prediction_head = Cast(model.prediction_head, None, torch.float32)
     return model
 
 
-def _lower(module: torch.nn.Module) -> None:
-    """Let convolutions, in place, compute in bfloat16."""
-    module.to(torch.bfloat16)
+def _lower(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Let a module, in place, compute in a dtype of 16 bits."""
+    module.to(dtype)
     for parent in list(module.modules()):
         for key, child in list(parent.named_children()):
             if isinstance(child, torch.nn.modules.conv._ConvNd):

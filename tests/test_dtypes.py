@@ -136,3 +136,19 @@ def test_a_run_gives_what_one_pass_over_the_values_gives(
     np.testing.assert_allclose(
         read_output(str(output)), expected, atol=1e-5 * np.abs(expected).max()
     )
+
+
+def test_a_run_says_what_float16_could_not_hold(tmp_path: Path) -> None:
+    array = opened(tmp_path, "uint8", values_of("uint8"))
+    weights, architecture = save_network(tmp_path)
+    output = tmp_path / "out.zarr" / "out"
+    text = predict(
+        *("run", "--checkpoint", weights, "--architecture", architecture, "--input", array.path),
+        *("--voxel-size", ",".join(map(str, VOXEL_SIZE)), "--output", output, "--device", "cpu"),
+        *("--normalize", "range:0,0.000001", "--output-dtype", "float16"),
+    )
+    stored = read_output(str(output))
+    clipped = np.mean(np.abs(stored) == 65504)
+    assert clipped > 0
+    assert np.isfinite(stored).all()
+    assert f"{clipped:.2%} of the values were too large for float16 and were clipped" in text

@@ -16,6 +16,7 @@ from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.io import read_attributes
 from tests.networks import save_network
 from tests.runs import predict, read_output, write_volume
+from tests.test_nonfinite import network, pattern, references, spoil, tile
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 
@@ -38,6 +39,23 @@ def test_a_gpu_gives_the_values_of_a_cpu(
     found = predict_tile(network, raw)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, atol=TOLERANCE[precision] * scale)
+
+
+@pytest.mark.parametrize("name", ["two levels, factors 2 and 3", "transposed", "batch norm", "2-D"])
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_nan_and_infinity_are_where_torch_has_them(
+    precision: str, name: str, tmp_path: Path
+) -> None:
+    trained = network(tmp_path, name)
+    model, shapes = trained.build(), trained.shapes
+    raw = tile(trained)
+    spoil(raw, [(0.1, np.nan), (0.45, np.inf), (0.8, -np.inf)])
+    streaming = Streaming((0, 1, 2)[: shapes.dims], 5)
+    cuda = torch.device("cuda")
+    made = make_pass(model, shapes, shapes.dims, streaming, precision, Normalization(1.0), cuda)
+    np.testing.assert_array_equal(
+        pattern(predict_tile(made, raw)), pattern(references(model, raw)[0])
+    )
 
 
 def test_a_gpus_precision_is_one_of_its_own(tmp_path: Path) -> None:

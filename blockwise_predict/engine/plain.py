@@ -36,6 +36,7 @@ class PlainConvolution:
         gives: torch.dtype | None = None,
     ) -> None:
         self.size = weights.size
+        self._dtype = dtype
         self._gives = gives or dtype
         self._computes = torch.float32 if device.type == "cpu" else dtype
         kernel, bias = (part.to(dtype).float() for part in (weights.kernel, weights.bias))
@@ -47,10 +48,10 @@ class PlainConvolution:
 
     def __call__(self, planes: Tensor) -> Tensor:
         """`[D, *plane, C_in]` to `[D - k + 1, *(plane - k + 1), C_out]`."""
-        y = self._convolve(planes.to(self._computes))
+        y = self._convolve(planes.to(self._computes)).to(self._dtype)
         if self._norm is not None:
             gain, shift = self._norm
-            y = (y.float() * gain + shift).to(self._computes)
+            y = (y.float() * gain + shift).to(self._dtype)
         y = y if self._activation is None else self._activation(y)
         return y.to(self._gives)
 

@@ -66,15 +66,16 @@ def largest_safe(
     to be looked at where it is computed.
     """
     largest = torch.finfo(dtype).max
-    if dtype == torch.float16:
-        return largest
     steps = zip(tails[::2], tails[1::2], strict=True)
     parts: list[list[nn.Module]] = [list(step) for step in steps]
     for level in range(unet.num_levels):
         right = [m for up in (unet.r_up, unet.r_conv) for m in _of_level(up, level)]
         parts.append([unet.l_conv[level], *right])
     after = 1.0 if head is None else _growth([head])
-    safe = largest * HEADROOM / (max(map(_growth, parts)) * after)
+    growth = max(map(_growth, parts)) * after
+    if dtype == torch.float16:
+        return largest if isfinite(growth) else nan
+    safe = largest * HEADROOM / growth
     return safe if safe >= 1 else nan
 
 
