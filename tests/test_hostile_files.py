@@ -495,6 +495,7 @@ def test_a_scale_of_many_transformations(tmp_path: Path) -> None:
         ("normalize", "zscore:0,1e-320", "STD must be between 1e-30 and 1e+30"),
         ("normalize", "zscore:1e40,1", "no number may be beyond 1e+30"),
         ("output_range", "0,1e-320", "HIGH - LOW must be between"),
+        ("output_range", [0, 10**400], "write LOW,HIGH"),
         ("memory", "9" * 400, "at most"),
         ("wall_time", "9" * 400 + "h", "write hours:minutes:seconds"),
         ("block_shape", [10**30, 1, 1], "every size must be at most"),
@@ -522,6 +523,8 @@ def test_json_is_bounded() -> None:
         parse_json(b" " * (MAX_JSON_BYTES + 1))
     with pytest.raises(MalformedError, match="more than 1000000 values"):
         parse_json("[" + "0," * 1_000_000 + "0]")
+    with pytest.raises(MalformedError, match="more than 1000000 values"):
+        parse_json(b"[" + (b"[" * 400 + b"]" * 400 + b",") * 5000 + b"0]")
     with pytest.raises(MalformedError, match="Infinity stands where a finite number is needed"):
         parse_json('{"a": Infinity}', finite=True)
     assert parse_json('{"a": [1, 2.5, "\\u00e9", null]}') == {"a": [1, 2.5, "é", None]}
