@@ -24,7 +24,7 @@ MAX_JSON_VALUES = 1_000_000
 MAX_YAML_BYTES = 1 << 20
 MAX_DEPTH = 64
 # Of a YAML document with its aliases written out.
-MAX_YAML_NODES = 20_000
+MAX_YAML_NODES = 10_000
 MAX_DIGITS = 100
 # Of a library's message inside one of ours.
 MAX_REASON = 400
