@@ -21,6 +21,7 @@ from blockwise_predict.geometry import format_length
 from blockwise_predict.io import open_output, output_exists, update_attributes
 from blockwise_predict.io.create import create_output
 from blockwise_predict.io.extend import aside, check_movable, grow_output, move_chunks
+from blockwise_predict.io.kvstore import storage_errors
 from blockwise_predict.output_spec import output_spec
 from blockwise_predict.plan import Plan
 from blockwise_predict.provenance import ATTRIBUTE, provenance
@@ -91,7 +92,8 @@ def _move(new: Plan, path: str, shift: tuple[int, ...], command: str) -> None:
     if not old_array.exists():
         if open_output(path).shape == new.output.shape:
             return
-        Path(path).rename(old_array)
+        with storage_errors(path, "extend"):
+            Path(path).rename(old_array)
     if not output_exists(path):
         create_output(output_spec(new, command))
     per_block = zip(shift, new.block_shape, new.output.chunk_shape, strict=True)

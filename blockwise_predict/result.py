@@ -70,13 +70,15 @@ def collect_result(
         precision=run_dir.precision() or PrecisionChoice(plan.precision),
         busy=busy or {},
     )
-    record = read_attributes(plan.output.path)[ATTRIBUTE]
+    record = read_attributes(plan.output.path).get(ATTRIBUTE)
     end = ending(result.complete, values, clipped, nonfinite, result.precision)
     for name, rois in (("filled", result.filled), ("skipped", result.skipped)):
         if rois:
             end[f"{name}_blocks"] = len(rois)
             end[f"{name}_rois_nm"] = list(rois[:NAMED_BLOCKS])
-    update_attributes(plan.output.path, {ATTRIBUTE: {**record, **end}})
+    update_attributes(
+        plan.output.path, {ATTRIBUTE: {**(record if isinstance(record, dict) else {}), **end}}
+    )
     return result
 
 

@@ -221,6 +221,7 @@ def _done_blocks(plan: Plan, run_dir: RunDir) -> int:
 def _forget(plan: Plan, run_dir: RunDir, report: Reporter) -> None:
     """Delete what a run has written, and nothing else; tell the user what goes and what stays."""
     path = plan.output.path
+    _check_run_of(path, run_dir)
     if output_exists(path):
         if not _is_a_runs(path):
             raise RunStateError(
@@ -239,6 +240,20 @@ def _forget(plan: Plan, run_dir: RunDir, report: Reporter) -> None:
             f"--overwrite: forgetting {recorded} finished blocks, logs and events in {run_dir}"
         )
         _tell_of_left(str(run_dir), run_dir.clear(), report)
+
+
+def _check_run_of(path: str, run_dir: RunDir) -> None:
+    """Raise RunStateError if a run directory records the run of another output."""
+    try:
+        other = run_dir.plan().output.path if run_dir.begun else path
+    except RunStateError:
+        # A record that is damaged does not say.
+        return
+    if other != path:
+        raise RunStateError(
+            f"--overwrite: {run_dir} holds the records of {other}, not of {path}. Name another "
+            "folder with --run-dir."
+        )
 
 
 def _is_a_runs(path: str) -> bool:

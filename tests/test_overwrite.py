@@ -70,6 +70,17 @@ def test_what_the_user_put_beside_a_runs_files_stays_and_is_named(job: Job) -> N
     predict("verify", array, "--run-dir", records, "--sample", "1")
 
 
+def test_the_records_of_another_output_stay(job: Job) -> None:
+    records = job.folder / "records"
+    predict(*job.arguments("a", *ONE_BLOCK, "--run-dir", records))
+    before = contents(records)
+    run = job.arguments("b", *ONE_BLOCK, "--run-dir", records, "--overwrite")
+    output = predict(*run, code=2)
+    assert f"{records} holds the records of {job.output('a')}, not of {job.output('b')}" in output
+    # The lock was held meanwhile, and given back.
+    assert contents(records) == before
+
+
 @pytest.mark.parametrize("kind", OUTPUT_FORMATS)
 def test_an_array_is_deleted_and_not_what_is_in_its_folder(kind: str, tmp_path: Path) -> None:
     path = output_path(tmp_path, kind)
