@@ -24,7 +24,13 @@ from blockwise_predict.checkpoint import load_checkpoint
 from blockwise_predict.checkpoint.unpickle import read_weights
 from blockwise_predict.config import load_config
 from blockwise_predict.errors import ArrayError, CheckpointError, ConfigError, InputError
-from blockwise_predict.io import missing_sample, open_input, sample_digests
+from blockwise_predict.io import (
+    create_output,
+    missing_sample,
+    open_input,
+    open_output,
+    sample_digests,
+)
 from blockwise_predict.untrusted import (
     MAX_JSON_BYTES,
     MAX_YAML_BYTES,
@@ -33,7 +39,7 @@ from blockwise_predict.untrusted import (
     parse_yaml,
     shown,
 )
-from tests.io_support import write_array, write_json
+from tests.io_support import output_spec, write_array, write_json
 from tests.networks import TINY_3D, save_network
 from tests.runs import predict, write_volume
 from tests.shared import ROOT
@@ -474,6 +480,14 @@ def test_a_scale_of_many_transformations(tmp_path: Path) -> None:
     dataset["coordinateTransformations"] = [scale] * 9
     write_json(path.parent / ".zattrs", {"multiscales": [{"axes": axes, "datasets": [dataset]}]})
     assert "is not between 1e-30 and 1e+30 nm" in array_error(path)
+
+
+def test_an_output_that_claims_more_channels(tmp_path: Path) -> None:
+    path = tmp_path / "out.zarr" / "a"
+    create_output(output_spec(path))
+    write_json(path / "zarr.json", {"shape": [2**32, 5, 9, 14]})
+    message = refused(ArrayError, lambda: open_output(path))
+    assert f"{path} has 4294967296 channels in chunks of 2" in message
 
 
 # Values
