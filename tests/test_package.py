@@ -16,7 +16,7 @@ from tests.shared import ROOT
 
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"consent", "errors", "geometry", "lattice", "resources"},
+    {"consent", "errors", "geometry", "lattice", "resources", "untrusted"},
     {"config_values"},
     {"config"},
     {"architectures"},
