@@ -72,7 +72,7 @@ def _numbers(value: object) -> object:
         raise ValueError("write LOW,HIGH, for example 0,1")
     try:
         low, high = (float(part) for part in parts)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise ValueError("write LOW,HIGH, for example 0,1") from None
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError("HIGH must be greater than LOW, and both finite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -86,7 +87,9 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
         number = event.get("worker", -1)
         if event["event"] == "join":
             log = Path(event["log"]) if event.get("log") else run_dir.log_file(number)
-            one = WorkerLog(number, event["name"], log if log.exists() else None, event["time"])
+            one = WorkerLog(
+                number, event["name"], log if os.path.isfile(log) else None, event["time"]
+            )
             latest[number] = one
             workers.append(one)
         elif number in latest and event["event"] == "error":

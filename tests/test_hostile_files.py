@@ -24,7 +24,13 @@ from blockwise_predict.checkpoint import load_checkpoint
 from blockwise_predict.checkpoint.unpickle import read_weights
 from blockwise_predict.config import load_config
 from blockwise_predict.errors import ArrayError, CheckpointError, ConfigError, InputError
-from blockwise_predict.io import missing_sample, open_input, sample_digests
+from blockwise_predict.io import (
+    create_output,
+    missing_sample,
+    open_input,
+    open_output,
+    sample_digests,
+)
 from blockwise_predict.untrusted import (
     MAX_JSON_BYTES,
     MAX_YAML_BYTES,
@@ -33,7 +39,7 @@ from blockwise_predict.untrusted import (
     parse_yaml,
     shown,
 )
-from tests.io_support import write_array, write_json
+from tests.io_support import output_spec, write_array, write_json
 from tests.networks import TINY_3D, save_network
 from tests.runs import predict, write_volume
 from tests.shared import ROOT
@@ -74,7 +80,7 @@ YAML_CASES = {
     "half a character": ('a: "\\ud800"\n', "line 1, column 4: "),
     "no UTF-8": ("a: \udcff", "invalid start byte"),
     "too large": ("a: b\n" * (MAX_YAML_BYTES // 5 + 1), "more than 1 MiB"),
-    "too many nodes": ("a: [" + "1, " * 30_000 + "]", "more than 20000 nodes"),
+    "too many nodes": ("a: [" + "1, " * 30_000 + "]", "more than 10000 nodes"),
     "a list in a key": ("? !!python/tuple [[1]]\n: 2\n", "line 1, column 1: a key"),
 }
 
@@ -345,7 +351,7 @@ def test_damaged_values_are_noticed(tmp_path: Path) -> None:
         ),
         (
             b"(" + b"N" * 50_000 + b"l\x94" + b"cdacapo.store.weights_store\nWeights\n)\x81"
-            b"}X\x01\x00\x00\x00ah\x00sb" * 40_000 + b".",
+            b"}X\x01\x00\x00\x00ah\x00sb" * 20_000 + b".",
             "holds a NoneType",
         ),
         (b"N" + b"\x94" + b"h\x00h\x00\x86\x94h\x01h\x01\x86" * 100 + b".", "holds a tuple"),
@@ -476,6 +482,14 @@ def test_a_scale_of_many_transformations(tmp_path: Path) -> None:
     assert "is not between 1e-30 and 1e+30 nm" in array_error(path)
 
 
+def test_an_output_that_claims_more_channels(tmp_path: Path) -> None:
+    path = tmp_path / "out.zarr" / "a"
+    create_output(output_spec(path))
+    write_json(path / "zarr.json", {"shape": [2**32, 5, 9, 14]})
+    message = refused(ArrayError, lambda: open_output(path))
+    assert f"{path} has 4294967296 channels in chunks of 2" in message
+
+
 # Values
 
 
@@ -495,6 +509,7 @@ def test_a_scale_of_many_transformations(tmp_path: Path) -> None:
         ("normalize", "zscore:0,1e-320", "STD must be between 1e-30 and 1e+30"),
         ("normalize", "zscore:1e40,1", "no number may be beyond 1e+30"),
         ("output_range", "0,1e-320", "HIGH - LOW must be between"),
+        ("output_range", [0, 10**400], "write LOW,HIGH"),
         ("memory", "9" * 400, "at most"),
         ("wall_time", "9" * 400 + "h", "write hours:minutes:seconds"),
         ("block_shape", [10**30, 1, 1], "every size must be at most"),
@@ -522,6 +537,8 @@ def test_json_is_bounded() -> None:
         parse_json(b" " * (MAX_JSON_BYTES + 1))
     with pytest.raises(MalformedError, match="more than 1000000 values"):
         parse_json("[" + "0," * 1_000_000 + "0]")
+    with pytest.raises(MalformedError, match="more than 1000000 values"):
+        parse_json(b"[" + (b"[" * 400 + b"]" * 400 + b",") * 5000 + b"0]")
     with pytest.raises(MalformedError, match="Infinity stands where a finite number is needed"):
         parse_json('{"a": Infinity}', finite=True)
     assert parse_json('{"a": [1, 2.5, "\\u00e9", null]}') == {"a": [1, 2.5, "é", None]}

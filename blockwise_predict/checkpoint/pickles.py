@@ -13,9 +13,16 @@ import pickletools
 import re
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from blockwise_predict.checkpoint.stored import (
+    Global,
+    Other,
+    OtherTensor,
+    PlainWeights,
+    Storage,
+    StoredTensor,
+)
 from blockwise_predict.untrusted import MalformedError
 
 # Each tensor takes some 300 bytes: a thousand tensors with their optimizer state are below 1 MiB.
@@ -52,51 +59,6 @@ class RefusedNameError(MalformedError):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
-
-
-@dataclass(frozen=True)
-class Global:
-    """A name of a module, of which nothing is imported."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Storage:
-    """Values in the file, by their key there; `count` of them, of torch's type `kind`."""
-
-    key: str
-    kind: str
-    count: int
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor as the pickle claims it; nothing of it is checked. `dtype` only if it is its own."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: str | None = None
-
-
-@dataclass(frozen=True)
-class OtherTensor:
-    """A tensor that is not stored as plain values: `kind` says what it is."""
-
-    kind: str
-
-
-class PlainWeights:
-    """A pickled `dacapo.store.weights_store.Weights`, with its attributes by name."""
-
-    def __init__(self) -> None:
-        self.attributes: dict[str, Any] = {}
-
-
-class Other:
-    """A value that weights do not need: a number of numpy, a device, ..."""
 
 
 def read_pickle(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:

@@ -17,12 +17,8 @@ from typing import IO, Any
 
 import torch
 
-from blockwise_predict.checkpoint.pickles import (
-    MAX_PICKLE_BYTES,
-    Storage,
-    StoredTensor,
-    read_pickle,
-)
+from blockwise_predict.checkpoint.pickles import MAX_PICKLE_BYTES, read_pickle
+from blockwise_predict.checkpoint.stored import Storage, StoredTensor
 from blockwise_predict.untrusted import MalformedError
 
 # As torch names them.

@@ -17,12 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from blockwise_predict.checkpoint.pickles import (
-    OtherTensor,
-    PlainWeights,
-    RefusedNameError,
-    StoredTensor,
-)
+from blockwise_predict.checkpoint.pickles import RefusedNameError
+from blockwise_predict.checkpoint.stored import OtherTensor, PlainWeights, StoredTensor
 from blockwise_predict.checkpoint.torchfile import TorchFile
 from blockwise_predict.errors import CheckpointError
 from blockwise_predict.untrusted import MalformedError, shortened, shown

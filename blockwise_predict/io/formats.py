@@ -191,5 +191,6 @@ def list_arrays(folder: str) -> list[str]:
         if node is not None and node.is_array:
             found.append(current)
         elif os.access(current, os.R_OK | os.X_OK):
-            pending += sorted(entry.path for entry in os.scandir(current) if entry.is_dir())
+            # Not the entry's own is_dir, which raises for links that may not be followed.
+            pending += sorted(e.path for e in os.scandir(current) if os.path.isdir(e.path))
     return sorted(found)

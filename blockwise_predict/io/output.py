@@ -149,6 +149,12 @@ def open_output(path: str | Path) -> OutputArray:
             f"{node.location} has the axes {', '.join(axes.names)}; an output's first axis is its "
             "channels. Choose another name."
         )
+    channels, chunk = int(store.shape[0]), int(store.chunk_layout.write_chunk.shape[0])
+    if channels != chunk:
+        raise ArrayError(
+            f"{node.location} has {channels} channels in chunks of {chunk}; an output's channels "
+            "are never split. Something else has changed it, or made it."
+        )
     return OutputArray(node, store, _whole_chunks(node), placement)
 
 
