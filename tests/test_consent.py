@@ -66,10 +66,11 @@ def test_a_record_does_not_let_a_checkpoint_run_code(job: Job, mark: Path) -> No
     (run_dir / "plan.json").write_text(json.dumps(plan))
     assert RunDir(run_dir).plan().config.unsafe_load_pickle is False
     output = job.output("a")
-    for command in (("verify", output, "--sample", "1"), ("retry", output), run):
-        assert "--unsafe-load-pickle" in predict(*command, code=2)
+    verify = ("verify", output, "--sample", "1")
+    for command, code in ((verify, 1), (("retry", output), 2), (run, 2)):
+        assert "--unsafe-load-pickle" in predict(*command, code=code)
         assert not mark.exists()
-    predict("verify", output, "--sample", "1", "--unsafe-load-pickle")
+    predict(*verify, "--unsafe-load-pickle")
     assert mark.exists()
 
 

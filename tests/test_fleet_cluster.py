@@ -651,7 +651,7 @@ def test_a_full_disk_when_a_job_is_replaced_ends_the_run_with_a_message(
 
     monkeypatch.setattr(jobs_module, "write_atomically", full)
     stage.book.set("book-1_0", State.ENDED, "TIMEOUT")
-    with pytest.raises(RunFailedError, match=r"jobs\.json cannot be written: No space left on"):
+    with pytest.raises(RunFailedError, match=r"be written: .*No space left.*jobs\.json"):
         until(lambda: stage.look(1) is not None)
     # It cannot be written, but read and removed: nothing is left behind.
     stage.fleet.kill(patient)
@@ -665,5 +665,5 @@ def test_a_full_disk_when_a_job_is_replaced_ends_the_run_with_a_message(
 )
 def test_a_damaged_record_of_jobs_is_told_as_such(text: str, tmp_path: Path) -> None:
     (tmp_path / "jobs.json").write_text(text)
-    with pytest.raises(RunStateError, match=r"jobs\.json is damaged: jobs of the last run may"):
+    with pytest.raises(RunStateError, match=r"jobs\.json is damaged \(.*\): jobs of the"):
         cancel_leftovers(RunDir(tmp_path), None, print, patient, keep=False)

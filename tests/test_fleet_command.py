@@ -191,7 +191,12 @@ def test_forty_seconds_without_a_network_cost_nothing(
     with hosts(2) as machines:
         slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
         options = ("--workers", "0", "--listen", "0.0.0.0", "--retries", "0")
-        process = job.start("b", *options)
+        process = subprocess.Popen(
+            command(*job.arguments("b", *options)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         run_dir = job.run_dir("b")
         until(lambda: (run_dir / "server.json").exists())
         work = command("worker", run_dir, "--device", "cpu")

@@ -45,16 +45,19 @@ def test_plain_text() -> None:
 def test_axis_names(job: Job) -> None:
     file = Path(job.input) / ".zattrs"
     attributes = json.loads(file.read_text())
+    attributes["axis_names"] = [HOSTILE[:-1], "y", "x"]
+    file.write_text(json.dumps(attributes))
+    is_shown_plainly(predict("inspect", job.input))
+    # Half of a surrogate pair, which UTF-8 cannot hold, is no traceback.
     attributes["axis_names"] = [HOSTILE, "y", "x"]
     file.write_text(json.dumps(attributes))
-    # Half of a surrogate pair, which UTF-8 cannot hold, is no traceback.
-    is_shown_plainly(predict("inspect", job.input))
+    assert "is half a character of UTF-16" in predict("inspect", job.input, code=2)
 
 
 def test_on_a_terminal(job: Job) -> None:
     attributes = Path(job.input) / ".zattrs"
     content = json.loads(attributes.read_text())
-    attributes.write_text(json.dumps({**content, "axis_names": [HOSTILE, "y", "x"]}))
+    attributes.write_text(json.dumps({**content, "axis_names": [HOSTILE[:-1], "y", "x"]}))
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command("inspect", job.input), stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -91,7 +94,8 @@ def test_logs_and_events(job: Job) -> None:
     with open(run_dir / "logs" / "worker-0000.log", "a") as log:
         log.write(HOSTILE[:-1])
     with open(run_dir / "events.jsonl", "a") as events:
-        events.write(json.dumps({"event": "join", "time": 1, "worker": 7, "name": HOSTILE}) + "\n")
+        event = {"event": "join", "time": 1, "worker": 7, "name": HOSTILE[:-1], "log": ""}
+        events.write(json.dumps(event) + "\n")
     is_shown_plainly(predict("logs", job.output("l"), "--worker", "0"))
     is_shown_plainly(predict("logs", job.output("l")))
 

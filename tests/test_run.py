@@ -285,7 +285,7 @@ def test_a_second_signal_stops_at_once(
     ("action", "message"),
     [
         ('raise ValueError("a poisoned block")', "ValueError: a poisoned block"),
-        ("os.kill(os.getpid(), 9)", "its worker died"),
+        ("os.kill(os.getpid(), 9)", "its worker was lost"),
     ],
 )
 def test_a_poison_block_fails_alone_and_is_named(

@@ -14,7 +14,7 @@ from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.fleet.slurm import Slurm
 from blockwise_predict.fleet.waiting import Hurry
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.atomic import write_atomically
+from blockwise_predict.records.atomic import DamagedRecordError, write_atomically
 
 QUEUES: dict[str, Callable[[CommandRunner], Queue]] = {"slurm": Slurm, "lsf": LSF}
 
@@ -35,6 +35,8 @@ class JobRecord:
             record = self._run_dir.read(self._file.name)
         except FileNotFoundError:
             return None
+        except DamagedRecordError:
+            raise self._damaged("it is no JSON object") from None
         if not isinstance(record.get("ids"), list):
             raise self._damaged("it lists no jobs")
         return record
@@ -81,7 +83,8 @@ class JobRecord:
         try:
             write_atomically(self._file, json.dumps(record, indent=2))
         except OSError as error:
-            raise RecordsError(error) from None
+            named = OSError(error.errno, error.strerror, str(self._file))
+            raise RecordsError(named) from None
 
 
 def cancel_leftovers(

@@ -59,9 +59,13 @@ def read_record(file: Path, *, trusted: bool = False) -> dict[str, Any]:
     return value
 
 
-def damaged(file: Path, why: str) -> RunStateError:
+class DamagedRecordError(RunStateError):
+    """A record that cannot be used."""
+
+
+def damaged(file: Path, why: str) -> DamagedRecordError:
     """What the user is told of a record that cannot be used."""
-    return RunStateError(
+    return DamagedRecordError(
         f"{file} is damaged ({why}). It is written in one piece, so something else cut or changed "
         "it: put it back from a backup, or start afresh with --overwrite."
     )

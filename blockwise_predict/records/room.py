@@ -32,8 +32,8 @@ def room_problem(plan: Plan, run_dir: RunDir) -> str | None:
     ):
         if needed > free:
             return (
-                f"the records of {plan.num_blocks:,} blocks take {needed / 2**30:,.1f} GiB {what}, "
-                f"and {free / 2**30:,.1f} GiB are free. Give larger blocks with --block-shape, or "
+                f"the records of {plan.num_blocks:,} blocks take {needed / 2**20:,.1f} MiB {what}, "
+                f"and {free / 2**20:,.1f} MiB are free. Give larger blocks with --block-shape, or "
                 "a smaller --roi."
             )
     return None

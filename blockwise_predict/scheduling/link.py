@@ -17,7 +17,12 @@ from blockwise_predict import __version__
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.slots import Slots
-from blockwise_predict.transport.connect import NotThereError, connected, greet
+from blockwise_predict.transport.connect import (
+    NoSchedulerError,
+    NotThereError,
+    connected,
+    greet,
+)
 from blockwise_predict.transport.messages import (
     Back,
     Block,
@@ -137,8 +142,7 @@ class Link:
     @property
     def _all_is_said(self) -> bool:
         """Whether the scheduler need hear no more of this worker."""
-        ending = self._closing or (self._slots.over and not self._slots.working)
-        return ending and self._slots.reported
+        return (self._closing or self._slots.idle) and self._slots.reported
 
     async def _stay_joined(self) -> None:
         while True:
@@ -171,6 +175,9 @@ class Link:
                 return await self._greet(connection, self._find_now())
             except NotThereError as error:
                 why = str(error)
+                if self._slots.idle and isinstance(error, NoSchedulerError):
+                    # It said that there is no more to do, and has ended well.
+                    self._slots.forget_reports()
             await connection.aclose()
             if self._all_is_said or (self._stopping.is_set() and not self._joined.done()):
                 raise RunStateError("told to end before it had joined.")
@@ -185,8 +192,10 @@ class Link:
     def _find_now(self) -> Address:
         try:
             return self._find()
-        except (RunStateError, OSError) as error:
-            # Also a file server that does not answer now.
+        except RunStateError as error:
+            raise NoSchedulerError(str(error)) from None
+        except OSError as error:
+            # A file server that does not answer now.
             raise NotThereError(str(error)) from None
 
     async def _greet(

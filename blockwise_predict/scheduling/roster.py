@@ -1,21 +1,25 @@
-"""Who is who: the numbers of a run's workers, by the marks of their processes."""
+"""Who may join, and who is who: the numbers of a run's workers, by the marks of their processes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Container
 
+from blockwise_predict import __version__
 from blockwise_predict.scheduling.members import Attendance
+from blockwise_predict.transport.messages import PROTOCOL, Hello
 
 
 class Roster:
-    """Workers that are here or may come back, from the first number that the scheduler gives.
+    """Workers of the run `run` that are here or may come back, and the numbers that they get,
+    `first_number` or more unless they ask for others.
 
     `attendance` is a snapshot of all that ever joined.
     """
 
-    def __init__(self, first_number: int) -> None:
+    def __init__(self, run: str, first_number: int) -> None:
         self.attendance = Attendance()
+        self._run = run
         self._next = first_number
         self._numbers: dict[str, int] = {}
         # Marks of workers that were too slow for a block, and may not come back.
@@ -25,9 +29,18 @@ class Roster:
         """The number of a worker that is here or may come back."""
         return self._numbers.get(mark)
 
-    def is_barred(self, mark: str) -> bool:
-        """Whether a worker may not come back."""
-        return mark in self._barred
+    def objection(self, hello: Hello) -> str | None:
+        """Why a worker may not join."""
+        if hello.process in self._barred:
+            return "it took too long for a block, which another worker does now"
+        if hello.run != self._run:
+            return f"it works on another run: {hello.run}, and this is {self._run}"
+        if (hello.protocol, hello.version) != (PROTOCOL, __version__):
+            return (
+                f"it is blockwise-predict {hello.version}, and the scheduler is {__version__}: "
+                "install the same version on both"
+            )
+        return None
 
     def enter(self, mark: str, wanted: int | None, taken: Container[int], job: str) -> int:
         """The number of a new worker: the `wanted` one, or the next one that no worker had."""

@@ -24,6 +24,8 @@ from blockwise_predict.transport.tls import make_key, server_context
 MAX_ODDITIES = 100
 # Seconds to wait for the serving thread's answer.
 ANSWER_S = 1.0
+# Seconds for workers that have been told to end to say good-bye.
+PARTING_S = 0.5
 
 
 class Server:
@@ -132,6 +134,7 @@ class Server:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(w) for w in (gate.accept(), self._workers.tick())]
                 await self._closing.wait()
+                await self._workers.part(PARTING_S)
                 for task in tasks:
                     task.cancel()
         finally:

@@ -34,6 +34,11 @@ class Slots:
         return [*self._working, *(report.block for report in self._reports.values())]
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is in work, and nothing will be."""
+        return self.over and not self._working
+
+    @property
     def reported(self) -> bool:
         """Whether all reports have arrived."""
         return not self._reports

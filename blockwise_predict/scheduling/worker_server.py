@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from blockwise_predict import __version__
 from blockwise_predict.errors import RecordsError
 from blockwise_predict.records.departures import Departure
 from blockwise_predict.scheduling.connection import Connection
@@ -21,7 +20,6 @@ from blockwise_predict.scheduling.members import Member
 from blockwise_predict.scheduling.roster import Roster
 from blockwise_predict.scheduling.status import Status
 from blockwise_predict.transport.messages import (
-    PROTOCOL,
     Back,
     Block,
     Bye,
@@ -49,8 +47,7 @@ class WorkerServer:
     def __init__(self, dispatcher: Dispatcher, status: Status, run: str, first_number: int) -> None:
         self._dispatcher = dispatcher
         self._status = status
-        self._run = run
-        self._roster = Roster(first_number)
+        self._roster = Roster(run, first_number)
         self._connections: dict[int, Connection] = {}
         self.publish()
 
@@ -62,7 +59,7 @@ class WorkerServer:
         async with wire.sending():
             match await wire.receive():
                 case [Hello() as hello]:
-                    why = self._objection(hello)
+                    why = self._roster.objection(hello)
                 case _:
                     return
             if why is not None:
@@ -82,7 +79,7 @@ class WorkerServer:
                     if not self._is_current(connection):
                         return
                     if isinstance(message, Bye):
-                        await self._part(connection)
+                        await self._let_go(connection)
                         return
                     if not self._makes_sense(connection, message):
                         self._remove(
@@ -118,19 +115,6 @@ class WorkerServer:
             raise
         except BaseException as error:  # noqa: BLE001  told by `check`; daisy's are not Exceptions
             self._status.fail(error)
-
-    def _objection(self, hello: Hello) -> str | None:
-        """Why a worker may not join."""
-        if self._roster.is_barred(hello.process):
-            return "it took too long for a block, which another worker does now"
-        if hello.run != self._run:
-            return f"it works on another run: {hello.run}, and this is {self._run}"
-        if (hello.protocol, hello.version) != (PROTOCOL, __version__):
-            return (
-                f"it is blockwise-predict {hello.version}, and the scheduler is {__version__}: "
-                "install the same version on both"
-            )
-        return None
 
     def _admit(self, hello: Hello, wire: Wire[FromWorker], abort: Callable[[], None]) -> Connection:
         """Take a worker in, or back."""
@@ -175,7 +159,7 @@ class WorkerServer:
             self._drop(number)
             self._dispatcher.disconnect(number, "its connection was lost")
 
-    async def _part(self, connection: Connection) -> None:
+    async def _let_go(self, connection: Connection) -> None:
         """Let a worker go that has said good-bye."""
         del self._connections[connection.number]
         self._remove(connection.number, Departure.FINISHED, "it said good-bye")
@@ -289,6 +273,14 @@ class WorkerServer:
                 self._forget(number, bar=True)
                 self._dispatcher.time_out(number, block)
                 self._status.lost.put(number)
+
+    async def part(self, seconds: float) -> None:
+        """Give workers that have been told to end a moment to say so."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and any(
+            connection.told_to_end for connection in self._connections.values()
+        ):
+            await asyncio.sleep(TICK_S / 10)
 
     def close(self) -> None:
         """Close all connections, and conclude the status."""

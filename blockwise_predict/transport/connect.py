@@ -34,6 +34,10 @@ class NotThereError(Exception):
     """No scheduler of this run answers, now."""
 
 
+class NoSchedulerError(NotThereError):
+    """There is no scheduler of this run, now."""
+
+
 @asynccontextmanager
 async def connected(address: Address) -> AsyncIterator[Wire[FromScheduler]]:
     """A connection to the first of the scheduler's addresses that shows the run's key.

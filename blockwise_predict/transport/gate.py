@@ -112,8 +112,8 @@ class Gate:
         transport = request.transport
         try:
             is_websocket = bool(websocket.can_prepare(request))
-        except UnicodeEncodeError:
-            # aiohttp quotes a header that is none in its refusal.
+        except ValueError:
+            # aiohttp trips over headers that are no text.
             is_websocket = False
         if transport is None or not is_websocket:
             response = web.Response(status=400)
