@@ -105,7 +105,8 @@ def _roi(value: object) -> object:
         try:
             parse_bounds(str(value))
         except GeometryError as error:
-            raise ValueError(str(error)) from None
+            # The message is the end of a sentence here.
+            raise ValueError(str(error).removesuffix(".")) from None
         return str(value)
     return value
 
