@@ -66,6 +66,8 @@ class Cable:
 
     def _close(self, connection: object) -> None:
         assert isinstance(connection, socket.socket)
+        if connection.fileno() < 0:
+            return
         self._selector.unregister(connection)
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
@@ -77,7 +79,8 @@ class Cable:
                 for key, _ in self._selector.select(0.01) if not self._dead else ():
                     if key.fileobj is self._listener:
                         self._accept()
-                    elif key.fd in {k.fd for k in self._selector.get_map().values()}:
+                    elif key.fileobj.fileno() >= 0:
+                        # It was not closed with another one's end, just now.
                         self._carry(key.fileobj, key.data)
             if self._dead:
                 threading.Event().wait(0.01)
