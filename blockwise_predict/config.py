@@ -33,14 +33,7 @@ from blockwise_predict.consent import CONSENT, refuse_consent_of_file
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry import Lengths, exact_lengths
 from blockwise_predict.resources import resource_folder
-from blockwise_predict.untrusted import (
-    MAX_YAML_BYTES,
-    MalformedError,
-    parse_yaml,
-    read_bounded,
-    shown,
-    text_keys,
-)
+from blockwise_predict.untrusted import MalformedError, read_yaml, shown, text_keys
 
 Border = Literal["reflect", "edge", "constant", "valid"]
 Format = Literal["zarr3", "zarr2", "n5"]
@@ -229,7 +222,7 @@ def _explain(key: str, problem: Any, file: str | None, command_line: bool) -> st
 
 def _read_yaml(file: str | Path) -> dict[str, Any]:
     try:
-        content = parse_yaml(read_bounded(file, MAX_YAML_BYTES))
+        content = read_yaml(file)
         if isinstance(content, dict):
             return text_keys(content)
     except OSError as error:

@@ -18,6 +18,13 @@ the message alone, never a traceback.
 from __future__ import annotations
 
 
+def first_error(error: BaseException) -> BaseException:
+    """The first of the errors in a group, which tasks that go on side by side may raise."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class PredictError(Exception):
     """Base of every error this package raises on purpose."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise_predict.config_values import listen_address
-from blockwise_predict.errors import LockLostError, RecordsError
+from blockwise_predict.errors import LockLostError
 from blockwise_predict.fleet.protocol import Fleet
 from blockwise_predict.plan import Plan
 from blockwise_predict.records import RunDir
@@ -75,7 +75,7 @@ def run_blocks(
 
     `tell` gets the counts now and then, `warn` what the user should see; `check` raises when the
     run has lost its lock. Raises RunFailedError when the run stops early, after the workers have
-    finished what they hold.
+    finished what they hold; OSErrors mean that a record could not be written.
     """
     make_dispatcher = partial(_dispatcher, plan, run_dir, ledger, leave, warn)
     host, port = fleet.listens_on, 0
@@ -107,10 +107,8 @@ def run_blocks(
         server.drain()
         end = fleet.abandon
         raise
-    except Exception as error:
+    except Exception:
         watch.stop_early()
-        if isinstance(error, OSError):
-            raise RecordsError(error) from error
         raise
     finally:
         end()

@@ -159,6 +159,11 @@ def parse_yaml(data: bytes | str) -> Any:
         raise MalformedError(shortened(" ".join(str(error).split()))) from None
 
 
+def read_yaml(file: str | Path) -> Any:
+    """The document in a YAML file. Raises OSError, and as `parse_yaml`."""
+    return parse_yaml(read_bounded(file, MAX_YAML_BYTES))
+
+
 class _BoundedLoader(yaml.SafeLoader):
     """PyYAML's safe loader within bounds, and with the one Python tag that DaCapo writes."""
 

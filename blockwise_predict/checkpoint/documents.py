@@ -10,14 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blockwise_predict.architectures import CNNectomeUNetConfig, UNetShapes
 from blockwise_predict.errors import CheckpointError
-from blockwise_predict.untrusted import (
-    MAX_YAML_BYTES,
-    MalformedError,
-    parse_yaml,
-    read_bounded,
-    shown,
-    text_keys,
-)
+from blockwise_predict.untrusted import MalformedError, read_yaml, shown, text_keys
 
 # Far beyond any network that was ever trained; within them, shape arithmetic takes no time.
 MAX_FMAPS = 1 << 16
@@ -61,7 +54,7 @@ class Architecture(BaseModel):
 def read_document(file: Path) -> dict[str, Any]:
     """A YAML mapping; CheckpointError if it cannot be read, is none, or holds other Python tags."""
     try:
-        content = parse_yaml(read_bounded(file, MAX_YAML_BYTES))
+        content = read_yaml(file)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read ({error.strerror}).") from None
     except MalformedError as error:

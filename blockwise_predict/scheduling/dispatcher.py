@@ -152,19 +152,21 @@ class Dispatcher:
     def _due(self, member: Member) -> int | None:
         """The first block to be tried again that is due and may go to this worker."""
         now = self._clock()
-        others = any(m is not member and m.takes_blocks for m in self.members.values())
         unsuitable = []
         found = None
         while found is None and self._again and self._again[0][0] <= now:
             due, block = heapq.heappop(self._again)
-            number, is_idle = member.number, not member.held
-            if self._retries.may_go_to(block, number, is_idle=is_idle, others=others):
+            if self._may_take(member, block):
                 found = block
             else:
                 unsuitable.append((due, block))
         for entry in unsuitable:
             heapq.heappush(self._again, entry)
         return found
+
+    def _may_take(self, member: Member, block: int) -> bool:
+        others = any(m is not member and m.takes_blocks for m in self.members.values())
+        return self._retries.may_go_to(block, member.number, is_idle=not member.held, others=others)
 
     def _must_run_empty(self, member: Member) -> bool:
         """Whether a worker gets nothing new, so that a block can be tried alone on it.

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 from blockwise_predict import __version__
-from blockwise_predict.errors import RunStateError
+from blockwise_predict.errors import RunStateError, first_error
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.slots import Slots
 from blockwise_predict.transport.connect import (
@@ -118,9 +118,8 @@ class Link:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._serve())
-        except Exception as error:  # noqa: BLE001  told by `number`, or `on_end`
-            while isinstance(error, ExceptionGroup):
-                error = error.exceptions[0]
+        except Exception as raised:  # noqa: BLE001  told by `number`, or `on_end`
+            error = first_error(raised)
             if not self._joined.done():
                 self._joined.set_exception(error)
             elif not self._stopping.is_set() and not self._all_is_said:

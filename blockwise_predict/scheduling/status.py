@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
+from blockwise_predict.errors import first_error
 from blockwise_predict.scheduling.members import Attendance, Counts
 
 
@@ -29,7 +30,5 @@ class Status:
 
     def fail(self, error: BaseException) -> None:
         """Something went wrong that the run cannot go on with; of several things, the first."""
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        self.error = self.error or error
+        self.error = self.error or first_error(error)
         self.finished.set()
