@@ -25,8 +25,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,12 +39,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.lock import read_holder
 from tests.cable import Cable
+from tests.disks import mounted
 from tests.networks import save_network
 from tests.runs import blocks_done, command, stored_bytes, write_volume
 
 BLOCK = 16
 BLOCKS = (7, 7, 6)
-TMPFS_BYTES = 64 << 20
+TMPFS_SIZE = "64m"
 
 # In workers: blocks take a moment, and the next one does what a file asks for. Everywhere: silence
 # is noticed soon.
@@ -385,25 +386,11 @@ class Chaos:
         assert size < 64 << 20, f"the run directory has grown to {size} bytes"
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """A tmpfs that is soon full, where this user may mount one; else a folder."""
-    disk = folder / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", str(disk)]
-    mounted = shutil.which("mount") and not subprocess.run(mount, capture_output=True).returncode
-    try:
-        yield
-    finally:
-        if mounted:
-            subprocess.run(["umount", "-l", str(disk)], check=False)
-
-
 def run_chaos(seed: int, faults: int, workers: int, interval: float, pause: float) -> Counter[str]:
     """Disturb a job from a seed until there were so many faults; returns their numbers."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
-        with small_disk(folder):
+        with mounted(folder / "disk", TMPFS_SIZE):
             chaos = Chaos(folder, seed, workers, pause)
             try:
                 expected = chaos.undisturbed()

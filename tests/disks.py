@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,22 +12,30 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A disk of a size, as `mount` writes it; skips the test where none can be mounted."""
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("needs root, for tmpfs")
+def mounted(folder: Path, size: str) -> Iterator[bool]:
+    """A new folder, with a disk of a size, as `mount` writes it, where this user may mount one;
+    gives whether that is so."""
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("tmpfs cannot be mounted here")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs", str(folder)]
+    can = shutil.which("mount") and not subprocess.run(mount, capture_output=True).returncode
     try:
-        yield folder
+        yield bool(can)
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
+        if can:
+            subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def fill(disk: Path) -> None:
-    """Leave not a page on a disk."""
-    with suppress(OSError), open(disk / "ballast", "wb", buffering=0) as ballast:
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A disk of a size; skips the test where none can be mounted."""
+    with mounted(folder, size) as can:
+        if not can:
+            pytest.skip("tmpfs cannot be mounted here")
+        yield folder
+
+
+def fill(file: Path) -> None:
+    """Write into a file until its disk has not a page left."""
+    with suppress(OSError), open(file, "wb", buffering=0) as ballast:
         while True:
             ballast.write(bytes(4096))

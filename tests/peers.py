@@ -76,10 +76,9 @@ class Scheduler:
         return Address("here", "127.0.0.1", (), self.server.port, self.server.key)
 
     @property
-    def present(self) -> set[int]:
+    def present(self) -> frozenset[int]:
         """Numbers of the workers that are there, or may come back."""
-        workers = self.server.status.attendance.workers
-        return {number for number, worker in workers.items() if worker.present}
+        return self.server.status.attendance.present
 
 
 @contextmanager

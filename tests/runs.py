@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import zarr
 
+from blockwise_predict.config import RunConfig, load_config
 from blockwise_predict.io import open_output
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, records_of
 from tests.forked import predict_forked
+from tests.networks import save_network
 
 VOXEL_SIZE = (10, 10, 10)
 # No command of a test takes so long (seconds), on the slowest machine.
@@ -75,6 +77,22 @@ def predict(*arguments: object, code: int = 0, **environment: str) -> str:
     if code in (1, 2):
         assert "Traceback" not in output or code == 1, output
     return output
+
+
+def tiny_config(folder: Path, shape: Sequence[int], **options: object) -> RunConfig:
+    """The configuration of a tiny network's run over a volume of a shape."""
+    weights, architecture = save_network(folder)
+    raw = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return load_config(
+        {
+            "checkpoint": str(weights),
+            "architecture": str(architecture),
+            "input": write_volume(folder / "raw.zarr", raw),
+            "output": f"{folder}/out.zarr/prediction",
+            "device": "cpu",
+            **options,
+        }
+    )
 
 
 def read_output(path: str) -> np.ndarray:

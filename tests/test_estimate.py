@@ -8,14 +8,12 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tensorstore as ts
 import torch
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.checkpoint import load_checkpoint
-from blockwise_predict.config import load_config
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.estimate import Estimate, estimate, pass_flops
 from blockwise_predict.lattice import AxisLattice
@@ -23,26 +21,16 @@ from blockwise_predict.plan import Plan
 from blockwise_predict.planning import make_plan
 from blockwise_predict.processor import open_parts
 from tests.networks import save_network
-from tests.runs import predict, write_volume
+from tests.runs import predict, tiny_config
 
 MISSES = "/tensorstore/cache/miss_count"
 
 
 def planned(folder: Path, **options: object) -> tuple[Plan, Estimate]:
     folder.mkdir(exist_ok=True)
-    weights, architecture = save_network(folder)
-    raw = np.random.default_rng(0).integers(0, 256, (150, 140, 260), np.uint8)
-    given = {
-        "checkpoint": str(weights),
-        "architecture": str(architecture),
-        "input": write_volume(folder / "raw.zarr", raw),
-        "output": f"{folder}/out.zarr/prediction",
-        "device": "cpu",
-        "chunk_shape": "32,32,32",
-        "block_shape": "96,96,96",
-        **options,
-    }
-    plan, opened = make_plan(load_config(given))
+    shapes = {"chunk_shape": "32,32,32", "block_shape": "96,96,96"}
+    config = tiny_config(folder, (150, 140, 260), **{**shapes, **options})
+    plan, opened = make_plan(config)
     return plan, estimate(plan, opened.model.shapes)
 
 

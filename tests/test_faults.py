@@ -19,6 +19,7 @@ import zarr
 
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import State
+from tests.disks import small_disk
 from tests.runs import blocks_done, events, predict, read_output, stored_bytes
 from tests.test_run import SLOW, Job, slow_blocks
 
@@ -279,15 +280,9 @@ def test_blocks_with_bad_input_can_be_left_out(job: Job) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs root, for tmpfs")
 def test_a_full_disk_ends_the_run_cleanly_and_it_goes_on_later(job: Job, tmp_path: Path) -> None:
     expected = stored_bytes(job.undisturbed())
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("tmpfs cannot be mounted here")
-    try:
+    with small_disk(tmp_path / "disk", "2m") as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(2_000_000))
         job.output = lambda name: str(disk / f"{name}.zarr" / "out")  # type: ignore[method-assign]
@@ -301,8 +296,6 @@ def test_a_full_disk_ends_the_run_cleanly_and_it_goes_on_later(job: Job, tmp_pat
         predict(*job.arguments("full", *records))
         got = {k: v for k, v in stored_bytes(job.output("full")).items() if "__lock" not in k}
         assert got == expected
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_a_disk_that_is_full_when_a_job_is_replaced_ends_the_run_with_a_message(
         run_dir = disk / "run"
         process = job.begin("--fleet", "slurm", "--slots", "1", "--run-dir", run_dir)
         until(lambda: bool(RunDir(run_dir).begun and events(run_dir, "first")))
-        fill(disk)
+        fill(disk / "ballast")
         (joined,) = events(run_dir, "join")
         (queue.folder / "jobs").write_text("1_0|TIMEOUT|n1|TimeLimit|0|\n")
         os.kill(int(re.findall(r"process (\d+)", joined["name"])[0]), signal.SIGKILL)

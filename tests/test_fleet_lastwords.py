@@ -15,7 +15,7 @@ from tests.disks import fill, small_disk
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk on which not a byte is left."""
     with small_disk(tmp_path / "disk", "64k") as disk:
-        fill(disk)
+        fill(disk / "ballast")
         yield disk
 
 

@@ -10,14 +10,12 @@ import torch
 import zarr
 
 from blockwise_predict.block import BlockProcessor
-from blockwise_predict.config import load_config
 from blockwise_predict.io import create_output
 from blockwise_predict.memory import PeakMemory
 from blockwise_predict.output_spec import output_spec
 from blockwise_predict.planning import make_plan
 from blockwise_predict.processor import open_parts
-from tests.networks import save_network
-from tests.runs import predict, read_output, write_volume
+from tests.runs import predict, read_output, tiny_config
 from tests.test_run import Job
 
 SIZES = ("--chunk-shape", "48,48,48", "--block-shape", "48,48,48")
@@ -48,18 +46,8 @@ def test_chunks_beyond_the_roi_are_valid_and_the_roi_can_be_extended(
 def test_memory_that_is_planned_is_enough_for_chunks_beyond_the_roi(
     roi: tuple[int, ...], tmp_path: Path
 ) -> None:
-    weights, architecture = save_network(tmp_path)
-    raw = np.random.default_rng(0).integers(0, 256, roi, np.uint8)
-    given = {
-        "checkpoint": str(weights),
-        "architecture": str(architecture),
-        "input": write_volume(tmp_path / "raw.zarr", raw),
-        "output": f"{tmp_path}/out.zarr/prediction",
-        "device": "cpu",
-        "precision": "float32",
-        "chunk_shape": "384,384,384",
-    }
-    plan, _ = make_plan(load_config(given))
+    config = tiny_config(tmp_path, roi, precision="float32", chunk_shape="384,384,384")
+    plan, _ = make_plan(config)
     (block,) = plan.blocks()
     cpu = torch.device("cpu")
     parts = open_parts(plan, cpu)

@@ -254,15 +254,20 @@ def test_the_first_worker_settles_it(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["precision.json"]
 
 
-def test_a_run_keeps_what_was_chosen_and_records_it(tmp_path: Path) -> None:
-    weights, architecture = save_network(tmp_path)
+def run_of(folder: Path, output: Path, *more: object) -> list[object]:
+    """The words of a run over a volume of 40^3 voxels, which are made."""
+    weights, architecture = save_network(folder)
     data = np.random.default_rng(0).integers(0, 256, (40, 40, 40), np.uint8)
-    volume = write_volume(tmp_path / "volume.zarr", data)
-    output = tmp_path / "out.zarr" / "out"
-    options = [
+    volume = write_volume(folder / "volume.zarr", data)
+    return [
         *("run", "--checkpoint", weights, "--architecture", architecture, "--input", volume),
-        *("--output", output, "--device", "cpu"),
+        *("--output", output, "--device", "cpu", *more),
     ]
+
+
+def test_a_run_keeps_what_was_chosen_and_records_it(tmp_path: Path) -> None:
+    output = tmp_path / "out.zarr" / "out"
+    options = run_of(tmp_path, output)
     # As if an earlier worker of this run had chosen: what this machine would choose plays no part.
     predict(*options, "--roi", "[:200,:,:]")
     run_dir = default_run_dir(str(output))
@@ -281,15 +286,9 @@ def test_a_run_keeps_what_was_chosen_and_records_it(tmp_path: Path) -> None:
 
 
 def test_a_run_in_mixed_precision_is_resumed_and_verified_as_such(tmp_path: Path) -> None:
-    weights, architecture = save_network(tmp_path)
-    data = np.random.default_rng(0).integers(0, 256, (40, 40, 40), np.uint8)
-    volume = write_volume(tmp_path / "volume.zarr", data)
     output = tmp_path / "out.zarr" / "out"
-    options = [
-        *("run", "--checkpoint", weights, "--architecture", architecture, "--input", volume),
-        *("--output", output, "--device", "cpu", "--precision", "mixed"),
-        *("--block-shape", "16,40,40", "--chunk-shape", "16,40,40"),
-    ]
+    shapes = ("--block-shape", "16,40,40", "--chunk-shape", "16,40,40")
+    options = run_of(tmp_path, output, "--precision", "mixed", *shapes)
     assert "Precision mixed." in predict(*options)
     first = read_output(str(output))
     assert read_attributes(output)["blockwise_predict"]["precision"]["precision"] == "mixed"

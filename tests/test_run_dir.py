@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +15,7 @@ from hypothesis import strategies as st
 from blockwise_predict.errors import RunFailedError
 from blockwise_predict.fleet.jobs import JobRecord
 from blockwise_predict.records import RunDir, default_run_dir
+from tests.disks import fill, small_disk
 from tests.forked import predict_forked
 from tests.runs import PATIENCE_S, predict
 from tests.test_run import Job
@@ -107,30 +104,10 @@ def test_a_folder_that_is_not_the_users_to_write() -> None:
         shutil.rmtree(folder)
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk with hardly any room, all of which the file `ballast` takes."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0755", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("tmpfs cannot be mounted here")
-    try:
-        fill(folder / "ballast")
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
-def fill(file: Path) -> None:
-    """Write into a file until its disk is full."""
-    with open(file, "wb", buffering=0) as handle, contextlib.suppress(OSError):
-        while handle.write(bytes(4096)):
-            pass
-
-
 @as_root
 def test_a_full_disk(job: Job) -> None:
-    with small_disk(job.folder / "disk") as disk:
+    with small_disk(job.folder / "disk", "256k") as disk:
+        fill(disk / "ballast")
         output = predict(*job.arguments("r", *ONE_BLOCK, "--run-dir", disk / "records"), code=2)
         assert f"the records of 1 blocks take 0.0 MiB on the disk of {disk}/records" in output
         assert not Path(job.output("r")).exists()
@@ -141,7 +118,8 @@ def test_a_full_disk(job: Job) -> None:
 
 @as_root
 def test_a_job_that_cannot_be_written_down_ends_the_run_with_a_message(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk") as disk:
+    with small_disk(tmp_path / "disk", "256k") as disk:
+        fill(disk / "ballast")
         ballast = (disk / "ballast").read_bytes()
         (disk / "ballast").write_bytes(ballast[:-8192])
         record = JobRecord(RunDir(disk))
