@@ -646,8 +646,8 @@ def test_a_full_disk_when_a_job_is_replaced_ends_the_run_with_a_message(
     stage.join(0, "book-1_0")
     stage.look()
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(file: Path, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
 
     monkeypatch.setattr(jobs_module, "write_atomically", full)
     stage.book.set("book-1_0", State.ENDED, "TIMEOUT")

@@ -83,8 +83,7 @@ class JobRecord:
         try:
             write_atomically(self._file, json.dumps(record, indent=2))
         except OSError as error:
-            named = OSError(error.errno, error.strerror, str(self._file))
-            raise RecordsError(named) from None
+            raise RecordsError(error) from None
 
 
 def cancel_leftovers(
