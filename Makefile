@@ -28,11 +28,11 @@ bench: $(VENV)/.installed
 
 # Some 30 minutes: 550 faults over five seeds.
 chaos: $(VENV)/.installed-test
-	$(BIN)/python tests/chaos.py --faults 110
+	$(BIN)/python tests/support/chaos.py --faults 110
 
 # Some two hours: 10,000 mutated files of each kind. What fails is kept in fuzz-failures/.
 fuzz: $(VENV)/.installed-test
-	$(BIN)/python tests/fuzz_files.py --count 10000
+	$(BIN)/python tests/support/fuzz_files.py --count 10000
 
 install: $(VENV)/.installed
 

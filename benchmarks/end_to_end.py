@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from engine import RESULTS, SHARED, machine
 
 from blockwise_predict.engine.border import read_padded
-from blockwise_predict.processor import open_parts
 from blockwise_predict.records import RunDir
+from blockwise_predict.worker.processor import open_parts
 
 
 def write_volume(path: Path, size: int) -> str:

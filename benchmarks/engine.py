@@ -33,14 +33,15 @@ import torch
 from funlib.geometry import Roi
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
+from blockwise_predict.architectures.trace import flops, halo_overhead
 from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.engine.passes import StreamedPass, predict_tile
 from blockwise_predict.engine.precision import DTYPES
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.engine.values import Encoding, Normalization
-from blockwise_predict.memory import PeakMemory
-from blockwise_predict.sizing import Limits, Sizing
-from blockwise_predict.tiling import build_lattice, smallest_tile
+from blockwise_predict.geometry.tiling import build_lattice, smallest_tile
+from blockwise_predict.plan.sizing import Limits, Sizing
 
 NORMALIZATION = Normalization(1 / 255)
 RESULTS = Path(__file__).parent / "results"
@@ -159,8 +160,8 @@ def reference(name: str) -> Measured:
         seconds,
         False,
         prod(shapes.output_shape(shape)),
-        shapes.flops(shape),
-        shapes.halo_overhead(shape),
+        flops(shapes, shape),
+        halo_overhead(shapes, shape),
         peak,
         0.0,
         matmul_gflops(torch.float32),
@@ -208,8 +209,8 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
         taken,
         extrapolated,
         block.size,
-        shapes.flops(tile),
-        shapes.halo_overhead(tile),
+        flops(shapes, tile),
+        halo_overhead(shapes, tile),
         peak,
         error,
         matmul_gflops(DTYPES[precision]),

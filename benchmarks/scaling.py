@@ -30,20 +30,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 from engine import RESULTS, machine
 
-from blockwise_predict.config import RunConfig
-from blockwise_predict.plan import Plan
-from blockwise_predict.planning import make_plan
+from blockwise_predict.config.model import RunConfig
+from blockwise_predict.plan.make import make_plan
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
+from blockwise_predict.run.supervision import StopRequest, run_blocks
 from blockwise_predict.scheduling.link import Link, Terms
 from blockwise_predict.scheduling.members import Attendance, Changes
-from blockwise_predict.supervision import StopRequest, run_blocks
-from blockwise_predict.transport.messages import Done
+from blockwise_predict.scheduling.transport.messages import Done
 
 BLOCK = 16
 WEIGHTS = """
 import torch, yaml
-from tests.networks import save_network
+from tests.support.networks import save_network
 from pathlib import Path
 save_network(Path({folder!r}))
 """

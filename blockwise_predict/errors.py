@@ -17,6 +17,11 @@ the message alone, never a traceback.
 
 from __future__ import annotations
 
+import reprlib
+
+# Of a library's message inside one of ours.
+MAX_REASON = 400
+
 
 def first_error(error: BaseException) -> BaseException:
     """The first of the errors in a group, which tasks that go on side by side may raise."""
@@ -73,3 +78,26 @@ class GeometryError(InputError):
 
 class RunStateError(InputError):
     """An earlier run's state forbids what was asked."""
+
+
+def shown(value: object) -> str:
+    """A value for a message: its `repr`, shortened, with control characters escaped."""
+    return _SHORT.repr(value)
+
+
+def _short_repr() -> reprlib.Repr:
+    short = reprlib.Repr()
+    short.maxlevel = 4
+    short.maxdict = short.maxlist = short.maxtuple = short.maxset = 8
+    short.maxstring = short.maxother = 120
+    short.maxlong = 40
+    return short
+
+
+_SHORT = _short_repr()
+
+
+def shortened(text: str, limit: int = MAX_REASON) -> str:
+    """A text, its middle left out if it is longer than `limit` characters."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"

@@ -29,7 +29,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     class OneSlurm(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             module = nodeid.split("::")[0]
-            return module if module.endswith("test_fleet_slurm.py") else nodeid
+            return module if module.endswith("fleet/test_slurm.py") else nodeid
 
     return OneSlurm(config, log)
 

@@ -7,76 +7,90 @@ import subprocess
 import sys
 import venv
 import zipfile
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from blockwise_predict.resources import resource_folder
-from tests.shared import ROOT
+from blockwise_predict.config.resources import resource_folder
+from tests.support.shared import ROOT
 
-# A module may import from its own layer and from those above it in this list.
-LAYERS = [
-    {"consent", "errors", "geometry", "lattice", "resources", "untrusted"},
-    {"config_values"},
-    {"config"},
-    {"architectures"},
-    {"checkpoint", "io", "engine"},
-    {"memory"},
-    {"tiling"},
-    {"sizing", "plan"},
-    {"layout"},
-    {"planning"},
-    {"estimate", "block", "provenance"},
-    {"output_spec"},
-    {"records"},
-    {"processor"},
-    {"transport"},
-    {"scheduling", "probe"},
-    {"job"},
-    {"worker"},
-    {"fleet"},
-    {"supervision"},
-    {"result", "extension", "recompute"},
-    {"run", "verify"},
-    {"recorded", "workerlogs"},
-    {"demo"},
-    {"cli"},
-    {"__main__"},
+# A module may import from its own folder and from those below it in this list, anywhere in it.
+FOLDERS = [
+    "cli",
+    "run",
+    "worker",
+    "fleet",
+    "scheduling",
+    "records",
+    "plan",
+    "io",
+    "engine",
+    "checkpoint",
+    "config",
+    "geometry",
+    "architectures",
+    "demo",
 ]
+PACKAGE = ROOT / "blockwise_predict"
 
 
-def layer_of(module: str) -> int:
-    """Index of a module's layer, by its first name below the package."""
-    name = module.split(".")[1] if "." in module else module
-    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+def module_name(file: Path) -> str:
+    """`blockwise_predict.io.source` of its file."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(file: Path) -> list[str]:
+def imports_of(file: Path) -> set[str]:
     """Modules of this package that a file imports, wherever in it."""
-    found = []
+    found = set()
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found.append(node.module)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if is_module(name) else str(node.module) for name in names}
         elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-    return [name for name in found if name.startswith("blockwise_predict.")]
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] == PACKAGE.name}
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is one of this checkout's modules."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or path.is_dir()
+
+
+def test_three_files_and_fourteen_folders() -> None:
+    files = {path.name for path in PACKAGE.glob("*.py")}
+    assert files == {"__init__.py", "__main__.py", "errors.py"}
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(FOLDERS)
 
 
 def test_imports_go_one_way() -> None:
-    package = ROOT / "blockwise_predict"
-    for file in package.rglob("*.py"):
-        parts = file.relative_to(package).with_suffix("").parts
-        if parts == ("__init__",):
-            continue
-        own = layer_of(parts[0])
+    for file in PACKAGE.rglob("*.py"):
+        own = file.relative_to(PACKAGE).parts[0]
         for imported in imports_of(file):
-            assert layer_of(imported) <= own, f"{file.name} imports {imported}"
+            place = (imported.split(".")[1:] or ["__init__"])[0]
+            if place in ("errors", "__init__"):
+                continue
+            # What is at the top is the way in: the errors alone know of nothing else.
+            below = FOLDERS[FOLDERS.index(own) :] if own in FOLDERS else FOLDERS
+            assert own != "errors.py", f"{file.name} imports {imported}"
+            assert place in below, f"{file.relative_to(ROOT)} imports {imported}"
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {module_name(file): imports_of(file) - {PACKAGE.name} for file in PACKAGE.rglob("*.py")}
+    # A folder's own name stands for what it hands out, which its modules do not import.
+    graph = {name: imported - {name} for name, imported in graph.items()}
+    TopologicalSorter(graph).prepare()
 
 
 def test_modules_stay_readable() -> None:
     long = {
         str(file.relative_to(ROOT)): lines
-        for file in (ROOT / "blockwise_predict").rglob("*.py")
+        for file in PACKAGE.rglob("*.py")
         if (lines := len(file.read_text().splitlines())) > 300
     }
     assert not long
@@ -111,7 +125,7 @@ def test_a_built_package_holds_what_it_ships(kind: str, tmp_path: Path) -> None:
     )
     code = (
         "import blockwise_predict as b;"
-        "from blockwise_predict.resources import resource_folder as f;"
+        "from blockwise_predict.config.resources import resource_folder as f;"
         "print(b.__file__); print((f('workers') / 'local.sh').exists());"
         "print((f('configs') / 'local.yaml').exists())"
     )

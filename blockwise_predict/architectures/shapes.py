@@ -1,33 +1,56 @@
-"""The geometry and the cost of a CNNectomeUNet, without a tensor and without a forward pass."""
+"""The geometry of a CNNectomeUNet, without a tensor and without a forward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Any, Literal
 
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
 from blockwise_predict.architectures.sizes import AxisSizes, ShapeError
-from blockwise_predict.architectures.trace import Channels, LayerTrace, trace_layers
 
 Shape = tuple[int, ...]
 Kernels = tuple[tuple[Shape, ...], ...]
 Rounding = Literal["down", "up", "nearest"]
 
-# Input voxels along every axis, far beyond what fits anywhere: the context's share is below 1/1000.
-ENDLESS = 10**6
+
+@dataclass(frozen=True)
+class Channels:
+    """Feature maps of a network as CNNectomeUNet builds it, and what kind of layers it has.
+
+    head: output channels of the prediction head, None if there is no head.
+    """
+
+    fmaps_in: int = 1
+    fmaps_out: int = 1
+    num_fmaps: int = 1
+    fmap_inc_factor: int = 1
+    head: int | None = None
+    constant_upsample: bool = True
+    batch_norm: bool = False
+
+    def left(self, level: int) -> int:
+        """Feature maps of a level on the way down."""
+        return self.num_fmaps * self.fmap_inc_factor**level
+
+    def upsampled(self, level: int) -> int:
+        """Feature maps that upsampling gives a level: contracted everywhere but at the top."""
+        return self.left(level + (level == 0))
+
+    def right(self, level: int) -> int:
+        """Feature maps of a level on the way up."""
+        return self.left(level) if level else self.fmaps_out
 
 
 @dataclass(frozen=True)
 class UNetShapes:
-    """What goes in, what comes out, and what it costs. All shapes are per spatial axis.
+    """What goes in and what comes out. All shapes are per spatial axis.
 
     downsample_factors, kernel_size_down, kernel_size_up, padding, use_attention, upsample_factors:
         as in CNNectomeUNetConfig, defaults filled in.
     head_kernel_size: kernel of the prediction head, ones if there is none.
-    channels: feature maps, which matter to `trace` and what follows from it.
+    channels: feature maps, which the cost of a pass depends on.
     """
 
     downsample_factors: tuple[Shape, ...]
@@ -218,30 +241,6 @@ class UNetShapes:
             )
             shape.append(above[0] if up else below)
         return tuple(shape)
-
-    def trace(self, input_shape: Sequence[int]) -> list[LayerTrace]:
-        """Every operation of a forward pass over a valid input shape, in order."""
-        self.output_shape(input_shape)
-        return trace_layers(self, tuple(input_shape))
-
-    def flops(self, input_shape: Sequence[int]) -> int:
-        """Arithmetic of a forward pass, 2 per multiply-add of a convolution; the rest is small."""
-        return sum(layer.flops for layer in self.trace(input_shape))
-
-    def halo_overhead(self, input_shape: Sequence[int]) -> float:
-        """Arithmetic per output voxel of this pass, relative to `flops_without_halo`; 1 is none."""
-        per_voxel = self.flops(input_shape) / prod(self.output_shape(input_shape))
-        return per_voxel / self.flops_without_halo
-
-    @cached_property
-    def flops_without_halo(self) -> float:
-        """Arithmetic per output voxel of a pass so large that its context does not count."""
-        shape = self.valid_input_shape((ENDLESS,) * self.dims)
-        return self.flops(shape) / prod(self.output_shape(shape))
-
-    def peak_elements(self, input_shape: Sequence[int]) -> int:
-        """Values in memory at the fullest moment of a forward pass: input, output and held."""
-        return max(layer.live_elements for layer in self.trace(input_shape))
 
 
 def _nested(shapes: Iterable[Sequence[int]]) -> tuple[Shape, ...]:

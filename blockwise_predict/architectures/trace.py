@@ -1,4 +1,4 @@
-"""Every operation of a CNNectomeUNet's forward pass, with its shapes, arithmetic and memory.
+"""Every operation of a CNNectomeUNet's forward pass, and what the pass costs.
 
 The names are those of the modules, so a trace can be laid beside the network itself.
 """
@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from blockwise_predict.architectures.shapes import UNetShapes
+from blockwise_predict.architectures.shapes import Shape, UNetShapes
 
-Shape = tuple[int, ...]
+# Input voxels along every axis, far beyond what fits anywhere: the context's share is below 1/1000.
+ENDLESS = 10**6
 
 
 @dataclass(frozen=True)
@@ -45,34 +44,6 @@ class LayerTrace:
 
 
 @dataclass(frozen=True)
-class Channels:
-    """Feature maps of a network as CNNectomeUNet builds it, and what kind of layers it has.
-
-    head: output channels of the prediction head, None if there is no head.
-    """
-
-    fmaps_in: int = 1
-    fmaps_out: int = 1
-    num_fmaps: int = 1
-    fmap_inc_factor: int = 1
-    head: int | None = None
-    constant_upsample: bool = True
-    batch_norm: bool = False
-
-    def left(self, level: int) -> int:
-        """Feature maps of a level on the way down."""
-        return self.num_fmaps * self.fmap_inc_factor**level
-
-    def upsampled(self, level: int) -> int:
-        """Feature maps that upsampling gives a level: contracted everywhere but at the top."""
-        return self.left(level + (level == 0))
-
-    def right(self, level: int) -> int:
-        """Feature maps of a level on the way up."""
-        return self.left(level) if level else self.fmaps_out
-
-
-@dataclass(frozen=True)
 class _Map:
     """A feature map."""
 
@@ -84,11 +55,37 @@ class _Map:
         return self.channels * prod(self.shape)
 
 
-def trace_layers(shapes: UNetShapes, input_shape: Shape) -> list[LayerTrace]:
-    """The operations of a forward pass over a valid input shape, in the order they run."""
+def trace(shapes: UNetShapes, input_shape: Sequence[int]) -> list[LayerTrace]:
+    """Every operation of a forward pass, in the order they run.
+
+    Raises RuntimeError for an input shape that the network cannot take.
+    """
+    shapes.output_shape(input_shape)
     tracer = _Tracer(shapes)
-    tracer.network(_Map(shapes.channels.fmaps_in, input_shape))
+    tracer.network(_Map(shapes.channels.fmaps_in, tuple(input_shape)))
     return tracer.layers
+
+
+def flops(shapes: UNetShapes, input_shape: Sequence[int]) -> int:
+    """Arithmetic of a forward pass, 2 per multiply-add of a convolution; the rest is small."""
+    return sum(layer.flops for layer in trace(shapes, input_shape))
+
+
+def flops_without_halo(shapes: UNetShapes) -> float:
+    """Arithmetic per output voxel of a pass so large that its context does not count."""
+    shape = shapes.valid_input_shape((ENDLESS,) * shapes.dims)
+    return flops(shapes, shape) / prod(shapes.output_shape(shape))
+
+
+def halo_overhead(shapes: UNetShapes, input_shape: Sequence[int]) -> float:
+    """Arithmetic per output voxel of this pass, relative to `flops_without_halo`; 1 is none."""
+    per_voxel = flops(shapes, input_shape) / prod(shapes.output_shape(input_shape))
+    return per_voxel / flops_without_halo(shapes)
+
+
+def peak_elements(shapes: UNetShapes, input_shape: Sequence[int]) -> int:
+    """Values in memory at the fullest moment of a forward pass: input, output and held."""
+    return max(layer.live_elements for layer in trace(shapes, input_shape))
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from blockwise_predict.architectures import UNetShapes
+from blockwise_predict.architectures.trace import halo_overhead, peak_elements
 from blockwise_predict.checkpoint.trained import TrainedModel
 
 # Beside the shapes of training and evaluation: these multiples of the former.
@@ -96,8 +97,8 @@ def _tiles(model: TrainedModel) -> Iterator[tuple[str, str]]:
     wishes += [tuple(factor * size for size in training) for factor in _TILE_FACTORS]
     for tile in sorted({shapes.valid_input_shape(wish, "nearest") for wish in wishes}):
         output = shapes.output_shape(tile)
-        halo = shapes.halo_overhead(tile)
-        memory = shapes.peak_elements(tile) * _BYTES_PER_VALUE / 2**30
+        halo = halo_overhead(shapes, tile)
+        memory = peak_elements(shapes, tile) * _BYTES_PER_VALUE / 2**30
         yield (
             f"tile {_text(tile)}",
             f"output {_text(output)}, halo {halo:.3g}x, {memory:.2g} GiB in float32",

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blockwise_predict.architectures import CNNectomeUNetConfig, UNetShapes
-from blockwise_predict.errors import CheckpointError
-from blockwise_predict.untrusted import MalformedError, read_yaml, shown, text_keys
+from blockwise_predict.config.untrusted import MalformedError, read_yaml, text_keys
+from blockwise_predict.errors import CheckpointError, shown
 
 # Far beyond any network that was ever trained; within them, shape arithmetic takes no time.
 MAX_FMAPS = 1 << 16

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blockwise_predict.errors import CheckpointError
-from blockwise_predict.untrusted import shown
+from blockwise_predict.errors import CheckpointError, shown
 
 # What one-hot and hot-distance tasks use when their kernel_size is not given.
 DEFAULT_KERNEL_SIZE = 3

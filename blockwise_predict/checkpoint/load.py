@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blockwise_predict.checkpoint.documents import (
-    parse_architecture,
-    read_document,
-    split_document,
-)
+from blockwise_predict.checkpoint.documents import parse_architecture, read_document, split_document
 from blockwise_predict.checkpoint.head import parse_task
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import locate

@@ -23,7 +23,7 @@ from blockwise_predict.checkpoint.stored import (
     Storage,
     StoredTensor,
 )
-from blockwise_predict.untrusted import MalformedError
+from blockwise_predict.config.untrusted import MalformedError
 
 # Each tensor takes some 300 bytes: a thousand tensors with their optimizer state are below 1 MiB.
 MAX_PICKLE_BYTES = 4 << 20

@@ -19,7 +19,7 @@ import torch
 
 from blockwise_predict.checkpoint.pickles import MAX_PICKLE_BYTES, read_pickle
 from blockwise_predict.checkpoint.stored import Storage, StoredTensor
-from blockwise_predict.untrusted import MalformedError
+from blockwise_predict.config.untrusted import MalformedError
 
 # As torch names them.
 _KINDS: dict[str, torch.dtype] = {

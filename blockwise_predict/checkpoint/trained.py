@@ -14,8 +14,7 @@ from torch import nn
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.keys import as_bytes
-from blockwise_predict.errors import CheckpointError
-from blockwise_predict.untrusted import shown
+from blockwise_predict.errors import CheckpointError, shown
 
 _SHOWN_KEYS = 3
 

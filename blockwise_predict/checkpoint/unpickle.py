@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from blockwise_predict.checkpoint.pickles import RefusedNameError
 from blockwise_predict.checkpoint.stored import OtherTensor, PlainWeights, StoredTensor
 from blockwise_predict.checkpoint.torchfile import TorchFile
-from blockwise_predict.errors import CheckpointError
-from blockwise_predict.untrusted import MalformedError, shortened, shown
+from blockwise_predict.config.untrusted import MalformedError
+from blockwise_predict.errors import CheckpointError, shortened, shown
 
 # Models that register their layers twice name each tensor twice.
 _MAX_SHARED = 8

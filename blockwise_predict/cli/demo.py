@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from blockwise_predict.config import load_config
+from blockwise_predict.config.model import load_config
 
 
 @click.command(short_help="Make a small volume, predict it, and draw a picture.")
@@ -29,8 +29,8 @@ def demo(folder: Path) -> None:
     predict demo
     predict demo --folder /tmp/demo
     """
+    from blockwise_predict.cli.demonstration import SHAPE, Demonstration
     from blockwise_predict.cli.running import finish_process, run_with_display
-    from blockwise_predict.demo.demonstration import SHAPE, Demonstration
 
     files = Demonstration(folder)
     click.echo(f"Making a volume of {' x '.join(map(str, SHAPE))} voxels: {files.raw}")

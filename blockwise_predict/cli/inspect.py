@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from blockwise_predict.cli.tables import print_rows
-from blockwise_predict.config import load_lengths
+from blockwise_predict.config.model import load_lengths
 from blockwise_predict.errors import InputError
 
 

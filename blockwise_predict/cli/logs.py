@@ -36,7 +36,7 @@ def logs(
     predict logs predictions.zarr/affs --failed
     """
     from blockwise_predict.records.find import find_run
-    from blockwise_predict.workerlogs import worker_logs
+    from blockwise_predict.records.workerlogs import worker_logs
 
     records, _ = find_run(output, run_dir, trust_run_dir=bool(trust_run_dir))
     found = worker_logs(records)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from blockwise_predict.config import OUTPUT_DTYPES, RunConfig, load_config
+from blockwise_predict.config.model import OUTPUT_DTYPES, RunConfig, load_config
 
 UNSAFE_LOAD_PICKLE = click.option(
     "--unsafe-load-pickle",

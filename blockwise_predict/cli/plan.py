@@ -6,7 +6,7 @@ import click
 
 from blockwise_predict.cli.options import run_options
 from blockwise_predict.cli.tables import print_rows
-from blockwise_predict.config import RunConfig
+from blockwise_predict.config.model import RunConfig
 
 
 @click.command(short_help="Show what a run would do and cost; writes nothing.")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from blockwise_predict.cli.terminal import format_bytes, format_rate, format_seconds
-from blockwise_predict.config import RunConfig
+from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.predictor import choose_device
-from blockwise_predict.estimate import Estimate, estimate
 from blockwise_predict.fleet import describe_fleet
-from blockwise_predict.plan import Plan
-from blockwise_predict.probe import Probe, run_probe
+from blockwise_predict.plan.estimate import Estimate, estimate
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.room import ledger_bytes, room_problem
-from blockwise_predict.run import plan_run
+from blockwise_predict.run.execute import plan_run
+from blockwise_predict.worker.probe import Probe, run_probe
 
 Rows = list[tuple[str, str]]
 

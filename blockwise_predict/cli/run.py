@@ -8,7 +8,7 @@ import sys
 import click
 
 from blockwise_predict.cli.options import run_options
-from blockwise_predict.config import RunConfig
+from blockwise_predict.config.model import RunConfig
 
 
 @click.command(short_help="Predict a volume; the same command again resumes it.")

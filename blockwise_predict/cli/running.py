@@ -9,12 +9,12 @@ import sys
 from typing import NoReturn
 
 from blockwise_predict.cli.terminal import RunDisplay
-from blockwise_predict.config import RunConfig
+from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import PredictError
-from blockwise_predict.plan import Plan
-from blockwise_predict.result import RunResult
-from blockwise_predict.run import Reporter, execute
-from blockwise_predict.supervision import StopRequest
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.run.execute import Reporter, execute
+from blockwise_predict.run.result import RunResult
+from blockwise_predict.run.supervision import StopRequest
 
 INTERRUPTED = 130
 TERM_GRACE_S = 12.0

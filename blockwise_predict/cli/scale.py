@@ -6,7 +6,7 @@ import click
 
 from blockwise_predict.cli.options import TRUST_RUN_DIR
 from blockwise_predict.cli.verify import RUN_DIR
-from blockwise_predict.config import MAX_WORKERS
+from blockwise_predict.config.model import MAX_WORKERS
 
 
 @click.command(short_help="Change the number of workers of a running run.")

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from blockwise_predict.cli.plaintext import plain
-from blockwise_predict.plan import Plan
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.scheduling.members import Counts
 
 # Outside a terminal a line is written at this interval, if anything has changed.

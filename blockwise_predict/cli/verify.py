@@ -12,7 +12,7 @@ import click
 from blockwise_predict.cli.options import TRUST_RUN_DIR, UNSAFE_LOAD_PICKLE
 
 if TYPE_CHECKING:
-    from blockwise_predict.verify import Report
+    from blockwise_predict.run.verify import Report
 
 RUN_DIR = click.option(
     "--run-dir",
@@ -62,7 +62,7 @@ def verify(
     predict verify predictions.zarr/affs --repair; predict run ...
     """
     from blockwise_predict.cli.progress import BlockProgress
-    from blockwise_predict.recorded import verify_output
+    from blockwise_predict.run.recorded import verify_output
 
     with BlockProgress("Reading") as progress:
         report = verify_output(

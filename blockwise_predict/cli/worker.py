@@ -58,7 +58,7 @@ def worker(
     """
     from blockwise_predict.cli.running import finish_process
     from blockwise_predict.records import RunDir
-    from blockwise_predict.worker import WorkerOptions, run_worker
+    from blockwise_predict.worker.process import WorkerOptions, run_worker
 
     options = WorkerOptions(number, device, slots, threads, wait, grace, bool(unsafe_load_pickle))
     run_worker(RunDir(run_dir.absolute(), trusted=bool(trust_run_dir)), options)

@@ -42,7 +42,7 @@ def list_() -> None:
 @click.argument("target", type=click.Path(path_type=Path), default=Path())
 def copy(kind: str, target: Path) -> None:
     """Copy the script of a KIND to TARGET, a folder or a new file. [default: here]"""
-    from blockwise_predict.resources import resource_folder
+    from blockwise_predict.config.resources import resource_folder
 
     source = resource_folder("workers") / KINDS[kind][0]
     if target.is_dir():

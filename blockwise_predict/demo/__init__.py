@@ -1,1 +1,6 @@
-"""The demonstration: a phantom volume, a small trained network, a picture."""
+"""The demonstration's phantom, the network shipped for it, and its picture."""
+
+from pathlib import Path
+
+MODEL = Path(__file__).parent / "model"
+"""Folder of the network: weights.safetensors and architecture.yaml."""

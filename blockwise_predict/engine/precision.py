@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from blockwise_predict.architectures import UNetShapes
+from blockwise_predict.architectures.trace import trace
 from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import ConfigError
@@ -79,7 +80,7 @@ def faster_precisions(device: torch.device, shapes: UNetShapes, streamed: bool) 
 
 def share_below(shapes: UNetShapes) -> float:
     """The part of a network's arithmetic that is done below its first level."""
-    layers = shapes.trace(shapes.valid_input_shape((1000,) * shapes.dims))
+    layers = trace(shapes, shapes.valid_input_shape((1000,) * shapes.dims))
     below = re.compile(r"\b(l_conv|r_up\.0|r_conv\.0)\.[1-9]")
     total = sum(layer.flops for layer in layers)
     return sum(layer.flops for layer in layers if below.search(layer.name)) / total

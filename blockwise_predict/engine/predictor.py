@@ -16,7 +16,7 @@ from blockwise_predict.engine.encode import encode
 from blockwise_predict.engine.passes import Pass
 from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import ConfigError
-from blockwise_predict.lattice import Lattice, Tile
+from blockwise_predict.geometry.lattice import Lattice, Tile
 
 
 def choose_device(name: str, worker: int = 0) -> torch.device:

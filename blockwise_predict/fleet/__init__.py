@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from blockwise_predict import __version__
-from blockwise_predict.config import RunConfig
+from blockwise_predict.config.model import RunConfig
+from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.fleet.cluster import ClusterFleet
 from blockwise_predict.fleet.commands import check_command
@@ -21,7 +22,6 @@ from blockwise_predict.fleet.queue import LARGEST_ARRAY, Request, require_comman
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.fleet.timelimits import check_time_limit
 from blockwise_predict.records import RunDir
-from blockwise_predict.resources import resource_folder
 
 __all__ = ["cancel_leftovers", "check_fleet", "describe_fleet", "make_fleet", "wanted_jobs"]
 

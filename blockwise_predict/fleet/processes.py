@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from blockwise_predict.config import RunConfig
+from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import ConfigError, RunFailedError
 from blockwise_predict.fleet.commands import filled_in, worker_command
 from blockwise_predict.fleet.lastwords import last_words

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from blockwise_predict.config import RunConfig
+from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.fleet.runner import GivenUpError, NoQueueError, QueueError
 from blockwise_predict.fleet.timelimits import TimeLimit

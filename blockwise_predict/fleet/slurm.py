@@ -9,12 +9,7 @@ from collections.abc import Sequence
 
 from blockwise_predict.fleet.queue import Job, Request, State, environment_without
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
-from blockwise_predict.fleet.timelimits import (
-    TimeLimit,
-    last_option,
-    script_words,
-    slurm_seconds,
-)
+from blockwise_predict.fleet.timelimits import TimeLimit, last_option, script_words, slurm_seconds
 
 # Suspended ones and those whose nodes start wait, too: they cannot be expected to do anything. So
 # do those in a state that is not known here: to take a job for dead would be the worse mistake.

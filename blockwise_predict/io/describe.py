@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blockwise_predict.geometry import VoxelGrid, format_bounds, format_lengths
+from blockwise_predict.geometry.grid import VoxelGrid, format_bounds, format_lengths
 from blockwise_predict.io.source import InputArray
 
 _FORMATS = {"zarr2": "zarr 2", "zarr3": "zarr 3", "n5": "N5"}

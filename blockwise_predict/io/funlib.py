@@ -9,7 +9,7 @@ so `open_ds` places an array with fractional ones wrongly; the attributes themse
 
 from __future__ import annotations
 
-from blockwise_predict.geometry import Lengths
+from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.formats import Node
 from blockwise_predict.io.kvstore import Json
 from blockwise_predict.io.statement import (

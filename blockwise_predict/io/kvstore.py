@@ -19,15 +19,14 @@ from urllib.parse import unquote, urlsplit
 
 import tensorstore as ts
 
-from blockwise_predict.errors import ArrayError
-from blockwise_predict.untrusted import (
+from blockwise_predict.config.untrusted import (
     MAX_JSON_BYTES,
     MalformedError,
     check_regular,
     check_size,
     parse_json,
-    shortened,
 )
+from blockwise_predict.errors import ArrayError, shortened
 
 Json = dict[str, Any]
 

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from blockwise_predict.geometry import Lengths
+from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.formats import Node
 from blockwise_predict.io.kvstore import Json, join, name_of
 from blockwise_predict.io.statement import Axes, Statement, axes_from_names, spatial_lengths

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Literal
 
-from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry import Lengths
+from blockwise_predict.errors import ArrayError, shown
+from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.formats import Node
 from blockwise_predict.io.kvstore import Json, root_and_parts
 from blockwise_predict.io.statement import (
@@ -41,7 +41,6 @@ from blockwise_predict.io.units import (
     json_numbers,
     scaled,
 )
-from blockwise_predict.untrusted import shown
 
 _NUMBER = re.compile(r"\d+(\.\d+)?([eE][-+]?\d+)?")
 

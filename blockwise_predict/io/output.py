@@ -12,7 +12,7 @@ import numpy as np
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry import Lengths
+from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.formats import (
     ATTRIBUTES_FILE,
     DRIVERS,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry import Lengths, format_length, format_lengths
+from blockwise_predict.geometry.grid import Lengths, format_length, format_lengths
 from blockwise_predict.io import funlib, n5, ngff
 from blockwise_predict.io.formats import Node, groups_above
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes, Statement

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from blockwise_predict.errors import ArrayError
+from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.io.formats import DRIVERS, Format, Node, find_array
 from blockwise_predict.io.kvstore import kvstore_spec, storage_context, storage_errors
 from blockwise_predict.io.placement import Placement, place_array
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
-from blockwise_predict.untrusted import shown
 
 # Decoded. A chunk is read whole, by every slot of a worker.
 MAX_CHUNK_BYTES = 4 << 30

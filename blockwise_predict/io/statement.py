@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from blockwise_predict.geometry import Lengths
+from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.units import scaled
 
 SPACE, CHANNEL, TIME = "space", "channel", "time"

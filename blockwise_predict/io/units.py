@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry import Lengths, exact
-from blockwise_predict.untrusted import shown
+from blockwise_predict.errors import ArrayError, shown
+from blockwise_predict.geometry.grid import Lengths, exact
 
 # Of a length's or scale's absolute value: a light-year is 1e25 nm.
 SMALLEST, LARGEST = 1e-30, 1e30

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from blockwise_predict.config.untrusted import MAX_JSON_BYTES, MalformedError, parse_json
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.files import FILE_MODE, open_record
-from blockwise_predict.untrusted import MAX_JSON_BYTES, MalformedError, parse_json
 
 # Larger ones are not ours, and would only fill the memory.
 MAX_RECORD_BYTES, MAX_LINE_BYTES = MAX_JSON_BYTES, 1 << 20

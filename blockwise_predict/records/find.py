@@ -7,9 +7,9 @@ from pathlib import Path
 from blockwise_predict.engine.settings import PRECISION_BYTES, PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import read_attributes
-from blockwise_predict.plan import Plan
-from blockwise_predict.provenance import ATTRIBUTE
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.place import default_run_dir
+from blockwise_predict.records.provenance import ATTRIBUTE
 from blockwise_predict.records.rundir import RunDir
 
 

@@ -6,7 +6,7 @@ import json
 
 from blockwise_predict.errors import RunFailedError, RunStateError
 from blockwise_predict.io import changed_places
-from blockwise_predict.plan import Plan
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.rundir import RunDir
 
 

@@ -6,7 +6,7 @@ import shutil
 
 import psutil
 
-from blockwise_predict.plan import Plan
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.ledger import RECORD
 from blockwise_predict.records.rundir import RunDir
 

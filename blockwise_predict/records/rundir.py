@@ -37,10 +37,10 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from blockwise_predict.consent import with_consent
+from blockwise_predict.config.consent import with_consent
 from blockwise_predict.engine.settings import PrecisionChoice
-from blockwise_predict.errors import RunStateError
-from blockwise_predict.plan import Plan
+from blockwise_predict.errors import RunStateError, shortened, shown
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.address import Address as Address
 from blockwise_predict.records.atomic import damaged, read_record, write_atomically
 from blockwise_predict.records.events import EventLog
@@ -48,7 +48,6 @@ from blockwise_predict.records.failures import FailureRecord
 from blockwise_predict.records.files import make_folder, open_record
 from blockwise_predict.records.ledger import Ledger, create_ledger, open_ledger
 from blockwise_predict.records.marker import check_marked, ledgers, mark, remove_records
-from blockwise_predict.untrusted import shortened, shown
 
 _ADDRESS = TypeAdapter(Address)
 _PRECISION = TypeAdapter(PrecisionChoice)

@@ -14,7 +14,7 @@ from daisy.logging import set_log_basedir
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
-from blockwise_predict.plan import Plan
+from blockwise_predict.plan.model import Plan
 
 TASK_ID = "predict"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from blockwise_predict.transport.messages import End, FromWorker
-from blockwise_predict.transport.wire import Wire
+from blockwise_predict.scheduling.transport.messages import End, FromWorker
+from blockwise_predict.scheduling.transport.wire import Wire
 
 
 @dataclass(eq=False)

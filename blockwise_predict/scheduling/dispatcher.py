@@ -17,7 +17,7 @@ from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 from blockwise_predict.scheduling.members import Counts, Held, Member
 from blockwise_predict.scheduling.retries import Attempts, RetryPolicy
-from blockwise_predict.transport.messages import Done
+from blockwise_predict.scheduling.transport.messages import Done
 
 
 class BlockSource(Protocol):

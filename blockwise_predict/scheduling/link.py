@@ -17,13 +17,13 @@ from blockwise_predict import __version__
 from blockwise_predict.errors import RunStateError, first_error
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.slots import Slots
-from blockwise_predict.transport.connect import (
+from blockwise_predict.scheduling.transport.connect import (
     NoSchedulerError,
     NotThereError,
     connected,
     greet,
 )
-from blockwise_predict.transport.messages import (
+from blockwise_predict.scheduling.transport.messages import (
     Back,
     Block,
     Bye,
@@ -37,7 +37,7 @@ from blockwise_predict.transport.messages import (
     Next,
     Welcome,
 )
-from blockwise_predict.transport.wire import GOODBYE_S, Wire
+from blockwise_predict.scheduling.transport.wire import GOODBYE_S, Wire
 
 # Delay before the scheduler is looked for again, in seconds.
 FIRST_DELAY_S, MAX_DELAY_S = 0.2, 5.0

@@ -7,7 +7,7 @@ from collections.abc import Container
 
 from blockwise_predict import __version__
 from blockwise_predict.scheduling.members import Attendance
-from blockwise_predict.transport.messages import PROTOCOL, Hello
+from blockwise_predict.scheduling.transport.messages import PROTOCOL, Hello
 
 
 class Roster:

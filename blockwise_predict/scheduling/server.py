@@ -15,10 +15,10 @@ from aiohttp.http import HttpProcessingError
 from blockwise_predict.errors import ConfigError, RunFailedError
 from blockwise_predict.scheduling.dispatcher import Dispatcher
 from blockwise_predict.scheduling.status import Status
+from blockwise_predict.scheduling.transport.gate import Gate
+from blockwise_predict.scheduling.transport.sockets import allow_many_connections, listen
+from blockwise_predict.scheduling.transport.tls import make_key, server_context
 from blockwise_predict.scheduling.worker_server import WorkerServer
-from blockwise_predict.transport.gate import Gate
-from blockwise_predict.transport.sockets import allow_many_connections, listen
-from blockwise_predict.transport.tls import make_key, server_context
 
 # Maximum number of things that asyncio stumbled over that are recorded.
 MAX_ODDITIES = 100

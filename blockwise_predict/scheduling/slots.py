@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from queue import SimpleQueue
 
-from blockwise_predict.transport.messages import Done, Failed, Message, Next
+from blockwise_predict.scheduling.transport.messages import Done, Failed, Message, Next
 
 
 class Slots:

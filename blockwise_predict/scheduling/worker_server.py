@@ -19,7 +19,7 @@ from blockwise_predict.scheduling.dispatcher import Dispatcher
 from blockwise_predict.scheduling.members import Member
 from blockwise_predict.scheduling.roster import Roster
 from blockwise_predict.scheduling.status import Status
-from blockwise_predict.transport.messages import (
+from blockwise_predict.scheduling.transport.messages import (
     Back,
     Block,
     Bye,
@@ -32,7 +32,7 @@ from blockwise_predict.transport.messages import (
     Refused,
     Welcome,
 )
-from blockwise_predict.transport.wire import Wire
+from blockwise_predict.scheduling.transport.wire import Wire
 
 # Seconds for a worker that was cut off to come back.
 GRACE_S = 60.0

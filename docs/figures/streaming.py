@@ -3,7 +3,7 @@
     python docs/figures/streaming.py
 
 Everything in it follows from the network's shape arithmetic (docs/engine.md), and
-tests/test_streaming.py holds that to what the engine really keeps.
+tests/engine/test_streaming.py holds that to what the engine really keeps.
 """
 
 from __future__ import annotations

@@ -1,0 +1,105 @@
+"""The parts of `predict demo`: a phantom on disk, a run over it, and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from funlib.geometry import Coordinate
+from funlib.persistence import open_ds, prepare_ds
+from numpy.typing import NDArray
+
+from blockwise_predict.demo import MODEL
+from blockwise_predict.demo.phantom import VOXEL_SIZE_NM, Phantom, make_phantom
+from blockwise_predict.demo.picture import save_picture
+from blockwise_predict.demo.score import Score, score
+from blockwise_predict.engine.values import Encoding
+from blockwise_predict.errors import RunStateError
+from blockwise_predict.io import open_output
+
+# A phantom that the network was neither trained nor first scored on.
+SEED = 2025
+SHAPE = (72, 192, 192)
+VALUE_RANGE = (0.0, 1.0)
+NEIGHBORHOOD = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """Where the demonstration's files are."""
+
+    folder: Path
+
+    @property
+    def raw(self) -> Path:
+        """The phantom."""
+        return self.folder / "phantom.zarr" / "raw"
+
+    @property
+    def prediction(self) -> Path:
+        """The prediction."""
+        return self.folder / "prediction.zarr" / "affinities"
+
+    @property
+    def picture(self) -> Path:
+        """Raw and prediction side by side."""
+        return self.folder / "demo.png"
+
+    def options(self) -> dict[str, str]:
+        """The options of `predict run` that make the prediction, by their keys."""
+        return {
+            "checkpoint": str(MODEL / "weights.safetensors"),
+            "architecture": str(MODEL / "architecture.yaml"),
+            "input": str(self.raw),
+            "output": str(self.prediction),
+            "output_dtype": "uint8",
+        }
+
+    def write_phantom(self) -> Phantom:
+        """Make the phantom, and write it unless it is there already.
+
+        Raises RunStateError if something else is in its place.
+        """
+        phantom = make_phantom(SHAPE, SEED)
+        if not self.raw.exists():
+            self._write(phantom)
+        elif not np.array_equal(open_ds(self.raw)[:], phantom.raw):
+            raise RunStateError(
+                f"{self.raw} holds something else than this version's phantom. "
+                "Give another --folder, or remove it."
+            )
+        return phantom
+
+    def _write(self, phantom: Phantom) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        array = prepare_ds(
+            self.raw,
+            shape=phantom.raw.shape,
+            offset=Coordinate(0, 0, 0),
+            voxel_size=Coordinate((VOXEL_SIZE_NM,) * 3),
+            axis_names=["z", "y", "x"],
+            units=["nm"] * 3,
+            chunk_shape=Coordinate(64, 64, 64),
+            dtype=phantom.raw.dtype,
+        )
+        array[:] = phantom.raw
+
+    def draw(self, phantom: Phantom) -> None:
+        """Write the picture, of the slice in the middle."""
+        z = SHAPE[0] // 2
+        predicted = self._predicted()[:, z]
+        save_picture(self.picture, phantom.raw[z], predicted, voxel_size_nm=VOXEL_SIZE_NM)
+
+    def score(self, phantom: Phantom) -> Score:
+        """How well the prediction tells boundaries between cells from their inside."""
+        # The last voxel along an axis has no neighbour, and so no affinity.
+        scored = (slice(None), *(slice(0, -1),) * 3)
+        boundary = ~phantom.affinities(NEIGHBORHOOD)[scored]
+        return score(1 - self._predicted()[scored], boundary)
+
+    def _predicted(self) -> NDArray[np.float32]:
+        """Affinities in 0 to 1, `[c, z, y, x]`."""
+        array = open_output(self.prediction)
+        stored = array.read((0, 0, 0), array.shape)
+        return Encoding(str(array.dtype), VALUE_RANGE).decode(stored)

@@ -1,0 +1,1 @@
+"""World units, voxel grids, the lattice of passes, and tiles."""

@@ -1,0 +1,204 @@
+"""World units and voxels: exact, so that no rounding can move a volume.
+
+Lengths are `fractions.Fraction` in nanometres, because real voxel sizes need not be integers
+(4.24 x 4 x 4); everything that is computed is computed in integer voxels. Axes are (z, y, x), or
+(y, x) in 2-D. A ROI is half-open, `[begin, end)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+
+from funlib.geometry import Coordinate, Roi
+
+from blockwise_predict.errors import GeometryError, shown
+
+Lengths = tuple[Fraction, ...]
+Bounds = tuple[tuple[Fraction | None, Fraction | None], ...]
+
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?\d+/\d+")
+_EXPONENT = re.compile(r"[eE][-+]?0*(\d+)")
+# Of a number's text and exponent: a length in nm needs far fewer, and `1e999999999` would take all
+# memory.
+MAX_CHARACTERS = 200
+MAX_EXPONENT = 300
+
+
+def exact(value: object) -> Fraction:
+    """The number as it is written: `4.24` is 106/25, not the nearest binary fraction.
+
+    Raises ValueError for what is no finite number, and for one with too many digits.
+    """
+    if isinstance(value, Fraction):
+        return value
+    text = str(value).strip()
+    exponent = _EXPONENT.search(text)
+    if len(text) > MAX_CHARACTERS or (exponent and int(exponent[1]) > MAX_EXPONENT):
+        raise ValueError(f"{text[:20]}... has too many digits")
+    try:
+        return Fraction(text)
+    except ZeroDivisionError:
+        raise ValueError(f"{text} divides by zero") from None
+
+
+def exact_lengths(values: Iterable[object]) -> Lengths:
+    """`exact` of each value."""
+    return tuple(exact(value) for value in values)
+
+
+def format_length(value: Fraction) -> str:
+    """Shortest decimal that reads back as the same number; a ratio where none does."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    try:
+        text = repr(float(value))
+    except OverflowError:
+        return f"{value.numerator}/{value.denominator}"
+    return text if Fraction(text) == value else f"{value.numerator}/{value.denominator}"
+
+
+def format_lengths(values: Iterable[Fraction]) -> str:
+    """Lengths as people write them: `4.24 x 4 x 4`."""
+    return " x ".join(format_length(value) for value in values)
+
+
+def format_bounds(begin: Sequence[Fraction], end: Sequence[Fraction]) -> str:
+    """A ROI as the command line reads it: `[0:100,0:100,0:100]`."""
+    pairs = (f"{format_length(b)}:{format_length(e)}" for b, e in zip(begin, end, strict=True))
+    return f"[{','.join(pairs)}]"
+
+
+def parse_bounds(text: str) -> Bounds:
+    """Read `[z0:z1,y0:y1,x0:x1]` in nm; any bound may be left out (`None`).
+
+    Raises GeometryError for anything else, and for an axis that ends before it begins.
+    """
+    body = text.strip().removeprefix("[").removesuffix("]")
+    axes = [axis.strip() for axis in body.split(",")]
+    return tuple(_parse_axis(axis, text) for axis in axes)
+
+
+def _parse_axis(axis: str, text: str) -> tuple[Fraction | None, Fraction | None]:
+    parts = [part.strip() for part in axis.split(":")]
+    if len(parts) != 2:
+        raise _not_bounds(axis, text)
+    begin, end = (_parse_bound(part, axis, text) for part in parts)
+    if begin is not None and end is not None and end <= begin:
+        raise GeometryError(
+            f"ROI {shown(text)}: {shown(axis)} is empty, its end is not after its begin. "
+            "A ROI is half-open: [0:100] has 100 nm."
+        )
+    return begin, end
+
+
+def _parse_bound(part: str, axis: str, text: str) -> Fraction | None:
+    if not part:
+        return None
+    try:
+        if _NUMBER.fullmatch(part):
+            return exact(part)
+    except ValueError as error:
+        raise _not_bounds(axis, text, f" ({error})") from None
+    raise _not_bounds(axis, text)
+
+
+def _not_bounds(axis: str, text: str, why: str = "") -> GeometryError:
+    return GeometryError(
+        f"ROI {shown(text)}: {shown(axis)} is not BEGIN:END in nm{why}. "
+        "Write for example [1000:2000,0:5000,:] (a bound that is left out is the volume's)."
+    )
+
+
+@dataclass(frozen=True)
+class VoxelGrid:
+    """A voxel grid in the world: voxel `i` of an axis spans `offset + i*size .. + size` (nm)."""
+
+    voxel_size: Lengths
+    offset: Lengths
+
+    def __post_init__(self) -> None:
+        if len(self.voxel_size) != len(self.offset):
+            raise GeometryError(
+                f"voxel size {format_lengths(self.voxel_size)} and offset "
+                f"{format_lengths(self.offset)} differ in their number of axes."
+            )
+        if any(size <= 0 for size in self.voxel_size):
+            raise GeometryError(
+                f"voxel size {format_lengths(self.voxel_size)}: every axis must be positive."
+            )
+
+    @property
+    def dims(self) -> int:
+        """Number of axes."""
+        return len(self.voxel_size)
+
+    def divided(self, scale: Sequence[int]) -> VoxelGrid:
+        """The grid of a super-resolution output: `scale` voxels for each voxel of this one."""
+        sizes = tuple(size / factor for size, factor in zip(self.voxel_size, scale, strict=True))
+        return VoxelGrid(sizes, self.offset)
+
+    def world(self, voxel: Sequence[int]) -> Lengths:
+        """World position (nm) of a voxel's begin corner."""
+        return tuple(o + v * s for o, v, s in zip(self.offset, voxel, self.voxel_size, strict=True))
+
+    def world_bounds(self, roi: Roi) -> str:
+        """A ROI given in voxels, as text in nm."""
+        return format_bounds(self.world(roi.begin), self.world(roi.end))
+
+    def voxel_roi(self, bounds: Bounds, volume: Roi) -> tuple[Roi, bool]:
+        """The voxels that `bounds` (nm) touches, and whether any bound had to be moved outward.
+
+        `volume` (voxels) gives the bounds that were left out. The result is not clipped.
+        """
+        if len(bounds) != self.dims:
+            raise GeometryError(
+                f"the ROI has {len(bounds)} axes, the volume has {self.dims}: "
+                f"give one BEGIN:END for each, for example {self.world_bounds(volume)}."
+            )
+        begin, end, moved = [], [], False
+        for axis, (low, high) in enumerate(bounds):
+            low_voxel = self._position(low, axis, Fraction(volume.begin[axis]))
+            high_voxel = self._position(high, axis, Fraction(volume.end[axis]))
+            begin.append(floor(low_voxel))
+            end.append(ceil(high_voxel))
+            moved |= low_voxel.denominator != 1 or high_voxel.denominator != 1
+        return Roi(begin, Coordinate(end) - Coordinate(begin)), moved
+
+    def _position(self, world: Fraction | None, axis: int, default: Fraction) -> Fraction:
+        if world is None:
+            return default
+        return (world - self.offset[axis]) / self.voxel_size[axis]
+
+
+def resolve_roi(text: str | None, grid: VoxelGrid, volume: Roi) -> tuple[Roi, list[str]]:
+    """The output ROI in voxels of `grid`, and lines to show the user about how it came to be.
+
+    `text` is the ROI in nm, or None for the whole `volume` (voxels). Off the voxel grid it is
+    snapped outward; what lies outside the volume is cut off. Raises GeometryError if nothing of
+    the volume is left.
+    """
+    if text is None:
+        return volume, []
+    wanted, moved = grid.voxel_roi(parse_bounds(text), volume)
+    notes = []
+    if moved:
+        notes.append(
+            f"ROI {text} is off the voxel grid: snapped outward to {grid.world_bounds(wanted)}"
+        )
+    if any(e <= b for b, e in zip(wanted.begin, wanted.end, strict=True)) or not (
+        wanted.intersects(volume)
+    ):
+        raise GeometryError(
+            f"ROI {text} misses the volume, which spans {grid.world_bounds(volume)} nm."
+        )
+    roi = wanted.intersect(volume)
+    if roi != wanted:
+        notes.append(
+            f"ROI {text} reaches beyond the volume: cut to {grid.world_bounds(roi)} "
+            f"(the volume spans {grid.world_bounds(volume)})"
+        )
+    return roi, notes

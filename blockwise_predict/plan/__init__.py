@@ -1,0 +1,1 @@
+"""What will be done: the Plan, and how it is made."""

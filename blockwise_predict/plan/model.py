@@ -1,0 +1,233 @@
+"""The plan: everything that a run will do, as it is decided before anything is written.
+
+`predict plan` prints it, `predict run` executes it, and every worker reads it back from the run
+directory, so that there is one place where a run's geometry stands. `planning` makes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from math import ceil, prod
+from typing import Any, Self
+
+from funlib.geometry import Coordinate, Roi
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from blockwise_predict.config.model import Format, RunConfig
+from blockwise_predict.engine.settings import PRECISION_BYTES, Streaming
+from blockwise_predict.engine.values import Encoding, Normalization
+from blockwise_predict.errors import shown
+from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
+from blockwise_predict.geometry.lattice import Lattice
+
+
+class Model(BaseModel):
+    """Base of the plan's parts: frozen, strict, written as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkPlan(Model):
+    """The network: which weights, and their geometry."""
+
+    checkpoint: str
+    run: str | None
+    iteration: int | None
+    weights_sha256: str
+    architecture: dict[str, Any]
+    head: dict[str, Any] | None
+    channel_names: tuple[str, ...]
+    dims: int
+
+
+class InputPlan(Model):
+    """The input array. Lengths (nm) as exact decimals or ratios.
+
+    `metadata_sha256` is of what says how it is stored, `sample_sha256` of a few chunks' content,
+    by their first voxels.
+    """
+
+    path: str
+    format: str
+    shape: tuple[int, ...]
+    channels: int | None
+    dtype: str
+    chunk_shape: tuple[int, ...]
+    axis_names: tuple[str, ...]
+    voxel_size: tuple[str, ...]
+    offset: tuple[str, ...]
+    voxel_size_source: str
+    offset_source: str
+    metadata_sha256: str
+    sample_sha256: dict[str, str]
+
+    @property
+    def grid(self) -> VoxelGrid:
+        """The input's voxel grid."""
+        return VoxelGrid(exact_lengths(self.voxel_size), exact_lengths(self.offset))
+
+
+class OutputPlan(Model):
+    """The output array. `roi_begin` and `shape` are output voxels from the input's origin."""
+
+    path: str
+    format: Format
+    roi_begin: tuple[int, ...]
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    dtype: str
+    value_range: tuple[float, float] | None
+
+    @property
+    def roi(self) -> Roi:
+        """The output ROI in output voxels from the input's origin."""
+        return Roi(self.roi_begin, self.shape)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How values are stored."""
+        return Encoding(self.dtype, self.value_range)
+
+
+class Tiling(Model):
+    """How blocks go through the network: the passes' lattice, and how each is streamed, if it is.
+
+    `memory_bytes` is what a worker's data are predicted to take at their peak, of which
+    `cache_bytes` are decoded chunks of the input, kept for the next block.
+    """
+
+    lattice: Lattice
+    streaming: Streaming | None
+    memory_bytes: int
+    cache_bytes: int
+
+
+class Plan(Model):
+    """A run, decided.
+
+    `tiling` is for the precision that is given or likely; `exact_tiling` for float32, where that
+    is still open and needs more memory.
+    """
+
+    version: str
+    config: RunConfig
+    network: NetworkPlan
+    input: InputPlan
+    output: OutputPlan
+    normalization: Normalization
+    border: str
+    precision: str
+    scale: tuple[int, ...]
+    block_shape: tuple[int, ...]
+    tiling: Tiling
+    exact_tiling: Tiling | None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _axes_agree(self) -> Self:
+        """A plan may come from a file: all that is counted per axis has the input's axes."""
+        per_axis = {
+            "input.shape": self.input.shape,
+            "input.chunk_shape": self.input.chunk_shape,
+            "output.shape": self.output.shape,
+            "output.chunk_shape": self.output.chunk_shape,
+            "scale": self.scale,
+            "block_shape": self.block_shape,
+            "tiling.lattice": self.lattice.tile_shape,
+        }
+        for name, sizes in per_axis.items():
+            if len(sizes) != len(self.input.axis_names) or any(size < 1 for size in sizes):
+                raise ValueError(f"{name} {shown(sizes)} is not one positive size per axis")
+        # Raises for voxel sizes and offsets of other axes, or that are none.
+        if self.output_grid.dims != len(self.output.roi_begin) or self.output_grid.dims not in (
+            2,
+            3,
+        ):
+            raise ValueError(f"output.roi_begin {shown(self.output.roi_begin)} has other axes")
+        return self
+
+    @property
+    def output_grid(self) -> VoxelGrid:
+        """The output's voxel grid; voxel 0 begins where the input array begins."""
+        return self.input.grid.divided(self.scale)
+
+    @property
+    def lattice(self) -> Lattice:
+        """The lattice; its points are the same for all precisions."""
+        return self.tiling.lattice
+
+    def tiling_for(self, precision: str) -> Tiling:
+        """The tiling for the precision that was chosen."""
+        if self.exact_tiling is None or PRECISION_BYTES[precision] < PRECISION_BYTES["float32"]:
+            return self.tiling
+        return self.exact_tiling
+
+    @property
+    def blocks_per_axis(self) -> tuple[int, ...]:
+        """Size of the block grid."""
+        return tuple(ceil(n / b) for n, b in zip(self.output.shape, self.block_shape, strict=True))
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+        return prod(self.blocks_per_axis)
+
+    def block_range(self, axis: int, place: int) -> tuple[int, int]:
+        """The output voxels (half-open) of the blocks at one place along an axis."""
+        begin = self.output.roi_begin[axis] + place * self.block_shape[axis]
+        end = self.output.roi_begin[axis] + self.output.shape[axis]
+        return begin, min(begin + self.block_shape[axis], end)
+
+    def block(self, begin: Coordinate) -> Roi:
+        """The block that begins at an output voxel, cropped at the ROI's end."""
+        return Roi(begin, self.block_shape).intersect(self.output.roi)
+
+    def blocks(self) -> Iterator[Roi]:
+        """All blocks, in C order, output voxels from the input's origin."""
+        for index in itertools.product(*(range(n) for n in self.blocks_per_axis)):
+            shift = Coordinate(index) * Coordinate(self.block_shape)
+            yield self.block(Coordinate(self.output.roi_begin) + shift)
+
+    def block_number(self, begin: Coordinate) -> int:
+        """Number, in C order, of the block that begins at an output voxel."""
+        index = (begin - self.output.roi.begin) / Coordinate(self.block_shape)
+        number = 0
+        for position, count in zip(index, self.blocks_per_axis, strict=True):
+            number = number * count + int(position)
+        return number
+
+    def numbered_block(self, number: int) -> Roi:
+        """The block of a number, output voxels from the input's origin."""
+        index = []
+        for count in reversed(self.blocks_per_axis):
+            number, position = divmod(number, count)
+            index.append(position)
+        shift = Coordinate(index[::-1]) * Coordinate(self.block_shape)
+        return self.block(self.output.roi.begin + shift)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a resumed run to give the array that was begun."""
+        return {
+            "weights (sha256)": self.network.weights_sha256,
+            "architecture": self.network.architecture,
+            "head": self.network.head,
+            "input": self.input.path,
+            "input shape": list(self.input.shape),
+            "input dtype": self.input.dtype,
+            "input metadata (sha256)": self.input.metadata_sha256,
+            "voxel size": list(self.input.voxel_size),
+            "offset": list(self.input.offset),
+            "normalization": str(self.normalization),
+            "border": self.border,
+            "precision": self.precision,
+            "output": self.output.path,
+            "output format": self.output.format,
+            "output dtype": self.output.dtype,
+            "output range": self.output.value_range and list(self.output.value_range),
+            "ROI": self.output_grid.world_bounds(self.output.roi),
+            "chunk shape": list(self.output.chunk_shape),
+            "block shape": list(self.block_shape),
+            "tile shape": list(self.lattice.tile_shape),
+        }

@@ -1,0 +1,270 @@
+"""How large blocks and tiles are, and how they are streamed: least arithmetic within the memory.
+
+A larger block has less halo. It is grown chunk by chunk along the axis that gains most, until the
+gain is small, the memory is used, or there would be too few blocks for the workers. A tile is what
+a block needs, streamed along the axis that needs the least memory; if even that does not fit, the
+tile is made smaller in the plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, prod
+
+import torch
+
+from blockwise_predict.architectures import UNetShapes
+from blockwise_predict.architectures.trace import flops
+from blockwise_predict.checkpoint import TrainedModel
+from blockwise_predict.engine.footprint import Footprint, measure_footprint
+from blockwise_predict.engine.passes import PIECE_VOXELS
+from blockwise_predict.engine.settings import Streaming
+from blockwise_predict.geometry.lattice import Lattice
+from blockwise_predict.geometry.tiling import smallest_tile
+
+Shape = tuple[int, ...]
+
+# So many blocks at least, where the chunks allow: workers end at about the same time, progress is
+# seen, and an interruption costs little.
+BLOCKS_PER_WORKER = 4
+# A step of growth that saves less than this is not worth coarser blocks.
+SMALLEST_GAIN = 0.004
+# Voxels of an input slab: enough to occupy the device, few enough to stay in the caches of a CPU.
+SLAB_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
+
+
+# Resident memory over the tensors' bytes: allocators, and what oneDNN works in. Measured 1.0 to
+# 1.2 (torch 2.13, glibc, planes of 340 to 570 squared), more where tensors are small.
+ALLOCATION = 1.2
+ALLOCATION_BYTES = 96 * 2**20
+# Of the memory, for passes, where a block that was given takes all of it.
+LEAST_SHARE = 0.25
+# Rows of output in memory: one that is filled, and one that is being written.
+ROWS_HELD = 2
+# The last block's chunks stay in memory, decoded, for the next one, if that takes no larger part of
+# the memory than this; chunks hold more than a block reads of them.
+CACHED_BLOCKS, CACHE_SHARE = 2, 0.05
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may use. `memory` in bytes; `slots` blocks are held at once."""
+
+    memory: int
+    workers: int
+    slots: int
+    device: str
+
+    def cache_bytes(self, raw: int) -> int:
+        """Bytes of decoded chunks to keep, where a block reads `raw` bytes."""
+        return min(CACHED_BLOCKS * raw, round(self.memory * CACHE_SHARE))
+
+
+class Sizing:
+    """The choice of sizes for one equivariant network, one input and one output.
+
+    `value_bytes` are those of an output value, `raw_bytes` of an input voxel, channels included;
+    the network computes in `dtype`.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        raw_bytes: int,
+        value_bytes: int,
+        dtype: torch.dtype,
+        limits: Limits,
+    ) -> None:
+        self._dtype = dtype
+        self._model = model
+        self._shapes: UNetShapes = model.shapes
+        self._limits = limits
+        self._raw_bytes = raw_bytes
+        self._voxel_bytes = value_bytes * len(model.channel_names)
+
+    @cached_property
+    def _footprints(self) -> dict[int, Footprint]:
+        """By streamed axis; measured once for axes that are alike."""
+        network, shapes = self._model.build(), self._shapes
+        piece = PIECE_VOXELS[self._limits.device]
+        found: dict[object, Footprint] = {}
+        by_axis = {}
+        for axis in range(shapes.dims):
+            axes = self._axes(axis)
+            kind = tuple(shapes.axes[a] for a in axes)
+            if kind not in found:
+                found[kind] = measure_footprint(network, shapes, axes, self._dtype, piece)
+            by_axis[axis] = found[kind]
+        return by_axis
+
+    def _axes(self, first: int) -> Shape:
+        return (first, *(axis for axis in range(self._shapes.dims) if axis != first))
+
+    def block(self, roi: Shape, chunk: Shape) -> Shape:
+        """The block, a multiple of `chunk`, for a ROI of this shape (output voxels)."""
+        slices = len(roi) - self._shapes.dims
+        whole = tuple(ceil(n / c) * c for n, c in zip(roi, chunk, strict=True))
+        block = tuple(min(c, w) for c, w in zip(chunk, whole, strict=True))
+        cost = self._cost(block[slices:])
+        while True:
+            grown = [
+                self._grown(block, axis, chunk)
+                for axis in range(slices, len(block))
+                if block[axis] < whole[axis]
+            ]
+            allowed = [larger for larger in grown if self._allowed(larger, roi, chunk)]
+            if not allowed:
+                return _evened(block, whole, chunk)
+            best = min(allowed, key=lambda larger: self._cost(larger[slices:]))
+            gain = 1 - self._cost(best[slices:]) / cost
+            if gain < SMALLEST_GAIN:
+                return _evened(block, whole, chunk)
+            block, cost = best, self._cost(best[slices:])
+
+    def _grown(self, block: Shape, axis: int, chunk: Shape) -> Shape:
+        return tuple(b + c * (a == axis) for a, (b, c) in enumerate(zip(block, chunk, strict=True)))
+
+    def _cost(self, block: Shape) -> float:
+        """Arithmetic per voxel of a block."""
+        return flops(self._shapes, self._needed(block)) / prod(block)
+
+    def _needed(self, block: Shape) -> Shape:
+        """The input shape that covers a block, wherever on the lattice it begins."""
+        sizes = (
+            -(-(b + context + scale * period - 1) // scale)
+            for b, context, scale, period in zip(
+                block, self._shapes.context, self._shapes.scale, self._shapes.period, strict=True
+            )
+        )
+        return self._shapes.valid_input_shape(tuple(sizes), "up")
+
+    def _allowed(self, block: Shape, roi: Shape, chunk: Shape) -> bool:
+        count = prod(ceil(n / b) for n, b in zip(roi, block, strict=True))
+        if count < BLOCKS_PER_WORKER * self._limits.workers:
+            return False
+        tile = self._needed(block[len(block) - self._shapes.dims :])
+        room = self._limits.memory - self._held(block, tile, chunk)
+        return self._stream(tile, room)[1] <= room
+
+    def _held(self, block: Shape, tile: Shape, chunk: Shape) -> int:
+        """Bytes of the blocks in the slots and in the cache: input as stored; and rows of output.
+
+        Rows lie across the longest axis, along which is streamed. Where a tile does not cover the
+        plane, all rows wait for the next tile.
+        """
+        slices = len(block) - self._shapes.dims
+        raw = prod(block[:slices]) * prod(tile) * self._raw_bytes
+        inputs = self._limits.slots * raw + self._limits.cache_bytes(raw)
+        longest = max(range(slices, len(block)), key=lambda axis: block[axis])
+        covered = self._shapes.output_shape(tile)
+        cut = any(
+            covered[axis - slices] < block[axis]
+            for axis in range(slices, len(block))
+            if axis != longest
+        )
+        planes = block[longest] if cut else min(block[longest], ROWS_HELD * chunk[longest])
+        rows = prod(block) // block[longest] * planes * self._voxel_bytes
+        return inputs + rows + self._padded_bytes(block, chunk, longest)
+
+    def _padded_bytes(self, block: Shape, chunk: Shape, along: int) -> int:
+        """Bytes of copies of rows that are written in chunks which reach beyond the block.
+
+        Zeros beyond its last slice are never touched, and take no memory; those beside a slice lie
+        in pages with its values.
+        """
+        whole = tuple(ceil(n / c) * c for n, c in zip(block, chunk, strict=True))
+        if whole == block:
+            return 0
+        copy = [block[0], *whole[1:]]
+        row = min(copy[along], chunk[along])
+        rows = min(ROWS_HELD, ceil(block[along] / chunk[along]))
+        return prod(copy) // copy[along] * row * rows * self._voxel_bytes
+
+    def _stream(self, tile: Shape, room: int) -> tuple[Streaming, int]:
+        """The streaming of a tile that needs the least memory, and its bytes; thin if it must."""
+        found = []
+        for axis, footprint in self._footprints.items():
+            plane = [tile[a] for a in self._axes(axis)[1:]]
+            slab = self._slab(axis, plane)
+            while resident(footprint.bytes(plane, slab)) > room and slab > self._period(axis):
+                slab = self._whole_periods(axis, slab / 2)
+            found.append((footprint.bytes(plane, slab), axis, slab))
+        size, axis, slab = min(found)
+        return Streaming(self._axes(axis), slab), resident(size)
+
+    def _slab(self, axis: int, plane: Sequence[int]) -> int:
+        """Input planes per slab where memory is no concern."""
+        return self._whole_periods(axis, SLAB_VOXELS[self._limits.device] / prod(plane))
+
+    def _whole_periods(self, axis: int, planes: float) -> int:
+        return max(1, round(planes / self._period(axis))) * self._period(axis)
+
+    def _period(self, axis: int) -> int:
+        return self._shapes.period[axis]
+
+    def tile(
+        self, lattice: Lattice, roi_begin: Shape, roi: Shape, block: Shape, chunk: Shape
+    ) -> Shape:
+        """The tile that the blocks of a ROI need, made smaller if memory asks for it.
+
+        `lattice` may be of any tile: its points are the same. A 2-D network over a volume gets one
+        slice.
+        """
+        slices = len(roi) - self._shapes.dims
+        tile = []
+        axes = zip(lattice.axes, roi_begin, roi, block, strict=True)
+        for axis, begin, size, edge in list(axes)[slices:]:
+            begins = range(begin, begin + size, edge)
+            needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
+            tile.append(axis.grown_for(needed))
+        return (1,) * slices + self._shrunk(tuple(tile), within(block, roi), chunk)
+
+    def _shrunk(self, tile: Shape, block: Shape, chunk: Shape) -> Shape:
+        """The tile with its plane cut down until the stream fits into the memory."""
+        smallest = smallest_tile(self._shapes)
+        room = self._room(block, tile, chunk)
+        while (found := self._stream(tile, room))[1] > room:
+            first = found[0].axes[0]
+            plane = [a for a in range(len(tile)) if a != first and tile[a] > smallest[a]]
+            if not plane:
+                break
+            axis = max(plane, key=lambda a: tile[a])
+            smaller = max(smallest[axis], tile[axis] - self._period(axis))
+            tile = (*tile[:axis], smaller, *tile[axis + 1 :])
+            room = self._room(block, tile, chunk)
+        return tile
+
+    def _room(self, block: Shape, tile: Shape, chunk: Shape) -> int:
+        """Bytes for passes; a block that was given may take more than there is."""
+        left = self._limits.memory - self._held(block, tile, chunk)
+        return max(left, round(self._limits.memory * LEAST_SHARE))
+
+    def streaming(self, block: Shape, tile: Shape, chunk: Shape) -> Streaming:
+        """How a tile (network's axes) is streamed."""
+        return self._stream(tile, self._room(block, tile, chunk))[0]
+
+    def bytes(self, block: Shape, tile: Shape, chunk: Shape) -> int:
+        """Peak bytes of a worker's data, weights aside."""
+        passes = self._stream(tile, self._room(block, tile, chunk))[1]
+        return self._held(block, tile, chunk) + passes
+
+
+def within(block: Shape, roi: Shape) -> Shape:
+    """What there is of a block in a ROI that may be smaller."""
+    return tuple(min(b, n) for b, n in zip(block, roi, strict=True))
+
+
+def resident(tensors: int) -> int:
+    """Bytes that a process takes for a stream with so many bytes of tensors."""
+    return round(tensors * ALLOCATION) + ALLOCATION_BYTES
+
+
+def _evened(block: Shape, whole: Shape, chunk: Shape) -> Shape:
+    """As many blocks as before along each axis, of sizes as equal as the chunks allow."""
+    even = []
+    for b, w, c in zip(block, whole, chunk, strict=True):
+        count = ceil(w / b)
+        even.append(ceil(w / c / count) * c)
+    return tuple(even)

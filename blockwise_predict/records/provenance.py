@@ -1,0 +1,78 @@
+"""How an output was made, written into its attributes: enough to make it again."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from blockwise_predict.engine.settings import PrecisionChoice
+from blockwise_predict.plan.model import Plan
+
+ATTRIBUTE = "blockwise_predict"
+PACKAGES = ("blockwise-predict", "torch", "numpy", "daisy", "tensorstore", "zarr")
+
+
+def provenance(plan: Plan, command: str) -> dict[str, Any]:
+    """JSON-able record of a run, as it begins."""
+    network, source, output = plan.network, plan.input, plan.output
+    encoding = output.encoding
+    return {
+        "command": command,
+        "config": plan.config.model_dump(mode="json", exclude_none=True),
+        "begun": _now(),
+        "complete": False,
+        "checkpoint": {
+            "path": network.checkpoint,
+            "run": network.run,
+            "iteration": network.iteration,
+            "sha256": network.weights_sha256,
+        },
+        "architecture": network.architecture,
+        "head": network.head,
+        "input": source.model_dump(mode="json"),
+        "roi_nm": plan.output_grid.world_bounds(output.roi),
+        "border": plan.border,
+        "normalization": {"scale": plan.normalization.scale, "shift": plan.normalization.shift},
+        "precision": PrecisionChoice(plan.precision).as_dict(),
+        "output_dtype": output.dtype,
+        "output_range": output.value_range and list(output.value_range),
+        "decode": _decode_formula(encoding.dtype, output.value_range, encoding.step),
+        "block_shape": list(plan.block_shape),
+        "tile_shape": list(plan.lattice.tile_shape),
+        "versions": {"python": platform.python_version(), **_versions(PACKAGES)},
+    }
+
+
+def ending(
+    complete: bool, values: int, clipped: int, nonfinite: int, precision: PrecisionChoice
+) -> dict[str, Any]:
+    """What a run adds to its record when it ends."""
+    return {
+        "complete": complete,
+        "ended": _now(),
+        "values": values,
+        "clipped_fraction": clipped / values if values else 0.0,
+        "nonfinite_values": nonfinite,
+        "precision": precision.as_dict(),
+    }
+
+
+def _decode_formula(
+    dtype: str, value_range: tuple[float, float] | None, step: float | None
+) -> str | None:
+    if value_range is None or step is None:
+        return None
+    zero = {"int8": 128, "int16": 32768}.get(dtype, 0)
+    stored = f"(stored + {zero})" if zero else "stored"
+    return f"value = {value_range[0]!r} + {stored} * {step!r}"
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    return {package: version(package) for package in packages}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,96 @@
+"""Computing blocks again, to compare them with what is stored."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from funlib.geometry import Roi
+from numpy.typing import NDArray
+
+from blockwise_predict.engine.border import read_padded
+from blockwise_predict.engine.precision import tolerance_of
+from blockwise_predict.engine.settings import PRECISION_BYTES, PrecisionChoice
+from blockwise_predict.errors import RunStateError
+from blockwise_predict.io import CheckedInput, OutputArray
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.records import RunDir
+from blockwise_predict.records.atomic import damaged
+from blockwise_predict.records.find import find_precision
+from blockwise_predict.worker.processor import open_parts
+
+# Another machine, or another tile, may round otherwise: in float32 by so much of the values' span.
+FLOAT32_TOLERANCE = 1e-4
+# The largest difference, beside the root mean square, that another machine may make.
+LARGEST = 20
+
+
+class Recompute:
+    """Predicts blocks of a plan as its workers do, in the precision of the run.
+
+    Raises as `open_parts`, and RunStateError if the run's precision is not recorded.
+    """
+
+    def __init__(self, plan: Plan, run_dir: RunDir, device: torch.device) -> None:
+        self._plan = plan
+        self._precision = _recorded_precision(plan, run_dir)
+        self._parts = open_parts(plan, device)
+        self._predictor = self._parts.predictor(self._precision.precision)
+
+    def difference(self, output: OutputArray, block: Roi) -> str | None:
+        """In what a stored block differs from what is computed now; None if in nothing.
+
+        Integers may differ by a step, since both sides were rounded.
+        """
+        lattice = self._predictor.lattice
+        read = lattice.read_roi(block)
+        source = CheckedInput(self._parts.source, self._plan.config.bad_input)
+        raw = read_padded(source, read, self._plan.border)
+        for row in self._predictor.predict(raw, read, block, lattice):
+            region = row.roi - self._plan.output.roi.begin
+            stored = output.read(tuple(region.begin), tuple(region.end))
+            problem = self._compare(stored.astype(np.float64), row.data.astype(np.float64))
+            if problem is not None:
+                return problem
+        return None
+
+    def _compare(self, stored: NDArray[np.float64], computed: NDArray[np.float64]) -> str | None:
+        if not np.array_equal(np.isfinite(stored), np.isfinite(computed)):
+            return "NaN or infinite values are stored, or computed, in different places"
+        difference = np.abs(stored - computed)[np.isfinite(stored)]
+        if not difference.size or not difference.any():
+            return None
+        error = float(np.sqrt(np.mean(difference**2)))
+        allowed, largest = self._allowed(computed)
+        if error <= allowed and difference.max() <= largest:
+            return None
+        return (
+            f"computed again, values differ by up to {difference.max():.3g} (rms {error:.3g}; "
+            f"allowed {largest:.3g} and {allowed:.3g})"
+        )
+
+    def _allowed(self, computed: NDArray[np.float64]) -> tuple[float, float]:
+        """How much the root mean square and the largest difference may be, as stored."""
+        encoding = self._plan.output.encoding
+        if encoding.step is not None:
+            # Integers, whose step is 1 as they are stored.
+            exact = self._precision.precision == "float32"
+            return 0.5, 1.0 if exact else LARGEST / 2
+        if self._precision.precision == "float32":
+            allowed = FLOAT32_TOLERANCE * float(np.ptp(computed))
+        else:
+            allowed = tolerance_of(encoding, computed.astype(np.float32))
+        return allowed, LARGEST * allowed
+
+
+def _recorded_precision(plan: Plan, run_dir: RunDir) -> PrecisionChoice:
+    """What the run computed in: in anything else, its blocks would seem to be different."""
+    file = run_dir.path / "precision.json"
+    choice = find_precision(plan, run_dir)
+    if choice is None:
+        raise RunStateError(
+            f"{file} is missing, and {plan.output.path} does not say either in which precision its "
+            "blocks were computed. Put the file back from a backup."
+        )
+    if choice.precision not in PRECISION_BYTES:
+        raise damaged(file, f"there is no precision {choice.precision!r}")
+    return choice

@@ -1,0 +1,1 @@
+"""One worker process, and what it does with a block."""

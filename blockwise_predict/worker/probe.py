@@ -1,0 +1,83 @@
+"""A part of a run, done: how fast this device is, and what memory it takes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from funlib.geometry import Coordinate, Roi
+
+from blockwise_predict.engine.border import read_padded
+from blockwise_predict.engine.memory import PeakMemory
+from blockwise_predict.engine.settings import PrecisionChoice
+from blockwise_predict.plan.estimate import pass_flops
+from blockwise_predict.plan.make import Opened
+from blockwise_predict.plan.model import Plan, Tiling
+from blockwise_predict.worker.processor import Parts
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured.
+
+    `memory_bytes` is the peak of a stream's data, beside what blocks in the slots take; `device`
+    the one that computed.
+    """
+
+    precision: PrecisionChoice
+    flops_per_second: float
+    read_bytes_per_second: float
+    memory_bytes: int
+    device: torch.device
+
+    def job_seconds(self, flops: float, workers: int) -> float:
+        """Time for so much arithmetic by so many workers; those on a CPU share it."""
+        devices = min(workers, torch.cuda.device_count()) if self.device.type == "cuda" else 1
+        return flops / self.flops_per_second / devices
+
+
+def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
+    """Read and predict some planes of a block in the middle of the ROI; nothing is written.
+
+    `opened` is what the plan was made from.
+    """
+    parts = Parts(plan, opened.model.build(), opened.model.shapes, opened.array, device)
+    choice = parts.choose_precision()
+    tiling = plan.tiling_for(choice.precision)
+    lattice = tiling.lattice
+    predictor = parts.predictor(choice.precision)
+    part = _part(plan, tiling)
+    read = lattice.read_roi(part)
+    begin = time.perf_counter()
+    raw = read_padded(parts.source, read, plan.border)
+    reading = time.perf_counter() - begin
+    peak = PeakMemory(device)
+    # The first time, algorithms are chosen and kernels compiled.
+    for _ in range(2):
+        begin = time.perf_counter()
+        for _ in predictor.predict(raw, read, part, lattice):
+            pass
+        computing = time.perf_counter() - begin
+    flops = sum(pass_flops(parts.shapes, tuple(tile.read.shape)) for tile in lattice.cover(part))
+    return Probe(choice, flops / computing, raw.nbytes / reading, peak.bytes(), device)
+
+
+def _part(plan: Plan, tiling: Tiling) -> Roi:
+    """One tile's part of a block in the middle: a row of chunks along the stream, output voxels."""
+    roi = plan.output.roi
+    middle = Coordinate(
+        begin + count // 2 * size
+        for begin, count, size in zip(
+            roi.begin, plan.blocks_per_axis, plan.block_shape, strict=True
+        )
+    )
+    kept = next(tiling.lattice.cover(plan.block(middle))).keep
+    shape = list(kept.shape)
+    slices = len(shape) - plan.network.dims
+    if slices:
+        shape[0] = 1
+    elif tiling.streaming is not None:
+        along = tiling.streaming.axes[0]
+        shape[along] = min(shape[along], plan.output.chunk_shape[along])
+    return Roi(kept.begin, shape)

@@ -1,0 +1,197 @@
+"""NaN, infinity and values near the end of float32 come out where torch's forward pass has them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.engine import convolution
+from blockwise_predict.engine.passes import StreamedPass, make_pass, predict_tile
+from blockwise_predict.engine.settings import Streaming
+from blockwise_predict.engine.streaming import StreamedUNet
+from blockwise_predict.engine.values import Normalization
+from tests.run.test_exactness import NETWORKS
+from tests.support.networks import save_network
+from tests.support.reference import in_precision
+
+AS_IT_IS = Normalization(1.0)
+CPU = torch.device("cpu")
+NOT_FINITE = [np.nan, np.inf, -np.inf]
+HUGE = [3e38, -3e38, 1e37, -1e30, 1e20, 3e4]
+# How far apart two passes that round otherwise may be, of the largest finite value. float16 takes
+# the way that GPUs take, without oneDNN.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "mixed": 0.1, "float16": 0.1}
+# A batch norm that is folded in keeps finite what float16 cannot hold before it.
+CASES = [
+    (name, precision)
+    for name in NETWORKS
+    for precision in TOLERANCE
+    if (name, precision) != ("batch norm", "float16")
+]
+# Where along the flattened array, and what.
+SPOILS = st.lists(
+    st.tuples(st.floats(0, 1), st.sampled_from([*NOT_FINITE, *HUGE, 0.0])), min_size=1, max_size=3
+)
+EXAMPLES = settings(max_examples=8, deadline=None)
+
+
+def network(folder: Path, name: str) -> TrainedModel:
+    weights, architecture = save_network(folder, **NETWORKS[name])
+    return load_checkpoint(weights, architecture=architecture)
+
+
+def tile(trained: TrainedModel, periods: tuple[int, ...] = (1, 2, 1)) -> np.ndarray:
+    """Random raw values, `[1, *input]`."""
+    shapes = trained.shapes
+    sizes = zip(shapes.min_input_shape, shapes.period, periods, strict=False)
+    shape = [size + period * count for size, period, count in sizes]
+    return np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+
+
+def spoil(array: np.ndarray | torch.Tensor, spoils: list[tuple[float, float]]) -> None:
+    flat = array.reshape(-1)
+    for where, value in spoils:
+        flat[int(where * (len(flat) - 1))] = value
+
+
+def references(model: nn.Module, raw: np.ndarray) -> list[np.ndarray]:
+    """`[*output, K]` of torch's forward pass, by oneDNN and by torch's own convolutions."""
+    results = []
+    for onednn in (True, False):
+        torch.backends.mkldnn.set_flags(onednn)
+        with torch.inference_mode():
+            results.append(model(torch.from_numpy(raw)[None])[0].movedim(0, -1).float().numpy())
+    torch.backends.mkldnn.set_flags(True)
+    return results
+
+
+def pattern(values: np.ndarray) -> np.ndarray:
+    """0 where values are finite, and a number of its own for NaN and each infinity."""
+    return np.where(np.isnan(values), 3, np.where(np.isinf(values), np.sign(values), 0))
+
+
+def compare(found: np.ndarray, expected: list[np.ndarray], tolerance: float) -> None:
+    """Hold values to two passes of torch, where these agree with each other.
+
+    Sums of huge values overflow in one order of addition and not in another.
+    """
+    one, other = map(pattern, expected)
+    sure = one == other
+    assert sure.mean() > 0.9
+    np.testing.assert_array_equal(pattern(found)[sure], one[sure])
+    finite = sure & (one == 0)
+    if finite.any():
+        scale = np.abs(expected[0][finite]).max() + 1e-30
+        np.testing.assert_allclose(
+            found[finite] / scale, expected[0][finite] / scale, atol=tolerance, rtol=0
+        )
+
+
+def streamed(
+    model: nn.Module, trained: TrainedModel, raw: np.ndarray, precision: str, streaming: Streaming
+) -> np.ndarray:
+    shapes = trained.shapes
+    made = make_pass(model, shapes, shapes.dims, streaming, precision, AS_IT_IS, CPU)
+    return predict_tile(made, raw)
+
+
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_of_the_input(name: str, precision: str, tmp_path: Path) -> None:
+    trained = network(tmp_path, name)
+    model = trained.build()
+    torch_model = in_precision(model, precision)
+
+    @EXAMPLES
+    @given(SPOILS, st.permutations(range(trained.shapes.dims)), st.integers(1, 30))
+    def equal(spoils: list[tuple[float, float]], axes: list[int], slab: int) -> None:
+        raw = tile(trained)
+        spoil(raw, spoils)
+        found = streamed(model, trained, raw, precision, Streaming(tuple(axes), slab))
+        compare(found, references(torch_model, raw), TOLERANCE[precision])
+
+    equal()
+
+
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_of_the_weights(name: str, precision: str, tmp_path: Path) -> None:
+    trained = network(tmp_path, name)
+    raw = tile(trained)
+    axes = tuple(range(trained.shapes.dims))
+
+    @EXAMPLES
+    @given(SPOILS, st.floats(0, 1), st.integers(1, 30))
+    def equal(spoils: list[tuple[float, float]], tensor: float, slab: int) -> None:
+        model = copy.deepcopy(trained.build())
+        tensors = [value for value in model.state_dict().values() if value.is_floating_point()]
+        spoil(tensors[int(tensor * (len(tensors) - 1))], spoils)
+        found = streamed(model, trained, raw, precision, Streaming(axes, slab))
+        compare(found, references(in_precision(model, precision), raw), TOLERANCE[precision])
+
+    equal()
+
+
+@pytest.mark.parametrize("name", ["two levels, factors 2 and 3", "transposed"])
+def test_of_the_input_without_onednn(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "_onednn_has", lambda _: False)
+    test_of_the_input(name, "float32", tmp_path)
+
+
+def test_of_the_input_of_a_network_that_is_not_streamed(tmp_path: Path) -> None:
+    weights, architecture = save_network(
+        tmp_path, input_shape=[44, 44], downsample_factors=[[2, 2]], use_attention=True
+    )
+    trained = load_checkpoint(weights, architecture=architecture)
+    model = trained.build()
+    raw = np.random.default_rng(0).normal(size=(1, 44, 44)).astype(np.float32)
+    spoil(raw, [(0.1, np.nan), (0.5, np.inf), (0.9, 3e38)])
+    made = make_pass(model, trained.shapes, 2, None, "float32", AS_IT_IS, CPU)
+    compare(predict_tile(made, raw), references(model, raw), 1e-4)
+
+
+@pytest.mark.parametrize("name", ["2-D", "two levels, factors 2 and 3"])
+def test_one_voxel_spoils_what_it_can_reach_and_no_more(name: str, tmp_path: Path) -> None:
+    """Also where the rest of the tile has been given out by then."""
+    trained = network(tmp_path, name)
+    model = trained.build()
+    raw = tile(trained, (6, 1, 1))
+    clean = streamed(model, trained, raw, "float32", Streaming((0, 1, 2)[: raw.ndim - 1], 1))
+    raw[(0, -1, *(size // 2 for size in raw.shape[2:]))] = np.nan
+    found = streamed(model, trained, raw, "float32", Streaming((0, 1, 2)[: raw.ndim - 1], 1))
+    spoilt = np.isnan(found).any(axis=-1)
+    assert spoilt[-1].any()
+    assert not spoilt[0].any()
+    np.testing.assert_allclose(found[~spoilt], clean[~spoilt], atol=1e-5 * np.abs(clean).max())
+
+
+def test_overflow_on_the_way_is_noticed(tmp_path: Path) -> None:
+    """Input and weights are finite and pass for safe; what comes of them is not."""
+    trained = network(tmp_path, "two levels, factors 2 and 3")
+    model = copy.deepcopy(trained.build())
+    for layer in model.architecture.unet.l_conv.modules():
+        if isinstance(layer, nn.Conv3d):
+            layer.weight.mul_(1e5)
+    raw = tile(trained) * 1e16
+    stream = StreamedUNet(model, trained.shapes, (0, 1, 2), torch.float32, CPU, 1000)
+    assert AS_IT_IS.largest(raw) < stream.safe
+    found = streamed(model, trained, raw, "float32", Streaming((0, 1, 2), 4))
+    assert not np.isfinite(found).all()
+    compare(found, references(model, raw), 1e-4)
+
+
+def test_ordinary_values_take_the_fast_stream(tmp_path: Path) -> None:
+    trained = network(tmp_path, "batch norm")
+    streaming = Streaming((0, 1, 2), 8)
+    made = make_pass(trained.build(), trained.shapes, 3, streaming, "float32", AS_IT_IS, CPU)
+    assert isinstance(made, StreamedPass)
+    predict_tile(made, tile(trained) * 1e6)
+    assert "_plain" not in vars(made)

@@ -1,0 +1,248 @@
+"""Streaming equals one forward pass: the reference's fixtures, and random networks."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import nn
+
+from blockwise_predict.architectures import (
+    CNNectomeUNet,
+    CNNectomeUNetConfig,
+    CNNectomeUNetModule,
+    UNetShapes,
+)
+from blockwise_predict.engine.footprint import measure_footprint, stream_bytes, without_data
+from blockwise_predict.engine.passes import PIECE_VOXELS, WholePass
+from blockwise_predict.engine.streaming import StreamedUNet
+from blockwise_predict.engine.values import Normalization
+from blockwise_predict.plan.sizing import resident
+from tests.architectures.test_reference import NAMES
+from tests.architectures.test_shapes import SETTINGS, WithHead, configurations
+from tests.support.shared import ROOT, shared_path
+
+CPU = torch.device("cpu")
+PIECE = PIECE_VOXELS["cpu"]
+
+
+def streamed(
+    model: nn.Module,
+    shapes: UNetShapes,
+    x: torch.Tensor,
+    axes: list[int],
+    slab: int,
+    piece: int = 10_000,
+) -> list[torch.Tensor]:
+    """Each head's output `[K, *spatial]` for `x`, `[C, *spatial]`, pushed slab by slab."""
+    network = StreamedUNet(model, shapes, axes, torch.float32, CPU, piece)
+    planes = x.permute(*(1 + axis for axis in axes), 0).contiguous()
+    heads: list[list[torch.Tensor]] = []
+    with torch.inference_mode():
+        for begin in range(0, len(planes), slab):
+            last = begin + slab >= len(planes)
+            for outputs in network.push(planes[begin : begin + slab], last):
+                heads = heads or [[] for _ in outputs]
+                for parts, output in zip(heads, outputs, strict=True):
+                    parts += [] if output is None else [output]
+    size = shapes.output_shape(x.shape[1:])[axes[0]]
+    natural = [axes.index(axis) for axis in range(len(axes))]
+    return [torch.cat(parts)[:size].permute(len(axes), *natural) for parts in heads]
+
+
+def load_fixture(name: str) -> tuple[nn.Module, UNetShapes, np.ndarray, list[np.ndarray]]:
+    folder = shared_path("oracle/cnnectome_unet")
+    case = json.loads((folder / f"{name}.json").read_text())
+    arrays = np.load(folder / f"{name}.npz")
+    if case["kind"] == "config":
+        config = CNNectomeUNetConfig(name=name, **case["kwargs"])
+        model: nn.Module = CNNectomeUNet(config)
+        shapes = UNetShapes.from_config(config)
+    else:
+        module = CNNectomeUNetModule(**case["kwargs"])
+        model, shapes = module, module._shapes
+    parameters = {k[6:]: torch.from_numpy(arrays[k]) for k in arrays if k.startswith("param/")}
+    model.load_state_dict(parameters, strict=True)
+    outputs = [
+        arrays[f"output/{n}"][0] for n in range(sum(k.startswith("output/") for k in arrays))
+    ]
+    return model.eval(), shapes, arrays["input"][0], outputs
+
+
+def close(actual: torch.Tensor | np.ndarray, expected: np.ndarray) -> None:
+    tolerance = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("slab", [1, 5, 16, 1000])
+@pytest.mark.parametrize("name", [n for n in NAMES if "attention" not in n and "same" not in n])
+def test_streams_reproduce_the_reference(name: str, slab: int) -> None:
+    model, shapes, x, expected = load_fixture(name)
+    for first in range(shapes.dims):
+        axes = [first, *(axis for axis in range(shapes.dims) if axis != first)]
+        outputs = streamed(model, shapes, torch.from_numpy(x), axes, slab)
+        for output, truth in zip(outputs, expected, strict=True):
+            close(output, truth)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if "mod3d" not in n])
+def test_whole_passes_reproduce_the_reference(name: str) -> None:
+    model, shapes, x, (expected,) = load_fixture(name)
+    network = WholePass(model, shapes.dims, "float32", Normalization(1.0), CPU)
+    ((begin, values),) = network.run(x)
+    assert begin == 0
+    close(network.finished(values).movedim(-1, 0), expected)
+
+
+@SETTINGS
+@given(
+    configurations(),
+    st.sampled_from((1, 3)),
+    st.integers(1, 40),
+    st.sampled_from((1, 5000, 10**9)),
+    st.data(),
+)
+def test_streams_of_random_networks_equal_one_pass(
+    config: CNNectomeUNetConfig, kernel: int, slab: int, piece: int, data: st.DataObject
+) -> None:
+    assume(config.padding == "valid" and not config.use_attention)
+    torch.manual_seed(0)
+    model = WithHead(config, kernel, 5).eval()
+    for layer in model.modules():
+        if isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            layer.running_mean.uniform_(-0.5, 0.5)
+            layer.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(layer.weight, 0.5, 2)
+    shapes = UNetShapes.from_config(config, (kernel,) * len(config.input_shape), head_channels=5)
+    periods = data.draw(st.tuples(*[st.integers(0, 2)] * shapes.dims))
+    wish = [m + 90 * n for m, n in zip(shapes.min_input_shape, periods, strict=True)]
+    shape = shapes.valid_input_shape([min(w, 60) for w in wish])
+    assume(max(shape) < 90)
+    axes = data.draw(st.permutations(range(shapes.dims)))
+    x = torch.randn(1, config.fmaps_in, *shape)
+    with torch.inference_mode():
+        # The activation comes after the stream.
+        expected = model.prediction_head(model.unet(x))[0]
+    (output,) = streamed(model, shapes, x[0], list(axes), slab, piece)
+    close(output, expected.numpy())
+
+
+def test_each_plane_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every convolution gives as many planes as in one pass, however thin the slabs are."""
+    from blockwise_predict.engine import stages
+
+    model, shapes = default_network()
+    given: dict[int, int] = {}
+    push = stages.Convolve.push
+
+    def counted(self: Any, planes: Any) -> Any:
+        result = push(self, planes)
+        given[id(self)] = given.get(id(self), 0) + (0 if result is None else len(result))
+        return result
+
+    monkeypatch.setattr(stages.Convolve, "push", counted)
+    x = torch.randn(1, *shapes.valid_input_shape((90,) * 3))
+    counts = []
+    for slab in (90, 7):
+        given.clear()
+        streamed(model, shapes, x, [0, 1, 2], slab)
+        counts.append(sorted(given.values()))
+    assert counts[0] == counts[1]
+
+
+def default_network() -> tuple[nn.Module, UNetShapes]:
+    config = CNNectomeUNetConfig(
+        name="small",
+        input_shape=(92, 92, 92),
+        fmaps_in=1,
+        fmaps_out=4,
+        num_fmaps=4,
+        fmap_inc_factor=2,
+        downsample_factors=[(2, 2, 2), (2, 2, 2)],
+    )
+    torch.manual_seed(0)
+    return CNNectomeUNet(config).eval(), UNetShapes.from_config(config)
+
+
+@pytest.mark.parametrize("plane", [(92, 92), (100, 180), (260, 260)])
+@pytest.mark.parametrize("slab", [4, 12, 24])
+def test_the_footprint_holds_between_the_sizes_it_was_measured_at(
+    plane: tuple[int, int], slab: int
+) -> None:
+    model, shapes = default_network()
+    footprint = measure_footprint(model.to("meta"), shapes, (0, 1, 2), torch.float32, PIECE)
+    network = without_data(model, shapes, (0, 1, 2), torch.float32, PIECE)
+    counted = stream_bytes(network, shapes, (0, 1, 2), plane, slab)
+    # Too much rather than too little: how planes are cut into pieces is not smooth.
+    assert 0.9 * counted < footprint.bytes(plane, slab) < 1.35 * counted
+
+
+@pytest.mark.slow
+def test_the_footprint_is_what_a_process_takes() -> None:
+    """Resident memory of a real stream, in a process of its own, beside the count."""
+    import subprocess
+    import sys
+
+    code = """
+import re, torch
+from pathlib import Path
+from blockwise_predict.engine.footprint import stream_bytes, without_data
+from blockwise_predict.engine.streaming import StreamedUNet
+from tests.engine.test_streaming import PIECE, default_network
+model, shapes = default_network()
+network = StreamedUNet(model, shapes, (0, 1, 2), torch.float32, torch.device("cpu"), PIECE)
+def memory(name):
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(name + r":\\s+(\\d+) kB", status)[1]) * 1024
+with torch.inference_mode():
+    list(network.push(torch.zeros(16, 92, 92, 1), False))
+    network.reset()
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    for _ in range(12):
+        for _ in network.push(torch.zeros(16, 300, 300, 1), False):
+            pass
+empty = without_data(model, shapes, (0, 1, 2), torch.float32, PIECE)
+counted = stream_bytes(empty, shapes, (0, 1, 2), (300, 300), 16)
+print(memory("VmHWM") - before, counted)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    taken, counted = map(int, result.stdout.split())
+    assert 0.8 * counted < taken < 1.1 * resident(counted)
+
+
+def test_the_figure_of_streaming_shows_what_the_engine_does() -> None:
+    """Planes that come out, and planes of the skip connections that wait, after every plane."""
+    figure = runpy.run_path(str(ROOT / "docs" / "figures" / "streaming.py"))
+    sizes, pushed = figure["EXAMPLE"], figure["PUSHED"]
+    module = CNNectomeUNetModule(
+        in_channels=1,
+        num_fmaps=2,
+        fmap_inc_factor=2,
+        downsample_factors=[(2, 2)] * 2,
+        constant_upsample=True,
+    )
+    shapes = module._shapes
+    assert shapes.axes[0] == sizes
+    network = StreamedUNet(module.eval(), shapes, [0, 1], torch.float32, CPU, PIECE)
+    width, given = shapes.min_input_shape[1], 0
+    with torch.inference_mode():
+        for count in range(1, pushed + 1):
+            for (planes,) in network.push(torch.zeros(1, width, 1), False):
+                given += 0 if planes is None else len(planes)
+            output = figure["feature_maps"](sizes)[-1]
+            assert given == output.there(count)
+            level, waiting = network._levels, []
+            while level._below is not None:
+                waiting.append(len(level._heads[0]._join._skip))
+                level = level._below
+            assert waiting == [figure["waiting"](sizes, number, count) for number in range(2)]
+    assert given > 0

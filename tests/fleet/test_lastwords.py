@@ -1,0 +1,41 @@
+"""What the user is told of a worker that said nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blockwise_predict.fleet.lastwords import last_words
+from tests.support.disks import fill, small_disk
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk on which not a byte is left."""
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        fill(disk / "ballast")
+        yield disk
+
+
+def test_an_empty_log_on_a_full_disk_says_that_it_is_full(full_disk: Path) -> None:
+    log = full_disk / "slurm-1_0-n1.log"
+    log.touch()
+    assert last_words(full_disk, "slurm-1_0") == (
+        f"Its log {log} is empty, since nothing can be written there (No space left on device): "
+        "make room."
+    )
+    assert last_words(full_disk, "slurm-1_1") == (
+        f"It left no log in {full_disk}, since nothing can be written there (No space left on "
+        "device): make room."
+    )
+
+
+def test_an_empty_log_elsewhere_says_that_nothing_was_said(tmp_path: Path) -> None:
+    log = tmp_path / "worker-0000.log"
+    log.touch()
+    said = f"Its log {log} is empty: it ended before it said anything."
+    assert last_words(tmp_path, "worker-0000") == said
+    # The trial of the disk leaves nothing.
+    assert list(tmp_path.iterdir()) == [log]

@@ -1,0 +1,81 @@
+"""`predict verify --sample` where blocks cannot be computed again: what was found is still told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from blockwise_predict.io import read_attributes, update_attributes
+from blockwise_predict.records.provenance import ATTRIBUTE
+from tests.run.test_run import Job
+from tests.support.runs import predict
+
+AUTO = ("--precision", "auto", "--roi", "[:320,:160,:160]")
+"""Two blocks, in the precision that the first worker finds."""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+def test_a_run_that_has_ended_tells_its_precision_without_its_record(job: Job) -> None:
+    predict(*job.arguments("p", *AUTO))
+    (job.run_dir("p") / "precision.json").unlink()
+    for _ in range(2):
+        report = predict("verify", job.output("p"), "--sample", "2")
+        assert "2 blocks: 2 complete." in report
+        assert "2 blocks were computed again and compared." in report
+        # A run that has nothing left to do must not forget it.
+        predict(*job.arguments("p", *AUTO))
+
+
+def test_without_the_precision_the_rest_of_the_report_is_shown(job: Job) -> None:
+    predict(*job.arguments("p", *AUTO))
+    record = job.run_dir("p") / "precision.json"
+    kept = record.with_name("kept.json")
+    record.rename(kept)
+    made = read_attributes(job.output("p"))[ATTRIBUTE]
+    unsettled = {"precision": {"precision": "auto"}}
+    update_attributes(job.output("p"), {ATTRIBUTE: {**made, **unsettled}})
+    report = predict("verify", job.output("p"), "--sample", "1", code=1)
+    assert "2 blocks: 2 complete." in report
+    assert f"No block could be computed again: {record} is missing" in report
+    assert "Put the file back from a backup." in report
+    kept.rename(record)
+    assert "1 blocks were computed again" in predict("verify", job.output("p"), "--sample", "1")
+    record.write_text('{"precision": "octuple"}')
+    report = predict("verify", job.output("p"), "--sample", "1", code=1)
+    assert "2 blocks: 2 complete." in report
+    assert "precision.json is damaged (there is no precision 'octuple')" in report
+
+
+def test_without_the_checkpoint_the_rest_of_the_report_is_shown(job: Job) -> None:
+    predict(*job.arguments("c", *AUTO))
+    (job.folder / "weights.pt").unlink()
+    report = predict("verify", job.output("c"), "--sample", "1", code=1)
+    assert "2 blocks: 2 complete." in report
+    assert "No block could be computed again: --checkpoint" in report
+    # Without a sample, nothing is missed.
+    assert "2 complete" in predict("verify", job.output("c"))
+
+
+@pytest.mark.parametrize("fault", ["missing", "damaged"])
+def test_input_that_cannot_be_read_any_more_leaves_the_report(fault: str, job: Job) -> None:
+    predict(*job.arguments("i"))
+    chunk = Path(job.input) / "2.2.2"
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[: len(content) // 2])
+    if fault == "missing":
+        chunk.unlink()
+    (Path(job.output("i")) / "c" / "0" / "0" / "0" / "0").unlink()
+    report = predict("verify", job.output("i"), "--sample", "26", code=1)
+    assert "27 blocks: 18 complete, 1 damaged, 8 unchecked." in report, report
+    where = "unchecked [160:320,160:320,160:330] nm (2 blocks): could not be computed again: "
+    assert where + job.input in report
+    assert "18 blocks were computed again and compared." in report
+    found = json.loads(predict("verify", job.output("i"), "--sample", "26", "--json", code=1))
+    assert found["good"] is False
+    assert found["counts"]["unchecked"] == 8
