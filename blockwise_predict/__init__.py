@@ -1,6 +1,106 @@
-"""blockwise-predict: run a trained U-Net over volumes too large for one machine."""
+"""blockwise-predict: run a trained U-Net over volumes too large for one machine.
 
+The public API; see docs/api.md. Names are imported when they are first used, so that importing the
+package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+# Two folders have the names of public functions. Imported once, they do not take the names again.
+import blockwise_predict.plan
+import blockwise_predict.run
+from blockwise_predict.errors import (
+    ArrayError,
+    CheckpointError,
+    ConfigError,
+    GeometryError,
+    InputError,
+    LockLostError,
+    PredictError,
+    RecordsError,
+    RunFailedError,
+    RunStateError,
+)
+
+if TYPE_CHECKING:
+    from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
+    from blockwise_predict.io import InputArray, open_array
+    from blockwise_predict.run.api import plan, run
+    from blockwise_predict.run.in_memory import Prediction, predict
+    from blockwise_predict.run.output import Output, open_output
+    from blockwise_predict.run.pipeline import daisy_task
+    from blockwise_predict.run.planned import PlannedRun
+    from blockwise_predict.run.recorded import verify
+    from blockwise_predict.run.reporter import Reporter
+    from blockwise_predict.run.result import RunResult
+    from blockwise_predict.run.stop import StopRequest
+    from blockwise_predict.run.verify import Report
 
 __version__ = version("blockwise-predict")
-__all__ = ["__version__"]
+__all__ = [
+    "ArrayError",
+    "CheckpointError",
+    "ConfigError",
+    "GeometryError",
+    "InputArray",
+    "InputError",
+    "LockLostError",
+    "Output",
+    "PlannedRun",
+    "PredictError",
+    "Prediction",
+    "RecordsError",
+    "Report",
+    "Reporter",
+    "RunFailedError",
+    "RunResult",
+    "RunStateError",
+    "StopRequest",
+    "TrainedModel",
+    "__version__",
+    "daisy_task",
+    "open_array",
+    "open_checkpoint",
+    "open_output",
+    "plan",
+    "predict",
+    "run",
+    "verify",
+]
+_MODULES = {
+    "InputArray": "io",
+    "Output": "run.output",
+    "PlannedRun": "run.planned",
+    "Prediction": "run.in_memory",
+    "Report": "run.verify",
+    "Reporter": "run.reporter",
+    "RunResult": "run.result",
+    "StopRequest": "run.stop",
+    "TrainedModel": "checkpoint",
+    "daisy_task": "run.pipeline",
+    "open_array": "io",
+    "open_checkpoint": "checkpoint",
+    "open_output": "run.output",
+    "plan": "run.api",
+    "predict": "run.in_memory",
+    "run": "run.api",
+    "verify": "run.recorded",
+}
+del globals()["plan"], globals()["run"], globals()["blockwise_predict"]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported now."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

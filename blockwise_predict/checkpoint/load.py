@@ -49,6 +49,12 @@ def load_checkpoint(
         head=head,
         channel_names=names,
         weights=normalise_keys(state, place.weights),
+        options={
+            "checkpoint": str(path),
+            "iteration": iteration,
+            "architecture": None if architecture is None else str(architecture),
+            "unsafe_load_pickle": unsafe,
+        },
     )
     model.build()
     return model

@@ -50,6 +50,7 @@ class TrainedModel:
     head: None for bare weights that have none.
     channel_names: one for each output channel.
     weights: by normalised name, see `keys`.
+    options: of a run that opens it in the same way.
     """
 
     path: str
@@ -59,6 +60,7 @@ class TrainedModel:
     head: Head | None
     channel_names: tuple[str, ...]
     weights: Mapping[str, torch.Tensor] = field(repr=False, compare=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def shapes(self) -> UNetShapes:

@@ -22,11 +22,18 @@ def plan(config: RunConfig, probe: bool) -> None:
     predict plan --checkpoint dacapo/my_run --input volume.zarr/raw --output out.zarr/affs
     predict plan config.yaml --block-shape 256,256,256
     """
-    from blockwise_predict.cli.plan_rows import show_plan
+    from blockwise_predict.engine.predictor import choose_device
+    from blockwise_predict.run.describe import describe_probe, describe_run
+    from blockwise_predict.run.planned import plan_run
+    from blockwise_predict.worker.probe import run_probe
 
-    rows, made = show_plan(config, probe=probe)
-    for note in made.notes:
+    run = plan_run(config)
+    rows = describe_run(run.plan, run.opened, run.run_dir)
+    if probe:
+        measured = run_probe(run.plan, run.opened, choose_device(config.device))
+        rows += describe_probe(measured, run.plan, run.opened)
+    for note in run.plan.notes:
         click.echo(note)
-    for warning in made.warnings:
+    for warning in run.warnings:
         click.echo(f"Warning: {warning}")
     print_rows(rows)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from blockwise_predict.cli.plaintext import plain
 from blockwise_predict.cli.terminal import make_console
+from blockwise_predict.run.progress import block_bar
 
 
 class BlockProgress:
@@ -16,17 +15,7 @@ class BlockProgress:
 
     def __init__(self, what: str) -> None:
         self._console = make_console()
-        self._bar = Progress(
-            TextColumn(what),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("blocks"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._bar = block_bar(what, self._console)
         self._task = self._bar.add_task(what)
 
     def __enter__(self) -> Self:
@@ -46,5 +35,5 @@ class BlockProgress:
         self._console.print(plain(text), markup=False)
 
     def to(self, done: int, total: int) -> None:
-        """So many of so many blocks are done."""
+        """Show that `done` of `total` blocks are done."""
         self._bar.update(self._task, completed=done, total=total)

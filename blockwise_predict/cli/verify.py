@@ -62,7 +62,7 @@ def verify(
     predict verify predictions.zarr/affs --repair; predict run ...
     """
     from blockwise_predict.cli.progress import BlockProgress
-    from blockwise_predict.run.recorded import verify_output
+    from blockwise_predict.run.recorded import verify as verify_output
 
     with BlockProgress("Reading") as progress:
         report = verify_output(

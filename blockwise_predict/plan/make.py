@@ -13,12 +13,12 @@ from funlib.geometry import Roi
 
 from blockwise_predict import __version__
 from blockwise_predict.checkpoint import TrainedModel, nonfinite_weights
-from blockwise_predict.config.model import RunConfig
+from blockwise_predict.config.model import Format, RunConfig
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.tiling import fixed_tile_warnings
-from blockwise_predict.io import InputArray, missing_sample, sample_digests
+from blockwise_predict.io import InputArray, guess_format, missing_sample, sample_digests
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import InputPlan, NetworkPlan, OutputPlan, Plan
 from blockwise_predict.plan.opened import Opened, open_inputs
@@ -75,7 +75,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
         input=_input_plan(array),
         output=OutputPlan(
             path=config.output,
-            format=opened.format,
+            format=output_format(config),
             roi_begin=tuple(region.roi.begin),
             shape=tuple(region.roi.shape),
             chunk_shape=region.chunk_shape,
@@ -97,6 +97,11 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
             *_missing_warnings(opened, layout.tiling.lattice.read_roi(region.roi)),
         ),
     )
+
+
+def output_format(config: RunConfig) -> Format:
+    """The format of the output: as given, by the name of its container, or zarr 3."""
+    return config.format or guess_format(config.output) or "zarr3"
 
 
 def _network_plan(model: TrainedModel) -> NetworkPlan:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
-from blockwise_predict.config.model import Format, RunConfig
+from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import ArrayError, RunStateError
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
-from blockwise_predict.io import InputArray, check_output, guess_format, open_input
+from blockwise_predict.io import InputArray, open_input
 from blockwise_predict.plan.model import Plan
 
 
@@ -28,11 +28,6 @@ class Opened:
     model: TrainedModel
     array: InputArray
     device: torch.device
-
-    @property
-    def format(self) -> Format:
-        """The format of the output: as given, by the name of its container, or zarr 3."""
-        return self.config.format or guess_format(self.config.output) or "zarr3"
 
     @property
     def input_grid(self) -> VoxelGrid:
@@ -83,7 +78,6 @@ def open_inputs(
         )
     opened = Opened(config, model, array, workers_device(config))
     _check_channels(model, array)
-    check_output(config.output, opened.format, config.output_dtype)
     check_precision(config.precision, opened.device, model.shapes.equivariant)
     return opened
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import RunConfig
-from blockwise_predict.io import InputArray
-from blockwise_predict.plan.make import make_plan
+from blockwise_predict.io import InputArray, check_output
+from blockwise_predict.plan.make import make_plan, output_format
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.records import RunDir, default_run_dir
+from blockwise_predict.records.room import room_problem
+from blockwise_predict.run.describe import describe_run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlannedRun:
     """A plan, what was opened to make it, and the run directory that its records go to.
 
@@ -25,6 +28,29 @@ class PlannedRun:
     opened: Opened
     run_dir: RunDir
     overwrite: bool
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know before the run is executed."""
+        problem = room_problem(self.plan, self.run_dir)
+        return self.plan.warnings if problem is None else (*self.plan.warnings, problem)
+
+    def __repr__(self) -> str:
+        rows = describe_run(self.plan, self.opened, self.run_dir)
+        width = max(len(label) for label, _ in rows) + 2
+        lines = [f"{label:<{width}}{value}" for label, value in rows]
+        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        """The plan as a table, for notebooks."""
+        rows = describe_run(self.plan, self.opened, self.run_dir)
+        cells = "".join(
+            f"<tr><th style='text-align: left'>{escape(label)}</th>"
+            f"<td style='text-align: left'>{escape(value)}</td></tr>"
+            for label, value in rows
+        )
+        warnings = "".join(f"<p><b>Warning:</b> {escape(text)}</p>" for text in self.warnings)
+        return f"<table>{cells}</table>{warnings}"
 
 
 def plan_run(
@@ -39,6 +65,7 @@ def plan_run(
     run_dir = run_dir_of(config)
     run_dir.check()
     recorded = run_dir.plan() if run_dir.begun and not config.overwrite else None
+    check_output(config.output, output_format(config), config.output_dtype)
     made = make_plan(
         config.model_copy(update={"overwrite": False}), recorded, model=model, array=array
     )

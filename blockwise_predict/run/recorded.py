@@ -11,7 +11,7 @@ from blockwise_predict.config.model import JOB_OPTIONS, RunConfig, load_config
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.records.find import find_run
 from blockwise_predict.records.lock import hold_lock, read_holder
-from blockwise_predict.run.verify import Report, verify
+from blockwise_predict.run.verify import Report, verify_run
 
 
 def config_of_retry(recorded: RunConfig, given: Mapping[str, Any]) -> RunConfig:
@@ -35,7 +35,7 @@ def config_of_retry(recorded: RunConfig, given: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-def verify_output(
+def verify(
     output: str,
     *,
     run_dir: str | None = None,
@@ -47,7 +47,7 @@ def verify_output(
     trust_run_dir: bool = False,
     unsafe_load_pickle: bool = False,
 ) -> Report:
-    """Verify the output of a recorded run; see `verify`. A repair holds the run's lock.
+    """Verify the output of a recorded run; see `verify_run`. A repair holds the run's lock.
 
     `tell` gets what the user should know beside the report.
     """
@@ -61,4 +61,4 @@ def verify_output(
                 held.enter_context(hold_lock(lock, tell, trusted=trust_run_dir))
         elif holder := read_holder(lock):
             tell(f"A run is recorded as going on ({holder}): what it has not done yet is missing.")
-        return verify(plan, records, sample=sample, seed=seed, repair=repair, progress=progress)
+        return verify_run(plan, records, sample=sample, seed=seed, repair=repair, progress=progress)

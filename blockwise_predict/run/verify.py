@@ -107,7 +107,7 @@ class _Verdict:
     detail: str = ""
 
 
-def verify(
+def verify_run(
     plan: Plan,
     run_dir: RunDir,
     *,

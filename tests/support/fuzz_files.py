@@ -43,7 +43,7 @@ MAX_MESSAGE = 4000
 # glibc's number for the limit of its arenas, each of which takes 64 MiB of address space.
 _M_ARENA_MAX = -8
 _IMPORTED = (
-    "blockwise_predict.cli.plan_rows",
+    "blockwise_predict.run.planned",
     "blockwise_predict.checkpoint.describe",
     "blockwise_predict.records.workerlogs",
     "ome_zarr_models",

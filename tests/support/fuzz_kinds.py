@@ -197,10 +197,10 @@ def _config(folder: Path) -> RunConfig:
 
 
 def _plan_config(folder: Path) -> None:
-    from blockwise_predict.cli.plan_rows import show_plan
+    from blockwise_predict.run.planned import plan_run
 
     with chdir(folder):
-        show_plan(load_config({}, folder / "config.yaml"), probe=False)
+        repr(plan_run(load_config({}, folder / "config.yaml")))
 
 
 def _records(folder: Path) -> None:

@@ -1,41 +1,33 @@
-"""A plan and its costs as rows of a table."""
+"""What a run will do and cost, as rows of a table."""
 
 from __future__ import annotations
 
-from blockwise_predict.cli.terminal import format_bytes, format_rate, format_seconds
-from blockwise_predict.config.model import RunConfig
-from blockwise_predict.engine.predictor import choose_device
+from blockwise_predict.config.quantities import format_bytes, format_rate, format_seconds
 from blockwise_predict.fleet import describe_fleet
 from blockwise_predict.plan.estimate import Estimate, estimate
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.records.room import ledger_bytes, room_problem
-from blockwise_predict.run.planned import plan_run
-from blockwise_predict.worker.probe import Probe, run_probe
+from blockwise_predict.plan.opened import Opened
+from blockwise_predict.records import RunDir
+from blockwise_predict.records.room import ledger_bytes
+from blockwise_predict.worker.probe import Probe
 
 Rows = list[tuple[str, str]]
 
 
-def show_plan(config: RunConfig, *, probe: bool) -> tuple[Rows, Plan]:
-    """Make the plan of a configuration, and the rows that tell it; with what a probe measures."""
-    run = plan_run(config)
-    made, run_dir = run.plan, run.run_dir
-    cost = estimate(made, run.opened.model.shapes)
-    if problem := room_problem(made, run_dir):
-        made = made.model_copy(update={"warnings": (*made.warnings, problem)})
-    rows = [*plan_rows(made), *cost_rows(cost)]
-    rows.append(
-        ("run directory", f"{run_dir}; the ledger takes {format_bytes(ledger_bytes(made))}")
-    )
-    rows.append(("workers", describe_fleet(made.config, run_dir)))
-    if probe:
-        rows += probe_rows(run_probe(made, run.opened, choose_device(config.device)), made, cost)
-    return rows, made
+def describe_run(plan: Plan, opened: Opened, run_dir: RunDir) -> Rows:
+    """Labels and values of what a run will do and cost."""
+    return [
+        *_plan_rows(plan),
+        *_cost_rows(estimate(plan, opened.model.shapes)),
+        ("run directory", f"{run_dir}; the ledger takes {format_bytes(ledger_bytes(plan))}"),
+        ("workers", describe_fleet(plan.config, run_dir)),
+    ]
 
 
-def probe_rows(probe: Probe, made: Plan, cost: Estimate) -> Rows:
-    """Labels and values of what was measured."""
+def describe_probe(probe: Probe, made: Plan, opened: Opened) -> Rows:
+    """Labels and values of what was measured on a part of a run."""
     workers = made.config.planned_workers
-    seconds = probe.job_seconds(cost.flops, workers)
+    seconds = probe.job_seconds(estimate(made, opened.model.shapes).flops, workers)
     rate = format_rate(made.output.roi.size / seconds)
     return [
         ("measured precision", str(probe.precision)),
@@ -50,7 +42,7 @@ def probe_rows(probe: Probe, made: Plan, cost: Estimate) -> Rows:
     ]
 
 
-def cost_rows(cost: Estimate) -> Rows:
+def _cost_rows(cost: Estimate) -> Rows:
     """Labels and values of what a plan costs."""
     about = "" if cost.exact else " (from a sample of the blocks)"
     return [
@@ -63,7 +55,7 @@ def cost_rows(cost: Estimate) -> Rows:
     ]
 
 
-def plan_rows(made: Plan) -> Rows:
+def _plan_rows(made: Plan) -> Rows:
     """Labels and values of what a plan decides."""
     grid, output = made.output_grid, made.output
     sha = made.network.weights_sha256[:12]

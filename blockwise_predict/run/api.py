@@ -1,0 +1,85 @@
+"""Planning and executing a run from Python."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from blockwise_predict.checkpoint import TrainedModel
+from blockwise_predict.config.model import load_config
+from blockwise_predict.io import InputArray
+from blockwise_predict.run.execute import execute
+from blockwise_predict.run.planned import PlannedRun, plan_run
+from blockwise_predict.run.progress import ProgressBar
+from blockwise_predict.run.reporter import Reporter
+from blockwise_predict.run.result import RunResult
+from blockwise_predict.run.stop import StopRequest
+
+
+def plan(
+    model: str | Path | TrainedModel,
+    array: str | Path | InputArray,
+    output: str | Path,
+    **options: Any,
+) -> PlannedRun:
+    """Plan a run, as `predict plan` does; nothing is written.
+
+    model: a checkpoint's path, or what `open_checkpoint` gave.
+    array: the input's path, or what `open_array` gave.
+    output: path of the array to write, for example `predictions.zarr/affs`.
+    options: the keys of a configuration file (docs/reference.md), for example
+        `roi="[0:1000,:,:]", output_dtype="uint8", workers=2`.
+
+    Raises ConfigError that lists every option that is wrong, and other InputErrors if something
+    cannot be opened or does not fit.
+    """
+    opened_model = model if isinstance(model, TrainedModel) else None
+    opened_array = array if isinstance(array, InputArray) else None
+    given = {
+        **(opened_model.options if opened_model else {"checkpoint": str(model)}),
+        **(opened_array.options if opened_array else {"input": str(array)}),
+        "output": str(output),
+        **options,
+    }
+    config = load_config(given, command_line=False)
+    return plan_run(config, model=opened_model, array=opened_array)
+
+
+def run(
+    plan: PlannedRun,
+    *,
+    workers: int | None = None,
+    progress: bool | Reporter = True,
+    stop: StopRequest | None = None,
+) -> RunResult:
+    """Execute a planned run, or resume it, with the workers that its options say.
+
+    Works in any thread and inside a running event loop; installs no signal handlers.
+
+    workers: how many to start; sizes are planned again for that number.
+    progress: whether to show a progress bar on stderr; or a Reporter of your own.
+    stop: `stop.request()`, from any thread, drains the run: workers finish the blocks that they
+        hold. A second request stops at once. The result then says `interrupted`, and the run can be
+        resumed, as after a KeyboardInterrupt.
+
+    Returns the result even if blocks failed: see its `complete` and `failures`. Raises InputError
+    before anything is written if something does not fit, and RunFailedError if the run has to stop
+    early.
+    """
+    if workers is not None:
+        config = load_config({**plan.plan.config.model_dump(), "workers": workers})
+        plan = plan_run(
+            config.model_copy(update={"overwrite": plan.overwrite}),
+            model=plan.opened.model,
+            array=plan.opened.array,
+        )
+    config = plan.plan.config
+    file = plan.run_dir.path / "config.yaml"
+    command = shlex.join(["predict", "run", str(file), *config.consent_options])
+    with ExitStack() as shown:
+        if progress is True:
+            progress = shown.enter_context(ProgressBar("Predicting"))
+        report = progress or Reporter()
+        return execute(plan, command, report=report, stop=stop or StopRequest())

@@ -1,0 +1,127 @@
+"""A prediction on disk, as Python users see it: array, place, provenance, states of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+from funlib.geometry import Roi
+from numpy.typing import NDArray
+
+from blockwise_predict.errors import RunStateError
+from blockwise_predict.io import OutputArray, read_attributes
+from blockwise_predict.io import open_output as open_array
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.records import RunDir
+from blockwise_predict.records.find import find_run
+from blockwise_predict.records.ledger import State
+from blockwise_predict.records.provenance import ATTRIBUTE
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a run: its ROI in output voxels and as text in nm, what became of it, and why.
+
+    state: `todo`, `done`, `filled` (input that could not be read was replaced), `skipped` (left out
+        on purpose) or `failed`.
+    error: of a failed block.
+    """
+
+    number: int
+    voxels: Roi
+    roi_nm: str
+    state: str
+    error: str = ""
+
+
+class Blocks(Sequence[Block]):
+    """The blocks of a run in C order, as they were recorded when this was made."""
+
+    def __init__(self, plan: Plan, states: NDArray[np.uint8], errors: dict[int, str]) -> None:
+        self._plan = plan
+        self._states = states.reshape(-1)
+        self._errors = errors
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    @overload
+    def __getitem__(self, index: int) -> Block: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Block]: ...
+    def __getitem__(self, index: int | slice) -> Block | list[Block]:
+        if isinstance(index, slice):
+            return [self._block(number) for number in range(*index.indices(len(self)))]
+        return self._block(range(len(self))[index])
+
+    def _block(self, number: int) -> Block:
+        voxels = self._plan.numbered_block(number)
+        state = State(self._states[number])
+        error = self._errors.get(number, "") if state == State.FAILED else ""
+        bounds = self._plan.output_grid.world_bounds(voxels)
+        return Block(number, voxels, bounds, state.name.lower(), error)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of blocks in each state."""
+        return {state.name.lower(): int((self._states == state).sum()) for state in State}
+
+    @property
+    def grid(self) -> NDArray[np.str_]:
+        """The states on the grid of blocks, `[z, y, x]`."""
+        names = np.array([state.name.lower() for state in State])
+        return names[self._states].reshape(self._plan.blocks_per_axis)
+
+    def in_state(self, state: str) -> Iterator[Block]:
+        """The blocks in a state, for example `failed`."""
+        for number in np.flatnonzero(self._states == State[state.upper()]):
+            yield self._block(int(number))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
+        return f"<{len(self)} blocks: {counts}>"
+
+
+class Output:
+    """The output of a run."""
+
+    def __init__(self, array: OutputArray, run_dir: str | None, *, trust_run_dir: bool) -> None:
+        self._array = array
+        self._run_dir = run_dir
+        self._trust_run_dir = trust_run_dir
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How it was made: checkpoint, input, options, versions; `complete` once the run ended."""
+        made: dict[str, Any] = read_attributes(self._array.path)[ATTRIBUTE]
+        return made
+
+    @cached_property
+    def _run(self) -> tuple[RunDir, Plan]:
+        return find_run(self._array.path, self._run_dir, trust_run_dir=self._trust_run_dir)
+
+    @property
+    def blocks(self) -> Blocks:
+        """The states of its blocks now. Raises RunStateError if the run's records are not there."""
+        run_dir, plan = self._run
+        with closing(run_dir.ledger(plan)) as ledger:
+            states = ledger.states.copy()
+        errors = {block: failure.error for block, failure in run_dir.failures.read().items()}
+        return Blocks(plan, states, errors)
+
+
+def open_output(path: str, *, run_dir: str | None = None, trust_run_dir: bool = False) -> Output:
+    """Open what `predict run` wrote, while the run goes on or after.
+
+    run_dir: the run's records, if they are not beside the container. They are read when `blocks`
+        is.
+    Raises ArrayError if there is no array, and RunStateError if no run made it.
+    """
+    array = open_array(path)
+    if not isinstance(read_attributes(path).get(ATTRIBUTE), dict):
+        raise RunStateError(f"{path} was not made by predict run: it has no record of that.")
+    return Output(array, run_dir, trust_run_dir=trust_run_dir)

@@ -1,0 +1,56 @@
+"""Progress bars that count blocks."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.run.reporter import Reporter
+from blockwise_predict.scheduling.members import Counts
+
+
+def block_bar(what: str, console: Console) -> Progress:
+    """A bar with a label, the number of blocks and the time left; nothing outside of terminals."""
+    return Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("blocks"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not (console.is_terminal or console.is_jupyter),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
+class ProgressBar(Reporter):
+    """Shows a run's blocks as a bar, on stderr or in a notebook."""
+
+    def __init__(self, what: str) -> None:
+        self._bar = block_bar(what, Console(stderr=True))
+        self._task = self._bar.add_task(what, total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, plan: Plan, done: int) -> None:
+        """The run begins, or resumes after `done` blocks."""
+        self._bar.update(self._task, total=plan.num_blocks, completed=done)
+
+    def progress(self, counts: Counts) -> None:
+        """Show the counts."""
+        self._bar.update(self._task, completed=counts.done + counts.skipped)
