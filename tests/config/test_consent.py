@@ -18,7 +18,7 @@ from blockwise_predict.errors import ConfigError
 from blockwise_predict.fleet import wanted_jobs
 from blockwise_predict.fleet.commands import filled_in
 from blockwise_predict.records import RunDir
-from tests.run.test_run import Job
+from tests.support.jobs import Job
 from tests.support.runs import predict, read_output
 from tests.support.shared import ROOT
 
@@ -34,11 +34,6 @@ class MakesFolder:
 
     def __reduce__(self) -> Any:
         return os.makedirs, (self.folder, 0o755, True)
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
 
 
 @pytest.fixture

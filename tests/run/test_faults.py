@@ -19,60 +19,20 @@ import zarr
 
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import State
-from tests.run.test_run import SLOW, Job, slow_blocks
 from tests.support.disks import small_disk
+from tests.support.jobs import Job
 from tests.support.runs import blocks_done, events, predict, read_output, stored_bytes
-
-WAITING = """
-import sys
-if "worker" in sys.orig_argv:
-    import pathlib, time
-    from blockwise_predict import block
-    process = block.BlockProcessor.process
-    blocks = []
-    def waiting(self, roi, turn):
-        blocks.append(roi)
-        while len(blocks) > 4 and not pathlib.Path({folder!r}, "go").exists():
-            time.sleep(0.05)
-        time.sleep(0.05)
-        return process(self, roi, turn)
-    block.BlockProcessor.process = waiting
-"""
-"""Workers that do some blocks at once, and the others when there is a file `go`."""
+from tests.support.sabotage import SLOW, WAITING, at_startup, misbehave
 
 SMALL = ("--roi", "[:320,:160,:160]")
 """Two blocks."""
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
-
-
-def misbehave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str, body: str) -> None:
-    """Have workers run `body` at each call of `BlockProcessor.{where}`, which is `real`."""
-    slow_blocks(
-        monkeypatch,
-        tmp_path,
-        "import sys\n"
-        'if "worker" in sys.orig_argv:\n'
-        "    import os, time, torch\n"
-        "    from blockwise_predict import block\n"
-        f"    real = block.BlockProcessor.{where}\n"
-        "    calls = []\n"
-        "    def replaced(self, *arguments):\n"
-        "        calls.append(1)\n"
-        f"        {body}\n"
-        "        return real(self, *arguments)\n"
-        f"    block.BlockProcessor.{where} = replaced\n",
-    )
 
 
 @pytest.mark.slow
 def test_a_killed_worker_is_told_and_replaced(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow_blocks(monkeypatch, tmp_path, SLOW.replace("0.2", "0.5"))
+    at_startup(monkeypatch, tmp_path, SLOW.replace("0.2", "0.5"))
     process = job.start("k")
     psutil.Process(process.pid).children()[0].kill()
     output, _ = process.communicate(timeout=100)
@@ -88,7 +48,7 @@ def test_a_stopped_worker_is_noticed_ended_and_replaced(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     expected = stored_bytes(job.undisturbed())
-    slow_blocks(
+    at_startup(
         monkeypatch,
         tmp_path,
         SLOW.replace("0.2", "0.5")
@@ -148,7 +108,7 @@ def test_an_error_says_in_which_part_of_the_work_it_came_up(
     if where is not None:
         misbehave(monkeypatch, tmp_path, where, "raise ValueError('broken')")
     else:
-        slow_blocks(
+        at_startup(
             monkeypatch,
             tmp_path,
             "import sys\n"
@@ -304,7 +264,7 @@ def test_a_full_disk_ends_the_run_cleanly_and_it_goes_on_later(job: Job, tmp_pat
 def test_a_used_up_quota_is_told_as_such(
     reason: str, job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow_blocks(
+    at_startup(
         monkeypatch,
         tmp_path,
         "import sys\n"
@@ -323,7 +283,7 @@ def test_input_that_is_changed_under_the_run_ends_it(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with monkeypatch.context() as patch:
-        slow_blocks(patch, tmp_path, SLOW.replace("0.2", "0.5"))
+        at_startup(patch, tmp_path, SLOW.replace("0.2", "0.5"))
         process = job.start("c")
         metadata = next(Path(job.input).glob(".zarray"), Path(job.input) / "zarr.json")
         content = metadata.read_text()
@@ -350,7 +310,7 @@ def test_a_scheduler_that_died_on_another_host_is_succeeded(
 ) -> None:
     expected = stored_bytes(job.undisturbed())
     with monkeypatch.context() as patch:
-        slow_blocks(patch, tmp_path, WAITING.format(folder=str(tmp_path)))
+        at_startup(patch, tmp_path, WAITING.format(folder=str(tmp_path)))
         process = job.start("h")
         output = predict(*job.arguments("h"), code=2)
         assert f"is in use by process {process.pid} on {socket.gethostname()} since 20" in output
@@ -373,7 +333,7 @@ def test_a_clock_that_jumps_changes_nothing(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     expected = stored_bytes(job.undisturbed())
-    slow_blocks(
+    at_startup(
         monkeypatch,
         tmp_path,
         "import sys\n"
@@ -389,7 +349,7 @@ def test_a_clock_that_jumps_changes_nothing(
 
 def test_logs_stay_small(tmp_path: Path) -> None:
     code = (
-        "from blockwise_predict import worker\n"
+        "from blockwise_predict.worker import process as worker\n"
         "worker.MAX_LOG_BYTES = 100_000\n"
         "for number in range(1000):\n"
         "    print('x' * 1000, flush=True)\n"

@@ -14,16 +14,11 @@ import zarr
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import create_output, delete_output, open_output, output_exists
 from blockwise_predict.io.delete import ChunkKeys
-from tests.run.test_run import Job
 from tests.support.arrays import OUTPUT_FORMATS, output_path, output_spec
+from tests.support.jobs import Job
 from tests.support.runs import predict, read_output, stored_bytes
 
 ONE_BLOCK = ("--roi", "[:160,:160,:160]")
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
-import hashlib
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
-from blockwise_predict.records import RunDir, default_run_dir
+from blockwise_predict.records import RunDir
+from tests.support.jobs import Job
 from tests.support.networks import save_network
 from tests.support.runs import (
     blocks_done,
@@ -28,107 +24,7 @@ from tests.support.runs import (
     stored_bytes,
     write_volume,
 )
-
-PEACEFUL: dict[str, str] = {}
-"""Outputs of undisturbed runs, by the content of what they were made from."""
-
-
-class Job:
-    """A tiny run over a 40 x 36 x 33 volume: 27 blocks of 16^3."""
-
-    def __init__(self, folder: Path, **volume: Any) -> None:
-        self.folder = folder
-        weights, architecture = save_network(folder)
-        data = np.random.default_rng(0).integers(0, 256, (40, 36, 33), np.uint8)
-        self.input = write_volume(folder / "volume.zarr", data, **volume)
-        self.options: list[object] = [
-            *("--checkpoint", weights, "--architecture", architecture, "--input", self.input),
-            *("--chunk-shape", "16,16,16", "--block-shape", "16,16,16", "--device", "cpu"),
-            *("--precision", "float32"),
-        ]
-
-    def arguments(self, name: str, *more: object) -> list[object]:
-        return ["run", *self.options, "--output", self.output(name), *more]
-
-    def output(self, name: str) -> str:
-        return str(self.folder / f"{name}.zarr" / "out")
-
-    def run_dir(self, name: str) -> Path:
-        return default_run_dir(self.output(name))
-
-    def undisturbed(self) -> str:
-        """The output of a run in peace; the same one for all tests with the same files."""
-        files = sorted(p for p in self.folder.rglob("*") if p.is_file() and self._is_given(p))
-        digest = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()
-        if digest not in PEACEFUL:
-            kept = Path(tempfile.mkdtemp(prefix="undisturbed-"))
-            atexit.register(shutil.rmtree, kept, ignore_errors=True)
-            output = str(kept / "out.zarr" / "out")
-            predict("run", *self.options, "--output", output)
-            PEACEFUL[digest] = output
-        return PEACEFUL[digest]
-
-    def _is_given(self, file: Path) -> bool:
-        """Whether a file is the network or the input."""
-        names = file.relative_to(self.folder).parts
-        return names[0] in ("volume.zarr", "weights.pt", "architecture.yaml")
-
-    def start(self, name: str, *more: object) -> subprocess.Popen[str]:
-        """Start a run in the background, and wait until its first blocks are done."""
-        process = subprocess.Popen(
-            command(*self.arguments(name, *more)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        deadline = time.monotonic() + 100
-        while self.blocks_done(name) < 2:
-            assert time.monotonic() < deadline, process.communicate()[0]
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.02)
-        return process
-
-    def blocks_done(self, name: str) -> int:
-        return blocks_done(self.run_dir(name))
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
-
-
-def slow_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
-    """Make real workers misbehave: code that their interpreter runs when it starts."""
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(body)
-    monkeypatch.setenv("PYTHONPATH", str(site))
-
-
-SLOW = """
-import sys
-if "worker" in sys.orig_argv:
-    import time
-    from blockwise_predict import block
-    process = block.BlockProcessor.process
-    def slow(self, roi, turn):
-        time.sleep(0.2)
-        return process(self, roi, turn)
-    block.BlockProcessor.process = slow
-"""
-
-POISON = """
-import sys
-if "worker" in sys.orig_argv:
-    import os
-    from blockwise_predict import block
-    process = block.BlockProcessor.process
-    def poisoned(self, roi, turn):
-        if tuple(roi.begin) == (16, 16, 0):
-            {action}
-        return process(self, roi, turn)
-    block.BlockProcessor.process = poisoned
-"""
+from tests.support.sabotage import PLANNING, POISON, SLOW, at_startup
 
 
 def test_a_run_ends_with_every_voxel_and_says_so(job: Job) -> None:
@@ -172,7 +68,7 @@ def test_scheduler_killed_and_run_again_gives_the_same_bytes(
 ) -> None:
     expected = stored_bytes(job.undisturbed())
     with monkeypatch.context() as patch:
-        slow_blocks(patch, tmp_path, SLOW)
+        at_startup(patch, tmp_path, SLOW)
         process = job.start("k", "--workers", "2")
         workers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
@@ -191,7 +87,7 @@ def test_scheduler_killed_and_run_again_gives_the_same_bytes(
 def test_ctrl_c_before_anything_was_begun_ends_at_once(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow_blocks(monkeypatch, tmp_path, PLANNING.format(folder=str(tmp_path)))
+    at_startup(monkeypatch, tmp_path, PLANNING.format(folder=str(tmp_path)))
     process = subprocess.Popen(
         command(*job.arguments("i")), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -205,24 +101,12 @@ def test_ctrl_c_before_anything_was_begun_ends_at_once(
     assert not job.run_dir("i").exists()
 
 
-PLANNING = """
-import pathlib, sys, time
-if "run" in sys.orig_argv:
-    from blockwise_predict import run
-    def plan(*_):
-        pathlib.Path({folder!r}, "planning").touch()
-        time.sleep(60)
-    run.make_plan = plan
-"""
-"""Runs whose plan takes long."""
-
-
 @pytest.mark.slow
 def test_worker_killed_is_replaced_and_nothing_is_lost(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     expected = stored_bytes(job.undisturbed())
-    slow_blocks(monkeypatch, tmp_path, SLOW)
+    at_startup(monkeypatch, tmp_path, SLOW)
     process = job.start("w", "--workers", "2")
     for _ in range(2):
         workers = psutil.Process(process.pid).children()
@@ -239,7 +123,7 @@ def test_a_signal_drains_and_tells_how_to_resume(
     number: signal.Signals, job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with monkeypatch.context() as patch:
-        slow_blocks(patch, tmp_path, SLOW)
+        at_startup(patch, tmp_path, SLOW)
         process = job.start("d")
         workers = psutil.Process(process.pid).children()
         process.send_signal(number)
@@ -261,7 +145,7 @@ def test_a_second_signal_stops_at_once(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with monkeypatch.context() as patch:
-        slow_blocks(
+        at_startup(
             patch,
             tmp_path,
             SLOW.replace("0.2", "60 if self.done > 2 else 0.1").replace(
@@ -293,7 +177,7 @@ def test_a_poison_block_fails_alone_and_is_named(
 ) -> None:
     expected = read_output(job.undisturbed())
     with monkeypatch.context() as patch:
-        slow_blocks(patch, tmp_path, POISON.format(action=action))
+        at_startup(patch, tmp_path, POISON.format(action=action))
         output = predict(*job.arguments("p", "--retries", "0"), code=1)
     assert "1 of 27 blocks failed" in output
     assert f"[160:320,160:320,0:160]: {message}" in output
@@ -313,7 +197,7 @@ def test_a_poison_block_fails_alone_and_is_named(
 def test_a_worker_that_cannot_start_ends_the_run_with_its_error(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow_blocks(
+    at_startup(
         monkeypatch,
         tmp_path,
         'import sys\nif "worker" in sys.orig_argv:\n'
@@ -393,7 +277,7 @@ def test_a_second_run_on_the_same_output_is_told_who_holds_it(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with monkeypatch.context() as patch:
-        slow_blocks(patch, tmp_path, SLOW.replace("0.2", "3"))
+        at_startup(patch, tmp_path, SLOW.replace("0.2", "3"))
         process = job.start("l")
         output = predict(*job.arguments("l"), code=2)
         assert f"in use by process {process.pid}" in output

@@ -9,16 +9,11 @@ import pytest
 
 from blockwise_predict.io import read_attributes, update_attributes
 from blockwise_predict.records.provenance import ATTRIBUTE
-from tests.run.test_run import Job
+from tests.support.jobs import Job
 from tests.support.runs import predict
 
 AUTO = ("--precision", "auto", "--roi", "[:320,:160,:160]")
 """Two blocks, in the precision that the first worker finds."""
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
 
 
 def test_a_run_that_has_ended_tells_its_precision_without_its_record(job: Job) -> None:

@@ -42,6 +42,7 @@ from tests.support.cable import Cable
 from tests.support.disks import mounted
 from tests.support.networks import save_network
 from tests.support.runs import blocks_done, command, stored_bytes, write_volume
+from tests.support.sabotage import write_startup
 
 BLOCK = 16
 BLOCKS = (7, 7, 6)
@@ -54,7 +55,7 @@ import os, sys
 FOLDER = {folder!r}
 if {{"run", "worker"}} & set(sys.orig_argv):
     from blockwise_predict.scheduling import worker_server
-    from blockwise_predict.transport import connect, gate
+    from blockwise_predict.scheduling.transport import connect, gate
     gate.HEARTBEAT_S = connect.HEARTBEAT_S = 2.0
     connect.CONNECT_S = 2.0
     worker_server.GRACE_S = 6.0
@@ -68,7 +69,7 @@ def asked(kind):
     return True
 if "worker" in sys.orig_argv:
     import time
-    from blockwise_predict import block
+    from blockwise_predict.worker import block
     process = block.BlockProcessor.process
     predict = block.BlockProcessor._predict
     def slow(self, roi, turn):
@@ -99,7 +100,7 @@ class Chaos:
         self._scheduler: subprocess.Popen[bytes] | None = None
         self._site = folder / "site"
         self._site.mkdir()
-        (self._site / "sitecustomize.py").write_text(SITE.format(folder=str(folder), pause=pause))
+        write_startup(self._site, SITE.format(folder=str(folder), pause=pause))
         weights, architecture = save_network(folder)
         shape = tuple(BLOCK * n - 3 for n in BLOCKS)
         data = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
