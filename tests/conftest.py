@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
     class OneSlurm(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            module = nodeid.split("::")[0]
-            return module if module.endswith("fleet/test_slurm.py") else nodeid
+            folder = nodeid.split("::")[0].rpartition("/")[0]
+            return folder if folder.endswith("fleet/slurm") else nodeid
 
     return OneSlurm(config, log)
 
@@ -60,3 +62,12 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     return Job(tmp_path)
+
+
+@pytest.fixture
+def bounded() -> Iterator[None]:
+    """Holds a test to 60 s and 1 GiB."""
+    begin, taken = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert time.monotonic() - begin < 60, "10 s, with room for a busy machine"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - taken < 1 << 20

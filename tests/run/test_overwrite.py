@@ -16,7 +16,11 @@ from blockwise_predict.io import create_output, delete_output, open_output, outp
 from blockwise_predict.io.delete import ChunkKeys
 from tests.support.arrays import OUTPUT_FORMATS, output_path, output_spec
 from tests.support.jobs import Job
-from tests.support.runs import predict, read_output, stored_bytes
+from tests.support.runs import (
+    predict,
+    read_output,
+    stored_bytes,
+)
 
 ONE_BLOCK = ("--roi", "[:160,:160,:160]")
 
@@ -187,3 +191,11 @@ def test_what_an_extension_set_aside_goes_with_its_array(job: Job) -> None:
     array.rename(before)
     predict(*job.arguments("e", *ONE_BLOCK, "--overwrite"))
     assert not before.exists()
+
+
+def test_overwrite_says_what_goes_and_starts_afresh(job: Job) -> None:
+    roi = ("--roi", "[:160,:160,:160]")
+    predict(*job.arguments("o", *roi))
+    output = predict(*job.arguments("o", *roi, "--border", "edge", "--overwrite"))
+    assert f"deleting the array {job.output('o')}" in output
+    assert "forgetting 1 finished blocks" in output

@@ -83,3 +83,7 @@ class Job:
 
     def blocks_done(self, name: str) -> int:
         return blocks_done(self.run_dir(name))
+
+
+SMALL = ("--roi", "[:320,:160,:160]")
+"""Two blocks."""
