@@ -19,7 +19,7 @@ from blockwise_predict.run.planned import plan_run
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.stop import StopRequest
 from blockwise_predict.worker.setup import build_processor
-from tests.run.test_run import Job
+from tests.support.jobs import Job
 
 # Of the tiny network: seven convolutions and their biases.
 TENSORS = 14

@@ -16,7 +16,7 @@ from blockwise_predict.plan.opened import reopen
 from blockwise_predict.records.output_spec import output_spec
 from blockwise_predict.worker.block import BlockProcessor
 from blockwise_predict.worker.setup import make_predictor
-from tests.run.test_run import Job
+from tests.support.jobs import Job
 from tests.support.runs import predict, read_output, tiny_config
 
 SIZES = ("--chunk-shape", "48,48,48", "--block-shape", "48,48,48")
