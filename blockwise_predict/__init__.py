@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 # Two folders have the names of public functions. Imported once, they do not take the names again.
 import blockwise_predict.plan
-import blockwise_predict.run
+import blockwise_predict.run  # noqa: F401
 from blockwise_predict.errors import (
     ArrayError,
     CheckpointError,

@@ -80,6 +80,14 @@ class RunStateError(InputError):
     """An earlier run's state forbids what was asked."""
 
 
+for _error in (
+    *(PredictError, RunFailedError, LockLostError, RecordsError, InputError, ConfigError),
+    *(CheckpointError, ArrayError, GeometryError, RunStateError),
+):
+    # As users import them, and as tracebacks should name them.
+    _error.__module__ = "blockwise_predict"
+
+
 def shown(value: object) -> str:
     """A value for a message: its `repr`, shortened, with control characters escaped."""
     return _SHORT.repr(value)
