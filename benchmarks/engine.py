@@ -173,10 +173,16 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
     """A block streamed, as `predict run` does, within `memory` bytes."""
     model = load(name)
     shapes = model.shapes
-    sizing = Sizing(model, 1, 1, DTYPES[precision], Limits(memory, 1, 1, "cpu"))
+    sizing = Sizing(
+        model,
+        raw_bytes=1,
+        value_bytes=1,
+        dtype=DTYPES[precision],
+        limits=Limits(memory, 1, 1, "cpu"),
+    )
     edge = sizing.block(VOLUME, CHUNK)
     lattice = build_lattice(shapes, smallest_tile(shapes))
-    lattice = build_lattice(shapes, sizing.tile(lattice, (0, 0, 0), edge, edge, CHUNK))
+    lattice = build_lattice(shapes, sizing.tile(lattice, Roi((0, 0, 0), edge), edge, CHUNK))
     tile = lattice.tile_shape
     streaming = sizing.streaming(edge, tile, CHUNK)
     network = StreamedPass(

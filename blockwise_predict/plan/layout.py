@@ -86,7 +86,13 @@ class _LayoutChoice:
     def sizing(self, dtype: torch.dtype) -> Sizing:
         """The choice of sizes for a dtype that the network computes in."""
         opened = self.opened
-        return Sizing(opened.model, opened.raw_bytes, opened.value_bytes, dtype, self.limits)
+        return Sizing(
+            opened.model,
+            raw_bytes=opened.raw_bytes,
+            value_bytes=opened.value_bytes,
+            dtype=dtype,
+            limits=self.limits,
+        )
 
     def whole_passes(self, block: tuple[int, ...]) -> Tiling:
         """One whole pass over each tile of the region's lattice, in float32."""
@@ -103,7 +109,7 @@ class _LayoutChoice:
         region, shapes = self.region, self.opened.model.shapes
         roi, chunk, lattice = region.roi, region.chunk_shape, region.lattice
         if self.opened.config.tile_shape is None:
-            tile = sizing.tile(lattice, tuple(roi.begin), tuple(roi.shape), block, chunk)
+            tile = sizing.tile(lattice, roi, block, chunk)
             lattice = build_lattice(shapes, tile)
         tile = lattice.tile_shape[-shapes.dims :]
         held = within(block, tuple(roi.shape))

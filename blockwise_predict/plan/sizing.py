@@ -1,4 +1,4 @@
-"""How large blocks and tiles are, and how they are streamed: least arithmetic within the memory.
+"""The sizes of blocks and tiles, and how they are streamed: least arithmetic within the memory.
 
 A larger block has less halo. It is grown chunk by chunk along the axis that gains most, until the
 gain is small, the memory is used, or there would be too few blocks for the workers. A tile is what
@@ -14,6 +14,7 @@ from functools import cached_property
 from math import ceil, prod
 
 import torch
+from funlib.geometry import Roi
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.architectures.trace import flops
@@ -26,22 +27,20 @@ from blockwise_predict.geometry.tiling import smallest_tile
 
 Shape = tuple[int, ...]
 
-# So many blocks at least, where the chunks allow: workers end at about the same time, progress is
-# seen, and an interruption costs little.
+# Minimum number of blocks per worker, where the chunks allow: workers end at about the same time,
+# progress is visible, and an interruption costs little.
 BLOCKS_PER_WORKER = 4
 # A step of growth that saves less than this is not worth coarser blocks.
 SMALLEST_GAIN = 0.004
 # Voxels of an input slab: enough to occupy the device, few enough to stay in the caches of a CPU.
 SLAB_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
-
-
 # Resident memory over the tensors' bytes: allocators, and what oneDNN works in. Measured 1.0 to
 # 1.2 (torch 2.13, glibc, planes of 340 to 570 squared), more where tensors are small.
 ALLOCATION = 1.2
 ALLOCATION_BYTES = 96 * 2**20
-# Of the memory, for passes, where a block that was given takes all of it.
+# Share of the memory that passes get even if the block that was given takes all of it.
 LEAST_SHARE = 0.25
-# Rows of output in memory: one that is filled, and one that is being written.
+# Rows of output in memory: one being filled, and one being written.
 ROWS_HELD = 2
 # The last block's chunks stay in memory, decoded, for the next one, if that takes no larger part of
 # the memory than this; chunks hold more than a block reads of them.
@@ -72,6 +71,7 @@ class Sizing:
     def __init__(
         self,
         model: TrainedModel,
+        *,
         raw_bytes: int,
         value_bytes: int,
         dtype: torch.dtype,
@@ -204,22 +204,20 @@ class Sizing:
     def _period(self, axis: int) -> int:
         return self._shapes.period[axis]
 
-    def tile(
-        self, lattice: Lattice, roi_begin: Shape, roi: Shape, block: Shape, chunk: Shape
-    ) -> Shape:
-        """The tile that the blocks of a ROI need, made smaller if memory asks for it.
+    def tile(self, lattice: Lattice, roi: Roi, block: Shape, chunk: Shape) -> Shape:
+        """The tile that the blocks of a ROI need, made smaller if the memory requires it.
 
         `lattice` may be of any tile: its points are the same. A 2-D network over a volume gets one
         slice.
         """
-        slices = len(roi) - self._shapes.dims
+        slices = roi.dims - self._shapes.dims
         tile = []
-        axes = zip(lattice.axes, roi_begin, roi, block, strict=True)
+        axes = zip(lattice.axes, roi.begin, roi.shape, block, strict=True)
         for axis, begin, size, edge in list(axes)[slices:]:
             begins = range(begin, begin + size, edge)
             needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
             tile.append(axis.grown_for(needed))
-        return (1,) * slices + self._shrunk(tuple(tile), within(block, roi), chunk)
+        return (1,) * slices + self._shrunk(tuple(tile), within(block, tuple(roi.shape)), chunk)
 
     def _shrunk(self, tile: Shape, block: Shape, chunk: Shape) -> Shape:
         """The tile with its plane cut down until the stream fits into the memory."""

@@ -36,7 +36,7 @@ def extends(new: Plan, old: Plan) -> bool:
 
 
 def extend_run(
-    old: Plan, new: Plan, run_dir: RunDir, command: str, tell: Callable[[str], None]
+    old: Plan, new: Plan, run_dir: RunDir, *, command: str, tell: Callable[[str], None]
 ) -> None:
     """Extend a run and its output from one ROI to another. Raises an InputError if it cannot be."""
     shift = block_shift(old, new)

@@ -37,7 +37,7 @@ def prepare_run(run: PlannedRun, command: str, report: Reporter) -> None:
         larger = extends(plan, recorded)
         check_identity(plan, run_dir, larger_roi=larger)
         if larger:
-            extend_run(recorded, plan, run_dir, command, report.line)
+            extend_run(recorded, plan, run_dir, command=command, tell=report.line)
             return
         conclude_extension(plan, run_dir)
         done = count_done(plan, run_dir)

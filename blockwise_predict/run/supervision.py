@@ -67,7 +67,9 @@ def run_blocks(
     have finished the blocks that they hold; an OSError means that a record could not be written.
     """
     begun = time.monotonic()
-    make_dispatcher = partial(_dispatcher, plan, run_dir, ledger, skip_mask, warn)
+    make_dispatcher = partial(
+        _dispatcher, plan, run_dir, ledger=ledger, skip_mask=skip_mask, warn=warn
+    )
     host, port = fleet.listens_on, 0
     if plan.config.listen is not None:
         host, port = listen_address(plan.config.listen)
@@ -126,6 +128,7 @@ def run_blocks(
 def _dispatcher(
     plan: Plan,
     run_dir: RunDir,
+    *,
     ledger: Ledger,
     skip_mask: NDArray[np.uint8],
     warn: Callable[[str], None],

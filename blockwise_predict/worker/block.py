@@ -1,14 +1,16 @@
-"""One block, from reading to the committed write."""
+"""One block, from reading its input to the committed write."""
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from funlib.geometry import Roi
@@ -23,31 +25,32 @@ from blockwise_predict.io import (
     BadInputError,
     CheckedInput,
     InputArray,
-    OutputArray,
     Write,
     metadata_digest,
     reason_of,
 )
 from blockwise_predict.plan.model import Plan
 
-# What a place that takes no more says: space, quota, a disk that became read-only.
+# Errors of storage that takes no more data: no space, a quota, a disk that became read-only.
 _STORAGE_FULL = re.compile(
     r"No space left on device|Disk quota exceeded|Read-only file system|QuotaExceeded"
 )
-# Rows that are still being written when the next is complete; more would only take memory.
-WRITES_UNDER_WAY = 1
+# Rows that may still be being written when the next one is complete; more would only take memory.
+WRITES_IN_FLIGHT = 1
+_LOGGER = logging.getLogger("blockwise_predict")
 
 
 @dataclass
 class BlockReport:
     """What one block cost and what was found in it.
 
-    `begin` is the block's first output voxel (from the input's origin), `values` the number of
-    values written, of which `clipped` were outside the declared range and `nonfinite` NaN or
-    infinite. `filled` is the number of input chunks that the fill value stood in for, and `note`
-    names the first; of a block that was left out for its input, `skipped`, it says why. Times in
-    seconds; `compute` is that of the device, `write` what was left to write
-    when the last row was computed.
+    begin: the block's first output voxel, from the input's origin.
+    values: number of values written, of which `clipped` were outside the declared range, and
+        `nonfinite` were NaN or infinite.
+    filled: number of input chunks that were replaced by the fill value; `note` names the first.
+    skipped: whether the block was left out because of its input; `note` says why.
+    read, compute, write: seconds; `compute` on the device, `write` from the last computed row to
+        the commit.
     """
 
     begin: tuple[int, ...]
@@ -64,22 +67,22 @@ class BlockReport:
 
 
 class StageError(Exception):
-    """What went wrong in reading, computing or writing a block: `stage: Type: message`."""
+    """An error in reading, computing or writing a block: `stage: Type: message`."""
 
 
 class FatalError(Exception):
-    """Every other block would fail as this one did, through no fault of its own."""
+    """An error that every other block would run into, too."""
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Say in which part of a block's work an error came up."""
+    """Say in which stage of a block an error occurred."""
     try:
         yield
     except (StageError, FatalError):
         raise
     except Exception as error:
-        # Told apart by the caller, who may have a remedy.
+        # The caller can retry with a smaller tile.
         if is_out_of_memory(error):
             raise
         what = str(error) if isinstance(error, BadInputError) else describe(error)
@@ -92,15 +95,22 @@ def stage(name: str) -> Iterator[None]:
 
 
 def describe(error: Exception) -> str:
-    """An error as its type and its message, without what tensorstore adds for its developers."""
+    """An error's type and message, without what tensorstore adds for its developers."""
     return f"{type(error).__name__}: {reason_of(error)}"
+
+
+class Target(Protocol):
+    """What takes the values of blocks: an OutputArray, or memory."""
+
+    def start_write(self, begin: Sequence[int], data: NDArray[Any]) -> Write:
+        """Begin to write `data`, `[channels, *spatial]`, at voxel `begin` of the output."""
 
 
 class BlockProcessor:
     """Reads, predicts and writes blocks of one plan, from several threads if they take turns."""
 
     def __init__(
-        self, plan: Plan, source: InputArray, target: OutputArray, predictor: Predictor
+        self, plan: Plan, source: InputArray, target: Target, predictor: Predictor
     ) -> None:
         self.plan = plan
         self._source = source
@@ -108,10 +118,10 @@ class BlockProcessor:
         self.predictor = predictor
 
     def process(self, block: Roi, turn: Turn = at_once) -> BlockReport:
-        """Do a block (output voxels from the input's origin). Returns after its writes' commits.
+        """Process a block (output voxels from the input's origin); return when it is committed.
 
-        What needs the device is done in a `turn`. If the memory is not enough, the block is done
-        again with a smaller tile, as are those after it.
+        What needs the device is done in a `turn`. If memory runs out, the block is processed again
+        with a smaller tile, and so are all blocks after it.
         """
         while True:
             lattice = self.predictor.lattice
@@ -121,19 +131,18 @@ class BlockProcessor:
                 if not is_out_of_memory(error) or not turn(partial(self.predictor.shrink, lattice)):
                     raise
             # Outside `except`, where the error no longer keeps the memory of what failed.
-            self._tell_of_shrinking(lattice)
+            self._log_shrinking(lattice)
 
     def _done(self, block: Roi, lattice: Lattice, turn: Turn) -> BlockReport:
         started = time.perf_counter()
         report = BlockReport(begin=tuple(block.begin), voxels=block.size)
-        read_roi = lattice.read_roi(block)
         with stage("reading"):
-            raw = self._read(read_roi, report)
+            raw = self._read(lattice.read_roi(block), report)
         report.read = time.perf_counter() - started
         if raw is None:
             return report
         with stage("computing"):
-            writes = turn(lambda: self._predict(raw, read_roi, block, lattice, report))
+            writes = turn(lambda: self._predict(raw, block, lattice, report))
         computed = time.perf_counter()
         for write in writes:
             with stage("writing"):
@@ -142,7 +151,7 @@ class BlockProcessor:
         return report
 
     def _read(self, roi: Roi, report: BlockReport) -> NDArray[np.generic] | None:
-        """The input of a block; None if the block is to be left out for it."""
+        """The input of a block; None if the block is skipped because of it."""
         rule = self.plan.config.bad_input
         self._check_input()
         source = CheckedInput(self._source, rule)
@@ -166,22 +175,18 @@ class BlockProcessor:
             )
 
     def _predict(
-        self,
-        raw: NDArray[np.generic],
-        read_roi: Roi,
-        block: Roi,
-        lattice: Lattice,
-        report: BlockReport,
+        self, raw: NDArray[np.generic], block: Roi, lattice: Lattice, report: BlockReport
     ) -> deque[Write]:
-        """Predict a block and begin to write its rows; returns the writes that are under way."""
+        """Predict a block and begin to write its rows; returns the writes in flight."""
         writes: deque[Write] = deque()
+        read_roi = lattice.read_roi(block)
         # Closed at once when a write fails: a prediction left half done would keep its memory.
         with closing(self.predictor.predict(raw, read_roi, block, lattice)) as rows:
             for row in rows:
                 begin = tuple(row.roi.begin - self.plan.output.roi.begin)
                 with stage("writing"):
                     writes.append(self._target.start_write(begin, row.data))
-                if len(writes) > WRITES_UNDER_WAY:
+                if len(writes) > WRITES_IN_FLIGHT:
                     with stage("writing"):
                         writes.popleft().result()
                 report.values += row.data.size
@@ -190,6 +195,6 @@ class BlockProcessor:
                 report.compute += row.seconds
         return writes
 
-    def _tell_of_shrinking(self, lattice: Lattice) -> None:
+    def _log_shrinking(self, lattice: Lattice) -> None:
         before, after = lattice.tile_shape, self.predictor.lattice.tile_shape
-        print(f"out of memory: tiles are {after} instead of {before} input voxels", flush=True)
+        _LOGGER.warning("out of memory: tiles are %s instead of %s input voxels", after, before)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from funlib.geometry import Roi
 
 from blockwise_predict.architectures.trace import halo_overhead
 from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
@@ -29,7 +30,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
 
 
 def sizing(model: TrainedModel, size: int = 16 * GIB, workers: int = 1) -> Sizing:
-    return Sizing(model, 1, 1, torch.float32, Limits(size, workers, 2, "cpu"))
+    return Sizing(
+        model,
+        raw_bytes=1,
+        value_bytes=1,
+        dtype=torch.float32,
+        limits=Limits(size, workers, 2, "cpu"),
+    )
 
 
 @pytest.mark.parametrize("roi", [(100, 100, 100), (700, 650, 1000), (5000, 64, 3000)])
@@ -50,7 +57,7 @@ def test_more_memory_means_less_halo_and_is_not_exceeded(model: TrainedModel) ->
     for size in (GIB // 8, GIB // 2, 4 * GIB):
         choice = sizing(model, size)
         block = choice.block(roi, CHUNK)
-        tile = choice.tile(lattice, (0, 0, 0), roi, block, CHUNK)
+        tile = choice.tile(lattice, Roi((0, 0, 0), roi), block, CHUNK)
         assert choice.bytes(block, tile, CHUNK) <= size
         halos.append(halo_overhead(model.shapes, tile))
     assert halos == sorted(halos, reverse=True)
@@ -60,8 +67,8 @@ def test_more_memory_means_less_halo_and_is_not_exceeded(model: TrainedModel) ->
 def test_a_tile_is_cut_in_the_plane_when_its_block_is_given(model: TrainedModel) -> None:
     lattice = build_lattice(model.shapes, smallest_tile(model.shapes))
     roi = block = (512, 512, 512)
-    ample = sizing(model).tile(lattice, (0, 0, 0), roi, block, CHUNK)
-    scarce = sizing(model, GIB // 2).tile(lattice, (0, 0, 0), roi, block, CHUNK)
+    ample = sizing(model).tile(lattice, Roi((0, 0, 0), roi), block, CHUNK)
+    scarce = sizing(model, GIB // 2).tile(lattice, Roi((0, 0, 0), roi), block, CHUNK)
     assert model.shapes.output_shape(ample) == roi
     assert scarce[0] == ample[0]
     assert prod(scarce) < prod(ample)
