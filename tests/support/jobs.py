@@ -66,14 +66,18 @@ class Job:
         names = file.relative_to(self.folder).parts
         return names[0] in ("volume.zarr", "weights.pt", "architecture.yaml")
 
-    def start(self, name: str, *more: object) -> subprocess.Popen[str]:
-        """Start a run in the background, and wait until its first blocks are done."""
-        process = subprocess.Popen(
+    def begin(self, name: str, *more: object) -> subprocess.Popen[str]:
+        """Start a run in the background, without waiting for its first blocks."""
+        return subprocess.Popen(
             command(*self.arguments(name, *more)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def start(self, name: str, *more: object) -> subprocess.Popen[str]:
+        """Start a run in the background, and wait until its first blocks are done."""
+        process = self.begin(name, *more)
         deadline = time.monotonic() + 100
         while self.blocks_done(name) < 2:
             assert time.monotonic() < deadline, process.communicate()[0]
