@@ -15,12 +15,7 @@ import pytest
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import State
 from tests.support.jobs import SMALL, Job
-from tests.support.runs import (
-    events,
-    predict,
-    read_output,
-    stored_bytes,
-)
+from tests.support.runs import events, predict, read_output, stored_bytes
 from tests.support.sabotage import POISON, SLOW, at_startup, fail_writes, misbehave
 
 
