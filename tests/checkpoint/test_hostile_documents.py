@@ -1,4 +1,4 @@
-"""Architectures and tasks made to harm are refused before anything is built."""
+"""Malicious architectures and tasks are refused before anything is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights made to harm are refused at once; unusual ones that are sound are read."""
+"""Malicious weights are refused at once; unusual but sound ones are read."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_two_copies_of_a_layer_must_agree(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "w.pt", architecture=document)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path, (100, 200))
     with pytest.raises(CheckpointError, match=r"--iteration 150: .* 100, 200"):
         load_checkpoint(run, iteration=150)

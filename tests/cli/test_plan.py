@@ -7,9 +7,7 @@ import re
 import pytest
 
 from tests.support.jobs import Job
-from tests.support.runs import (
-    predict,
-)
+from tests.support.runs import predict
 
 
 def test_plan_writes_nothing(job: Job) -> None:

@@ -10,11 +10,10 @@ import subprocess
 import termios
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.jobs import Job
-from tests.support.runs import command, events, predict, stored_bytes, until
+from tests.support.runs import command, events, predict, processes_of, stored_bytes, until
 from tests.support.sabotage import SLOW, at_startup
 
 pytestmark = pytest.mark.slow
@@ -31,8 +30,7 @@ def ends_interrupted(job: Job, process: subprocess.Popen[str]) -> None:
     assert process.wait(60) == 130
     assert 2 <= job.blocks_done("a") < 27
     assert [event["held"] for event in events(job.run_dir("a"), "leave")] == [[]]
-    every = psutil.process_iter(["cmdline"])
-    assert not [p for p in every if str(job.run_dir("a")) in (p.info["cmdline"] or [])]
+    assert not processes_of(job.run_dir("a"))
     predict(*job.arguments("a"))
     assert stored_bytes(job.output("a")) == stored_bytes(job.undisturbed())
 

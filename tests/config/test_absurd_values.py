@@ -1,4 +1,4 @@
-"""Values without measure, from files and the command line, are refused."""
+"""Absurd values in files and on the command line are refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NEEDED = {"checkpoint": "c", "input": "i.zarr/raw", "output": "o.zarr/out"}
         ("architecture", "x/" * 3000, "at most 4000 bytes"),
     ],
 )
-def test_values_without_bounds(key: str, value: object, message: str) -> None:
+def test_absurd_values_are_refused(key: str, value: object, message: str) -> None:
     given = {**NEEDED, "output_dtype": "uint8", key: value}
     text = refused(ConfigError, lambda: load_config(given))
     assert message in text

@@ -1,4 +1,4 @@
-"""YAML and JSON made to harm are refused at once, and the message says where."""
+"""Malicious YAML and JSON is refused at once, with a message that says where."""
 
 from __future__ import annotations
 

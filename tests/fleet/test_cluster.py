@@ -48,7 +48,7 @@ def test_a_job_that_vanishes_from_the_queue_is_replaced(tmp_path: Path) -> None:
     assert stage.alive() == ["book-2_0"]
 
 
-def test_one_that_was_never_seen_is_waited_for(
+def test_a_job_that_was_never_seen_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queue may need a moment until it lists what was submitted."""

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import psutil
 import pytest
 
 from blockwise_predict.fleet.commands import filled_in
@@ -15,7 +14,7 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.transport.wire import HEARTBEAT_S
 from tests.support.hosts import Host, hosts
 from tests.support.jobs import Job
-from tests.support.runs import command, events, predict, stored_bytes, until
+from tests.support.runs import command, events, predict, processes_of, stored_bytes, until
 from tests.support.sabotage import WAITING, at_startup
 
 # What is silent, or cannot be reached, is noticed soon.
@@ -61,12 +60,7 @@ def test_workers_of_a_command_do_the_blocks_and_end(fleet: str, job: Job) -> Non
     predict(*job.arguments("c", "--fleet", fleet, "--workers", "2"))
     assert stored_bytes(job.output("c")) == stored_bytes(job.undisturbed())
     assert {event["worker"] for event in events(job.run_dir("c"), "join")} <= {0, 1}
-
-    def own() -> list[psutil.Process]:
-        every = psutil.process_iter(["cmdline"])
-        return [p for p in every if str(job.run_dir("c")) in (p.info["cmdline"] or [])]
-
-    until(lambda: not own(), 30)
+    until(lambda: not processes_of(job.run_dir("c")), 30)
 
 
 @pytest.mark.slow

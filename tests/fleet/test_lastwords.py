@@ -41,5 +41,5 @@ def test_an_empty_log_elsewhere_says_that_nothing_was_said(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [log]
 
 
-def test_no_log_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_log_is_reported(tmp_path: Path) -> None:
     assert last_words(tmp_path, "slurm-1_1") == f"It left no log in {tmp_path}."

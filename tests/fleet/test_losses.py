@@ -79,7 +79,7 @@ def test_one_bad_machine_does_not_stop_those_that_work(
         ends(job("slurm-1_1"))
 
 
-def test_bad_luck_is_borne_but_not_for_ever(tmp_path: Path) -> None:
+def test_bad_luck_is_tolerated_but_not_forever(tmp_path: Path) -> None:
     ends = Ends(tmp_path)
     most = FRUITLESS_EACH * 2 + FRUITLESS_MORE
     preempted = job("a", "PREEMPTED", blameless=True)

@@ -1,4 +1,4 @@
-"""How jobs are submitted to Slurm: the words, the environment, and the answer."""
+"""How jobs are submitted to Slurm: the arguments, the environment, and the answer."""
 
 from __future__ import annotations
 

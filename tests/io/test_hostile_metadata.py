@@ -1,4 +1,4 @@
-"""Arrays whose metadata are made to harm are refused, and the message says where."""
+"""Arrays with malicious metadata are refused, with a message that says where."""
 
 from __future__ import annotations
 

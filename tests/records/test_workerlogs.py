@@ -62,7 +62,7 @@ def test_earlier_events_have_no_cause(
     assert bool(logs.failed) == failed
 
 
-def test_a_cause_of_a_later_version_is_no_good_one(tmp_path: Path) -> None:
+def test_a_cause_that_is_unknown_counts_as_a_failure(tmp_path: Path) -> None:
     leave = {"kind": "leave", "worker": 0, "cause": "eaten", "why": "was eaten", "held": []}
     (one,) = told(tmp_path, leave).failed
     assert "was eaten" in one.title

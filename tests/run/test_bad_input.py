@@ -1,4 +1,4 @@
-"""Input that is damaged, missing, or changed while a run goes on."""
+"""Input that is damaged or missing, or changes during a run."""
 
 from __future__ import annotations
 

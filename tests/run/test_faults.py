@@ -15,13 +15,8 @@ import pytest
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import State
 from tests.support.jobs import SMALL, Job
-from tests.support.runs import (
-    events,
-    predict,
-    read_output,
-    stored_bytes,
-)
-from tests.support.sabotage import POISON, SLOW, at_startup, misbehave
+from tests.support.runs import events, predict, read_output, stored_bytes
+from tests.support.sabotage import POISON, SLOW, at_startup, fail_writes, misbehave
 
 
 @pytest.mark.slow
@@ -165,16 +160,7 @@ def test_an_error_says_in_which_part_of_the_work_it_came_up(
     if where is not None:
         misbehave(monkeypatch, tmp_path, where, "raise ValueError('broken')")
     else:
-        at_startup(
-            monkeypatch,
-            tmp_path,
-            "import sys\n"
-            'if "worker" in sys.orig_argv:\n'
-            "    from blockwise_predict.io.output import OutputArray\n"
-            "    def broken(self, *arguments):\n"
-            "        raise ValueError('broken')\n"
-            "    OutputArray.start_write = broken\n",
-        )
+        fail_writes(monkeypatch, tmp_path, "broken")
     output = predict(*job.arguments("x", *SMALL, "--retries", "0"), code=1)
     assert "2 of 2 blocks failed" in output
     assert f"[0:160,0:160,0:160]: {stage}: ValueError: broken" in output

@@ -9,7 +9,7 @@ import pytest
 from tests.support.disks import small_disk
 from tests.support.jobs import Job
 from tests.support.runs import events, predict, stored_bytes
-from tests.support.sabotage import at_startup
+from tests.support.sabotage import fail_writes
 
 
 @pytest.mark.slow
@@ -37,15 +37,6 @@ def test_a_full_disk_ends_the_run_cleanly_and_it_goes_on_later(job: Job, tmp_pat
 def test_a_used_up_quota_is_told_as_such(
     reason: str, job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    at_startup(
-        monkeypatch,
-        tmp_path,
-        "import sys\n"
-        'if "worker" in sys.orig_argv:\n'
-        "    from blockwise_predict.io.output import OutputArray\n"
-        "    def full(self, *arguments):\n"
-        f"        raise ValueError({reason!r})\n"
-        "    OutputArray.start_write = full\n",
-    )
+    fail_writes(monkeypatch, tmp_path, reason)
     output = predict(*job.arguments("q"), code=1)
     assert f"the output cannot be written: ValueError: {reason.split(' [')[0]}" in output

@@ -12,12 +12,7 @@ import pytest
 
 from blockwise_predict.records import RunDir
 from tests.support.jobs import Job
-from tests.support.runs import (
-    blocks_done,
-    command,
-    predict,
-    stored_bytes,
-)
+from tests.support.runs import blocks_done, command, predict, stored_bytes
 from tests.support.sabotage import PLANNING, SLOW, at_startup
 
 

@@ -16,11 +16,7 @@ from blockwise_predict.io import create_output, delete_output, open_output, outp
 from blockwise_predict.io.delete import ChunkKeys
 from tests.support.arrays import OUTPUT_FORMATS, output_path, output_spec
 from tests.support.jobs import Job
-from tests.support.runs import (
-    predict,
-    read_output,
-    stored_bytes,
-)
+from tests.support.runs import predict, read_output, stored_bytes
 
 ONE_BLOCK = ("--roi", "[:160,:160,:160]")
 

@@ -9,11 +9,7 @@ import pytest
 
 from tests.support.jobs import Job
 from tests.support.networks import save_network
-from tests.support.runs import (
-    predict,
-    stored_bytes,
-    write_volume,
-)
+from tests.support.runs import predict, stored_bytes, write_volume
 from tests.support.sabotage import SLOW, at_startup
 
 

@@ -10,12 +10,7 @@ import pytest
 
 from blockwise_predict.records import RunDir
 from tests.support.jobs import Job
-from tests.support.runs import (
-    blocks_done,
-    events,
-    predict,
-    read_output,
-)
+from tests.support.runs import blocks_done, events, predict, read_output
 
 
 def test_a_run_ends_with_every_voxel_and_says_so(job: Job) -> None:

@@ -1,4 +1,4 @@
-"""`predict verify`: what it finds, mends and tells, also where blocks cannot be computed again."""
+"""`predict verify`: what it finds, repairs and reports, also where blocks cannot be recomputed."""
 
 from __future__ import annotations
 

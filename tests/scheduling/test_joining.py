@@ -8,14 +8,7 @@ from pathlib import Path
 import pytest
 
 from blockwise_predict.scheduling.transport.messages import Bye, Leaving, Next
-from tests.support.peers import (
-    Peer,
-    block,
-    done,
-    hello,
-    serving,
-    welcome,
-)
+from tests.support.peers import Peer, block, done, hello, serving, welcome
 from tests.support.runs import until
 
 pytestmark = pytest.mark.usefixtures("soon")
@@ -84,7 +77,7 @@ def test_a_report_that_arrives_twice_counts_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_grace")
-def test_who_does_not_come_back_within_the_grace_has_lost_its_blocks(tmp_path: Path) -> None:
+def test_a_worker_that_stays_away_beyond_the_grace_loses_its_blocks(tmp_path: Path) -> None:
     with serving(tmp_path, blocks=1) as scheduler:
         first = Peer(scheduler.address, hello("a"), Next(slot=0))
         assert [first.hear(), first.hear()] == [welcome(0), block(0)]

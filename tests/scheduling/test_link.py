@@ -25,14 +25,7 @@ from blockwise_predict.scheduling.transport.messages import (
 from blockwise_predict.scheduling.transport.tls import make_key, server_context
 from tests.support.cable import cable
 from tests.support.joined import Worker, joined
-from tests.support.peers import (
-    Peer,
-    done,
-    hello,
-    said,
-    serving,
-    welcome,
-)
+from tests.support.peers import Peer, done, hello, said, serving, welcome
 from tests.support.runs import until
 
 pytestmark = pytest.mark.usefixtures("soon")

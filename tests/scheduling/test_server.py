@@ -1,4 +1,4 @@
-"""The scheduler's server: what it listens on, who gets in when many knock, and what stops it."""
+"""The scheduler's server: what it listens on, who gets in when many connect, and what stops it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,7 @@ from blockwise_predict.scheduling.server import Server
 from blockwise_predict.scheduling.transport import gate
 from blockwise_predict.scheduling.transport.sockets import reachable_at
 from tests.support.joined import joined
-from tests.support.peers import (
-    Peer,
-    Scheduler,
-    hello,
-    serving,
-    welcome,
-)
+from tests.support.peers import Peer, Scheduler, hello, serving, welcome
 from tests.support.runs import until
 
 pytestmark = pytest.mark.usefixtures("soon")
@@ -44,7 +38,7 @@ def test_more_links_than_the_gate_takes_at_once_all_get_in(
 
 
 def failure_of(scheduler: Scheduler, knock: Callable[[], object]) -> str:
-    """What a run is told when somebody knocks at its scheduler."""
+    """The error of a run after somebody has connected to its scheduler."""
     scheduler.server.start()
     knock()
     until(lambda: scheduler.server.status.error is not None)

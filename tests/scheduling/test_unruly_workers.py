@@ -1,4 +1,4 @@
-"""Workers that lie, talk nonsense, ask for ever or never listen: nobody else notices."""
+"""Workers that lie, talk nonsense, ask forever or never listen do the run no harm."""
 
 from __future__ import annotations
 
@@ -13,17 +13,7 @@ import pytest
 from blockwise_predict.scheduling.transport import gate
 from blockwise_predict.scheduling.transport.messages import Message, Next
 from blockwise_predict.scheduling.transport.tls import client_context
-from tests.support.peers import (
-    UPGRADE,
-    Peer,
-    block,
-    done,
-    frame,
-    hello,
-    said,
-    serving,
-    welcome,
-)
+from tests.support.peers import UPGRADE, Peer, block, done, frame, hello, said, serving, welcome
 from tests.support.runs import until
 
 pytestmark = pytest.mark.usefixtures("soon")
@@ -43,7 +33,7 @@ def test_a_greeting_that_lies_about_its_blocks_gains_nothing(tmp_path: Path) -> 
         assert scheduler.server.status.counts.done == 0
 
 
-def test_an_outlandish_number_spoils_nothing(tmp_path: Path) -> None:
+def test_an_absurd_number_does_no_harm(tmp_path: Path) -> None:
     with serving(tmp_path) as scheduler:
         assert Peer(scheduler.address, hello("a", number=999_999)).hear() == welcome(999_999)
         assert Peer(scheduler.address, hello("b")).hear() == welcome(0)
@@ -54,7 +44,7 @@ def test_an_outlandish_number_spoils_nothing(tmp_path: Path) -> None:
     [Next(slot=1), Next(slot=0), hello("a", number=0)],
     ids=["a slot too many", "a slot that has a block", "hello twice"],
 )
-def test_who_talks_nonsense_is_cut_off_and_its_blocks_are_others(
+def test_a_worker_that_talks_nonsense_is_cut_off_and_loses_its_blocks(
     nonsense: Message, tmp_path: Path
 ) -> None:
     with serving(tmp_path, blocks=1) as scheduler:
@@ -76,9 +66,7 @@ def test_who_talks_nonsense_is_cut_off_and_its_blocks_are_others(
     ],
     ids=lambda changes: str(changes)[:40],
 )
-def test_greetings_without_measure_are_not_answered(
-    changes: dict[str, object], tmp_path: Path
-) -> None:
+def test_absurd_greetings_are_not_answered(changes: dict[str, object], tmp_path: Path) -> None:
     with serving(tmp_path) as scheduler:
         assert Peer(scheduler.address, hello("a", **changes)).hear() is None
         assert "join" not in scheduler.events

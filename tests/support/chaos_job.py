@@ -87,7 +87,7 @@ class DisturbedJob:
         self.run_dir = default_run_dir(self.output)
 
     def undisturbed(self) -> dict[str, bytes]:
-        """The bytes of every chunk of a run in peace."""
+        """The bytes of every chunk of an undisturbed run."""
         output = str(self.folder / "peace.zarr" / "out")
         subprocess.run(
             command("run", *self.options, "--output", output), check=True, capture_output=True
@@ -154,7 +154,7 @@ class DisturbedJob:
         self.predict("run", *self.options, "--output", self.output)
 
     def predict(self, *arguments: object) -> str:
-        """A command, in peace; gives what it printed."""
+        """Run a command undisturbed; returns what it printed."""
         result = subprocess.run(
             command(*arguments), capture_output=True, text=True, check=False, timeout=300
         )

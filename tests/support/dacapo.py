@@ -1,10 +1,12 @@
-"""Networks of DaCapo with its own parameters, and what it computed with them."""
+"""Networks of DaCapo with its own parameters, and what it computed with them.
+
+The files are described in tests/data/reference/README.md.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,9 @@ from blockwise_predict.architectures import (
     CNNectomeUNetModule,
     UNetShapes,
 )
-from tests.support.shared import shared_path
+from tests.support.shared import ROOT
 
+FOLDER = ROOT / "tests" / "data" / "reference"
 NAMES = (
     "cfg2d_attention_batchnorm",
     "cfg2d_default",
@@ -53,7 +56,7 @@ class Case:
     outputs: list[np.ndarray]
     """Each head's, `[1, K, *spatial]`."""
 
-    @cached_property
+    @property
     def config(self) -> CNNectomeUNetConfig:
         assert self.of_config
         return CNNectomeUNetConfig(name=self.name, **self.arguments)
@@ -75,9 +78,8 @@ class Case:
 
 def load_case(name: str) -> Case:
     """One of `NAMES`."""
-    folder = shared_path("oracle/cnnectome_unet")
-    said = json.loads((folder / f"{name}.json").read_text())
-    with np.load(folder / f"{name}.npz") as stored:
+    said = json.loads((FOLDER / f"{name}.json").read_text())
+    with np.load(FOLDER / f"{name}.npz") as stored:
         arrays = dict(stored)
     given = {key.partition("/")[2]: array for key, array in arrays.items() if "param/" in key}
     count = sum(key.startswith("output/") for key in arrays)

@@ -15,13 +15,10 @@ import numpy as np
 
 from blockwise_predict.records import default_run_dir
 from tests.support.networks import save_network
-from tests.support.runs import (
-    blocks_done,
-    command,
-    predict,
-    write_volume,
-)
+from tests.support.runs import blocks_done, command, predict, write_volume
 
+SMALL = ("--roi", "[:320,:160,:160]")
+"""Two blocks of it."""
 PEACEFUL: dict[str, str] = {}
 """Outputs of undisturbed runs, by the content of what they were made from."""
 
@@ -50,7 +47,7 @@ class Job:
         return default_run_dir(self.output(name))
 
     def undisturbed(self) -> str:
-        """The output of a run in peace; the same one for all tests with the same files."""
+        """The output of an undisturbed run; the same one for all tests with the same files."""
         files = sorted(p for p in self.folder.rglob("*") if p.is_file() and self._is_given(p))
         digest = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()
         if digest not in PEACEFUL:
@@ -66,14 +63,18 @@ class Job:
         names = file.relative_to(self.folder).parts
         return names[0] in ("volume.zarr", "weights.pt", "architecture.yaml")
 
-    def start(self, name: str, *more: object) -> subprocess.Popen[str]:
-        """Start a run in the background, and wait until its first blocks are done."""
-        process = subprocess.Popen(
+    def begin(self, name: str, *more: object) -> subprocess.Popen[str]:
+        """Start a run in the background, without waiting for its first blocks."""
+        return subprocess.Popen(
             command(*self.arguments(name, *more)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def start(self, name: str, *more: object) -> subprocess.Popen[str]:
+        """Start a run in the background, and wait until its first blocks are done."""
+        process = self.begin(name, *more)
         deadline = time.monotonic() + 100
         while self.blocks_done(name) < 2:
             assert time.monotonic() < deadline, process.communicate()[0]
@@ -83,7 +84,3 @@ class Job:
 
     def blocks_done(self, name: str) -> int:
         return blocks_done(self.run_dir(name))
-
-
-SMALL = ("--roi", "[:320,:160,:160]")
-"""Two blocks."""

@@ -9,9 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from blockwise_predict.records.rundir import Address
 from blockwise_predict.scheduling.link import Link, Terms
-from tests.support.peers import (
-    done,
-)
+from tests.support.peers import done
 
 
 def joined(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.jobs import Job
-from tests.support.runs import command, stored_bytes
+from tests.support.runs import stored_bytes
 from tests.support.sabotage import SLOW, WAITING, write_startup
 
 CPU = ("--gpus", "0", "--cores", "1", "--job-memory", "1G", "--wall-time", "1h")
@@ -56,13 +56,7 @@ class SlurmJob(Job):
         return super().arguments(name, *fleet, *more)
 
     def begin(self, name: str, *more: object) -> subprocess.Popen[str]:
-        """Start a run, without waiting for its first blocks."""
-        process = subprocess.Popen(
-            command(*self.arguments(name, *more)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        process = super().begin(name, *more)
         self._processes.append(process)
         return process
 

@@ -1,4 +1,4 @@
-"""Files and values that must be refused, and the message of that."""
+"""What must be refused, and the message that the user gets."""
 
 from __future__ import annotations
 

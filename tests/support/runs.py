@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import zarr
 
 from blockwise_predict.config.model import RunConfig, load_config
@@ -127,6 +128,12 @@ def blocks_done(run_dir: Path) -> int:
         return 0
     with closing(records.ledger(records.plan())) as ledger:
         return ledger.count(*PREDICTED)
+
+
+def processes_of(run_dir: Path) -> list[psutil.Process]:
+    """Processes that have a run's folder on their command line: its workers."""
+    every = psutil.process_iter(["cmdline"])
+    return [p for p in every if str(run_dir) in (p.info["cmdline"] or [])]
 
 
 def until(condition: Callable[[], bool], seconds: float = 100) -> None:

@@ -103,3 +103,17 @@ def misbehave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str, body:
         "        return real(self, *arguments)\n"
         f"    block.BlockProcessor.{where} = replaced\n",
     )
+
+
+def fail_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reason: str) -> None:
+    """Have workers fail with a ValueError at each block that they write."""
+    at_startup(
+        monkeypatch,
+        tmp_path,
+        "import sys\n"
+        'if "worker" in sys.orig_argv:\n'
+        "    from blockwise_predict.io.output import OutputArray\n"
+        "    def broken(self, *arguments):\n"
+        f"        raise ValueError({reason!r})\n"
+        "    OutputArray.start_write = broken\n",
+    )
