@@ -34,7 +34,7 @@ from funlib.geometry import Roi
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
 from blockwise_predict.architectures.trace import flops, halo_overhead
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.engine.passes import StreamedPass, predict_tile
 from blockwise_predict.engine.precision import DTYPES
@@ -99,7 +99,7 @@ def load(name: str) -> TrainedModel:
     """A network: real weights, or random ones that keep the size of values from layer to layer."""
     settings = NETWORKS[name]
     if settings is None:
-        return load_checkpoint(SHARED / "data" / "dacapo" / name)
+        return open_checkpoint(SHARED / "data" / "dacapo" / name)
     config = CNNectomeUNetConfig(name=name, **COMMON, **settings)
     torch.manual_seed(0)
     network = CNNectomeUNet(config)
@@ -180,12 +180,17 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
     tile = lattice.tile_shape
     streaming = sizing.streaming(edge, tile, CHUNK)
     network = StreamedPass(
-        model.build(), shapes, streaming, precision, NORMALIZATION, torch.device("cpu")
+        model.build(),
+        shapes,
+        streaming,
+        precision=precision,
+        normalization=NORMALIZATION,
+        device=torch.device("cpu"),
     )
     error = worst_error(model, network)
     channels = len(model.channel_names)
     encoding = Encoding("uint8", model.output_range or (-1.0, 1.0))
-    predictor = Predictor(network, lattice, channels, encoding, CHUNK)
+    predictor = Predictor(network, lattice, channels=channels, encoding=encoding, chunk_shape=CHUNK)
     block = Roi((0, 0, 0), edge)
     read = lattice.read_roi(block)
 

@@ -13,7 +13,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict import __version__
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint, nonfinite_weights
+from blockwise_predict.checkpoint import TrainedModel, nonfinite_weights, open_checkpoint
 from blockwise_predict.config.model import Format, RunConfig
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
@@ -77,11 +77,11 @@ def make_plan(config: RunConfig, recorded: Plan | None = None) -> tuple[Plan, Op
 
 def open_named(config: RunConfig) -> Opened:
     """Open the checkpoint and the input, and check that they go together. Raises an InputError."""
-    model = load_checkpoint(
+    model = open_checkpoint(
         config.checkpoint,
         iteration=config.iteration,
         architecture=config.architecture,
-        unsafe=config.unsafe_load_pickle,
+        unsafe_load_pickle=config.unsafe_load_pickle,
     )
     array = open_input(
         config.input,

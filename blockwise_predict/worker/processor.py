@@ -9,7 +9,7 @@ from funlib.geometry import Coordinate, Roi
 from torch import nn
 
 from blockwise_predict.architectures import UNetShapes
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.passes import Pass, make_pass, predict_tile
 from blockwise_predict.engine.precision import choose_precision, faster_precisions
@@ -42,11 +42,11 @@ class Parts:
         return make_pass(
             self.network,
             self.shapes,
-            len(plan.block_shape),
-            plan.tiling_for(precision).streaming,
-            precision,
-            plan.normalization,
-            self.device,
+            volume_dims=len(plan.block_shape),
+            streaming=plan.tiling_for(precision).streaming,
+            precision=precision,
+            normalization=plan.normalization,
+            device=self.device,
         )
 
     def predictor(self, precision: str) -> Predictor:
@@ -55,9 +55,9 @@ class Parts:
         return Predictor(
             self.make_pass(precision),
             plan.tiling_for(precision).lattice,
-            len(plan.network.channel_names),
-            plan.output.encoding,
-            plan.output.chunk_shape,
+            channels=len(plan.network.channel_names),
+            encoding=plan.output.encoding,
+            chunk_shape=plan.output.chunk_shape,
         )
 
     def choose_precision(self) -> PrecisionChoice:
@@ -81,11 +81,11 @@ def open_parts(plan: Plan, device: torch.device) -> Parts:
     something cannot be opened any more.
     """
     config = plan.config
-    model = load_checkpoint(
+    model = open_checkpoint(
         config.checkpoint,
         iteration=plan.network.iteration,
         architecture=config.architecture,
-        unsafe=config.unsafe_load_pickle,
+        unsafe_load_pickle=config.unsafe_load_pickle,
     )
     if model.sha256 != plan.network.weights_sha256:
         raise RunStateError(

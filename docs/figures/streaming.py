@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blockwise_predict.architectures.sizes import AxisSizes, lost_by
+from blockwise_predict.architectures.sizes import AxisSizes, context_of
 
 # The network of the figure: two levels below the first, factors 2, two convolutions of 3 each.
 EXAMPLE = AxisSizes(
@@ -20,8 +20,8 @@ EXAMPLE = AxisSizes(
     down=((3, 3),) * 3,
     up=((3, 3),) * 2,
     same=False,
-    tail=(),
-    tail_kernels=(3, 3),
+    upsample_factors=(),
+    upsample_kernels=(3, 3),
     head_kernel=1,
 )
 PUSHED, SHOWN = 76, 84
@@ -54,7 +54,7 @@ class Map:
 
     def convolved(self, name: str, kernels: Sequence[int]) -> Map:
         """After valid convolutions; of repeated planes, those at hand decide."""
-        lost = lost_by(kernels)
+        lost = context_of(kernels)
         return _moved(self, name, lost, lost / 2 * self.stride)
 
     def cropped(self, name: str, planes: int) -> Map:
@@ -104,7 +104,7 @@ def waiting(sizes: AxisSizes, level: int, pushed: int) -> int:
     """Planes of a level's skip connection in memory when so many input planes have come."""
     maps = {each.name: each for each in feature_maps(sizes)}
     crops = sizes.crops(level)
-    left = maps[f"level {level}, left"].there(pushed) - crops.left_begin
+    left = maps[f"level {level}, left"].there(pushed) - crops.skip_begin
     joined = maps[f"level {level}, upsampled"].there(pushed) - crops.up_begin
     used = max(0, joined - (sizes.up[level][0] - 1))
     return max(0, left - min(used, left))

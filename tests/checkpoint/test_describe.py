@@ -11,7 +11,7 @@ import yaml
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes
 from blockwise_predict.architectures.trace import halo_overhead
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.checkpoint.describe import describe_checkpoint
 
 SETTINGS: dict[str, Any] = {
@@ -31,7 +31,7 @@ def trained(folder: Path, **changes: Any) -> TrainedModel:
         CNNectomeUNet(CNNectomeUNetConfig(name="n", **settings)).state_dict(), folder / "w.pt"
     )
     (folder / "arch.yaml").write_text(yaml.safe_dump(settings))
-    return load_checkpoint(folder / "w.pt", architecture=folder / "arch.yaml")
+    return open_checkpoint(folder / "w.pt", architecture=folder / "arch.yaml")
 
 
 def test_everything_worth_knowing_is_there(tmp_path: Path) -> None:

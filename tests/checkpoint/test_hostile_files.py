@@ -20,7 +20,7 @@ import pytest
 import torch
 import yaml
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.checkpoint.unpickle import read_weights
 from blockwise_predict.config.model import load_config
 from blockwise_predict.config.untrusted import (
@@ -90,8 +90,8 @@ def test_yaml_that_is_refused_says_where(case: str, tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path)
     architecture.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(CheckpointError, match=place) as caught:
-        load_checkpoint(weights, architecture=architecture)
-    assert str(caught.value).startswith(f"{architecture} is not YAML")
+        open_checkpoint(weights, architecture=architecture)
+    assert str(caught.value).startswith(f"{architecture} is not plain YAML data")
     with pytest.raises(ConfigError, match=place) as wrong:
         load_config({}, architecture)
     assert str(wrong.value).startswith(f"{architecture}: is not valid YAML")
@@ -102,7 +102,7 @@ def test_the_command_line_refuses_a_billion_laughs(tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path)
     architecture.write_text(LAUGHS)
     output = predict("inspect", weights, "--architecture", architecture, code=2)
-    assert f"{architecture} is not YAML that is data alone: line 5" in output
+    assert f"{architecture} is not plain YAML data: line 5" in output
 
 
 def test_aliases_within_bounds_are_read() -> None:
@@ -117,8 +117,8 @@ def test_keys_that_are_not_text(tmp_path: Path) -> None:
     )
     weights, architecture = save_network(tmp_path)
     architecture.write_text(yaml.safe_dump({"architecture": {**TINY_3D, 5: 6, None: 7}}))
-    message = refused(CheckpointError, lambda: load_checkpoint(weights, architecture=architecture))
-    assert f"{architecture}: in the architecture the key 5 is not text" in message
+    message = refused(CheckpointError, lambda: open_checkpoint(weights, architecture=architecture))
+    assert f"{architecture}: in the architecture, the key 5 is not text" in message
 
 
 def test_many_mistakes_are_counted_not_listed(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_many_mistakes_are_counted_not_listed(tmp_path: Path) -> None:
 def architecture_error(tmp_path: Path, document: dict[str, Any]) -> str:
     weights, architecture = save_network(tmp_path)
     architecture.write_text(yaml.safe_dump(document))
-    message = refused(CheckpointError, lambda: load_checkpoint(weights, architecture=architecture))
+    message = refused(CheckpointError, lambda: open_checkpoint(weights, architecture=architecture))
     assert str(architecture) in message
     return message
 
@@ -146,7 +146,7 @@ def architecture_error(tmp_path: Path, document: dict[str, Any]) -> str:
         ({"num_fmaps": 10**9}, "num_fmaps: 1000000000"),
         ({"num_fmaps": 60_000, "fmap_inc_factor": 60}, "3600000 feature maps at the deepest"),
         ({"fmaps_in": 10**60}, "fmaps_in: 100000"),
-        ({"downsample_factors": [[64, 64, 64]] * 3}, "multiply to 262144; 4096 is the most"),
+        ({"downsample_factors": [[64, 64, 64]] * 3}, "multiply to 262144, above 4096"),
         ({"downsample_factors": [[2, 2, 2]] * 100}, "downsample_factors: "),
         ({"kernel_size_down": [[[10**9] * 3]] * 2}, "kernel_size_down: "),
         ({"input_shape": [1, {"x": [1] * 500}, 1]}, "input_shape: "),
@@ -160,7 +160,7 @@ def test_networks_of_absurd_size(changes: dict[str, Any], message: str, tmp_path
 def test_a_network_that_is_wider_than_its_weights_takes_no_memory(tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path)
     architecture.write_text(yaml.safe_dump({"architecture": {**TINY_3D, "num_fmaps": 50_000}}))
-    message = refused(CheckpointError, lambda: load_checkpoint(weights, architecture=architecture))
+    message = refused(CheckpointError, lambda: open_checkpoint(weights, architecture=architecture))
     assert f"{weights}: the weights do not fit the architecture" in message
 
 
@@ -168,7 +168,7 @@ def test_a_pretrained_task_in_itself(tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path)
     task = "&t {__type__: PretrainedTaskConfig, sub_task_config: *t}"
     architecture.write_text(yaml.safe_dump({"architecture": TINY_3D}) + f"task: {task}\n")
-    message = refused(CheckpointError, lambda: load_checkpoint(weights, architecture=architecture))
+    message = refused(CheckpointError, lambda: open_checkpoint(weights, architecture=architecture))
     assert "column 7: an alias stands inside what it names" in message
 
 
@@ -176,10 +176,10 @@ def test_a_pretrained_task_in_itself(tmp_path: Path) -> None:
     ("task", "message"),
     [
         ({"__type__": ["x"] * 1000}, "task ['x', 'x',"),
-        ({"__type__": "OneHotTaskConfig", "classes": [["x"]]}, "which is no name"),
-        ({"__type__": "OneHotTaskConfig", "classes": ["x"] * 5000}, "at most 4096"),
+        ({"__type__": "OneHotTaskConfig", "classes": [["x"]]}, "which is not a name"),
+        ({"__type__": "OneHotTaskConfig", "classes": ["x"] * 5000}, "list of 1 to 4096 items"),
         ({"__type__": "OneHotTaskConfig", "classes": ["x"], "kernel_size": 10**9}, "kernel_size"),
-        ({"__type__": "AffinitiesTaskConfig", "neighborhood": [1]}, "no list of whole numbers"),
+        ({"__type__": "AffinitiesTaskConfig", "neighborhood": [1]}, "not a list of whole numbers"),
         ({"__type__": "AffinitiesTaskConfig", "neighborhood": [[1e9, 0, 0]]}, "whole numbers"),
     ],
 )
@@ -206,9 +206,12 @@ def quantised() -> torch.Tensor:
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (quantised, "'w' is a quantised tensor.*before it was quantised"),
+        (quantised, "'w' is a quantised tensor.*before it is quantised"),
         (lambda: torch.eye(3).to_sparse(), r"'w' is a sparse tensor.*\.to_dense\(\)"),
-        (lambda: torch.empty(3, device="meta"), "'w' is a meta tensor.*once its weights are in it"),
+        (
+            lambda: torch.empty(3, device="meta"),
+            "'w' is a meta tensor.*after its weights have been loaded",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
@@ -223,7 +226,7 @@ def test_tensors_that_are_no_plain_values(
         return
     # Also where everything is unpickled.
     torch.save({"w": tensor(), "x": os.getcwd}, file)
-    with pytest.raises(CheckpointError, match=r"'x' is no tensor"):
+    with pytest.raises(CheckpointError, match=r"'x' is not a tensor"):
         read_weights(file, unsafe=True)
 
 
@@ -234,7 +237,7 @@ def test_weights_that_are_no_floating_point_numbers(dtype: torch.dtype, tmp_path
     name = "architecture.unet.l_conv.0.conv_pass.0.weight"
     state[name] = state[name].to(dtype)
     torch.save(state, weights)
-    message = refused(CheckpointError, lambda: load_checkpoint(weights, architecture=architecture))
+    message = refused(CheckpointError, lambda: open_checkpoint(weights, architecture=architecture))
     assert f"not floating-point numbers: {name} is {str(dtype).removeprefix('torch.')}" in message
     assert str(weights) in message
 
@@ -245,7 +248,7 @@ def test_a_tensor_whose_values_share_memory(zipped: bool, tmp_path: Path) -> Non
     message = state_error(tmp_path, {"w": tensor}, _use_new_zipfile_serialization=zipped)
     assert "its tensors claim 16000000000 bytes, it has" in message
     message = state_error(tmp_path, {"w": torch.ones(9).as_strided((4, 4), (1, 1))})
-    assert "'w': its shape (4, 4) with strides (1, 1) has values that share memory" in message
+    assert "'w': its shape (4, 4) with strides (1, 1) makes values overlap" in message
 
 
 def test_many_tensors_of_one_storage(tmp_path: Path) -> None:
@@ -302,10 +305,10 @@ def test_a_pickle_that_swells(tmp_path: Path) -> None:
     )
     assert file.stat().st_size < 2 << 20
     message = refused(CheckpointError, lambda: read_weights(file))
-    assert "data.pkl' is compressed, which torch never does" in message
+    assert "data.pkl' is compressed, and torch never compresses" in message
     rewritten(file, lambda _, content: content)
     message = refused(CheckpointError, lambda: read_weights(file))
-    assert f"data.pkl has {len(bomb)} bytes, beyond 4194304" in message
+    assert f"data.pkl has {len(bomb)} bytes, above 4194304" in message
 
 
 def test_claims_beyond_the_file(tmp_path: Path) -> None:
@@ -321,7 +324,7 @@ def test_claims_beyond_the_file(tmp_path: Path) -> None:
 
     rewritten(file, larger)
     message = refused(CheckpointError, lambda: read_weights(file))
-    assert "'w': storage '0' is said to have 4000000000000 bytes" in message
+    assert "'w': storage '0' claims 4000000000000 bytes" in message
 
 
 def test_damaged_values_are_noticed(tmp_path: Path) -> None:
@@ -338,11 +341,11 @@ def test_damaged_values_are_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        (b"\x8c\x01a" + b"\x94" * 10 + b"r\xff\xff\xff\xff" + b".", "holds a str"),
+        (b"\x8c\x01a" + b"\x94" * 10 + b"r\xff\xff\xff\xff" + b".", "contains a str"),
         (b"\x96" + (1 << 60).to_bytes(8, "little") + b"x.", "expected 115"),
         (b"\x8d" + (1 << 60).to_bytes(8, "little") + b"x.", "expected 115"),
         (b"(" * 100_000 + b".", "at byte"),
-        (b"}" + b"\x94h\x00h\x00s.", "no state dictionary"),
+        (b"}" + b"\x94h\x00h\x00s.", "does not contain a state dictionary"),
         (b"]" * 3_000_000 + b".", "more than 300000 steps"),
         (
             b"(" + b"N" * 50_000 + b"t\x94" + b"cbuiltins\nset\nh\x00R0" * 30_000 + b".",
@@ -351,9 +354,9 @@ def test_damaged_values_are_noticed(tmp_path: Path) -> None:
         (
             b"(" + b"N" * 50_000 + b"l\x94" + b"cdacapo.store.weights_store\nWeights\n)\x81"
             b"}X\x01\x00\x00\x00ah\x00sb" * 20_000 + b".",
-            "holds a NoneType",
+            "contains a NoneType",
         ),
-        (b"N" + b"\x94" + b"h\x00h\x00\x86\x94h\x01h\x01\x86" * 100 + b".", "holds a tuple"),
+        (b"N" + b"\x94" + b"h\x00h\x00\x86\x94h\x01h\x01\x86" * 100 + b".", "contains a tuple"),
     ],
 )
 def test_pickles_that_only_take_memory(program: bytes, message: str, tmp_path: Path) -> None:
@@ -368,7 +371,7 @@ def test_a_safetensors_header_beyond_the_file(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     file.write_bytes((1 << 40).to_bytes(8, "little") + b"{}")
     message = refused(CheckpointError, lambda: read_weights(file))
-    assert f"{file} cannot be read as safetensors: its header is said to have" in message
+    assert f"{file} cannot be read as safetensors: its header claims" in message
 
 
 # Arrays
