@@ -210,7 +210,7 @@ def quantised() -> torch.Tensor:
         (lambda: torch.eye(3).to_sparse(), r"'w' is a sparse tensor.*\.to_dense\(\)"),
         (
             lambda: torch.empty(3, device="meta"),
-            "'w' is a meta tensor.*after its weights have been loaded",
+            "'w' is a meta tensor.*its weights have been loaded",
         ),
     ],
 )

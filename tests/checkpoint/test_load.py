@@ -247,7 +247,7 @@ def test_heads_are_those_of_dacapos_tasks(
         ({"architecture": {**ARCHITECTURE, "__type__": "DummyArchitectureConfig"}}, "Dummy"),
         (
             {"architecture": {**ARCHITECTURE, "fmaps": 3}},
-            "unknown keys in the architecture: fmaps.*Known: name",
+            "unknown keys .*: fmaps. Known: name",
         ),
         ({"architecture": {**ARCHITECTURE, "fmaps_in": None}}, "lacks fmaps_in"),
         ({"architecture": {**ARCHITECTURE, "fmaps_in": "one"}}, "fmaps_in: 'one'"),
@@ -335,6 +335,26 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     (tmp_path / "configs" / "runs" / "net.yaml").unlink()
     with pytest.raises(CheckpointError, match=r"net\.yaml is missing"):
         open_checkpoint(run)
+
+
+def test_arguments_of_other_types_are_explained(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    wrong: list[tuple[Any, dict[str, Any]]] = [
+        (None, {}),
+        (5, {}),
+        (run, {"iteration": "latest"}),
+        (run, {"iteration": 1.5}),
+        (run, {"architecture": 3}),
+    ]
+    for path, options in wrong:
+        with pytest.raises(CheckpointError, match="are paths, the iteration is a whole number"):
+            open_checkpoint(path, **options)
+    assert open_checkpoint(run, iteration=np.int64(100)).iteration == 100  # type: ignore[arg-type]
+
+
+def test_a_path_that_the_system_refuses_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        open_checkpoint(tmp_path / ("x" * 5000))
 
 
 def both_key_styles() -> list[TrainedModel]:

@@ -470,7 +470,7 @@ def test_a_probe_measures_a_part_of_a_run_and_writes_nothing(job: Job) -> None:
         (("--input", "nowhere.zarr/raw"), "nowhere.zarr/raw"),
         (("--roi", "[5000:6000,:,:]"), "misses the volume, which spans [0:400,0:360,0:330]"),
         (("--block-shape", "20,16,16"), "Nearest: 16,16,16"),
-        (("--tile-shape", "21,21,21"), "Nearest that it can"),
+        (("--tile-shape", "21,21,21"), "Nearest valid shape"),
         (("--output-dtype", "uint8"), "needs --output-range"),
         (("--checkpoint", "nowhere.pt"), "nowhere.pt"),
         (("--voxel-size", "4,4"), "--voxel-size"),
