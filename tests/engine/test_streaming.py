@@ -246,7 +246,7 @@ def test_the_figure_of_streaming_shows_what_the_engine_does() -> None:
             for (planes,) in network.push(torch.zeros(1, width, 1), False):
                 given += 0 if planes is None else len(planes)
             output = figure["feature_maps"](sizes)[-1]
-            assert given == output.there(count)
+            assert given == output.available(count)
             level, waiting = network._unet, []
             while level._below is not None:
                 waiting.append(len(level._up_paths[0]._merge._skip))
