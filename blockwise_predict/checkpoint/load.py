@@ -11,7 +11,7 @@ from blockwise_predict.checkpoint.head import parse_task
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
 from blockwise_predict.checkpoint.trained import TrainedModel
-from blockwise_predict.checkpoint.unpickle import read_weights
+from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.errors import CheckpointError, shown
 
 

@@ -18,11 +18,11 @@ from typing import Any
 
 from blockwise_predict.checkpoint.stored import (
     Global,
-    Other,
-    OtherTensor,
+    Placeholder,
     PlainWeights,
     Storage,
     StoredTensor,
+    UnsupportedTensor,
 )
 from blockwise_predict.config.untrusted import MalformedError
 
@@ -34,7 +34,7 @@ MAX_STEPS = 300_000
 _MAX_ARGUMENTS = 16
 
 DACAPO_WEIGHTS = "dacapo.store.weights_store.Weights"
-_HARMLESS = re.compile(
+_ALLOWED_NAMES = re.compile(
     r"""
     _codecs\.encode | builtins\.(bytearray|complex|set) | collections\.(Counter|OrderedDict)
     | torch\.(Size|Tensor|device|nn\.parameter\.Parameter|serialization\._get_layout)
@@ -45,7 +45,7 @@ _HARMLESS = re.compile(
     """,
     re.VERBOSE,
 )
-_NO_TENSOR_VALUES = {
+_UNSUPPORTED_TENSORS = {
     "_rebuild_qtensor": "a quantised tensor",
     "_rebuild_sparse_tensor": "a sparse tensor",
     "_rebuild_sparse_csr_tensor": "a sparse tensor",
@@ -72,7 +72,7 @@ def read_pickle(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
 
 
 class _Machine:
-    """The stack machine. Calls of names that are not in `_MAKERS` result in an `Other`."""
+    """The stack machine. Calls of names not in `_CONSTRUCTORS` give a `Placeholder`."""
 
     def __init__(self) -> None:
         self._stack: list[Any] = []
@@ -218,13 +218,13 @@ def _dictionary(items: list[Any]) -> dict[Any, Any]:
     """
     plain = (str, int, float, bytes, bool, type(None))
     return {
-        key if isinstance(key, plain) else Other(): value
+        key if isinstance(key, plain) else Placeholder(): value
         for key, value in zip(items[::2], items[1::2], strict=True)
     }
 
 
 def _global(name: str) -> Global:
-    if name != DACAPO_WEIGHTS and not _HARMLESS.fullmatch(name):
+    if name != DACAPO_WEIGHTS and not _ALLOWED_NAMES.fullmatch(name):
         raise RefusedNameError(name)
     return Global(name)
 
@@ -238,7 +238,7 @@ def _make(called: Any, arguments: Sequence[Any]) -> Any:
         return {}
     if name == DACAPO_WEIGHTS:
         return PlainWeights()
-    return _MAKERS.get(name.rpartition(".")[2], _other)(*arguments)
+    return _CONSTRUCTORS.get(name.rpartition(".")[2], _placeholder)(*arguments)
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StoredTensor:
@@ -274,15 +274,15 @@ def _from_type(function: Any, _kind: Any, arguments: Any, *_: Any) -> Any:
     return _make(function, _instance(arguments, tuple))
 
 
-def _other(*_: Any) -> Other:
-    return Other()
+def _placeholder(*_: Any) -> Placeholder:
+    return Placeholder()
 
 
-def _other_tensor(kind: str) -> Callable[..., OtherTensor]:
-    return lambda *_: OtherTensor(kind)
+def _unsupported(kind: str) -> Callable[..., UnsupportedTensor]:
+    return lambda *_: UnsupportedTensor(kind)
 
 
-_MAKERS: dict[str, Callable[..., Any]] = {
+_CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "Size": _first,
     "_rebuild_tensor": _tensor,
     "_rebuild_tensor_v2": _tensor,
@@ -290,7 +290,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "_rebuild_parameter": _first,
     "_rebuild_parameter_with_state": _first,
     "_rebuild_from_type_v2": _from_type,
-    "_rebuild_device_tensor_from_numpy": _other_tensor("a tensor of an unsupported device"),
-    "_rebuild_wrapper_subclass": _other_tensor("a tensor of a wrapper subclass"),
-    **{name: _other_tensor(kind) for name, kind in _NO_TENSOR_VALUES.items()},
+    "_rebuild_device_tensor_from_numpy": _unsupported("a tensor of an unsupported device"),
+    "_rebuild_wrapper_subclass": _unsupported("a tensor of a wrapper subclass"),
+    **{name: _unsupported(kind) for name, kind in _UNSUPPORTED_TENSORS.items()},
 }

@@ -34,7 +34,7 @@ class StoredTensor:
 
 
 @dataclass(frozen=True)
-class OtherTensor:
+class UnsupportedTensor:
     """A tensor of a kind that is not stored as plain values; `kind` describes it."""
 
     kind: str
@@ -47,5 +47,5 @@ class PlainWeights:
         self.attributes: dict[str, Any] = {}
 
 
-class Other:
+class Placeholder:
     """Stands for a value that weights do not need: a numpy scalar, a device, ..."""

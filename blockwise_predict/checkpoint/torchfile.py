@@ -68,7 +68,7 @@ class TorchFile:
         self._read: dict[str, torch.Tensor] = {}
         try:
             self.size = os.fstat(self._handle.fileno()).st_size
-            container = _Archive if zipfile.is_zipfile(self._handle) else _Sequence
+            container = _ZipArchive if zipfile.is_zipfile(self._handle) else _LegacyFile
             self._container = container(self._handle, self.size)
             self.content: Any = self._container.content
         except BaseException:
@@ -120,7 +120,7 @@ class _BoundedFile(io.FileIO):
         return super().read(size) or b""
 
 
-class _Archive:
+class _ZipArchive:
     """A zip archive `NAME/data.pkl`, `NAME/data/KEY`, ..."""
 
     def __init__(self, handle: IO[bytes], size: int) -> None:
@@ -178,7 +178,7 @@ class _Archive:
             raise MalformedError(f"its record {name!r} cannot be read ({error})") from None
 
 
-class _Sequence:
+class _LegacyFile:
     """Five pickles, then each storage as its number of values and the values.
 
     The pickles are a magic number, a version, the system, the content and the storages' keys.

@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from blockwise_predict.checkpoint import open_checkpoint
-from blockwise_predict.checkpoint.unpickle import read_weights
+from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.config.model import load_config
 from blockwise_predict.config.untrusted import (
     MAX_JSON_BYTES,

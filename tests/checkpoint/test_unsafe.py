@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockwise_predict.checkpoint.unpickle import read_weights
+from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.errors import CheckpointError
 
 STATE = OrderedDict(weight=torch.arange(6.0).reshape(2, 3), bias=torch.ones(2))

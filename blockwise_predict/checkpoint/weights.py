@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from blockwise_predict.checkpoint.pickles import RefusedNameError
-from blockwise_predict.checkpoint.stored import OtherTensor, PlainWeights, StoredTensor
+from blockwise_predict.checkpoint.stored import PlainWeights, StoredTensor, UnsupportedTensor
 from blockwise_predict.checkpoint.torchfile import TorchFile
 from blockwise_predict.config.untrusted import MalformedError
 from blockwise_predict.errors import CheckpointError, shortened, shown
@@ -42,7 +42,7 @@ _NOT_UNPICKLED = (
     pickle.UnpicklingError,
     struct.error,
 )
-_WAYS_OUT = {
+_REMEDIES = {
     "quantised": "Save the network before it is quantised.",
     "sparse": "Save its tensors with .to_dense().",
     "meta": "Save the network after its weights have been loaded.",
@@ -103,7 +103,7 @@ def _state_dictionary(content: Any, file: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file} contains a {type(content).__name__}, not weights. Save model.state_dict()."
         )
-    kinds = (torch.Tensor, StoredTensor, OtherTensor)
+    kinds = (torch.Tensor, StoredTensor, UnsupportedTensor)
     others = [
         key
         for key, value in content.items()
@@ -117,11 +117,11 @@ def _state_dictionary(content: Any, file: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _not_a_weight(file: Path, key: str, other: OtherTensor) -> str:
-    way_out = next((text for name, text in _WAYS_OUT.items() if name in other.kind), "")
+def _not_a_weight(file: Path, key: str, other: UnsupportedTensor) -> str:
+    remedy = next((text for name, text in _REMEDIES.items() if name in other.kind), "")
     return (
         f"{file}: {shown(key)} is {other.kind}; weights are plain tensors of floating-point "
-        f"numbers. {way_out}".rstrip()
+        f"numbers. {remedy}".rstrip()
     )
 
 
@@ -152,21 +152,21 @@ def _read_unsafely(file: Path) -> dict[str, torch.Tensor]:
         ) from None
     state = _state_dictionary(content, file)
     for key, tensor in state.items():
-        if (other := _other_tensor(tensor)) is not None:
+        if (other := _unsupported(tensor)) is not None:
             raise CheckpointError(_not_a_weight(file, key, other))
     return {key: tensor.detach().clone() for key, tensor in state.items()}
 
 
-def _other_tensor(tensor: torch.Tensor) -> OtherTensor | None:
+def _unsupported(tensor: torch.Tensor) -> UnsupportedTensor | None:
     """The kind of a tensor that is not stored as plain values; None for one that is."""
     if tensor.is_quantized:
-        return OtherTensor("a quantised tensor")
+        return UnsupportedTensor("a quantised tensor")
     if tensor.is_meta:
-        return OtherTensor("a meta tensor, which has no values")
+        return UnsupportedTensor("a meta tensor, which has no values")
     if tensor.is_nested:
-        return OtherTensor("a nested tensor")
+        return UnsupportedTensor("a nested tensor")
     if tensor.layout != torch.strided:
-        return OtherTensor("a sparse tensor")
+        return UnsupportedTensor("a sparse tensor")
     return None
 
 
