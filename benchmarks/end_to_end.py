@@ -1,13 +1,13 @@
-"""`predict run`, from start to exit, beside the bare engine over the same blocks.
+"""Compares a whole `predict run` with the bare engine over the same blocks.
 
     python benchmarks/end_to_end.py
 
-The run reads a volume of `--size` cubed from disk (zarr, real FIB-SEM where there is some, else the
-demonstration's phantom), with two slots, and writes uint8 affinities to disk. The bare engine runs
-the same passes, in one process without a scheduler: raw values in memory, results thrown away. Both
-take turns, and the fastest of some rounds counts, since others may use the machine.
-Columns: the whole command; from the first block's begin of computing to the end of the last block;
-and the share of the time that the device computed after the first block.
+The run reads a volume of real FIB-SEM, `--size` voxels cubed, from a zarr on disk, with two slots,
+and writes uint8 affinities to disk. The bare engine runs the same passes in one process without a
+scheduler, with raw values in memory and results discarded. The two alternate, and the fastest of
+several rounds counts, since other processes may use the machine. Measured are the whole command,
+its pipeline (from the start of the first block's computation to the end of the last block), and the
+share of the time in which the device computed after the first block.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from blockwise_predict.worker.setup import make_predictor
 
 
 def write_volume(path: Path, size: int) -> str:
-    """A cube of real grey values, mirrored until it is large enough."""
+    """Write a cube of real grey values, extended by mirroring where it is too small."""
     raw = np.asarray(zarr.open_array(SHARED / "data/flyem-medulla.zarr/sample1/raw", mode="r"))
     missing = [(0, max(0, size - n)) for n in raw.shape]
     volume = np.pad(raw, missing, mode="reflect")[:size, :size, :size]
@@ -47,7 +47,7 @@ def write_volume(path: Path, size: int) -> str:
 
 
 def bare_engine(run_dir: RunDir) -> float:
-    """Seconds for the blocks of a finished run, without reading, writing and scheduling."""
+    """Seconds to compute the blocks of a finished run, without reading, writing and scheduling."""
     plan, choice = run_dir.plan(), run_dir.precision()
     assert choice is not None
     opened = reopen(plan, torch.device("cpu"))
@@ -65,7 +65,7 @@ def bare_engine(run_dir: RunDir) -> float:
 
 
 def pipeline(run_dir: RunDir) -> tuple[float, float]:
-    """Seconds from the first block's computing to the last commit, and the busy share."""
+    """Seconds from the first block's computation to the last commit, and the busy share."""
     events = {event["event"]: event for event in run_dir.events.read()}
     first, end = events["first"], events["end"]
     begin = first["time"] - first["write"] - first["compute"]
@@ -83,7 +83,7 @@ class Round:
 
 
 def measured(folder: Path, source: str) -> tuple[Round, RunDir]:
-    """Run once, and the bare engine over the same blocks."""
+    """Measure one run, and the bare engine over the same blocks."""
     run_dir = RunDir(folder / "run")
     options = {
         "--checkpoint": SHARED / "data/dacapo/flyem_affs",
@@ -92,8 +92,8 @@ def measured(folder: Path, source: str) -> tuple[Round, RunDir]:
         "--output-dtype": "uint8",
         "--run-dir": folder / "run",
     }
-    words = [str(word) for option in options.items() for word in option]
-    command = [sys.executable, "-m", "blockwise_predict", "run", *words]
+    arguments = [str(part) for option in options.items() for part in option]
+    command = [sys.executable, "-m", "blockwise_predict", "run", *arguments]
     begin = time.perf_counter()
     subprocess.run(command, check=True)
     whole = time.perf_counter() - begin
@@ -103,23 +103,23 @@ def measured(folder: Path, source: str) -> tuple[Round, RunDir]:
 
 @click.command()
 @click.option("--size", default=512, show_default=True, help="Edge of the volume in voxels.")
-@click.option("--rounds", default=3, show_default=True, help="The fastest of so many counts.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds; the fastest counts.")
 def main(size: int, rounds: int) -> None:
     """Measure, print a table, and write it to benchmarks/results/end_to_end.md."""
-    every = []
+    measurements = []
     with tempfile.TemporaryDirectory() as name:
         source = write_volume(Path(name) / "raw.zarr", size)
         for number in range(rounds):
             found, run_dir = measured(Path(name) / str(number), source)
             click.echo(found)
-            every.append(found)
+            measurements.append(found)
         plan, choice = run_dir.plan(), run_dir.precision()
     voxels = size**3
-    bare = min(each.bare for each in every)
+    bare = min(each.bare for each in measurements)
     rows = {
         "bare engine": bare,
-        "pipeline of `predict run`": min(each.pipeline for each in every),
-        "`predict run`, start to exit": min(each.whole for each in every),
+        "pipeline of `predict run`": min(each.pipeline for each in measurements),
+        "`predict run`, start to exit": min(each.whole for each in measurements),
     }
     lines = [
         f"{machine()}; `python benchmarks/end_to_end.py --size {size}`; "
@@ -133,8 +133,8 @@ def main(size: int, rounds: int) -> None:
             for name, seconds in rows.items()
         ),
         "",
-        f"The device computed {min(each.busy for each in every):.1%} of the time after the first "
-        "block.",
+        f"The device computed {min(each.busy for each in measurements):.1%} of the time after "
+        "the first block.",
         "",
     ]
     RESULTS.mkdir(exist_ok=True)

@@ -1,14 +1,14 @@
-"""The engine beside the reference, in one run.
+"""Compares the engine with the reference implementation.
 
-    python benchmarks/engine.py                      all networks, a table
-    python benchmarks/engine.py --network lsd        one of them
+    python benchmarks/engine.py                      all networks, as a table
+    python benchmarks/engine.py --network lsd        one network
 
-The reference is the same architecture run as DaCapo runs it: eager PyTorch, float32, contiguous
-memory, one forward pass at `input_shape + eval_shape_increase`. Ours gets no more memory than the
-reference took. Each measurement is a process of its own, so that peak memory is its own too: what
-it is resident with at its peak, less what it was before. A stream that is not done after
-`--seconds` is stopped, and its block's time is what passed until its first row of chunks was
-complete, and the rest at the pace of the rows since then (marked ~).
+The reference runs the same architecture as DaCapo does: eager PyTorch, float32, contiguous memory,
+one forward pass at `input_shape + eval_shape_increase`. The engine gets as much memory as the
+reference took. Each measurement runs in a process of its own; its peak memory is the peak resident
+size less the resident size before. A stream that is not done after `--seconds` is stopped, and the
+time of its block is extrapolated (marked ~): the time to its first row of chunks, and the rest at
+the pace of the rows after that.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from funlib.geometry import Roi
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
 from blockwise_predict.architectures.trace import flops, halo_overhead
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.engine.passes import StreamedPass, predict_tile
 from blockwise_predict.engine.precision import DTYPES
@@ -66,16 +66,16 @@ NETWORKS: dict[str, dict[str, Any] | None] = {
     },
 }
 
-NOTES = """GFLOP/s count the layers' arithmetic as they are written; the engine does less where
-upsampling and convolution are one, so that it can pass the rate of a matrix product (2048 cubed, in
-the same dtype and process). ~: from the first row of chunks and the pace of those after it. Worst
+NOTES = """GFLOP/s counts the arithmetic of the layers as defined. The engine does less where it
+fuses upsampling and convolution, so it can exceed the rate of a matrix product (2048 cubed, in the
+same dtype and process). ~: extrapolated from the pace of the rows of chunks after the first. Worst
 error: relative to the largest value.
 """
 
 
 @dataclass
 class Measured:
-    """One row: seconds for a block of so many output voxels, peak bytes, worst error."""
+    """One row of the table: the time of a block of `voxels` output voxels, and its costs."""
 
     network: str
     mode: str
@@ -96,10 +96,10 @@ class Measured:
 
 
 def load(name: str) -> TrainedModel:
-    """A network: real weights, or random ones that keep the size of values from layer to layer."""
+    """A network with real weights, or with random ones that preserve the scale of activations."""
     settings = NETWORKS[name]
     if settings is None:
-        return load_checkpoint(SHARED / "data" / "dacapo" / name)
+        return open_checkpoint(SHARED / "data" / "dacapo" / name)
     config = CNNectomeUNetConfig(name=name, **COMMON, **settings)
     torch.manual_seed(0)
     network = CNNectomeUNet(config)
@@ -112,12 +112,12 @@ def load(name: str) -> TrainedModel:
 
 
 def raw_block(shape: tuple[int, ...]) -> np.ndarray:
-    """Grey values as they are on disk: real ones where there are any, repeated, else noise."""
+    """Random grey values, uint8 as on disk."""
     return np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
 
 
 def with_peak(work: Callable[[], Any]) -> tuple[Any, int]:
-    """What `work` gives, and the bytes it was resident with at its peak beyond those before."""
+    """The result of `work`, and its peak resident bytes beyond those before."""
     peak = PeakMemory(torch.device("cpu"))
     return work(), peak.bytes()
 
@@ -134,7 +134,7 @@ def matmul_gflops(dtype: torch.dtype) -> float:
 
 
 def reference(name: str) -> Measured:
-    """Eager float32 at the shape that DaCapo evaluates at."""
+    """The reference: eager float32 at DaCapo's evaluation shape."""
     model = load(name)
     config, shapes = model.architecture, model.shapes
     increase = config.eval_shape_increase or (0,) * shapes.dims
@@ -170,7 +170,7 @@ def reference(name: str) -> Measured:
 
 
 def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
-    """A block streamed, as `predict run` does, within `memory` bytes."""
+    """The engine: a block streamed within `memory` bytes, as in `predict run`."""
     model = load(name)
     shapes = model.shapes
     sizing = Sizing(
@@ -186,12 +186,17 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
     tile = lattice.tile_shape
     streaming = sizing.streaming(edge, tile, CHUNK)
     network = StreamedPass(
-        model.build(), shapes, streaming, precision, NORMALIZATION, torch.device("cpu")
+        model.build(),
+        shapes,
+        streaming,
+        precision=precision,
+        normalization=NORMALIZATION,
+        device=torch.device("cpu"),
     )
     error = worst_error(model, network)
     channels = len(model.channel_names)
     encoding = Encoding("uint8", model.output_range or (-1.0, 1.0))
-    predictor = Predictor(network, lattice, channels, encoding, CHUNK)
+    predictor = Predictor(network, lattice, channels=channels, encoding=encoding, chunk_shape=CHUNK)
     block = Roi((0, 0, 0), edge)
     read = lattice.read_roi(block)
 
@@ -225,7 +230,7 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
 
 
 def worst_error(model: TrainedModel, network: StreamedPass) -> float:
-    """Largest difference from the reference, relative to its largest value, on a small tile."""
+    """Largest difference from the reference on a small tile, relative to its largest value."""
     shape = tuple(
         m + 2 * p for m, p in zip(model.shapes.min_input_shape, model.shapes.period, strict=True)
     )
@@ -262,15 +267,15 @@ def table(rows: list[Measured]) -> str:
 
 
 def machine() -> str:
-    """What it ran on."""
+    """Date, CPU, threads and torch version."""
     model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     cpu = model[1] if model else platform.machine()
     return f"{date.today()}, {cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 @click.command()
-@click.option("--network", type=click.Choice(list(NETWORKS)), help="Only this one.")
-@click.option("--seconds", default=30.0, show_default=True, help="Longest time of a stream.")
+@click.option("--network", type=click.Choice(list(NETWORKS)), help="Measure only this network.")
+@click.option("--seconds", default=30.0, show_default=True, help="Time limit of a stream.")
 @click.option("--one", hidden=True, help="Measure one row: reference, float32, bfloat16.")
 @click.option("--memory", type=int, hidden=True)
 def main(network: str | None, seconds: float, one: str | None, memory: int | None) -> None:
@@ -284,7 +289,7 @@ def main(network: str | None, seconds: float, one: str | None, memory: int | Non
     rows: list[Measured] = []
     for name in [network] if network else list(NETWORKS):
         if NETWORKS[name] is None and not SHARED.exists():
-            click.echo(f"{name}: skipped, its weights are not there")
+            click.echo(f"{name}: skipped, its weights are missing")
             continue
         base = in_process("--network", name, "--one", "reference")
         rows.append(base)

@@ -1,10 +1,10 @@
-"""What scheduling a million blocks costs: per block, in memory, on disk, and to resume.
+"""Measures the cost of scheduling a million blocks: time, memory, disk space, and resuming.
 
     python benchmarks/scaling.py
 
-The scheduler, its server, its ledger and its run directory are the real ones, and so are the
-workers' connections; the workers' processes do nothing with a block but report it as done. The
-input is an array without chunks. One run does all blocks; a second one resumes at 99 %.
+Scheduler, server, ledger, run directory and the workers' connections are real; the worker processes
+report every block as done without computing it. The input is an array without stored chunks. One
+run does all blocks; a second one resumes at 99 %.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ save_network(Path({folder!r}))
 
 
 def idle_worker(begin: Event, folder: str, number: int, slots: int) -> None:
-    """A worker that reports every block as done at once."""
+    """A worker that reports every block as done immediately."""
     begin.wait()
     run_dir = RunDir(Path(folder))
     terms = Terms(run_dir.run_id(), number, slots)
@@ -71,13 +71,13 @@ def idle_worker(begin: Event, folder: str, number: int, slots: int) -> None:
 
 
 class IdleFleet:
-    """So many idle workers, each in a process of its own."""
+    """`size` idle workers, each in a process of its own."""
 
     def __init__(self, run_dir: RunDir, size: int, slots: int) -> None:
         self.size = self.first_free = size
         self.listens_on = "127.0.0.1"
-        # Forked here, before there is any thread: a process that is forked while another thread
-        # uses OpenSSL may find its locks taken for good.
+        # Forked here, before there are any threads: a process forked while another thread uses
+        # OpenSSL may inherit a lock that is never released.
         context = multiprocessing.get_context("fork")
         self._begin = context.Event()
         self._processes = [
@@ -123,7 +123,7 @@ class IdleFleet:
 
 @dataclass
 class Measured:
-    """Seconds of a run and to its first block, and the process's peak memory in bytes."""
+    """Seconds of a run and until its first block, and the process's peak memory in bytes."""
 
     blocks: int
     seconds: float
@@ -132,7 +132,7 @@ class Measured:
 
 
 def make(folder: Path, edge: int) -> tuple[Plan, RunDir]:
-    """A recorded run of `edge` cubed blocks."""
+    """Plan and record a run of `edge` cubed blocks."""
     subprocess.run([sys.executable, "-c", WEIGHTS.format(folder=str(folder))], check=True)
     zarr.create_array(
         folder / "raw.zarr",
@@ -163,7 +163,7 @@ def make(folder: Path, edge: int) -> tuple[Plan, RunDir]:
 
 
 def measured(plan: Plan, run_dir: RunDir, workers: int, slots: int) -> Measured:
-    """Run what is left with idle workers."""
+    """Run the remaining blocks with idle workers."""
     begin = time.perf_counter()
     first: list[float] = []
 
@@ -184,7 +184,7 @@ def measured(plan: Plan, run_dir: RunDir, workers: int, slots: int) -> Measured:
 
 
 def size_of(folder: Path) -> tuple[int, int]:
-    """Bytes and number of files below a folder."""
+    """Total bytes and number of the files in a folder."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return sum(path.stat().st_size for path in files), len(files)
 

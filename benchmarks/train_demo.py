@@ -1,12 +1,12 @@
-"""Train the small network that ships with the package for `predict demo`.
+"""Trains the small network that ships with the package for `predict demo`.
 
     python benchmarks/train_demo.py
 
-Phantoms of fixed seeds are made on the fly; the network learns three affinities (is the next voxel
-along z, y, x inside the same cell?) with a balanced cross entropy, and is scored on a phantom that
-it never saw, beside the best that smoothing and thresholding the image can do there. The weights,
-the architecture and the score go to blockwise_predict/demo/model/. The score's file records the
-settings and the time: about a quarter of an hour on two cores.
+Phantoms with fixed seeds are generated; the network learns three affinities (whether the next voxel
+along z, y, x is in the same cell) with a balanced cross entropy. It is scored on a held-out
+phantom, and compared with the best result of smoothing and thresholding the image. Weights,
+architecture and score are written to blockwise_predict/demo/model/. The score's file records the
+settings and the time, about a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HELD_OUT_SEED = 7
 PHANTOM_SHAPE = (144, 144, 144)
 INPUT_SHAPE = (92, 92, 92)
 LEARNING_RATE = 1e-3
-LARGEST_GRADIENT = 1.0  # norm; single crops without much membrane would throw the weights about
+MAX_GRADIENT_NORM = 1.0  # crops with little membrane have gradients that destabilise training
 BASELINE_SIGMAS = (0.7, 1.0, 1.5, 2.0, 3.0)
 
 ARCHITECTURE = {
@@ -64,7 +64,7 @@ Volume = NDArray[np.float32]
 
 
 class DemoNet(torch.nn.Module):
-    """U-Net and 1x1x1 head, without the sigmoid; named as DaCapo names them."""
+    """U-Net and 1x1x1 head without the sigmoid, with DaCapo's attribute names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class DemoNet(torch.nn.Module):
         self.prediction_head = torch.nn.Conv3d(ARCHITECTURE["fmaps_out"], len(NEIGHBORHOOD), 1)
         for convolution in self.modules():
             if isinstance(convolution, torch.nn.Conv3d):
-                # PyTorch's default shrinks activations layer by layer; training starts sooner so.
+                # PyTorch's default shrinks activations layer by layer, which delays training.
                 torch.nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
                 torch.nn.init.zeros_(convolution.bias)
 
@@ -83,8 +83,8 @@ class DemoNet(torch.nn.Module):
 
 @click.command()
 @click.option("--steps", default=1500, show_default=True, help="Optimiser steps.")
-@click.option("--threads", default=2, show_default=True, help="Threads of PyTorch.")
-@click.option("--seed", default=0, show_default=True, help="Of weights and training crops.")
+@click.option("--threads", default=2, show_default=True, help="PyTorch threads.")
+@click.option("--seed", default=0, show_default=True, help="Seed of weights and training crops.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -93,7 +93,7 @@ class DemoNet(torch.nn.Module):
     help="Folder for weights, architecture and score.",
 )
 def main(steps: int, threads: int, seed: int, output: Path) -> None:
-    """Train, score on the held-out phantom, save."""
+    """Train the network, score it on the held-out phantom, and save it."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -118,7 +118,7 @@ def main(steps: int, threads: int, seed: int, output: Path) -> None:
 
 
 def train(net: DemoNet, phantoms: list[Phantom], rng: np.random.Generator, steps: int) -> None:
-    """Adam with one cosine cycle, one crop per step, arithmetic in bfloat16."""
+    """Adam with one cosine cycle, one crop per step, in bfloat16 autocast."""
     optimiser = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, LEARNING_RATE, total_steps=steps, pct_start=0.1
@@ -131,7 +131,7 @@ def train(net: DemoNet, phantoms: list[Phantom], rng: np.random.Generator, steps
             logits = net(torch.from_numpy(raw[None, None]))
         loss = balanced_loss(logits.float()[0], truth)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), LARGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
         optimiser.step()
         schedule.step()
         recent.append(loss.item())
@@ -158,7 +158,7 @@ def draw_crop(phantom: Phantom, rng: np.random.Generator) -> tuple[Volume, NDArr
 
 
 def balanced_loss(logits: torch.Tensor, truth: NDArray[np.bool_]) -> torch.Tensor:
-    """Cross entropy in which both classes of a channel weigh the same."""
+    """Cross entropy in which both classes of a channel have the same weight."""
     target = torch.from_numpy(crop_to(truth, logits.shape[1:])).float()
     share = target.mean(dim=(1, 2, 3), keepdim=True).clamp(0.05, 0.95)
     weight = target * 0.5 / share + (1 - target) * 0.5 / (1 - share)
@@ -166,12 +166,12 @@ def balanced_loss(logits: torch.Tensor, truth: NDArray[np.bool_]) -> torch.Tenso
 
 
 def normalise(raw: NDArray[np.uint8]) -> Volume:
-    """As `predict run` does by default for uint8."""
+    """Normalise as `predict run` does for uint8 by default."""
     return raw.astype(np.float32) / 255
 
 
 def crop_to(volume: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """The middle of the last three axes, where valid convolutions leave their output."""
+    """Centre-crop the last three axes, to the output of valid convolutions."""
     margins = [(have - want) // 2 for have, want in zip(volume.shape[-3:], shape, strict=True)]
     window = tuple(slice(m, m + want) for m, want in zip(margins, shape, strict=True))
     return volume[(..., *window)]
@@ -204,7 +204,7 @@ def evaluate(net: DemoNet, phantom: Phantom) -> dict[str, Any]:
 
 
 def rounded(result: Score) -> dict[str, float]:
-    """For the report."""
+    """A score with four decimals, for the report."""
     return {name: round(value, 4) for name, value in asdict(result).items()}
 
 
@@ -213,7 +213,7 @@ def save(net: DemoNet, report: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in net.state_dict().items()}
     save_file(weights, folder / "weights.safetensors")
-    (folder / "weights.safetensors").chmod(0o644)  # safetensors writes for the owner alone
+    (folder / "weights.safetensors").chmod(0o644)  # safetensors: owner only
     description = {
         "architecture": {"__type__": "CNNectomeUNetConfig", **ARCHITECTURE},
         "task": {"__type__": "AffinitiesTaskConfig", **TASK},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.engine.passes import make_pass, predict_tile
 from blockwise_predict.engine.precision import choose_precision, faster_precisions
 from blockwise_predict.engine.settings import Streaming
@@ -30,12 +30,20 @@ def test_a_gpu_gives_the_values_of_a_cpu(
     precision: str, streaming: Streaming | None, tmp_path: Path
 ) -> None:
     weights, architecture = save_network(tmp_path, num_fmaps=8)
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     model, shapes = trained.build(), trained.shapes
     raw = np.random.default_rng(0).integers(0, 256, (1, 52, 60, 44), np.uint8)
     with torch.inference_mode():
         expected = model(torch.from_numpy(GREY.apply(raw))[None])[0].movedim(0, -1).numpy()
-    network = make_pass(model, shapes, 3, streaming, precision, GREY, torch.device("cuda"))
+    network = make_pass(
+        model,
+        shapes,
+        volume_dims=3,
+        streaming=streaming,
+        precision=precision,
+        normalization=GREY,
+        device=torch.device("cuda"),
+    )
     found = predict_tile(network, raw)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, atol=TOLERANCE[precision] * scale)
@@ -51,8 +59,15 @@ def test_nan_and_infinity_are_where_torch_has_them(
     raw = tile(trained)
     spoil(raw, [(0.1, np.nan), (0.45, np.inf), (0.8, -np.inf)])
     streaming = Streaming((0, 1, 2)[: shapes.dims], 5)
-    cuda = torch.device("cuda")
-    made = make_pass(model, shapes, shapes.dims, streaming, precision, Normalization(1.0), cuda)
+    made = make_pass(
+        model,
+        shapes,
+        volume_dims=shapes.dims,
+        streaming=streaming,
+        precision=precision,
+        normalization=Normalization(1.0),
+        device=torch.device("cuda"),
+    )
     np.testing.assert_array_equal(
         pattern(predict_tile(made, raw)), pattern(references(model, raw)[0])
     )
@@ -60,12 +75,20 @@ def test_nan_and_infinity_are_where_torch_has_them(
 
 def test_a_gpus_precision_is_one_of_its_own(tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path, num_fmaps=8)
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     raw = np.random.default_rng(0).integers(0, 256, (1, 52, 60, 44), np.uint8)
     device, streaming = torch.device("cuda"), Streaming((0, 1, 2), 8)
 
     def values(precision: str) -> np.ndarray:
-        network = make_pass(trained.build(), trained.shapes, 3, streaming, precision, GREY, device)
+        network = make_pass(
+            trained.build(),
+            trained.shapes,
+            volume_dims=3,
+            streaming=streaming,
+            precision=precision,
+            normalization=GREY,
+            device=device,
+        )
         return predict_tile(network, raw)
 
     faster = faster_precisions(device, trained.shapes, True)

@@ -1,4 +1,4 @@
-"""DaCapo's CNNectomeUNet, and its shape arithmetic."""
+"""DaCapo's CNNectomeUNet and its shape arithmetic."""
 
 from blockwise_predict.architectures.cnnectome_unet import CNNectomeUNet
 from blockwise_predict.architectures.config import CNNectomeUNetConfig

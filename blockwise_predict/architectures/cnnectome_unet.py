@@ -1,4 +1,4 @@
-"""CNNectomeUNet: a U-Net from a configuration, with super-resolution if asked for."""
+"""CNNectomeUNet: a U-Net built from a configuration, optionally with super-resolution."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import nn
 
 from blockwise_predict.architectures.config import REQUIRED, CNNectomeUNetConfig
 from blockwise_predict.architectures.layers import ConvPass, Upsample
-from blockwise_predict.architectures.unet import CNNectomeUNetModule, default_kernels
+from blockwise_predict.architectures.shapes import default_kernels
+from blockwise_predict.architectures.unet import CNNectomeUNetModule
 
 
 class CNNectomeUNet(nn.Module):
-    """DaCapo's CNNectomeUNet: same attributes, methods and state-dict keys.
+    """DaCapo's CNNectomeUNet, with the same attributes, methods and state-dict keys.
 
-    `architecture_config` is a `CNNectomeUNetConfig`, DaCapo's own or ours. Raises AttributeError
-    that names a required setting which is missing or None, and RuntimeError for other than 2-D
-    and 3-D.
+    `architecture_config` is a `CNNectomeUNetConfig`, DaCapo's or ours. Raises AttributeError naming
+    required settings that are missing or None, and RuntimeError unless the network is 2-D or 3-D.
     """
 
     def __init__(self, architecture_config: CNNectomeUNetConfig) -> None:
@@ -47,12 +47,12 @@ class CNNectomeUNet(nn.Module):
 
     @property
     def input_shape(self) -> Coordinate:
-        """Shape the network was trained on, voxels."""
+        """Input shape of training, voxels."""
         return Coordinate(self._input_shape)
 
     @property
     def eval_shape_increase(self) -> Coordinate:
-        """What DaCapo adds to `input_shape` when it predicts; zeros if not configured."""
+        """What DaCapo adds to `input_shape` for prediction; zeros if not configured."""
         return Coordinate(self._eval_shape_increase or (0,) * self.dims)
 
     @property
@@ -62,16 +62,16 @@ class CNNectomeUNet(nn.Module):
 
     @property
     def num_in_channels(self) -> int:
-        """Channels that go in."""
+        """Number of input channels."""
         return int(self.fmaps_in)
 
     @property
     def num_out_channels(self) -> int:
-        """Channels that come out."""
+        """Number of output channels."""
         return int(self.fmaps_out)
 
     def module(self) -> nn.Module:
-        """A fresh U-Net with these settings, in a Sequential if super-resolution follows it."""
+        """A new U-Net with these settings, in a Sequential if super-resolution follows it."""
         steps = len(self.downsample_factors)
         kernel_size_up = self.kernel_size_up or default_kernels(self.dims, steps)
         unet = CNNectomeUNetModule(
@@ -93,16 +93,16 @@ class CNNectomeUNet(nn.Module):
         for factor in self.upsample_factors:
             fmaps = self.fmaps_out
             layers.append(Upsample(factor, "nearest", fmaps, fmaps, activation="ReLU"))
-            # Valid whatever `padding` says, and with the deepest level's kernels: as trained.
+            # Always valid, and with the deepest level's kernels: as in DaCapo, and so as trained.
             kernels = kernel_size_up[-1]
             layers.append(ConvPass(fmaps, fmaps, kernels, "ReLU", batch_norm=self.batch_norm))
         return nn.Sequential(*layers) if len(layers) > 1 else unet
 
     def scale(self, voxel_size: Sequence[Any]) -> Sequence[Any]:
-        """Voxel size of the output, from the input's.
+        """The output's voxel size for an input voxel size.
 
-        A Coordinate gives a Coordinate, which is whole numbers, as in DaCapo. Any other sequence
-        gives a tuple of exact quotients if its items divide exactly (Fraction).
+        For a Coordinate it is a Coordinate, of whole numbers, as in DaCapo. For any other sequence
+        it is a tuple of quotients, which are exact if the items are Fractions.
         """
         factors = [prod(f[axis] for f in self.upsample_factors) for axis in range(self.dims)]
         scaled = tuple(size / factor for size, factor in zip(voxel_size, factors, strict=True))

@@ -1,4 +1,4 @@
-"""The configuration of a CNNectomeUNet, as DaCapo writes it into its run files."""
+"""The configuration of a CNNectomeUNet, as DaCapo stores it in its run files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ REQUIRED = (
 
 @dataclass
 class CNNectomeUNetConfig:
-    """What defines a CNNectomeUNet. Lengths are voxels, axes are (z, y, x) or (y, x).
+    """The parameters of a CNNectomeUNet. Lengths are in voxels, axes are (z, y, x) or (y, x).
 
-    name: what the user calls it.
-    input_shape: shape it was trained on.
-    fmaps_out, fmaps_in: channels that come out and go in.
-    num_fmaps: feature maps of the first level; each further level has `fmap_inc_factor` times more.
+    name: the user's name for it.
+    input_shape: input shape of training.
+    fmaps_out, fmaps_in: number of output and input channels.
+    num_fmaps: feature maps of the first level; each further level has `fmap_inc_factor` times as
+        many.
     downsample_factors: one factor per axis for each step from a level to the next.
-    kernel_size_down, kernel_size_up: for each level (but the deepest, on the way up) the kernels
-        of its convolutions; None is two of 3 along every axis.
-    eval_shape_increase: what DaCapo adds to `input_shape` when it predicts.
+    kernel_size_down, kernel_size_up: the kernel sizes of each level's convolutions in the
+        contracting and in the expanding path, which the deepest level lacks. None is two
+        convolutions of 3 along every axis.
+    eval_shape_increase: what DaCapo adds to `input_shape` for prediction.
     upsample_factors: super-resolution steps after the U-Net.
-    constant_upsample: repeat voxels, then a 1x1 convolution, instead of a transposed convolution.
+    constant_upsample: nearest-neighbour upsampling and a 1x1 convolution instead of a transposed
+        convolution.
     padding: 'valid' or 'same'.
     use_attention: attention gates on the skip connections.
     batch_norm: batch norm after each convolution.
@@ -52,5 +55,5 @@ class CNNectomeUNetConfig:
 
     @property
     def _eval_shape_increase(self) -> Sequence[int] | None:
-        """The name DaCapo gives the attribute, though not the argument."""
+        """DaCapo's name for the attribute, but not for the argument."""
         return self.eval_shape_increase

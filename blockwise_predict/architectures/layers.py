@@ -1,4 +1,4 @@
-"""The parts of a CNNectomeUNet. Names of arguments, attributes and parameters are DaCapo's.
+"""The layers of a CNNectomeUNet. Arguments, attributes and parameters have DaCapo's names.
 
 Tensors are `[B, C, *spatial]` with 2 or 3 spatial axes.
 """
@@ -14,25 +14,26 @@ from torch import nn
 Shape = tuple[int, ...]
 
 
-def _for_dims(dims: int, two: Any, three: Any, what: str) -> Any:
+def _for_dims(dims: int, two: Any, three: Any, layer: str) -> Any:
+    """`two` for a 2-D network, `three` for a 3-D one; RuntimeError for any other."""
     try:
         return {2: two, 3: three}[dims]
     except KeyError:
-        raise RuntimeError(f"{dims}-D {what} is not implemented, only 2-D and 3-D") from None
+        raise RuntimeError(f"{dims}-D {layer} is not implemented, only 2-D and 3-D") from None
 
 
 def activation_class(name: str | None) -> type[nn.Module] | None:
-    """The class of `torch.nn` with this name; AttributeError if there is none."""
+    """The activation class of that name in `torch.nn`; AttributeError if there is none."""
     if name is None:
         return None
     found = getattr(nn, name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise AttributeError(f"activation {name!r} is not the name of a class in torch.nn")
+        raise AttributeError(f"activation {name!r} is not a module class in torch.nn")
     return found
 
 
 class ConvPass(nn.Module):
-    """Convolutions one after another, each with batch norm and activation if asked for."""
+    """Consecutive convolutions, each optionally followed by batch norm and activation."""
 
     def __init__(
         self,
@@ -60,13 +61,13 @@ class ConvPass(nn.Module):
         self.conv_pass = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`[B, in_channels, *s]` to `[B, out_channels, *(s - sum(k - 1))]`, or `s` if same."""
+        """`[B, in_channels, *s]` to `[B, out_channels, *(s - sum(k - 1))]`, or `*s` if same."""
         result: torch.Tensor = self.conv_pass(x)
         return result
 
 
 class Downsample(nn.Module):
-    """Max pooling by a factor that must divide the shape."""
+    """Max pooling by a factor, which must divide the shape."""
 
     def __init__(self, downsample_factor: Sequence[int]) -> None:
         super().__init__()
@@ -89,9 +90,9 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Upsampling, cropped so that the network stays equivariant, joined with the skip connection.
+    """Upsampling, cropped so that the network stays equivariant, then merged with the skip.
 
-    `mode` is `transposed_conv`, or a mode of `torch.nn.Upsample` that a 1x1 convolution follows.
+    `mode` is `transposed_conv`, or a mode of `torch.nn.Upsample`, followed by a 1x1 convolution.
     """
 
     def __init__(
@@ -106,10 +107,10 @@ class Upsample(nn.Module):
     ) -> None:
         super().__init__()
         if (crop_factor is None) != (next_conv_kernel_sizes is None):
-            raise AssertionError("crop_factor and next_conv_kernel_sizes go together: give both")
+            raise AssertionError("crop_factor and next_conv_kernel_sizes must be given together")
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
             if value is None:
-                raise AttributeError(f"Upsample needs {name}")
+                raise AttributeError(f"Upsample requires {name}")
         self.crop_factor = crop_factor
         self.next_conv_kernel_sizes = next_conv_kernel_sizes
         self.dims = len(scale_factor)
@@ -120,24 +121,24 @@ class Upsample(nn.Module):
             layers.append(up(in_channels, out_channels, kernel_size=factor, stride=factor))
         else:
             conv = _for_dims(self.dims, nn.Conv2d, nn.Conv3d, "upsampling")
-            # Whole factors as floats, as torch wants them; sizes stay exact.
+            # torch expects floats; the factors are whole, so sizes stay exact.
             layers.append(nn.Upsample(scale_factor=tuple(map(float, factor)), mode=mode))
             layers.append(conv(in_channels, out_channels, kernel_size=(1,) * self.dims))
         activate = activation_class(activation)
         if activate is not None:
             layers.append(activate())
-        # The reference wraps several layers, and only several, in a Sequential: it is in the keys.
+        # As in DaCapo, a single layer is not wrapped: a Sequential would change its keys.
         self.up = nn.Sequential(*layers) if len(layers) > 1 else layers[0]
 
     def crop_to_factor(
         self, x: torch.Tensor, factor: Sequence[int], kernel_sizes: Sequence[Sequence[int]]
     ) -> torch.Tensor:
-        """Centre-crop so that what is left after the next convolutions is a multiple of `factor`.
+        """Centre-crop so that the size after the next convolutions is a multiple of `factor`.
 
-        Per axis, s' = n*k + c with n = floor((s - c)/k): k the factor, c = sum(kernel size - 1).
-        Without it the network would not be equivariant to shifts by the factor. The formula is
-        funlib.learn.torch's, whose U-Net DaCapo's descends from. Raises RuntimeError if nothing
-        would be left.
+        Per axis, s' = n*k + c with n = floor((s - c)/k), where k is the factor and c the sum of
+        (kernel size - 1). Without the crop the network would not be equivariant to shifts by the
+        factor. The formula is that of funlib.learn.torch, from which DaCapo's U-Net descends.
+        Raises RuntimeError if the shape is too small.
         """
         shape = tuple(x.shape[-self.dims :])
         lost = tuple(sum(k[axis] - 1 for k in kernel_sizes) for axis in range(self.dims))
@@ -152,7 +153,7 @@ class Upsample(nn.Module):
         return self.crop(x, target)
 
     def crop(self, x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """Centre-crop the spatial axes to `shape`; the odd voxel goes at the end.
+        """Centre-crop the spatial axes to `shape`; an odd voxel is cut at the end.
 
         Raises RuntimeError if `x` is smaller than that.
         """
@@ -166,7 +167,7 @@ class Upsample(nn.Module):
         return x[tuple(slices)]
 
     def forward(self, g_out: torch.Tensor, f_left: torch.Tensor | None = None) -> torch.Tensor:
-        """Upsample `g_out`; with the skip connection `f_left`, `[B, C_left + C, *shape]`."""
+        """Upsample `g_out`; with a skip connection `f_left`, returns `[B, C_left + C, *shape]`."""
         g_up: torch.Tensor = self.up(g_out)
         if self.crop_factor is not None and self.next_conv_kernel_sizes is not None:
             g_up = self.crop_to_factor(g_up, self.crop_factor, self.next_conv_kernel_sizes)
@@ -182,7 +183,7 @@ class AttentionBlockModule(nn.Module):
                    + -- ReLU -- psi -- upsample -- * -- output
         x -- W_x --+                               x
 
-    The gate is upsampled with align_corners, so it depends on where in the tile a voxel lies.
+    The gate is upsampled with aligned corners, so it depends on a voxel's position in the tile.
     """
 
     def __init__(
@@ -216,12 +217,13 @@ class AttentionBlockModule(nn.Module):
     def calculate_and_apply_padding(
         self, smaller_tensor: torch.Tensor, larger_tensor: torch.Tensor
     ) -> torch.Tensor:
-        """Zeros around the smaller tensor up to the larger one's shape; odd ones at the begin."""
+        """Zero-pad the smaller tensor to the larger one's shape."""
         padding: list[int] = []
         for axis in range(2, 2 + self.dims):
             missing = larger_tensor.size(axis) - smaller_tensor.size(axis)
             padding.extend([missing // 2, missing - missing // 2])
-        # torch counts from the last axis; the reference reverses the pairs along with the axes.
+        # torch pads from the last axis on. DaCapo reverses the flat list, which also swaps the two
+        # sides, so an odd zero goes at the begin.
         return nn.functional.pad(smaller_tensor, padding[::-1], mode="constant", value=0)
 
     def forward(self, g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The geometry of a CNNectomeUNet, without a tensor and without a forward pass."""
+"""The shape arithmetic of a CNNectomeUNet, without tensors or forward passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rounding = Literal["down", "up", "nearest"]
 
 @dataclass(frozen=True)
 class Channels:
-    """Feature maps of a network as CNNectomeUNet builds it, and what kind of layers it has.
+    """Feature maps and kinds of layers of a CNNectomeUNet; fields as in CNNectomeUNetConfig.
 
     head: output channels of the prediction head, None if there is no head.
     """
@@ -30,27 +30,27 @@ class Channels:
     constant_upsample: bool = True
     batch_norm: bool = False
 
-    def left(self, level: int) -> int:
-        """Feature maps of a level on the way down."""
+    def down(self, level: int) -> int:
+        """Feature maps of a level in the contracting path."""
         return self.num_fmaps * self.fmap_inc_factor**level
 
     def upsampled(self, level: int) -> int:
-        """Feature maps that upsampling gives a level: contracted everywhere but at the top."""
-        return self.left(level + (level == 0))
+        """Feature maps after upsampling to a level: as many as its own, but at level 0 more."""
+        return self.down(level + (level == 0))
 
-    def right(self, level: int) -> int:
-        """Feature maps of a level on the way up."""
-        return self.left(level) if level else self.fmaps_out
+    def up(self, level: int) -> int:
+        """Feature maps of a level in the expanding path."""
+        return self.down(level) if level else self.fmaps_out
 
 
 @dataclass(frozen=True)
 class UNetShapes:
-    """What goes in and what comes out. All shapes are per spatial axis.
+    """Input and output shapes of a network; all shapes are spatial.
 
     downsample_factors, kernel_size_down, kernel_size_up, padding, use_attention, upsample_factors:
-        as in CNNectomeUNetConfig, defaults filled in.
-    head_kernel_size: kernel of the prediction head, ones if there is none.
-    channels: feature maps, which the cost of a pass depends on.
+        as in CNNectomeUNetConfig, with defaults filled in.
+    head_kernel_size: kernel size of the prediction head, ones if there is no head.
+    channels: feature maps, which determine the cost of a pass.
     """
 
     downsample_factors: tuple[Shape, ...]
@@ -69,13 +69,13 @@ class UNetShapes:
         head_kernel_size: Sequence[int] | None = None,
         head_channels: int | None = None,
     ) -> UNetShapes:
-        """The geometry of a network, and of a prediction head after it if its kernel is given."""
+        """The shapes of a network, with a prediction head if its kernel size is given."""
         dims, levels = len(config.input_shape), len(config.downsample_factors) + 1
         head = head_kernel_size is not None
         return cls.from_layers(
             config.downsample_factors,
-            config.kernel_size_down or _default_kernels(dims, levels),
-            config.kernel_size_up or _default_kernels(dims, levels - 1),
+            config.kernel_size_down or default_kernels(dims, levels),
+            config.kernel_size_up or default_kernels(dims, levels - 1),
             config.padding,
             use_attention=config.use_attention,
             upsample_factors=_nested(config.upsample_factors or ()),
@@ -104,9 +104,10 @@ class UNetShapes:
         head_kernel_size: Shape | None = None,
         channels: Channels | None = None,
     ) -> UNetShapes:
-        """The geometry of a U-Net from its layers' sizes.
+        """The shapes of a U-Net given by kernel sizes and factors.
 
-        Raises RuntimeError if levels lack kernels, or if these or the factors differ in dimension.
+        Raises RuntimeError if a level has no kernels, if kernels or factors differ in their number
+        of axes, or for a network that is neither 2-D nor 3-D.
         """
         factors = _nested(downsample_factors)
         down = tuple(map(_nested, kernel_size_down))
@@ -117,12 +118,12 @@ class UNetShapes:
             ("kernel_size_up", up, levels - 1),
         ):
             if len(kernels) < needed:
-                raise RuntimeError(f"{name} has {len(kernels)} levels, the network needs {needed}")
+                raise RuntimeError(f"{name} has {len(kernels)} levels, but needs {needed}")
             _check_dims(name, (kernel for level in kernels for kernel in level), dims)
         _check_dims("downsample_factors", factors, dims)
         _check_dims("upsample_factors", upsample_factors, dims)
         if padding not in ("valid", "same"):
-            raise RuntimeError(f"padding is {padding!r}, it can be 'valid' or 'same'")
+            raise RuntimeError(f"padding is {padding!r}, but must be 'valid' or 'same'")
         return cls(
             factors,
             down,
@@ -136,7 +137,7 @@ class UNetShapes:
 
     @cached_property
     def axes(self) -> tuple[AxisSizes, ...]:
-        """The arithmetic of each axis."""
+        """The shape arithmetic of each axis."""
         levels = len(self.downsample_factors)
 
         def along(axis: int, shapes: Iterable[Shape]) -> tuple[int, ...]:
@@ -148,8 +149,8 @@ class UNetShapes:
                 down=tuple(along(axis, level) for level in self.kernel_size_down[: levels + 1]),
                 up=tuple(along(axis, level) for level in self.kernel_size_up[:levels]),
                 same=self.padding == "same",
-                tail=along(axis, self.upsample_factors),
-                tail_kernels=along(axis, self.kernel_size_up[-1]),
+                upsample_factors=along(axis, self.upsample_factors),
+                upsample_kernels=along(axis, self.kernel_size_up[-1]),
                 head_kernel=self.head_kernel_size[axis],
             )
             for axis in range(self.dims)
@@ -162,7 +163,7 @@ class UNetShapes:
 
     @property
     def period(self) -> Shape:
-        """Input voxels of the smallest shift that shifts the output and does nothing else."""
+        """Smallest shift of the input, in input voxels, under which the network is equivariant."""
         return tuple(axis.period for axis in self.axes)
 
     @property
@@ -177,37 +178,36 @@ class UNetShapes:
 
     @property
     def min_input_shape(self) -> Shape:
-        """Smallest valid input."""
+        """Smallest valid input shape."""
         return tuple(axis.smallest for axis in self.axes)
 
     @property
     def receptive_margin(self) -> Shape:
-        """Output voxels at each end, from the input's edge, that same padding's zeros can reach.
+        """Output voxels from the input's edge that may depend on the zeros of same padding.
 
-        For passes whose begins differ by multiples of the period, whatever their sizes: what lies
-        deeper than this is equal in all of them. Zeros for valid padding. Context that a network
-        with same padding loses all the same (to even kernels, super-resolution, a head of 3, odd
-        factors) is part of the margin.
+        Passes whose begins differ by multiples of the period agree everywhere deeper than this,
+        whatever their sizes. All 0 for valid padding. Context that a network with same padding
+        still loses (to even kernels, super-resolution, a head of 3, odd factors) is included.
         """
         return tuple(axis.margin for axis in self.axes)
 
     @property
     def equivariant(self) -> bool:
-        """Whether an output voxel is the same wherever on the period's lattice its pass begins.
+        """Whether an output voxel is the same for every pass that begins on the period's lattice.
 
-        Same padding's zeros and attention's upsampling with aligned corners depend on the tile.
+        The zeros of same padding and the aligned corners of attention depend on the tile.
         """
         return self.padding == "valid" and not self.use_attention
 
     def crop_factor(self, level: int) -> Shape:
-        """What feature maps of a level are cropped to a multiple of, on the way up."""
+        """See `AxisSizes.crop_factor`."""
         return tuple(axis.crop_factor(level) for axis in self.axes)
 
     def output_shape(self, input_shape: Sequence[int]) -> Shape:
-        """The spatial output shape.
+        """The output shape of an input shape.
 
-        Raises RuntimeError for a shape that the network cannot take, as the network does: which
-        size, at which level, and the nearest sizes that work.
+        Raises RuntimeError for an invalid input shape, as the network does: the message names the
+        size, the level where it fails, and the nearest valid sizes.
         """
         shape = tuple(input_shape)
         if len(shape) != self.dims:
@@ -224,17 +224,17 @@ class UNetShapes:
         except ShapeError as error:
             nearest = " and ".join(map(str, axis.nearest(size)))
             raise RuntimeError(
-                f"input shape {shape}: size {size} of axis {number} does not work, {error}. "
-                f"Nearest that work: {nearest} (any {axis.smallest} + n*{axis.period})."
+                f"input shape {shape}: size {size} of axis {number} is not valid, {error}. "
+                f"Nearest valid sizes: {nearest} (any {axis.smallest} + n*{axis.period})."
             ) from None
 
-    def valid_input_shape(self, wish: Sequence[int], rounding: Rounding = "nearest") -> Shape:
-        """The valid input shape next to a wish, axis by axis, never below `min_input_shape`.
+    def valid_input_shape(self, wanted: Sequence[int], rounding: Rounding = "nearest") -> Shape:
+        """The valid input shape closest to the wanted one, axis by axis.
 
-        Of two equally near sizes the larger one is taken.
+        Of two equally close sizes the larger one is taken.
         """
         shape = []
-        for axis, size in zip(self.axes, wish, strict=True):
+        for axis, size in zip(self.axes, wanted, strict=True):
             below, *above = axis.nearest(size)
             up = bool(above) and (
                 rounding == "up" or (rounding == "nearest" and above[0] - size <= size - below)
@@ -247,7 +247,8 @@ def _nested(shapes: Iterable[Sequence[int]]) -> tuple[Shape, ...]:
     return tuple(tuple(shape) for shape in shapes)
 
 
-def _default_kernels(dims: int, levels: int) -> list[list[Shape]]:
+def default_kernels(dims: int, levels: int) -> list[list[Shape]]:
+    """Two convolutions with kernel 3 along every axis, for each level."""
     return [[(3,) * dims, (3,) * dims]] * levels
 
 

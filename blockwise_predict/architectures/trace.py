@@ -1,6 +1,6 @@
-"""Every operation of a CNNectomeUNet's forward pass, and what the pass costs.
+"""Every operation of a CNNectomeUNet's forward pass, and the cost of the pass.
 
-The names are those of the modules, so a trace can be laid beside the network itself.
+Operations are named after their modules, so a trace can be compared with the network itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from math import prod
 
 from blockwise_predict.architectures.shapes import Shape, UNetShapes
 
-# Input voxels along every axis, far beyond what fits anywhere: the context's share is below 1/1000.
+# Input voxels along every axis, so many that the context accounts for less than 1/1000.
 ENDLESS = 10**6
 
 
@@ -21,9 +21,9 @@ class LayerTrace:
 
     kind: 'conv', 'transposed_conv', 'norm', 'activation', 'pool', 'upsample', 'concat', 'pad' or
         'gate'.
-    in_channels, in_shape: of what it works on; a concatenation's other part is held.
-    held_elements: values per batch item that must be kept meanwhile, beside input and output: skip
-        connections, and what the caller of a part still holds.
+    in_channels, in_shape: of its input; the skip connection of a concatenation counts as held.
+    held_elements: values per batch item in memory besides input and output: skip connections, and
+        inputs that a caller still refers to.
     """
 
     name: str
@@ -38,9 +38,9 @@ class LayerTrace:
 
     @property
     def live_elements(self) -> int:
-        """Values in memory while it runs: input, output and held."""
-        taken = self.in_channels * prod(self.in_shape)
-        return taken + self.out_channels * prod(self.out_shape) + self.held_elements
+        """Values in memory during the operation: input, output and held."""
+        source = self.in_channels * prod(self.in_shape)
+        return source + self.out_channels * prod(self.out_shape) + self.held_elements
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class _Map:
 
 
 def trace(shapes: UNetShapes, input_shape: Sequence[int]) -> list[LayerTrace]:
-    """Every operation of a forward pass, in the order they run.
+    """Every operation of a forward pass, in the order of execution.
 
-    Raises RuntimeError for an input shape that the network cannot take.
+    Raises RuntimeError for an invalid input shape.
     """
     shapes.output_shape(input_shape)
     tracer = _Tracer(shapes)
@@ -67,184 +67,230 @@ def trace(shapes: UNetShapes, input_shape: Sequence[int]) -> list[LayerTrace]:
 
 
 def flops(shapes: UNetShapes, input_shape: Sequence[int]) -> int:
-    """Arithmetic of a forward pass, 2 per multiply-add of a convolution; the rest is small."""
+    """Arithmetic of a forward pass's convolutions, 2 per multiply-add; the rest is negligible."""
     return sum(layer.flops for layer in trace(shapes, input_shape))
 
 
 def flops_without_halo(shapes: UNetShapes) -> float:
-    """Arithmetic per output voxel of a pass so large that its context does not count."""
+    """Arithmetic per output voxel of a pass so large that its context is negligible."""
     shape = shapes.valid_input_shape((ENDLESS,) * shapes.dims)
     return flops(shapes, shape) / prod(shapes.output_shape(shape))
 
 
 def halo_overhead(shapes: UNetShapes, input_shape: Sequence[int]) -> float:
-    """Arithmetic per output voxel of this pass, relative to `flops_without_halo`; 1 is none."""
+    """Arithmetic per output voxel relative to `flops_without_halo`; 1 means no overhead."""
     per_voxel = flops(shapes, input_shape) / prod(shapes.output_shape(input_shape))
     return per_voxel / flops_without_halo(shapes)
 
 
 def peak_elements(shapes: UNetShapes, input_shape: Sequence[int]) -> int:
-    """Values in memory at the fullest moment of a forward pass: input, output and held."""
+    """Largest number of values in memory during a forward pass."""
     return max(layer.live_elements for layer in trace(shapes, input_shape))
 
 
 @dataclass
 class _Tracer:
+    """Follows a forward pass, module by module, and records its operations in `layers`.
+
+    `held` is always the number of values that the caller keeps in memory meanwhile.
+    """
+
     shapes: UNetShapes
     layers: list[LayerTrace] = field(default_factory=list)
 
-    def add(
+    def record(
         self,
         name: str,
         kind: str,
-        taken: _Map,
-        given: _Map,
+        source: _Map,
+        result: _Map,
+        *,
         held: int,
         kernel: Shape = (),
         products: int = 0,
     ) -> _Map:
-        """Record an operation; `products` are the multiply-adds per output value."""
-        flops = 2 * products * given.elements
+        """Record an operation; `products` is its multiply-adds per output value."""
         self.layers.append(
             LayerTrace(
-                name,
-                kind,
-                taken.channels,
-                given.channels,
-                taken.shape,
-                given.shape,
-                kernel or (1,) * self.shapes.dims,
-                flops,
-                held,
+                name=name,
+                kind=kind,
+                in_channels=source.channels,
+                out_channels=result.channels,
+                in_shape=source.shape,
+                out_shape=result.shape,
+                kernel_size=kernel or (1,) * self.shapes.dims,
+                flops=2 * products * result.elements,
+                held_elements=held,
             )
         )
-        return given
+        return result
 
-    def network(self, taken: _Map) -> None:
+    def network(self, source: _Map) -> None:
+        """U-Net, super-resolution and head."""
         shapes, channels = self.shapes, self.shapes.channels
         prefix = "unet.0." if shapes.upsample_factors else "unet."
-        result = self.level(prefix, 0, taken, 0)
-        held = taken.elements
+        result = self.level(prefix, 0, source, held=0)
+        held = source.elements
+        out = channels.fmaps_out
         for step, factor in enumerate(shapes.upsample_factors):
-            up = self.upsample(
-                f"unet.{2 * step + 1}.up", result, channels.fmaps_out, factor, True, held
-            )
-            kernels = shapes.kernel_size_up[-1]
+            name = f"unet.{2 * step + 1}.up"
+            up = self.upsample(name, result, out, factor, constant=True, held=held)
             name = f"unet.{2 * step + 2}"
-            result = self.conv_pass(name, up, channels.fmaps_out, kernels, False, held)
+            kernels = shapes.kernel_size_up[-1]
+            result = self.conv_pass(name, up, out, kernels, same=False, held=held)
         if channels.head is not None:
             kernel = shapes.head_kernel_size
-            head = self.conv("prediction_head", result, channels.head, kernel, False, held)
-            self.add("eval_activation", "activation", head, head, held)
+            head = self.conv(
+                "prediction_head", result, channels.head, kernel, same=False, held=held
+            )
+            self.record("eval_activation", "activation", head, head, held=held)
 
-    def level(self, prefix: str, level: int, taken: _Map, held: int) -> _Map:
+    def level(self, prefix: str, level: int, source: _Map, *, held: int) -> _Map:
+        """A level and all levels below it."""
         shapes, channels = self.shapes, self.shapes.channels
         same = shapes.padding == "same"
-        kernels = shapes.kernel_size_down[level]
-        name = f"{prefix}l_conv.{level}"
-        left = self.conv_pass(name, taken, channels.left(level), kernels, same, held)
+        skip = self.conv_pass(
+            f"{prefix}l_conv.{level}",
+            source,
+            channels.down(level),
+            shapes.kernel_size_down[level],
+            same=same,
+            held=held,
+        )
         if level == 0:
-            held = taken.elements  # the network's input: it is the caller's
+            held = source.elements  # the network's input, which its caller keeps
         if level == len(shapes.downsample_factors):
-            return left
+            return skip
         factor = shapes.downsample_factors[level]
-        small = _Map(left.channels, tuple(s // f for s, f in zip(left.shape, factor, strict=True)))
-        pooled = self.add(f"{prefix}l_down.{level}.down", "pool", left, small, held, factor)
-        below = self.level(prefix, level + 1, pooled, held + left.elements)
-        held_skip = held + left.elements + below.elements
+        small = _Map(skip.channels, _divided(skip.shape, factor))
+        pooled = self.record(
+            f"{prefix}l_down.{level}.down", "pool", skip, small, held=held, kernel=factor
+        )
+        below = self.level(prefix, level + 1, pooled, held=held + skip.elements)
+        held_at_merge = held + skip.elements
         if shapes.use_attention:
-            self.attention(f"{prefix}attention.0.{level}", level, below, left, held)
-            held_skip += left.elements
+            self.attention(f"{prefix}attention.0.{level}", level, below, skip, held=held)
+            held_at_merge += skip.elements  # the gated copy
         up = self.upsample(
             f"{prefix}r_up.0.{level}.up",
             below,
             channels.upsampled(level),
             factor,
-            channels.constant_upsample,
-            held_skip - below.elements,
+            constant=channels.constant_upsample,
+            held=held_at_merge,
         )
-        cropped = _Map(
-            up.channels,
-            tuple(
-                axis.cropped_size(level, size)
-                for axis, size in zip(shapes.axes, up.shape, strict=True)
-            ),
+        held_at_merge += below.elements
+        cropped = tuple(
+            axis.cropped_size(level, size) for axis, size in zip(shapes.axes, up.shape, strict=True)
         )
-        joined = _Map(left.channels + up.channels, cropped.shape)
-        joined = self.add(f"{prefix}r_up.0.{level}", "concat", up, joined, held_skip)
-        kernels = shapes.kernel_size_up[level]
-        out = channels.right(level)
-        name = f"{prefix}r_conv.0.{level}"
-        return self.conv_pass(name, joined, out, kernels, same, held_skip)
+        merged = _Map(skip.channels + up.channels, cropped)
+        self.record(f"{prefix}r_up.0.{level}", "concat", up, merged, held=held_at_merge)
+        return self.conv_pass(
+            f"{prefix}r_conv.0.{level}",
+            merged,
+            channels.up(level),
+            shapes.kernel_size_up[level],
+            same=same,
+            held=held_at_merge,
+        )
 
     def conv_pass(
         self,
         name: str,
-        taken: _Map,
+        source: _Map,
         out: int,
         kernels: Sequence[Shape],
+        *,
         same: bool,
         held: int,
         activation: bool = True,
     ) -> _Map:
-        """Convolutions; the input of the first is held by the caller until the last is done."""
-        layer, result, norm = 0, taken, self.shapes.channels.batch_norm
+        """Convolutions; the caller keeps the input of the first until the last is done."""
+        layer, result, norm = 0, source, self.shapes.channels.batch_norm
         for number, kernel in enumerate(kernels):
-            kept = held + (taken.elements if number else 0)
-            result = self.conv(f"{name}.conv_pass.{layer}", result, out, kernel, same, kept)
-            kept = held + taken.elements
+            kept = held + (source.elements if number else 0)
+            conv = f"{name}.conv_pass.{layer}"
+            result = self.conv(conv, result, out, kernel, same=same, held=kept)
+            kept = held + source.elements
             if norm:
-                self.add(f"{name}.conv_pass.{layer + 1}", "norm", result, result, kept)
+                name_of_norm = f"{name}.conv_pass.{layer + 1}"
+                self.record(name_of_norm, "norm", result, result, held=kept)
             if activation:
-                step = f"{name}.conv_pass.{layer + 1 + norm}"
-                self.add(step, "activation", result, result, kept)
+                name_of_activation = f"{name}.conv_pass.{layer + 1 + norm}"
+                self.record(name_of_activation, "activation", result, result, held=kept)
             layer += 1 + norm + activation
         return result
 
-    def conv(self, name: str, taken: _Map, out: int, kernel: Shape, same: bool, held: int) -> _Map:
+    def conv(
+        self, name: str, source: _Map, out: int, kernel: Shape, *, same: bool, held: int
+    ) -> _Map:
+        """One convolution."""
         pads = (k // 2 * 2 if same else 0 for k in kernel)
-        sizes = zip(taken.shape, pads, kernel, strict=True)
-        given = _Map(out, tuple(size + pad - k + 1 for size, pad, k in sizes))
-        products = taken.channels * prod(kernel)
-        return self.add(name, "conv", taken, given, held, kernel, products)
+        sizes = zip(source.shape, pads, kernel, strict=True)
+        result = _Map(out, tuple(size + pad - k + 1 for size, pad, k in sizes))
+        products = source.channels * prod(kernel)
+        return self.record(
+            name, "conv", source, result, held=held, kernel=kernel, products=products
+        )
 
     def upsample(
-        self, name: str, taken: _Map, out: int, factor: Shape, constant: bool, held: int
+        self, name: str, source: _Map, out: int, factor: Shape, *, constant: bool, held: int
     ) -> _Map:
-        """Upsampling, as constant values and a 1x1 convolution or transposed, and activation."""
-        shape = tuple(size * f for size, f in zip(taken.shape, factor, strict=True))
+        """Upsampling and activation: nearest with a 1x1 convolution, or transposed."""
+        shape = tuple(size * f for size, f in zip(source.shape, factor, strict=True))
+        kept = held + source.elements
         if constant:
-            repeated = _Map(taken.channels, shape)
-            self.add(f"{name}.0", "upsample", taken, repeated, held, factor)
-            ones, kept = (1,) * self.shapes.dims, held + taken.elements
-            result = self.conv(f"{name}.1", repeated, out, ones, False, kept)
+            repeated = _Map(source.channels, shape)
+            self.record(f"{name}.0", "upsample", source, repeated, held=held, kernel=factor)
+            ones = (1,) * self.shapes.dims
+            result = self.conv(f"{name}.1", repeated, out, ones, same=False, held=kept)
         else:
             result = _Map(out, shape)
-            # Kernel and stride are equal: each output voxel is reached by one input voxel.
-            self.add(f"{name}.0", "transposed_conv", taken, result, held, factor, taken.channels)
-        kept = held + taken.elements
-        return self.add(f"{name}.{1 + constant}", "activation", result, result, kept)
+            # Kernel and stride are equal: each output voxel depends on one input voxel.
+            self.record(
+                f"{name}.0",
+                "transposed_conv",
+                source,
+                result,
+                held=held,
+                kernel=factor,
+                products=source.channels,
+            )
+        return self.record(f"{name}.{1 + constant}", "activation", result, result, held=kept)
 
-    def attention(self, name: str, level: int, below: _Map, left: _Map, held: int) -> None:
-        """The gate on a skip connection: `left` weighted by what `below` says."""
+    def attention(self, name: str, level: int, below: _Map, skip: _Map, *, held: int) -> None:
+        """The attention gate of a skip connection, controlled by the level below."""
         shapes, channels = self.shapes, self.shapes.channels
-        between = channels.upsampled(level) if level else channels.fmaps_out
+        inner = channels.upsampled(level) if level else channels.fmaps_out
         ones = [(1,) * shapes.dims] * 2
         factor = shapes.downsample_factors[level]
         wide = self.conv_pass(
-            f"{name}.W_x.0", left, between, ones, False, held + below.elements, activation=False
+            f"{name}.W_x.0",
+            skip,
+            inner,
+            ones,
+            same=False,
+            held=held + below.elements,
+            activation=False,
         )
-        small = _Map(between, tuple(s // f for s, f in zip(left.shape, factor, strict=True)))
-        held += left.elements + below.elements
-        self.add(f"{name}.W_x.1.down", "pool", wide, small, held, factor)
+        small = _Map(inner, _divided(skip.shape, factor))
+        held += skip.elements
+        self.record(
+            f"{name}.W_x.1.down", "pool", wide, small, held=held + below.elements, kernel=factor
+        )
         held += small.elements
         gating = self.conv_pass(
-            f"{name}.W_g", below, between, ones, False, held - below.elements, activation=False
+            f"{name}.W_g", below, inner, ones, same=False, held=held, activation=False
         )
-        self.add(name, "pad", gating, small, held)
-        self.add(f"{name}.relu", "activation", small, small, held)
+        held += below.elements
+        self.record(name, "pad", gating, small, held=held)
+        self.record(f"{name}.relu", "activation", small, small, held=held)
         held += small.elements
-        gate = self.conv_pass(f"{name}.psi", small, 1, ones, False, held)
-        full = _Map(1, left.shape)
-        self.add(f"{name}.up", "upsample", gate, full, held, factor)
-        self.add(name, "gate", full, left, held)
+        gate = self.conv_pass(f"{name}.psi", small, 1, ones, same=False, held=held)
+        full = _Map(1, skip.shape)
+        self.record(f"{name}.up", "upsample", gate, full, held=held, kernel=factor)
+        self.record(name, "gate", full, skip, held=held)
+
+
+def _divided(shape: Shape, factor: Shape) -> Shape:
+    return tuple(size // f for size, f in zip(shape, factor, strict=True))

@@ -1,4 +1,4 @@
-"""The U-Net itself: left path, right paths (one per head), and the recursion between them."""
+"""The U-Net: contracting path, expanding paths (one per head), and the recursion over levels."""
 
 from __future__ import annotations
 
@@ -14,28 +14,24 @@ from blockwise_predict.architectures.layers import (
     Downsample,
     Upsample,
 )
-from blockwise_predict.architectures.shapes import UNetShapes
-
-
-def default_kernels(dims: int, levels: int) -> list[list[tuple[int, ...]]]:
-    """Two convolutions of 3 along every axis, for each level."""
-    return [[(3,) * dims, (3,) * dims]] * levels
+from blockwise_predict.architectures.shapes import UNetShapes, default_kernels
 
 
 class CNNectomeUNetModule(nn.Module):
     """A U-Net that crops its feature maps so that it stays translation-equivariant.
 
-    Level 0 is the finest. Level l has `num_fmaps * fmap_inc_factor ** l` feature maps. The
-    arguments mean what they mean in `CNNectomeUNetConfig`; besides:
+    Level 0 has the full resolution. Level l has `num_fmaps * fmap_inc_factor ** l` feature maps.
+    Arguments are as in `CNNectomeUNetConfig`, and:
 
-    activation: name of a `torch.nn` activation; AttributeError if there is none of that name.
-    num_fmaps_out: channels that come out, `num_fmaps` if None.
-    num_heads: number of right paths; with more than one, `forward` returns a list.
-    upsample_channel_contraction: whether upsampling divides the channels, for all levels or each.
+    activation: name of a `torch.nn` activation; AttributeError if it does not exist.
+    num_fmaps_out: number of output channels, `num_fmaps` if None.
+    num_heads: number of expanding paths; with more than one, `forward` returns a list.
+    upsample_channel_contraction: whether upsampling reduces the channels to those of the level,
+        for all levels or for each.
     activation_on_upsample: whether upsampling ends with the activation.
 
-    Raises AttributeError that names a required argument which is None, and RuntimeError for other
-    than 2-D and 3-D.
+    Raises AttributeError naming required arguments that are None, and RuntimeError unless the
+    network is 2-D or 3-D.
     """
 
     def __init__(
@@ -65,7 +61,7 @@ class CNNectomeUNetModule(nn.Module):
         }
         missing = [name for name, value in required.items() if value is None]
         if missing:
-            raise AttributeError(f"CNNectomeUNetModule needs {', '.join(missing)}")
+            raise AttributeError(f"CNNectomeUNetModule requires {', '.join(missing)}")
         if len(downsample_factors) == 0:
             raise RuntimeError("downsample_factors is empty: a U-Net needs at least one factor")
         self.dims = len(downsample_factors[0])
@@ -127,31 +123,33 @@ class CNNectomeUNetModule(nn.Module):
         )
 
     def rec_forward(self, level: int, f_in: torch.Tensor) -> list[torch.Tensor]:
-        """What the U-Net from `level` steps above its deepest level down gives, for each head.
+        """The output of a level and all levels below it, one item per head.
 
         `level` counts from the bottom, as in DaCapo: 0 is the deepest. `f_in` is
         `[B, C, *spatial]` at that level's resolution.
         """
         i = self.num_levels - level - 1
         f_left = self.l_conv[i](f_in)
-        del f_in  # nothing else holds it, and the deeper levels need the memory
+        del f_in  # frees its memory for the deeper levels
         if level == 0:
             return [f_left] * self.num_heads
         gs_out = self.rec_forward(level - 1, self.l_down[i](f_left))
-        return [self._right(i, head, g_out, f_left) for head, g_out in enumerate(gs_out)]
+        return [self._up_path(i, head, g_out, f_left) for head, g_out in enumerate(gs_out)]
 
-    def _right(self, i: int, head: int, g_out: torch.Tensor, f_left: torch.Tensor) -> torch.Tensor:
-        """The right side of level i for one head."""
+    def _up_path(
+        self, i: int, head: int, g_out: torch.Tensor, f_left: torch.Tensor
+    ) -> torch.Tensor:
+        """The expanding path of level i for one head."""
         if self.use_attention:
             f_left = _at(self.attention, head, i)(g_out, f_left)
-        joined = _at(self.r_up, head, i)(g_out, f_left)
-        result: torch.Tensor = _at(self.r_conv, head, i)(joined)
+        merged = _at(self.r_up, head, i)(g_out, f_left)
+        result: torch.Tensor = _at(self.r_conv, head, i)(merged)
         return result
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """`[B, in_channels, *input]` to `[B, out_channels, *output]`; a list if several heads.
+        """`[B, in_channels, *input]` to `[B, out_channels, *output]`; a list with several heads.
 
-        Raises RuntimeError for a shape it cannot take, naming size, level and sizes that work.
+        Raises RuntimeError for an invalid input shape, naming the size, the level and valid sizes.
         """
         self._shapes.output_shape(tuple(x.shape[2:]))
         y = self.rec_forward(self.num_levels - 1, x)

@@ -1,8 +1,8 @@
-"""Checkpoints, opened as data."""
+"""Checkpoints, opened as data: nothing in them is executed."""
 
 from blockwise_predict.checkpoint.finite import nonfinite_weights
 from blockwise_predict.checkpoint.head import Head
-from blockwise_predict.checkpoint.load import load_checkpoint
+from blockwise_predict.checkpoint.load import open_checkpoint
 from blockwise_predict.checkpoint.trained import TrainedModel
 
-__all__ = ["Head", "TrainedModel", "load_checkpoint", "nonfinite_weights"]
+__all__ = ["Head", "TrainedModel", "nonfinite_weights", "open_checkpoint"]

@@ -1,90 +1,71 @@
-"""What `predict inspect` says about a checkpoint."""
+"""The description of a checkpoint that `predict inspect` prints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.architectures.trace import halo_overhead, peak_elements
+from blockwise_predict.checkpoint.summary import (
+    architecture_text,
+    channels_text,
+    factors_text,
+    feature_maps_text,
+    format_shape,
+    geometry_rows,
+    head_text,
+    layers_text,
+    values_text,
+)
 from blockwise_predict.checkpoint.trained import TrainedModel
 
-# Beside the shapes of training and evaluation: these multiples of the former.
+# Tiles are listed at the shapes of training and evaluation, and at these multiples of the former.
 _TILE_FACTORS = (2, 3, 4)
 _BYTES_PER_VALUE = 4
 
 
 def describe_checkpoint(model: TrainedModel) -> list[tuple[str, str]]:
-    """Label and value of each thing worth knowing, in order."""
+    """Label and text of each property, in the order to be shown."""
     shapes = model.shapes
     return [
         ("checkpoint", model.path),
         *([("run", f"{model.run}, iteration {model.iteration}")] if model.run else []),
         *_architecture(model),
         ("parameters", f"{model.num_parameters:,}"),
-        ("head", _head(model)),
-        ("channels", f"{len(model.channel_names)}: {', '.join(model.channel_names)}"),
-        ("values", _values(model)),
-        ("context", _context(shapes)),
-        ("period", f"{_text(shapes.period)} input voxels"),
-        ("scale", f"{_text(shapes.scale)} output voxels per input voxel"),
-        ("valid input", f"{_text(shapes.min_input_shape)} + n * {_text(shapes.period)}"),
+        ("head", head_text(model.head, shapes.dims)),
+        ("channels", channels_text(model.channel_names)),
+        ("values", values_text(model.output_range)),
+        *geometry_rows(shapes),
+        (
+            "valid input",
+            f"{format_shape(shapes.min_input_shape)} + n * {format_shape(shapes.period)}",
+        ),
         *([] if shapes.equivariant else [("fixed tiles", _not_equivariant(shapes))]),
         *_tiles(model),
-        ("halo", "arithmetic per output voxel, as a multiple of what an endless tile needs"),
+        ("halo", "arithmetic per output voxel, relative to an endless tile"),
         ("sha256", model.sha256),
     ]
 
 
 def _architecture(model: TrainedModel) -> Iterator[tuple[str, str]]:
-    config, shapes = model.architecture, model.shapes
-    levels = len(config.downsample_factors) + 1
-    fmaps = [config.num_fmaps * config.fmap_inc_factor**level for level in range(levels)]
-    factors = " ".join(_text(factor) for factor in config.downsample_factors)
-    yield "architecture", f"CNNectomeUNet {config.name!r}, {shapes.dims}-D, {levels} levels"
-    yield "feature maps", f"{config.fmaps_in} -> {_text(fmaps)} -> {config.fmaps_out}"
-    yield "downsampling", factors
+    config = model.architecture
+    yield "architecture", architecture_text(config)
+    yield "feature maps", feature_maps_text(config)
+    yield "downsampling", factors_text(config.downsample_factors)
     if config.upsample_factors:
-        yield "super-resolution", " ".join(_text(factor) for factor in config.upsample_factors)
-    traits = {
-        f"{config.padding} padding": True,
-        "constant upsampling": config.constant_upsample,
-        "transposed convolutions": not config.constant_upsample,
-        "attention": config.use_attention,
-        "batch norm": config.batch_norm,
-    }
-    yield "layers", ", ".join(trait for trait, present in traits.items() if present)
-
-
-def _head(model: TrainedModel) -> str:
-    head = model.head
-    if head is None:
-        return "none"
-    kernel = _text((head.kernel_size,) * model.shapes.dims)
-    return f"{head.task}, convolution of {kernel}, {head.activation or 'no activation'}"
-
-
-def _values(model: TrainedModel) -> str:
-    if model.output_range is None:
-        return "unbounded"
-    return f"{model.output_range[0]:g} to {model.output_range[1]:g}"
-
-
-def _context(shapes: UNetShapes) -> str:
-    low = [context // 2 for context in shapes.context]
-    high = [context - less for context, less in zip(shapes.context, low, strict=True)]
-    if low == high:
-        return f"{_text(low)} output voxels on each side"
-    return f"{_text(low)} output voxels before, {_text(high)} after"
+        yield "super-resolution", factors_text(config.upsample_factors)
+    yield "layers", layers_text(config)
 
 
 def _not_equivariant(shapes: UNetShapes) -> str:
     reasons = []
     if shapes.padding == "same":
         reasons.append(
-            f"same padding's zeros reach {_text(shapes.receptive_margin)} output voxels inwards"
+            f"same padding's zeros reach {format_shape(shapes.receptive_margin)} output voxels "
+            "into the tile"
         )
     if shapes.use_attention:
-        reasons.append("attention depends on where in the tile a voxel lies")
+        reasons.append("attention depends on a voxel's position in the tile")
     return "; ".join(reasons)
 
 
@@ -93,17 +74,13 @@ def _tiles(model: TrainedModel) -> Iterator[tuple[str, str]]:
     training = tuple(config.input_shape)
     increase = config.eval_shape_increase or (0,) * shapes.dims
     evaluation = tuple(a + b for a, b in zip(training, increase, strict=True))
-    wishes = [training, evaluation]
-    wishes += [tuple(factor * size for size in training) for factor in _TILE_FACTORS]
-    for tile in sorted({shapes.valid_input_shape(wish, "nearest") for wish in wishes}):
+    wanted = [training, evaluation]
+    wanted += [tuple(factor * size for size in training) for factor in _TILE_FACTORS]
+    for tile in sorted({shapes.valid_input_shape(shape, "nearest") for shape in wanted}):
         output = shapes.output_shape(tile)
         halo = halo_overhead(shapes, tile)
         memory = peak_elements(shapes, tile) * _BYTES_PER_VALUE / 2**30
         yield (
-            f"tile {_text(tile)}",
-            f"output {_text(output)}, halo {halo:.3g}x, {memory:.2g} GiB in float32",
+            f"tile {format_shape(tile)}",
+            f"output {format_shape(output)}, halo {halo:.3g}x, {memory:.2g} GiB in float32",
         )
-
-
-def _text(sizes: Sequence[int]) -> str:
-    return ",".join(map(str, sizes))

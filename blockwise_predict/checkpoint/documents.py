@@ -1,4 +1,4 @@
-"""YAML documents of runs and architectures, read as data."""
+"""YAML documents of runs and architectures, parsed as data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blockwise_predict.architectures import CNNectomeUNetConfig, UNetShapes
 from blockwise_predict.config.untrusted import MalformedError, read_yaml, text_keys
 from blockwise_predict.errors import CheckpointError, shown
 
-# Far beyond any network that was ever trained; within them, shape arithmetic takes no time.
+# Far beyond any real network; within these limits, shape arithmetic takes no noticeable time.
 MAX_FMAPS = 1 << 16
 MAX_DEEPEST_FMAPS = 1 << 20
 MAX_LEVELS = 10
@@ -30,7 +30,7 @@ Flag = Annotated[bool, Field(strict=True)]
 
 
 class Architecture(BaseModel):
-    """The keys of DaCapo's CNNectomeUNetConfig, within bounds; None is a default."""
+    """The keys of DaCapo's CNNectomeUNetConfig, with bounds; None stands for the default."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,22 +52,20 @@ class Architecture(BaseModel):
 
 
 def read_document(file: Path) -> dict[str, Any]:
-    """A YAML mapping; CheckpointError if it cannot be read, is none, or holds other Python tags."""
+    """Read a YAML mapping; CheckpointError if it is unreadable, no mapping, or has unsafe tags."""
     try:
         content = read_yaml(file)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read ({error.strerror}).") from None
     except MalformedError as error:
-        raise CheckpointError(f"{file} is not YAML that is data alone: {error}.") from None
+        raise CheckpointError(f"{file} is not plain YAML data: {error}.") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} must be a mapping of keys to values.")
     return content
 
 
 def split_document(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Architecture and task of a DaCapo run, of a mapping with `architecture` and perhaps `task`,
-    or of an architecture alone.
-    """
+    """Architecture and task in a document; see `open_checkpoint` for its three forms."""
     for architecture, task in (("architecture_config", "task_config"), ("architecture", "task")):
         if isinstance(document.get(architecture), dict):
             return document[architecture], document.get(task)
@@ -75,15 +73,15 @@ def split_document(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def parse_architecture(mapping: dict[Any, Any], origin: Path) -> CNNectomeUNetConfig:
-    """The configuration in a mapping.
+    """The architecture's configuration.
 
-    Raises CheckpointError that names missing and unknown keys, wrong values, and levels or axes
-    that do not go together.
+    Raises CheckpointError for missing and unknown keys, invalid values, and levels or axes that are
+    inconsistent.
     """
     try:
         values = dict(text_keys(mapping))
     except MalformedError as error:
-        raise CheckpointError(f"{origin}: in the architecture {error}.") from None
+        raise CheckpointError(f"{origin}: in the architecture, {error}.") from None
     kind = values.pop("__type__", "CNNectomeUNetConfig")
     if kind != "CNNectomeUNetConfig":
         raise CheckpointError(
@@ -110,7 +108,7 @@ def parse_architecture(mapping: dict[Any, Any], origin: Path) -> CNNectomeUNetCo
         )
     config = CNNectomeUNetConfig(**parsed.model_dump())
     try:
-        # Raises if levels, kernels and padding do not go together, or if no size is valid.
+        # Raises if levels, kernels and padding are inconsistent, or if no input size is valid.
         _ = UNetShapes.from_config(config).min_input_shape
     except RuntimeError as error:
         raise CheckpointError(f"{origin}: {error}.") from None
@@ -118,17 +116,17 @@ def parse_architecture(mapping: dict[Any, Any], origin: Path) -> CNNectomeUNetCo
 
 
 def _explained(error: ValidationError, values: dict[str, Any]) -> str:
-    """What is wrong with an architecture's keys; or, if nothing is, with its values."""
+    """The problems of an architecture's keys or, if the keys are right, of its values."""
     problems = [(str(problem["loc"][0]), problem["type"]) for problem in error.errors()]
     unknown = [key for key, kind in problems if kind == "extra_forbidden"]
     if unknown:
         known = ", ".join(Architecture.model_fields)
-        return f"an architecture has no key {_listed(unknown)}. Known: {known}."
+        return f"unknown keys in the architecture: {_listed(unknown)}. Known: {known}."
     missing = [key for key, kind in problems if kind == "missing"]
     if missing:
         return f"the architecture lacks {', '.join(missing)}."
     wrong = ", ".join(f"{key}: {shown(values[key])}" for key in dict(problems))
-    return f"the architecture has values that cannot be, {wrong}."
+    return f"invalid values in the architecture: {wrong}."
 
 
 def _listed(keys: list[str], most: int = 5) -> str:
@@ -137,18 +135,18 @@ def _listed(keys: list[str], most: int = 5) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value for a message, text without its quotes."""
+    """A value for a message; text without its quotes."""
     return shown(value)[1:-1] if isinstance(value, str) else shown(value)
 
 
 def _check_bounds(parsed: Architecture, origin: Path) -> None:
-    """Raise CheckpointError for a network so large that to compute its shapes would take long."""
+    """Raise CheckpointError for a network so large that computing its shapes would take long."""
     steps = len(parsed.downsample_factors)
     deepest = parsed.num_fmaps * parsed.fmap_inc_factor**steps
     if deepest > MAX_DEEPEST_FMAPS:
         raise CheckpointError(
             f"{origin}: num_fmaps {parsed.num_fmaps} and fmap_inc_factor {parsed.fmap_inc_factor} "
-            f"give {deepest} feature maps at the deepest level; {MAX_DEEPEST_FMAPS} are the most."
+            f"give {deepest} feature maps at the deepest level; the limit is {MAX_DEEPEST_FMAPS}."
         )
     for key, factors in (
         ("downsample_factors", parsed.downsample_factors),
@@ -157,5 +155,5 @@ def _check_bounds(parsed: Architecture, origin: Path) -> None:
         product = max((prod(axis) for axis in zip(*factors, strict=False)), default=1)
         if product > MAX_PERIOD:
             raise CheckpointError(
-                f"{origin}: {key} {shown(factors)} multiply to {product}; {MAX_PERIOD} is the most."
+                f"{origin}: {key} {shown(factors)} multiply to {product}, above {MAX_PERIOD}."
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 from blockwise_predict.errors import CheckpointError, shown
 
-# What one-hot and hot-distance tasks use when their kernel_size is not given.
+# The default of one-hot and hot-distance tasks.
 DEFAULT_KERNEL_SIZE = 3
 MAX_KERNEL_SIZE = 63
 MAX_CHANNELS = 4096
@@ -21,9 +21,10 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Head:
-    """A valid convolution after the architecture, and what follows it in prediction.
+    """A prediction head: a valid convolution after the architecture, and an activation.
 
-    activation: name of a `torch.nn` class, or None.
+    task: kind of the task, such as 'affinities'.
+    activation: name of a `torch.nn` class, or None; applied for prediction only.
     """
 
     task: str
@@ -33,32 +34,33 @@ class Head:
 
 
 def parse_task(task: Any, dims: int, origin: Path) -> tuple[Head, Names]:
-    """Head and channel names of a task configuration (`__type__` says which), `dims`-D.
+    """Head and channel names of a task configuration for a `dims`-D network.
 
-    Raises CheckpointError for an unknown task, and for a missing or wrong key.
+    `__type__` names the task. Raises CheckpointError for an unknown task, and for missing or
+    invalid keys.
     """
     if not isinstance(task, dict):
         raise CheckpointError(f"{origin}: the task must be a mapping, not {shown(task)}.")
     kind = task.get("__type__")
     if kind == "PretrainedTaskConfig":
-        # It differs from the task in it by the weights that training starts from.
+        # A wrapper that only adds the weights from which training starts.
         return parse_task(task.get("sub_task_config"), dims, origin)
     make = _TASKS.get(kind) if isinstance(kind, str) else None
     if make is None:
         raise CheckpointError(
             f"{origin}: task {shown(kind)} is not supported, only {', '.join(sorted(_TASKS))}. "
-            "Its key __type__ says which it is."
+            "The key __type__ names the task."
         )
     try:
         head, names = make(task)
     except KeyError as error:
         raise CheckpointError(f"{origin}: the task ({kind}) lacks {error.args[0]}.") from None
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{origin}: the task ({kind}) has a wrong value: {error}.") from None
+        raise CheckpointError(f"{origin}: invalid value in the task ({kind}): {error}.") from None
     if head.task == "affinities" and any(len(offset) != dims for offset in task["neighborhood"]):
         raise CheckpointError(
-            f"{origin}: neighborhood {shown(task['neighborhood'])} does not suit a {dims}-D "
-            "network."
+            f"{origin}: the offsets in neighborhood {shown(task['neighborhood'])} must have "
+            f"{dims} axes, as the network has."
         )
     return head, names
 
@@ -67,7 +69,7 @@ def _affinities(task: Task) -> tuple[Head, Names]:
     offsets = _listed(task, "neighborhood")
     for offset in offsets:
         if not isinstance(offset, (list, tuple)) or not all(type(step) is int for step in offset):
-            raise ValueError(f"neighborhood has {shown(offset)}, which is no list of whole numbers")
+            raise ValueError(f"neighborhood has {shown(offset)}, not a list of whole numbers")
     names = tuple("aff_" + "_".join(map(str, offset)) for offset in offsets)
     return Head("affinities", 1, len(names), "Sigmoid"), names
 
@@ -89,7 +91,7 @@ def _inner_distance(task: Task) -> tuple[Head, Names]:
 
 def _hot_distance(task: Task) -> tuple[Head, Names]:
     labels = _names(task, "channels")
-    # First one mask per label, then one distance per label.
+    # One mask per label, then one distance per label.
     names = labels + tuple(f"{label}_distance" for label in labels)
     return Head("hot_distance", _kernel_size(task), len(names), None), names
 
@@ -98,7 +100,7 @@ def _names(task: Task, key: str) -> Names:
     items = _listed(task, key)
     for item in items:
         if not isinstance(item, str | int) or len(str(item)) > MAX_NAME:
-            raise ValueError(f"{key} has {shown(item)}, which is no name")
+            raise ValueError(f"{key} has {shown(item)}, which is not a name")
     return tuple(map(str, items))
 
 
@@ -106,8 +108,7 @@ def _listed(task: Task, key: str) -> list[Any]:
     items = task[key]
     if not isinstance(items, (list, tuple)) or not 0 < len(items) <= MAX_CHANNELS:
         raise ValueError(
-            f"{key} is {shown(items)} and should be a list of at least one item, at most "
-            f"{MAX_CHANNELS}"
+            f"{key} is {shown(items)}, but must be a list of 1 to {MAX_CHANNELS} items"
         )
     return list(items)
 
@@ -117,7 +118,7 @@ def _kernel_size(task: Task) -> int:
     if size is None:
         return DEFAULT_KERNEL_SIZE
     if type(size) is not int or not 1 <= size <= MAX_KERNEL_SIZE:
-        raise ValueError(f"kernel_size is {shown(size)}")
+        raise ValueError(f"kernel_size is {shown(size)}, but must be 1 to {MAX_KERNEL_SIZE}")
     return size
 
 

@@ -1,4 +1,4 @@
-"""One name for each tensor, whatever the version of DaCapo that saved it."""
+"""One name for each tensor, whichever version of DaCapo saved it."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import torch
 
 from blockwise_predict.errors import CheckpointError
 
-# Put before all keys by torch's wrappers.
+# Prefixes added by torch's wrapper modules.
 _WRAPPERS = ("module.", "_orig_mod.")
 # DaCapo's model registers each layer twice: by its name, and in a Sequential called chain. Newer
-# versions leave out the first for the architecture, and the step `unet` in the second.
+# versions omit the first for the architecture, and `unet` in the second.
 _ARCHITECTURE = ("architecture.", "chain.0.")
 _HEAD = ("prediction_head.", "chain.1.")
 
 
 def normalise_keys(state: Mapping[str, torch.Tensor], origin: Path) -> dict[str, torch.Tensor]:
-    """The state with keys `architecture.unet.*` and `prediction_head.*`.
+    """The state dictionary with keys `architecture.unet.*` and `prediction_head.*`.
 
     Raises CheckpointError if two keys of one layer hold different values.
     """
     result: dict[str, torch.Tensor] = {}
     first: dict[str, str] = {}
     for key, tensor in state.items():
-        name = normalised(key)
+        name = normalise_key(key)
         if name in result and not _identical(result[name], tensor):
             raise CheckpointError(
                 f"{origin}: {first[name]} and {key} are the same layer, but their values differ. "
-                "The file is damaged or was put together from several models."
+                "The file is damaged or combines several models."
             )
         result[name] = tensor
         first.setdefault(name, key)
     return result
 
 
-def normalised(key: str) -> str:
-    """The name of a key of DaCapo's model, or of a bare CNNectomeUNet or CNNectomeUNetModule."""
+def normalise_key(key: str) -> str:
+    """Normalise a key of DaCapo's model or of a bare CNNectomeUNet or CNNectomeUNetModule."""
     for prefix in _WRAPPERS:
         key = key.removeprefix(prefix)
     for prefix in _HEAD:
@@ -55,10 +55,10 @@ def _identical(a: torch.Tensor, b: torch.Tensor) -> bool:
         return False
     if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
         return True
-    # Bytes, not values: a NaN equals itself here.
+    # Compare bytes, not values, so that NaN equals itself.
     return torch.equal(as_bytes(a), as_bytes(b))
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The content of a tensor as uint8, flat."""
+    """The bytes of a tensor, as a flat uint8 tensor."""
     return tensor.contiguous().reshape(-1).view(torch.uint8)

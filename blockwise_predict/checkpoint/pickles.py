@@ -1,9 +1,10 @@
-"""Pickles of weights, read as data: a small interpreter that can make nothing but plain values.
+"""Pickles of weights, read as data: a small interpreter that builds plain values only.
 
-A pickle is a program for a stack machine, and Python's own runs whatever it names. This one knows
-lists, dictionaries, numbers, text, and the names by which torch, numpy and DaCapo write tensors and
-optimizer states. Any other name is refused, and no name is ever called: a tensor becomes a
-`StoredTensor`, which says where its values are, so that it can be checked before memory is taken.
+A pickle is a program for a stack machine, and Python's unpickler calls whatever it names. This one
+knows lists, dictionaries, numbers, text, and the names that torch, numpy and DaCapo use for tensors
+and optimizer states. It refuses any other name and never calls one: a tensor becomes a
+`StoredTensor`, which says where its values are, so that it can be checked before memory is
+allocated.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from typing import Any
 
 from blockwise_predict.checkpoint.stored import (
     Global,
-    Other,
-    OtherTensor,
+    Placeholder,
     PlainWeights,
     Storage,
     StoredTensor,
+    UnsupportedTensor,
 )
 from blockwise_predict.config.untrusted import MalformedError
 
-# Each tensor takes some 300 bytes: a thousand tensors with their optimizer state are below 1 MiB.
+# A tensor takes about 300 bytes: a thousand tensors with optimizer state stay below 1 MiB.
 MAX_PICKLE_BYTES = 4 << 20
-# Each tensor takes some 30.
+# A tensor takes about 30 steps.
 MAX_STEPS = 300_000
-# Of a call: a longer tuple may stand in a million calls.
+# Per call. A pickle can use one long tuple in a million calls.
 _MAX_ARGUMENTS = 16
 
 DACAPO_WEIGHTS = "dacapo.store.weights_store.Weights"
-_HARMLESS = re.compile(
+_ALLOWED_NAMES = re.compile(
     r"""
     _codecs\.encode | builtins\.(bytearray|complex|set) | collections\.(Counter|OrderedDict)
     | torch\.(Size|Tensor|device|nn\.parameter\.Parameter|serialization\._get_layout)
@@ -44,7 +45,7 @@ _HARMLESS = re.compile(
     """,
     re.VERBOSE,
 )
-_NO_TENSOR_VALUES = {
+_UNSUPPORTED_TENSORS = {
     "_rebuild_qtensor": "a quantised tensor",
     "_rebuild_sparse_tensor": "a sparse tensor",
     "_rebuild_sparse_csr_tensor": "a sparse tensor",
@@ -54,7 +55,7 @@ _NO_TENSOR_VALUES = {
 
 
 class RefusedNameError(MalformedError):
-    """A pickle asks for a name that is not data: `name`."""
+    """A pickle needs `name`, which is not plain data."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -62,25 +63,26 @@ class RefusedNameError(MalformedError):
 
 
 def read_pickle(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
-    """The value of the pickle at a stream's place, and the storages that it names, by key.
+    """Read the pickle at a stream's position; returns its value and its storages by key.
 
-    Raises RefusedNameError for a name that is not data, else MalformedError with the byte's place.
+    Raises RefusedNameError for a name that is not plain data, and MalformedError with the byte's
+    position for anything else.
     """
     return _Machine().run(stream)
 
 
 class _Machine:
-    """The stack machine. What tensors need is in `_MAKERS`; all other calls make an `Other`."""
+    """The stack machine. Calls of names not in `_CONSTRUCTORS` give a `Placeholder`."""
 
     def __init__(self) -> None:
         self._stack: list[Any] = []
-        # The stacks below each mark.
+        # The stack below each mark.
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._storages: dict[str, Storage] = {}
 
     def run(self, stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
-        """Execute up to STOP."""
+        """Execute the pickle up to its STOP."""
         place = stream.tell()
         try:
             for step, (code, argument, position) in enumerate(pickletools.genops(stream)):
@@ -94,7 +96,7 @@ class _Machine:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, struct.error) as error:
             raise MalformedError(f"at byte {place} of its pickle ({_first_line(error)})") from None
-        raise MalformedError("its pickle has no end")
+        raise MalformedError("its pickle is truncated")
 
     def _step(self, code: pickletools.OpcodeInfo, argument: Any) -> None:
         stack = self._stack
@@ -107,7 +109,7 @@ class _Machine:
             case "POP" if stack:
                 stack.pop()
             case "POP" | "POP_MARK":
-                self._marked()
+                self._pop_mark()
             case "DUP":
                 stack.append(stack[-1])
             case "NONE" | "NEWTRUE" | "NEWFALSE":
@@ -115,28 +117,28 @@ class _Machine:
             case "EMPTY_LIST" | "EMPTY_TUPLE" | "EMPTY_DICT" | "EMPTY_SET":
                 stack.append({"LIST": [], "TUPLE": (), "DICT": {}, "SET": []}[code.name[6:]])
             case "LIST" | "FROZENSET":
-                values = self._marked()
+                values = self._pop_mark()
                 self._stack.append(values)
             case "TUPLE":
-                values = self._marked()
+                values = self._pop_mark()
                 self._stack.append(tuple(values))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 values = [stack.pop() for _ in range(int(code.name[-1]))]
                 stack.append(tuple(values[::-1]))
             case "DICT":
-                values = self._marked()
+                values = self._pop_mark()
                 self._stack.append(_dictionary(values))
             case "APPEND":
                 value = stack.pop()
                 _instance(stack[-1], list).append(value)
             case "APPENDS" | "ADDITEMS":
-                values = self._marked()
+                values = self._pop_mark()
                 _instance(self._stack[-1], list).extend(values)
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
                 _instance(stack[-1], dict).update(_dictionary([key, value]))
             case "SETITEMS":
-                values = self._marked()
+                values = self._pop_mark()
                 _instance(self._stack[-1], dict).update(_dictionary(values))
             case "PUT" | "BINPUT" | "LONG_BINPUT":
                 self._memo[argument] = stack[-1]
@@ -150,36 +152,36 @@ class _Machine:
                 name, module = stack.pop(), stack.pop()
                 stack.append(_global(f"{_instance(module, str)}.{_instance(name, str)}"))
             case "INST" | "OBJ":
-                values = self._marked()
+                values = self._pop_mark()
                 called = _global(argument.replace(" ", ".", 1)) if argument else values.pop(0)
-                self._stack.append(_made(called, values))
+                self._stack.append(_make(called, values))
             case "REDUCE" | "NEWOBJ":
                 arguments = _instance(stack.pop(), tuple)
-                stack.append(_made(stack.pop(), arguments))
+                stack.append(_make(stack.pop(), arguments))
             case "NEWOBJ_EX":
                 keywords, arguments = stack.pop(), _instance(stack.pop(), tuple)
-                stack.append(_made(stack.pop(), (*arguments, keywords)))
+                stack.append(_make(stack.pop(), (*arguments, keywords)))
             case "BUILD":
                 state = stack.pop()
                 if isinstance(stack[-1], PlainWeights):
-                    # Not copied: a million objects may have the same state.
+                    # Not copied, because a million objects may share one state.
                     stack[-1].attributes = _instance(state, dict)
             case "BINPERSID":
                 stack.append(self._storage(*stack.pop()[:5]))
             case _ if argument is not None and not code.stack_before:
-                # A number, a text or bytes.
+                # A number, text or bytes.
                 stack.append(argument)
             case _:
-                raise MalformedError(f"it uses {code.name}, which no weights file does")
+                raise MalformedError(f"it uses {code.name}, which weights files do not use")
 
-    def _marked(self) -> list[Any]:
-        """What lies above the topmost mark, taken off the stack together with it."""
+    def _pop_mark(self) -> list[Any]:
+        """Remove the topmost mark and the values above it; returns these."""
         values, self._stack = self._stack, self._below.pop()
         return values
 
-    def _storage(self, what: str, kind: Global, key: str, _location: str, count: int) -> Storage:
-        if what != "storage":
-            raise MalformedError("it refers to something that is no storage of torch's")
+    def _storage(self, tag: str, kind: Global, key: str, _location: str, count: int) -> Storage:
+        if tag != "storage":
+            raise MalformedError("it refers to an object that is not a torch storage")
         storage = Storage(
             _instance(key, str), _instance(kind, Global).name.rpartition(".")[2], _count(count)
         )
@@ -210,30 +212,33 @@ def _sizes(values: Any) -> tuple[int, ...]:
 
 
 def _dictionary(items: list[Any]) -> dict[Any, Any]:
-    """Keys and values in turns. Only keys that are hashed at once: tuples may hold a tangle."""
+    """A dictionary from alternating keys and values.
+
+    Keys other than plain scalars are replaced: hashing a deeply nested tuple could take forever.
+    """
     plain = (str, int, float, bytes, bool, type(None))
     return {
-        key if isinstance(key, plain) else Other(): value
+        key if isinstance(key, plain) else Placeholder(): value
         for key, value in zip(items[::2], items[1::2], strict=True)
     }
 
 
 def _global(name: str) -> Global:
-    if name != DACAPO_WEIGHTS and not _HARMLESS.fullmatch(name):
+    if name != DACAPO_WEIGHTS and not _ALLOWED_NAMES.fullmatch(name):
         raise RefusedNameError(name)
     return Global(name)
 
 
-def _made(called: Any, arguments: Sequence[Any]) -> Any:
-    """What stands for a call of a name."""
+def _make(called: Any, arguments: Sequence[Any]) -> Any:
+    """The value that stands for a call of a name."""
     name = _instance(called, Global).name
     if len(arguments) > _MAX_ARGUMENTS:
-        raise ValueError(f"{len(arguments)} arguments")
+        raise ValueError(f"a call with {len(arguments)} arguments")
     if name == "collections.OrderedDict":
         return {}
     if name == DACAPO_WEIGHTS:
         return PlainWeights()
-    return _MAKERS.get(name.rpartition(".")[2], _other)(*arguments)
+    return _CONSTRUCTORS.get(name.rpartition(".")[2], _placeholder)(*arguments)
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StoredTensor:
@@ -260,24 +265,24 @@ def _tensor_v3(
 
 
 def _first(value: Any, *_: Any) -> Any:
-    """A parameter is its data."""
+    """The first argument: for a parameter, its data."""
     return value
 
 
 def _from_type(function: Any, _kind: Any, arguments: Any, *_: Any) -> Any:
-    """A subclass of torch's tensor is what it is made from."""
-    return _made(function, _instance(arguments, tuple))
+    """The tensor that an instance of a tensor subclass is made from."""
+    return _make(function, _instance(arguments, tuple))
 
 
-def _other(*_: Any) -> Other:
-    return Other()
+def _placeholder(*_: Any) -> Placeholder:
+    return Placeholder()
 
 
-def _other_tensor(kind: str) -> Callable[..., OtherTensor]:
-    return lambda *_: OtherTensor(kind)
+def _unsupported(kind: str) -> Callable[..., UnsupportedTensor]:
+    return lambda *_: UnsupportedTensor(kind)
 
 
-_MAKERS: dict[str, Callable[..., Any]] = {
+_CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "Size": _first,
     "_rebuild_tensor": _tensor,
     "_rebuild_tensor_v2": _tensor,
@@ -285,7 +290,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "_rebuild_parameter": _first,
     "_rebuild_parameter_with_state": _first,
     "_rebuild_from_type_v2": _from_type,
-    "_rebuild_device_tensor_from_numpy": _other_tensor("a tensor of another kind of device"),
-    "_rebuild_wrapper_subclass": _other_tensor("a tensor of a special class"),
-    **{name: _other_tensor(kind) for name, kind in _NO_TENSOR_VALUES.items()},
+    "_rebuild_device_tensor_from_numpy": _unsupported("a tensor of an unsupported device"),
+    "_rebuild_wrapper_subclass": _unsupported("a tensor of a wrapper subclass"),
+    **{name: _unsupported(kind) for name, kind in _UNSUPPORTED_TENSORS.items()},
 }

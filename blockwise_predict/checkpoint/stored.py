@@ -1,4 +1,4 @@
-"""What a pickle of weights is read into: plain values that say where tensors are."""
+"""Plain values that stand for the objects in a pickle of weights."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Global:
-    """A name of a module, of which nothing is imported."""
+    """A dotted name in the pickle; nothing is imported for it."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Values in the file, by their key there; `count` of them, of torch's type `kind`."""
+    """A storage: `count` values of torch's storage class `kind`, found in the file by `key`."""
 
     key: str
     kind: str
@@ -24,7 +24,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as the pickle claims it; nothing of it is checked. `dtype` only if it is its own."""
+    """A tensor as described by the pickle, unchecked; `dtype` is None if it is the storage's."""
 
     storage: Storage
     offset: int
@@ -34,18 +34,18 @@ class StoredTensor:
 
 
 @dataclass(frozen=True)
-class OtherTensor:
-    """A tensor that is not stored as plain values: `kind` says what it is."""
+class UnsupportedTensor:
+    """A tensor of a kind that is not stored as plain values; `kind` describes it."""
 
     kind: str
 
 
 class PlainWeights:
-    """A pickled `dacapo.store.weights_store.Weights`, with its attributes by name."""
+    """Stands for a pickled `dacapo.store.weights_store.Weights`, with its attributes."""
 
     def __init__(self) -> None:
         self.attributes: dict[str, Any] = {}
 
 
-class Other:
-    """A value that weights do not need: a number of numpy, a device, ..."""
+class Placeholder:
+    """Stands for a value that weights do not need: a numpy scalar, a device, ..."""

@@ -1,8 +1,8 @@
-"""The containers of torch.save: where in a file the pickle and each tensor's values are.
+"""The containers of torch.save: where the pickle and each tensor's values are in a file.
 
-Since torch 1.6 a zip archive, whose records are stored as they are; before that several pickles and
-then the values, one storage after the other. Nothing is read before its size has been compared with
-that of the file.
+Since torch 1.6 the container is a zip archive with uncompressed records; before that it was several
+pickles followed by the values of one storage after another. Nothing is read before its size has
+been checked against the size of the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from blockwise_predict.checkpoint.pickles import MAX_PICKLE_BYTES, read_pickle
 from blockwise_predict.checkpoint.stored import Storage, StoredTensor
 from blockwise_predict.config.untrusted import MalformedError
 
-# As torch names them.
+# By storage class.
 _KINDS: dict[str, torch.dtype] = {
     "BFloat16Storage": torch.bfloat16,
     "BoolStorage": torch.bool,
@@ -36,7 +36,7 @@ _KINDS: dict[str, torch.dtype] = {
     "LongStorage": torch.int64,
     "ShortStorage": torch.int16,
     "UntypedStorage": torch.uint8,
-    # As integers; a quantised tensor is not read, only passed over.
+    # Quantised values are skipped, not read, so only their size matters.
     "QInt32Storage": torch.int32,
     "QInt8Storage": torch.int8,
     "QUInt2x4Storage": torch.uint8,
@@ -51,16 +51,16 @@ _OWN_DTYPES: dict[str, torch.dtype] = {
     )
 }
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-# A record of the archive's directory takes some 100 bytes.
+# An entry of the archive's directory takes about 100 bytes.
 _MAX_DIRECTORY_BYTES = 8 << 20
-_PIECE = 1 << 20
+_READ_BYTES = 1 << 20
 
 
 class TorchFile:
-    """A file of torch.save: its pickle's `content`, and the values of the tensors in it.
+    """A file of torch.save: `content` of its pickle, and the values of its tensors.
 
-    To be used in a `with` statement. Raises MalformedError for a file that is damaged, or that
-    claims more than it holds; OSError if it cannot be read.
+    Use it in a `with` statement. Raises MalformedError for a file that is damaged or claims to
+    contain more than it does, and OSError if it cannot be read.
     """
 
     def __init__(self, file: Path) -> None:
@@ -68,7 +68,7 @@ class TorchFile:
         self._read: dict[str, torch.Tensor] = {}
         try:
             self.size = os.fstat(self._handle.fileno()).st_size
-            container = _Archive if zipfile.is_zipfile(self._handle) else _Sequence
+            container = _ZipArchive if zipfile.is_zipfile(self._handle) else _LegacyFile
             self._container = container(self._handle, self.size)
             self.content: Any = self._container.content
         except BaseException:
@@ -82,17 +82,17 @@ class TorchFile:
         self._handle.close()
 
     def tensor(self, stored: StoredTensor) -> torch.Tensor:
-        """The values of a tensor; tensors of one storage share memory."""
+        """The values of a tensor; tensors of the same storage share memory."""
         dtype = _dtype(stored)
         data = self._storage(stored.storage)
         if len(data) % dtype.itemsize:
-            raise MalformedError(f"its storage of {len(data)} bytes holds no whole {dtype}")
+            raise MalformedError(f"its storage of {len(data)} bytes does not divide into {dtype}")
         values = data.view(dtype)
         _check_within(stored, len(values))
         return torch.as_strided(values, stored.shape, stored.strides, stored.offset)
 
     def bytes_of(self, stored: StoredTensor) -> int:
-        """Bytes of a tensor's values if they were written out."""
+        """Bytes of a tensor's values without shared memory."""
         size = _dtype(stored).itemsize
         for length in stored.shape:
             size *= length
@@ -103,8 +103,7 @@ class TorchFile:
             size = storage.count * _kind(storage).itemsize
             if size > self.size:
                 raise MalformedError(
-                    f"storage {storage.key[:20]!r} is said to have {size} bytes, the whole file "
-                    f"has {self.size}"
+                    f"storage {storage.key[:20]!r} claims {size} bytes of a file of {self.size}"
                 )
             source = self._container.open(storage, size)
             self._read[storage.key] = _read_exactly(source, size)
@@ -112,7 +111,7 @@ class TorchFile:
 
 
 class _BoundedFile(io.FileIO):
-    """A file of which zipfile cannot read more at once than a directory of sane size."""
+    """A file that refuses reads larger than a reasonable zip directory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Up to `size` bytes."""
@@ -121,7 +120,7 @@ class _BoundedFile(io.FileIO):
         return super().read(size) or b""
 
 
-class _Archive:
+class _ZipArchive:
     """A zip archive `NAME/data.pkl`, `NAME/data/KEY`, ..."""
 
     def __init__(self, handle: IO[bytes], size: int) -> None:
@@ -138,11 +137,11 @@ class _Archive:
             raise MalformedError(f"its records claim {claimed} bytes, the file has {size}")
         pickles = [name for name in self._records if name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise MalformedError("it is a zip archive, but none of torch: it has no data.pkl")
+            raise MalformedError("it is a zip archive, but not from torch: it has no data.pkl")
         self._folder = pickles[0].removesuffix("data.pkl")
         order = self._folder + "byteorder"
         if order in self._records and self._small(order, 16) != sys.byteorder.encode():
-            raise MalformedError("it was saved on a machine of another byte order")
+            raise MalformedError("it was saved on a machine with another byte order")
         data = self._small(pickles[0], MAX_PICKLE_BYTES)
         self.content, _ = read_pickle(io.BytesIO(data))
 
@@ -151,17 +150,17 @@ class _Archive:
             raise MalformedError(f"it has two records {record.filename[:80]!r}")
         if record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size:
             raise MalformedError(
-                f"its record {record.filename[:80]!r} is compressed, which torch never does"
+                f"its record {record.filename[:80]!r} is compressed, and torch never compresses"
             )
 
     def _small(self, name: str, limit: int) -> bytes:
         record = self._records[name]
         if record.file_size > limit:
-            raise MalformedError(f"its {name[:80]} has {record.file_size} bytes, beyond {limit}")
+            raise MalformedError(f"its {name[:80]} has {record.file_size} bytes, above {limit}")
         return _read_exactly(self._open(record), record.file_size).numpy().tobytes()
 
     def open(self, storage: Storage, size: int) -> IO[bytes]:
-        """A storage's bytes. Raises MalformedError unless they are as many as the pickle says."""
+        """A storage's bytes; raises MalformedError unless their number is the pickle's."""
         record = self._records.get(f"{self._folder}data/{storage.key}")
         if record is None:
             raise MalformedError(f"its record data/{storage.key[:20]} is missing")
@@ -179,9 +178,10 @@ class _Archive:
             raise MalformedError(f"its record {name!r} cannot be read ({error})") from None
 
 
-class _Sequence:
-    """Five pickles (a magic number, a version, the system, the content, the storages' keys), then
-    each storage: its number of values, and these.
+class _LegacyFile:
+    """Five pickles, then each storage as its number of values and the values.
+
+    The pickles are a magic number, a version, the system, the content and the storages' keys.
     """
 
     def __init__(self, handle: IO[bytes], size: int) -> None:
@@ -194,7 +194,7 @@ class _Sequence:
         if isinstance(system, dict) and system.get("little_endian") is not (
             sys.byteorder == "little"
         ):
-            raise MalformedError("it was saved on a machine of another byte order")
+            raise MalformedError("it was saved on a machine with another byte order")
         self.content, storages = read_pickle(head)
         keys, _ = read_pickle(head)
         self._places = self._find(keys, storages, head.tell(), size)
@@ -202,25 +202,25 @@ class _Sequence:
     def _find(
         self, keys: Any, storages: dict[str, Storage], place: int, size: int
     ) -> dict[str, int]:
-        """Where each storage's values begin."""
+        """The byte at which each storage's values begin."""
         places: dict[str, int] = {}
         for key in keys if isinstance(keys, list) else []:
             storage = storages.get(key) if isinstance(key, str) else None
             if storage is None or key in places:
-                raise MalformedError("its list of storages is not that of its pickle")
+                raise MalformedError("its list of storages contradicts its pickle")
             self._handle.seek(place)
             count = int.from_bytes(self._handle.read(8), "little", signed=True)
             places[key] = place + 8
             place += 8 + storage.count * _kind(storage).itemsize
             if count != storage.count or place > size:
                 raise MalformedError(
-                    f"storage {key[:20]!r} at byte {places[key]} is not complete: it should have "
+                    f"storage {key[:20]!r} at byte {places[key]} is incomplete: it should have "
                     f"{storage.count} values"
                 )
         return places
 
     def open(self, storage: Storage, _size: int) -> IO[bytes]:
-        """A storage's bytes. Raises MalformedError if the file does not have it."""
+        """A storage's bytes; raises MalformedError if the file does not have it."""
         if storage.key not in self._places:
             raise MalformedError(f"storage {storage.key[:20]!r} is missing")
         self._handle.seek(self._places[storage.key])
@@ -229,7 +229,7 @@ class _Sequence:
 
 def _kind(storage: Storage) -> torch.dtype:
     if storage.kind not in _KINDS:
-        raise MalformedError(f"it holds {storage.kind[:40]}, which weights are not made of")
+        raise MalformedError(f"it holds {storage.kind[:40]}, which is not a type of weights")
     return _KINDS[storage.kind]
 
 
@@ -237,12 +237,12 @@ def _dtype(stored: StoredTensor) -> torch.dtype:
     if stored.dtype is None:
         return _kind(stored.storage)
     if stored.dtype not in _OWN_DTYPES:
-        raise MalformedError(f"it holds {stored.dtype[:40]}, which weights are not made of")
+        raise MalformedError(f"it holds {stored.dtype[:40]}, which is not a type of weights")
     return _OWN_DTYPES[stored.dtype]
 
 
 def _check_within(stored: StoredTensor, available: int) -> None:
-    """Raise MalformedError unless each value of a tensor has a place of its own in its storage."""
+    """Raise MalformedError if values lie outside the storage or overlap each other."""
     if len(stored.shape) != len(stored.strides):
         raise MalformedError("its shape and its strides differ in their number of axes")
     if 0 in stored.shape:
@@ -252,8 +252,7 @@ def _check_within(stored: StoredTensor, available: int) -> None:
     for stride, length in axes:
         if length > 1 and stride < reach:
             raise MalformedError(
-                f"its shape {stored.shape} with strides {stored.strides} has values that share "
-                "memory"
+                f"its shape {stored.shape} with strides {stored.strides} makes values overlap"
             )
         reach += (length - 1) * stride
     if stored.offset + reach > available:
@@ -264,17 +263,17 @@ def _check_within(stored: StoredTensor, available: int) -> None:
 
 
 def _read_exactly(source: IO[bytes], size: int) -> torch.Tensor:
-    """Bytes as a tensor of their own: the file may be written again while the program runs."""
+    """Bytes in memory of their own, since the file may be overwritten while the program runs."""
     values = torch.empty(size, dtype=torch.uint8)
     view = values.numpy().data
     done = 0
     try:
         while done < size:
-            piece = source.read(min(_PIECE, size - done))
-            if not piece:
-                raise MalformedError("it ends too early")
-            view[done : done + len(piece)] = piece
-            done += len(piece)
+            data = source.read(min(_READ_BYTES, size - done))
+            if not data:
+                raise MalformedError("it is truncated")
+            view[done : done + len(data)] = data
+            done += len(data)
     except (zipfile.BadZipFile, EOFError) as error:
-        raise MalformedError(f"{error}, it is damaged") from None
+        raise MalformedError(f"it is damaged: {error}") from None
     return values

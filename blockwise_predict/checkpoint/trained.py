@@ -1,4 +1,4 @@
-"""A trained network, and the module that runs it."""
+"""A trained network and its torch module."""
 
 from __future__ import annotations
 
@@ -14,15 +14,25 @@ from torch import nn
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.keys import as_bytes
+from blockwise_predict.checkpoint.summary import (
+    align_rows,
+    architecture_text,
+    factors_text,
+    feature_maps_text,
+    geometry_rows,
+    layers_text,
+    values_text,
+)
 from blockwise_predict.errors import CheckpointError, shown
 
-_SHOWN_KEYS = 3
+# In messages, and in the repr.
+_SHOWN_KEYS, _SHOWN_CHANNELS = 3, 8
 
 
 class PredictionModel(nn.Module):
-    """Architecture, head, and the activation of prediction: `[B, C, *in]` to `[B, K, *out]`.
+    """Architecture, head and evaluation activation: `[B, C, *in]` to `[B, K, *out]`.
 
-    Its attributes have the names that DaCapo's model gives them.
+    Attributes have the same names as in DaCapo's model.
     """
 
     def __init__(self, architecture: CNNectomeUNetConfig, head: Head | None) -> None:
@@ -37,17 +47,18 @@ class PredictionModel(nn.Module):
                 self.eval_activation = getattr(nn, head.activation)()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Predict."""
+        """Output values, after the activation."""
         result: torch.Tensor = self.eval_activation(self.prediction_head(self.architecture(x)))
         return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedModel:
-    """A checkpoint: where it is from, what it is, and its weights.
+    """An opened checkpoint: its origin, its architecture and its weights.
 
-    path: of the weights file. run, iteration: DaCapo's, or None.
-    head: None for bare weights that have none.
+    path: the weights file.
+    run, iteration: of a DaCapo run; None for bare weights.
+    head: None for weights without a prediction head.
     channel_names: one for each output channel.
     weights: by normalised name, see `keys`.
     options: of a run that opens it in the same way.
@@ -59,12 +70,12 @@ class TrainedModel:
     architecture: CNNectomeUNetConfig
     head: Head | None
     channel_names: tuple[str, ...]
-    weights: Mapping[str, torch.Tensor] = field(repr=False, compare=False)
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    weights: Mapping[str, torch.Tensor] = field(compare=False)
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def shapes(self) -> UNetShapes:
-        """Shape arithmetic of the whole model, head included."""
+        """Shape arithmetic of the network, head included."""
         if self.head is None:
             return UNetShapes.from_config(self.architecture)
         kernel = (self.head.kernel_size,) * len(self.architecture.input_shape)
@@ -72,9 +83,9 @@ class TrainedModel:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 over name, dtype, shape and bytes of each tensor, in order of name.
+        """SHA-256 over name, dtype, shape and bytes of each tensor, sorted by name.
 
-        It is of the content: the same weights give the same hash from any file and key style.
+        It identifies the content: the same weights have the same hash in any file and key style.
         """
         digest = hashlib.sha256()
         for name in sorted(self.weights):
@@ -86,29 +97,29 @@ class TrainedModel:
     @cached_property
     def num_parameters(self) -> int:
         """Number of trained parameters."""
-        return sum(parameter.numel() for parameter in self.empty().parameters())
+        return sum(parameter.numel() for parameter in self._without_weights().parameters())
 
     @property
     def output_range(self) -> tuple[float, float] | None:
-        """Bounds that the activation guarantees, (0, 1) for a sigmoid, else None.
+        """Bounds that the activation guarantees: (0, 1) for a sigmoid, else None.
 
-        Distances are trained towards tanh's (-1, 1), but nothing keeps predictions within it.
+        Distances are trained towards tanh's (-1, 1), but predictions may leave that range.
         """
         if self.head is not None and self.head.activation == "Sigmoid":
             return (0.0, 1.0)
         return None
 
     def build(self) -> nn.Module:
-        """The network in eval mode, with its weights in float32, `[B, C, *in]` to `[B, K, *out]`.
+        """The network in eval mode with float32 weights, `[B, C, *in]` to `[B, K, *out]`.
 
-        Head and activation included; always the same module. Raises CheckpointError if the weights
-        do not fit.
+        Includes head and activation. Built once: every call returns the same module. Raises
+        CheckpointError if the weights do not fit the architecture.
         """
         return self._network
 
     @cached_property
     def _network(self) -> nn.Module:
-        model = self.empty()
+        model = self._without_weights()
         self._check_fit(model.state_dict())
         weights = {
             name: tensor.float() if tensor.is_floating_point() else tensor
@@ -118,13 +129,37 @@ class TrainedModel:
         return model.eval().requires_grad_(False)
 
     def architecture_dict(self) -> dict[str, Any]:
-        """The architecture as JSON-able values, keys as in CNNectomeUNetConfig."""
+        """The architecture as JSON-serialisable values, with the keys of CNNectomeUNetConfig."""
         return {key: _plain(value) for key, value in asdict(self.architecture).items()}
 
-    def empty(self) -> PredictionModel:
-        """The network without memory for its weights, nor time to fill them."""
+    def _without_weights(self) -> PredictionModel:
+        """The network on torch's meta device, which takes neither memory nor time for weights."""
         with torch.device("meta"):
             return PredictionModel(self.architecture, self.head)
+
+    def __repr__(self) -> str:
+        config, names = self.architecture, self.channel_names
+        unlisted = len(names) - _SHOWN_CHANNELS
+        listed = ", ".join(names[:_SHOWN_CHANNELS]) + (f" and {unlisted} more" * (unlisted > 0))
+        activation = self.head.activation if self.head else None
+        network = [
+            architecture_text(config),
+            f"feature maps {feature_maps_text(config)}",
+            f"downsampling {factors_text(config.downsample_factors)}",
+            layers_text(config),
+        ]
+        if config.upsample_factors:
+            network.insert(3, f"super-resolution {factors_text(config.upsample_factors)}")
+        rows = [
+            *([("run", f"{self.run}, iteration {self.iteration}")] if self.run else []),
+            ("architecture", ", ".join(network)),
+            ("parameters", f"{self.num_parameters:,}"),
+            ("input channels", str(config.fmaps_in)),
+            ("output channels", f"{len(names)}: {listed}"),
+            ("output values", f"{values_text(self.output_range)}, {activation or 'no activation'}"),
+            *geometry_rows(self.shapes),
+        ]
+        return f"TrainedModel({self.path!r})\n{align_rows(rows)}"
 
     def _check_fit(self, expected: Mapping[str, torch.Tensor]) -> None:
         missing = [name for name in expected if name not in self.weights]
@@ -143,10 +178,10 @@ class TrainedModel:
         found = {
             "missing": missing,
             "unexpected": unexpected,
-            "of another shape": shapes,
+            "wrong shape": shapes,
             "not floating-point numbers": kinds,
         }
-        problems = [f"{what}: {_listing(names)}" for what, names in found.items() if names]
+        problems = [f"{kind}: {_listing(names)}" for kind, names in found.items() if names]
         if problems:
             raise CheckpointError(
                 f"{self.path}: the weights do not fit the architecture. {'; '.join(problems)}. "
@@ -156,19 +191,19 @@ class TrainedModel:
 
 def _likely_reason(missing: list[str], unexpected: list[str]) -> str:
     if any(name.startswith("prediction_head.") for name in unexpected):
-        return "The weights have a prediction head: give its task in the YAML."
+        return "The weights have a prediction head: add its task to the YAML."
     if missing and all(name.startswith("prediction_head.") for name in missing):
-        return "The weights have no prediction head: leave the task out of the YAML."
+        return "The weights have no prediction head: remove the task from the YAML."
     if any("running_mean" in name for name in missing + unexpected):
-        return "batch_norm in the YAML is not as it was in training."
+        return "batch_norm in the YAML differs from training."
     if any(".attention." in name for name in missing + unexpected):
-        return "use_attention in the YAML is not as it was in training."
-    return "The YAML is of another run, or not as it was in training."
+        return "use_attention in the YAML differs from training."
+    return "The YAML is of another run, or was changed after training."
 
 
 def _listing(names: list[str]) -> str:
     more = len(names) - _SHOWN_KEYS
-    # Names from a file may be long, and hold anything.
+    # Names come from the file: they may be long and contain anything.
     return ", ".join(shown(name)[1:-1] for name in names[:_SHOWN_KEYS]) + (
         f" and {more} more" if more > 0 else ""
     )

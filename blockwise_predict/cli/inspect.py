@@ -33,7 +33,7 @@ def inspect(
     predict inspect weights.pt --architecture arch.yaml
     predict inspect volume.zarr/raw
     """
-    from blockwise_predict.checkpoint import load_checkpoint
+    from blockwise_predict.checkpoint import open_checkpoint
     from blockwise_predict.checkpoint.describe import describe_checkpoint
     from blockwise_predict.io import describe_array, names_array, open_input
 
@@ -47,7 +47,7 @@ def inspect(
         return
     if not Path(path).exists():
         raise InputError(f"{path}: no such file, folder or array.")
-    model = load_checkpoint(
-        path, iteration=iteration, architecture=architecture, unsafe=unsafe_load_pickle
+    model = open_checkpoint(
+        path, iteration=iteration, architecture=architecture, unsafe_load_pickle=unsafe_load_pickle
     )
     print_rows(describe_checkpoint(model))

@@ -1,6 +1,6 @@
-"""The demonstration's phantom, the network shipped for it, and its picture."""
+"""The demo: a synthetic phantom, a network trained on it, and a picture of the result."""
 
 from pathlib import Path
 
 MODEL = Path(__file__).parent / "model"
-"""Folder of the network: weights.safetensors and architecture.yaml."""
+"""Folder with the network: weights.safetensors and architecture.yaml."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from blockwise_predict.demo.fields import Field, Shape, smooth_noise
 
 BRICK = 16  # voxels: few cells reach a brick of this size, and it still amortises a numpy call
-RIVALS = 2  # neighbours whose boundary is considered per voxel
+NEIGHBOURS = 2  # cells per voxel, besides its own, whose boundary is considered
 MARGIN = 70  # voxels around the volume in which cells are placed: they are long and reach in
 VOLUME_PER_CELL = 75_000  # voxels; sets how densely the processes are packed
 
@@ -37,7 +37,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Tissue:
-    """What the tessellation says about every voxel [z, y, x]."""
+    """The cells, and the cell and depth of every voxel [z, y, x]."""
 
     cells: Cells
     warped: Field  # [3, z, y, x], the coordinates in which the cells are ellipsoids
@@ -53,7 +53,7 @@ def grow_tissue(rng: np.random.Generator, shape: Shape) -> Tissue:
     warped = _warp(rng, shape)
     labels = np.empty(shape, np.int32)
     depth = np.empty(shape, np.float32)
-    # The last brick along an axis is shifted back, over its neighbour: slopes need neighbours.
+    # The last brick along an axis is shifted back to have full size, which gradients need.
     begins = ([min(b, size - BRICK) for b in range(0, size, BRICK)] for size in shape)
     for corner in product(*begins):
         brick = tuple(slice(begin, begin + BRICK) for begin in corner)
@@ -64,7 +64,7 @@ def grow_tissue(rng: np.random.Generator, shape: Shape) -> Tissue:
 
 def _place_cells(rng: np.random.Generator, shape: Shape) -> Cells:
     extent = np.array(shape) + 2 * MARGIN
-    count = max(1 + RIVALS, round(float(np.prod(extent)) / VOLUME_PER_CELL))
+    count = max(1 + NEIGHBOURS, round(float(np.prod(extent)) / VOLUME_PER_CELL))
     centres = rng.uniform(-MARGIN, np.array(shape) + MARGIN, (count, 3))
     radii = np.clip(np.exp(rng.normal(np.log(13), 0.55, count)), 5, 38)
     semi_axes = np.stack(
@@ -93,8 +93,8 @@ def _tessellate(cells: Cells, points: Field) -> tuple[NDArray[np.int64], Field]:
     """Nearest cell of each warped point [3, z, y, x], and voxels to that cell's boundary.
 
     The difference of two scaled distances is zero on the boundary between the two cells; divided
-    by its gradient it is, to first order, a distance in voxels. The smallest over the nearest
-    rivals counts.
+    by its gradient it is, to first order, a distance in voxels. The depth is the smallest over the
+    nearest neighbours.
     """
     middle = points.mean(axis=(1, 2, 3), keepdims=True)
     near = _cells_in_reach(cells, middle.reshape(3), points - middle)
@@ -116,7 +116,7 @@ def _tessellate(cells: Cells, points: Field) -> tuple[NDArray[np.int64], Field]:
 
     owner, own_distance, own_gradient = pop_nearest()
     depth = np.full(len(local), np.inf, np.float32)
-    for _ in range(RIVALS):
+    for _ in range(NEIGHBOURS):
         _, distance, gradient = pop_nearest()
         gradient = np.einsum("ni,ijn->nj", gradient - own_gradient, slopes)
         steepness = np.sqrt(np.einsum("nj,nj->n", gradient, gradient))
@@ -137,7 +137,7 @@ def _scaled_distances(local: Field, centres: Field, metrics: Field) -> Field:
 
 
 def _cells_in_reach(cells: Cells, middle: Field, local: Field) -> NDArray[np.int64]:
-    """Indices of all cells that can be the nearest, or one of its rivals, at any of the points.
+    """Indices of all cells that can be the nearest or a nearest neighbour at any of the points.
 
     A scaled distance changes by at most (root of the metric's largest eigenvalue) per voxel, so
     its value at the middle bounds it from both sides.
@@ -146,5 +146,5 @@ def _cells_in_reach(cells: Cells, middle: Field, local: Field) -> NDArray[np.int
     offsets = middle - cells.centres
     scaled = np.sqrt(np.einsum("ni,nij,nj->n", offsets, cells.metrics, offsets))
     change = reach / cells.shortest
-    worst = np.partition(scaled + change, RIVALS)[RIVALS]
+    worst = np.partition(scaled + change, NEIGHBOURS)[NEIGHBOURS]
     return np.flatnonzero(scaled - change <= worst)

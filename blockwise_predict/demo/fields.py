@@ -1,4 +1,4 @@
-"""Smooth random fields and blurs on a voxel grid, with numpy alone."""
+"""Smooth random fields and blurs on a voxel grid, in plain numpy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def smooth_noise(rng: np.random.Generator, shape: Shape, spacing: float) -> Fiel
     """
     bases = [_spline_basis(size, spacing) for size in shape]
     field = rng.standard_normal([basis.shape[1] for basis in bases]).astype(np.float32)
-    # Multiply the largest axis last: the intermediate results stay small.
+    # Contract the last axis last, to keep the intermediate results small.
     field = np.tensordot(bases[0], field, axes=(1, 0))
     field = np.einsum("yb,zbc->zyc", bases[1], field, optimize=True)
     field = field @ bases[2].T
@@ -56,5 +56,5 @@ def gaussian_blur(volume: Field, sigma: float) -> Field:
 
 
 def soft_step(distance: NDArray[np.floating], width: float = 0.5) -> Field:
-    """0 below -width, 1 above +width, linear between: an edge without stair steps."""
+    """0 below -width, 1 above +width, linear between: an anti-aliased edge."""
     return np.asarray(np.clip(distance / (2 * width) + 0.5, 0, 1), np.float32)

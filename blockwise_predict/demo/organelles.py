@@ -1,7 +1,7 @@
-"""What fills the phantom's cells: mitochondria, vesicles, reticulum, microtubules.
+"""Organelles of the phantom's cells: mitochondria, vesicles, reticulum, microtubules.
 
-They are dark as membranes are, and a network must learn not to take them for cell boundaries. Each
-function darkens `light` [z, y, x] in place; 1 is empty resin, 0 the heaviest stain.
+They are as dark as membranes, and a network must learn not to mistake them for cell boundaries.
+Each function darkens `light` [z, y, x] in place; 1 is empty resin, 0 the heaviest stain.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VOXELS_PER_VESICLE_CLUSTER = 60_000
 
 
 def add_mitochondria(rng: np.random.Generator, tissue: Tissue, light: Field) -> NDArray[np.bool_]:
-    """Rods along the cell's axis with a dark rim, a dark matrix and cristae; returns where."""
+    """Rods along the cell's axis with a dark rim, a dark matrix and cristae; returns a mask."""
     occupied = np.zeros(light.shape, bool)
     wobble = smooth_noise(rng, light.shape, 13)
     for centre in _sites(rng, tissue, VOXELS_PER_MITOCHONDRION, depth=10):
@@ -71,7 +71,7 @@ def add_vesicles(
 def add_reticulum(
     rng: np.random.Generator, tissue: Tissue, light: Field, occupied: NDArray[np.bool_]
 ) -> None:
-    """Thin winding sheets and tubules: where one random field, or two at once, pass through 0."""
+    """Thin winding sheets and tubules, at the zeros of one random field or of two at once."""
     first, second = (smooth_noise(rng, light.shape, 15) for _ in range(2))
     where = smooth_noise(rng, light.shape, 26)
     # A field of this spacing changes by about 1/10 per voxel near its zeros.
@@ -84,7 +84,7 @@ def add_reticulum(
 def add_microtubules(
     rng: np.random.Generator, tissue: Tissue, light: Field, occupied: NDArray[np.bool_]
 ) -> None:
-    """Straight thin lines along the axis of some of the cells."""
+    """Thin straight lines along the axis of some cells."""
     free = (tissue.depth > CLEARANCE) & ~occupied
     order = np.argsort(tissue.labels[free], kind="stable")
     voxels = np.flatnonzero(free)[order]
@@ -136,7 +136,7 @@ def _box(centre: Voxel, reach: float, shape: tuple[int, ...]) -> tuple[slice, sl
 def _along_and_across(
     tissue: Tissue, cell: np.int32, centre: Voxel, box: tuple[slice, slice, slice]
 ) -> tuple[Field, Field]:
-    """Signed distance along the cell's long axis from the centre, and distance from that line."""
+    """Signed distance from the centre along the cell's long axis, and distance from that axis."""
     origin = tissue.warped[:, centre[0], centre[1], centre[2]]
     offsets = tissue.warped[(slice(None), *box)] - origin[:, None, None, None]
     axis = tissue.cells.frames[cell, 0].astype(np.float32)

@@ -27,14 +27,14 @@ class Phantom:
     """A synthetic volume of 10 nm voxels; all arrays are [z, y, x]."""
 
     raw: NDArray[np.uint8]
-    membrane: NDArray[np.bool_]  # between two cells; organelles' membranes are not in it
-    labels: NDArray[np.int32]  # the cell of every voxel, from 1 on, membrane included
+    membrane: NDArray[np.bool_]  # between two cells; excludes the membranes of organelles
+    labels: NDArray[np.int32]  # the cell of every voxel, counted from 1, membrane included
 
     def affinities(self, neighborhood: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
-        """True affinities [offset, z, y, x]: do a voxel and its neighbour lie inside one cell?
+        """True affinities [offset, z, y, x]: whether a voxel and its neighbour lie in one cell.
 
-        False where either lies in a membrane, or the neighbour beyond the volume. Offsets are not
-        negative.
+        False where either lies in a membrane, or the neighbour beyond the volume. Offsets must not
+        be negative.
         """
         inside = np.where(self.membrane, 0, self.labels)
         result = np.zeros((len(neighborhood), *inside.shape), bool)
@@ -55,7 +55,7 @@ def make_phantom(shape: Shape, seed: int) -> Phantom:
 
 
 def _stain(rng: np.random.Generator, tissue: Tissue) -> Field:
-    """How bright each voxel would be under a perfect microscope, 0 to about 1."""
+    """Brightness of each voxel under a perfect microscope, 0 to about 1."""
     shape = tissue.labels.shape
     count = len(tissue.cells)
     cytoplasm = rng.choice([0.84, 0.74, 0.58], count, p=[0.45, 0.35, 0.20])
@@ -64,7 +64,8 @@ def _stain(rng: np.random.Generator, tissue: Tissue) -> Field:
     texture = 0.5 * smooth_noise(rng, shape, 8) - np.maximum(smooth_noise(rng, shape, 2.8), 0)
     light = cytoplasm[tissue.labels] + mottle[tissue.labels] * texture
 
-    add_reticulum(rng, tissue, light, occupied := add_mitochondria(rng, tissue, light))
+    occupied = add_mitochondria(rng, tissue, light)
+    add_reticulum(rng, tissue, light, occupied)
     add_microtubules(rng, tissue, light, occupied)
     add_vesicles(rng, tissue, light, occupied)
     _add_membranes(rng, tissue, light)
@@ -72,7 +73,7 @@ def _stain(rng: np.random.Generator, tissue: Tissue) -> Field:
 
 
 def _add_membranes(rng: np.random.Generator, tissue: Tissue, light: Field) -> None:
-    """Cell boundaries, here and there thickened and darkened by the density of a synapse."""
+    """Cell boundaries, in places thickened and darkened by the density of a synapse."""
     density = soft_step(smooth_noise(rng, light.shape, 11) - 1.9, 0.3)
     stain = 0.20 + 0.05 * smooth_noise(rng, light.shape, 7) - 0.12 * density
     width = STAIN_HALF_WIDTH + 1.6 * density

@@ -1,4 +1,4 @@
-"""The demonstration's picture: raw, predicted affinities, and both on top of each other."""
+"""The demo's picture: raw, predicted affinities, and an overlay of both."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def save_picture(
     """Write a PNG with three panels of one slice.
 
     `raw` is [y, x]; `affinities` is [channel, y, x] in 0 to 1, where low values mark boundaries.
-    One voxel becomes `magnification` pixels (the titles want panels of 400 pixels and more); the
-    first panel carries a scale bar. Raises ValueError if the two differ in shape.
+    A voxel is `magnification` pixels wide (titles need panels of at least 400 pixels); the first
+    panel has a scale bar. Raises ValueError if the shapes differ.
     """
     if affinities.shape[1:] != raw.shape:
         raise ValueError(f"affinities {affinities.shape} do not cover raw {raw.shape}")
@@ -63,7 +63,7 @@ def _magnify(panel: Rgb, magnification: int) -> Image.Image:
 
 
 def _draw_scale_bar(panel: Image.Image, nm_per_pixel: float) -> None:
-    """A white bar with a round length of at most a third of the panel, in the lower left."""
+    """A white bar in the lower left, of a round length up to a third of the panel."""
     room_nm = panel.width * nm_per_pixel / 3
     length_nm = max((n for n in BAR_LENGTHS_NM if n <= room_nm), default=BAR_LENGTHS_NM[0])
     label = f"{length_nm} nm" if length_nm < 1000 else f"{length_nm // 1000} µm"

@@ -1,4 +1,4 @@
-"""How well scores separate two classes of voxels, with numpy alone."""
+"""Measures of how well scores separate two classes of voxels, in plain numpy."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Score:
 
 
 def score(values: NDArray[np.floating], truth: NDArray[np.bool_]) -> Score:
-    """Compare `values`, high where positive is likely, with `truth` of the same shape.
+    """Compare `values`, high for likely positives, with `truth` of the same shape.
 
-    Equal values share one threshold, so that ties neither help nor hurt. Average precision is the
+    Equal values share one threshold, so ties have no effect on the scores. Average precision is the
     sum over thresholds of precision times gain in recall. Raises ValueError if a class is missing.
     """
     positives = int(truth.sum())

@@ -1,1 +1,1 @@
-"""From raw voxels to finished output voxels: border, normalisation, forward passes, encoding."""
+"""From raw input voxels to stored output voxels: border fill, normalisation, passes, encoding."""

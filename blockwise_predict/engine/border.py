@@ -1,4 +1,4 @@
-"""Context that lies outside the volume, filled by a declared rule."""
+"""Input beyond the volume's border, filled by a declared rule."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 
 class Readable(Protocol):
-    """An array that gives `[C, *spatial]` for a range of voxels inside it."""
+    """An array whose voxels can be read as `[C, *spatial]`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Spatial shape in voxels."""
 
     def read(self, begin: tuple[int, ...], end: tuple[int, ...]) -> NDArray[np.generic]:
-        """Voxels `begin .. end`, `[C, *spatial]`."""
+        """Voxels `begin .. end` (half-open, inside the array), `[C, *spatial]`."""
 
 
 def read_padded(array: Readable, roi: Roi, border: str) -> NDArray[np.generic]:
-    """Read a ROI (voxels) that may reach outside the array; `[C, *roi.shape]`.
+    """Read a ROI (voxels) that may reach beyond the array; `[C, *roi.shape]`.
 
-    `border` says what stands outside: `reflect` mirrors at the centres of the outermost voxels (as
-    numpy's mode of that name), `edge` repeats them, `constant` is 0. With `valid` nothing of what
-    lies outside can reach a voxel that is kept, so it is filled as with `edge`.
+    `border` is the fill beyond it: `reflect` mirrors at the centres of the outermost voxels (as
+    numpy's mode of that name), `edge` repeats them, `constant` is 0. With `valid` the fill cannot
+    affect any output voxel that is kept; it is that of `edge`.
     """
     sources = [
         source_voxels(begin, end, size, border)
@@ -39,12 +39,12 @@ def read_padded(array: Readable, roi: Roi, border: str) -> NDArray[np.generic]:
         if len(wanted) != data.shape[axis] or (np.diff(wanted) != 1).any():
             data = data.take(wanted, axis=axis)
     if border == "constant":
-        data = _blank_outside(data, roi, array.shape)
+        data = _zero_outside(data, roi, array.shape)
     return data
 
 
 def source_voxels(begin: int, end: int, size: int, border: str) -> NDArray[np.int64]:
-    """For each voxel `begin .. end` of an axis, the voxel of `0 .. size` that it is taken from."""
+    """For each voxel `begin .. end` of an axis, the voxel in `0 .. size` that fills it."""
     voxels = np.arange(begin, end)
     if border != "reflect" or size == 1:
         return voxels.clip(0, size - 1)
@@ -53,7 +53,7 @@ def source_voxels(begin: int, end: int, size: int, border: str) -> NDArray[np.in
     return np.minimum(folded, cycle - folded)
 
 
-def _blank_outside(
+def _zero_outside(
     data: NDArray[np.generic], roi: Roi, shape: tuple[int, ...]
 ) -> NDArray[np.generic]:
     if Roi((0,) * len(shape), shape).contains(roi):

@@ -1,4 +1,4 @@
-"""Output values, as they are stored."""
+"""Conversion of output values to the dtype they are stored in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blockwise_predict.errors import PredictError
 
 @dataclass(frozen=True)
 class Encoded:
-    """Stored values, with the counts that are reported."""
+    """Stored values, and how many of them were clipped or are not finite."""
 
     data: torch.Tensor
     clipped: int
@@ -22,7 +22,7 @@ class Encoded:
 
 
 def encode(values: torch.Tensor, encoding: Encoding) -> Encoded:
-    """Values (float32) as they are stored; computed where they are, in their memory.
+    """Encode float32 values, on their device; overwrites `values`.
 
     Raises PredictError for NaN or infinity in integer outputs.
     """
@@ -36,7 +36,7 @@ def encode(values: torch.Tensor, encoding: Encoding) -> Encoded:
     if nonfinite:
         raise PredictError(
             f"{nonfinite} of {values.numel()} output values are NaN or infinite, which "
-            f"{encoding.dtype} cannot store. Look at the input, or use --output-dtype float32."
+            f"{encoding.dtype} cannot store. Check the input, or use --output-dtype float32."
         )
     low, high = encoding.value_range
     info = np.iinfo(encoding.dtype)
@@ -50,7 +50,7 @@ def encode(values: torch.Tensor, encoding: Encoding) -> Encoded:
 def _as_float(
     values: torch.Tensor, lowest: float, highest: float, dtype: torch.dtype
 ) -> tuple[torch.Tensor, int]:
-    """Values as floats, those too large for the dtype clipped, and how many these were."""
+    """Values clipped to the range of a float dtype, and how many were clipped."""
     limit = torch.finfo(dtype).max
     if -limit <= lowest and highest <= limit:
         return values.to(dtype), 0

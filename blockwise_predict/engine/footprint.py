@@ -1,7 +1,7 @@
-"""How much memory a stream needs, from running it on tensors without data.
+"""The memory a stream needs, counted by running it on tensors without data.
 
-The stages themselves run, on torch's meta device, and the bytes of all tensors alive are counted;
-so the count follows the code. What oneDNN and cuDNN take for themselves is not in it.
+The stages themselves run on torch's meta device, and the bytes of all live tensors are counted, so
+the count follows the code. Scratch memory of oneDNN and cuDNN is not included.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from blockwise_predict.architectures import UNetShapes
+from blockwise_predict.engine.builder import StreamSpec
 from blockwise_predict.engine.streaming import StreamedUNet
 
-# Sizes that a footprint is measured at, in periods beyond the smallest.
-PERIODS = {2: (16, 64, 128), 3: (8, 24, 64)}
+# Plane sizes that a footprint is measured at, in periods beyond the smallest input.
+PROBED_PERIODS = {2: (16, 64, 128), 3: (8, 24, 64)}
 
 
 def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
@@ -31,7 +31,7 @@ def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
 
 
 def _convolution(x: torch.Tensor, kernel: torch.Tensor, *_: Any) -> torch.Tensor:
-    """Valid, with stride 1; in channels-last memory, as those of the stages are."""
+    """Valid, with stride 1, in channels-last memory: as the stages call it."""
     spatial = [n - k + 1 for n, k in zip(x.shape[2:], kernel.shape[2:], strict=True)]
     return x.new_empty((x.shape[0], *spatial, kernel.shape[0])).movedim(-1, 1)
 
@@ -45,9 +45,9 @@ def _like(x: torch.Tensor, *_: Any) -> torch.Tensor:
 
 
 _ATEN = torch.ops.aten
-# Operations whose results torch could tell, too, but not without importing, for two seconds, the
-# compiler and what that needs.
-_KNOWN: dict[Any, Callable[..., torch.Tensor]] = {
+# Shape functions of operations for which torch would first import its compiler, which takes two
+# seconds.
+_SHAPE_FUNCTIONS: dict[Any, Callable[..., torch.Tensor]] = {
     _ATEN.cat.default: _cat,
     _ATEN.conv2d.default: _convolution,
     _ATEN.conv3d.default: _convolution,
@@ -59,14 +59,14 @@ _KNOWN: dict[Any, Callable[..., torch.Tensor]] = {
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that a live tensor uses, and remembers the most.
+    """Counts the bytes of all storages in use by live tensors, and their peak.
 
-    Tensors that were there before are counted only as far as `before` says.
+    Tensors that existed before are counted as `before` bytes.
     """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Nothing is compiled here; to be skipped would mean to import the compiler, for seconds.
+        # Nothing is compiled here, and skipping the compiler would import it, which takes seconds.
         return False
 
     def __init__(self, before: int = 0) -> None:
@@ -75,7 +75,7 @@ class LiveBytes(TorchDispatchMode):
         self.live = self.peak = before
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = _KNOWN.get(func, func)(*args, **(kwargs or {}))
+        result = _SHAPE_FUNCTIONS.get(func, func)(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             storage = tensor.untyped_storage()
             self.live += 0 if self._users[storage._cdata] else storage.nbytes()
@@ -89,46 +89,43 @@ class LiveBytes(TorchDispatchMode):
         self.live -= 0 if self._users[storage] else size
 
 
-def without_data(
-    model: nn.Module, shapes: UNetShapes, axes: Sequence[int], dtype: torch.dtype, piece: int
-) -> StreamedUNet:
-    """The stream on torch's meta device, where tensors have shapes only."""
-    meta = torch.device("meta")
-    return StreamedUNet(model, shapes, axes, dtype, meta, piece)
+def meta_stream(model: nn.Module, spec: StreamSpec) -> StreamedUNet:
+    """The stream on torch's meta device, where tensors have shapes but no data."""
+    return StreamedUNet(model, replace(spec, device=torch.device("meta")))
 
 
-def stream_bytes(
-    network: StreamedUNet, shapes: UNetShapes, axes: Sequence[int], plane: Sequence[int], slab: int
-) -> int:
-    """Peak bytes of streaming planes of `plane` voxels (in the order `axes[1:]`), weights aside.
+def peak_stream_bytes(network: StreamedUNet, plane: Sequence[int], slab: int) -> int:
+    """Peak bytes, without weights, of a `meta_stream` fed with slabs of `slab` planes.
 
-    `network` is one `without_data`; it begins anew.
+    `plane` is in voxels, in the order of the axes that are not streamed.
     """
     network.reset()
+    shapes, streamed_axis = network.spec.shapes, network.spec.axes[0]
     channels = shapes.channels.fmaps_in
-    # Until the deepest level has given planes, and the skip connections are as full as they get.
-    length = shapes.min_input_shape[axes[0]] + 2 * max(slab, shapes.period[axes[0]])
+    # Long enough for the deepest level to return planes and for skip connections to fill up.
+    length = shapes.min_input_shape[streamed_axis] + 2 * max(slab, shapes.period[streamed_axis])
     with torch.inference_mode(), LiveBytes() as counted:
         for begin in range(0, length, slab):
-            given = torch.empty((slab, *plane, channels), device="meta")
-            for _ in network.push(given, begin + slab >= length):
+            planes = torch.empty((slab, *plane, channels), device="meta")
+            for _ in network.push(planes, begin + slab >= length):
                 pass
     return counted.peak
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Peak bytes of a stream, by plane (h x w voxels; w is 1 in 2-D) and slab (s input planes).
+    """Peak bytes of a stream as a function of plane (h x w voxels; w is 1 in 2-D) and slab.
 
-    `(a0 + a1 s) h w + (e0 + e1 s) (h + w) + (c0 + c1 s)`: what waits in queues, and what a slab
-    needs. Edge and constant stand for the context that deeper maps have lost on all sides.
+    For slabs of s input planes it is `(a0 + a1 s) h w + (e0 + e1 s) (h + w) + (c0 + c1 s)`: the
+    carry-over planes, and the slab itself. The terms with (h + w) and the constant ones account for
+    the context that deeper maps have lost on all sides.
     """
 
     fixed: tuple[float, ...]
     by_slab: tuple[float, ...]
 
     def bytes(self, plane: Sequence[int], slab: int) -> int:
-        """Peak bytes for these sizes."""
+        """Peak bytes for a plane (voxels) and a slab (planes)."""
         factors = zip(_terms(plane), self.fixed, self.by_slab, strict=True)
         return max(0, round(sum(term * (a + b * slab) for term, a, b in factors)))
 
@@ -138,24 +135,24 @@ def _terms(plane: Sequence[int]) -> tuple[int, ...]:
     return height * width, height + width, 1
 
 
-def measure_footprint(
-    model: nn.Module, shapes: UNetShapes, axes: Sequence[int], dtype: torch.dtype, piece: int
-) -> Footprint:
-    """The footprint, from three planes and two slabs; others lie within a few percent of it."""
+def measure_footprint(model: nn.Module, spec: StreamSpec) -> Footprint:
+    """The footprint, fitted to three planes and two slabs; others are within a few percent of it.
+
+    The device of `spec` plays no part.
+    """
+    shapes, axes = spec.shapes, spec.axes
     period = shapes.period[axes[0]]
     smallest = [shapes.min_input_shape[axis] for axis in axes[1:]]
     planes = []
-    for count in PERIODS[shapes.dims]:
-        each = zip(smallest, axes[1:], strict=True)
-        planes.append([size + count * shapes.period[axis] for size, axis in each])
+    for count in PROBED_PERIODS[shapes.dims]:
+        sizes = zip(smallest, axes[1:], strict=True)
+        planes.append([size + count * shapes.period[axis] for size, axis in sizes])
     slabs = 2 * period, 4 * period
-    network = without_data(model, shapes, axes, dtype, piece)
-    peaks = [
-        [stream_bytes(network, shapes, axes, plane, slab) for slab in slabs] for plane in planes
-    ]
+    network = meta_stream(model, spec)
+    peaks = [[peak_stream_bytes(network, plane, slab) for slab in slabs] for plane in planes]
     terms = np.array([_terms(plane) for plane in planes], float)
-    # In 2-D a plane is a line: its area and its edge are one and the same.
+    # In 2-D a plane is a line, so area and edge are the same term and the fit is rank-deficient.
     found = np.linalg.lstsq(terms / terms.max(0), np.array(peaks, float))[0]
-    few, many = (found / terms.max(0)[:, None]).T
-    by_slab = (many - few) / (slabs[1] - slabs[0])
-    return Footprint(tuple(few - by_slab * slabs[0]), tuple(by_slab))
+    thin, thick = (found / terms.max(0)[:, None]).T
+    by_slab = (thick - thin) / (slabs[1] - slabs[0])
+    return Footprint(tuple(thin - by_slab * slabs[0]), tuple(by_slab))

@@ -1,7 +1,7 @@
-"""The parts of a streamed U-Net: chains of convolutions, its levels, and super-resolution.
+"""The levels of a streamed U-Net, and its super-resolution steps.
 
-planes -> left convolutions -+--------- skip connection, waits ---------+-> join -> convolutions
-                             +-> pool -> level below -> upsampled -------+
+planes -> down convolutions -+------------ skip connection ------------+-> merge -> up convolutions
+                             +-> pool -> level below -> upsampling ----+
 """
 
 from __future__ import annotations
@@ -11,145 +11,162 @@ from math import prod
 
 import torch
 
-from blockwise_predict.engine.range import RangeWatch
+from blockwise_predict.engine.overflow import RangeMonitor
 from blockwise_predict.engine.stages import (
-    Convolve,
-    Join,
     Layer,
+    PlaneQueue,
     Planes,
-    Pool,
-    Queue,
+    SkipMerge,
+    StreamedConvolution,
+    StreamedMaxPool,
     Upsampling,
-    pieces,
+    split_planes,
 )
 
 
-class Chain:
-    """Convolutions one after another."""
+class ConvChain:
+    """Consecutive convolutions."""
 
-    def __init__(self, stages: Sequence[Convolve]) -> None:
-        self._stages = tuple(stages)
+    def __init__(self, convolutions: Sequence[StreamedConvolution]) -> None:
+        self._convolutions = tuple(convolutions)
 
     def reset(self) -> None:
-        """Begin anew."""
-        for stage in self._stages:
-            stage.reset()
+        """Clear the state between tiles."""
+        for convolution in self._convolutions:
+            convolution.reset()
 
     def push(self, planes: Planes) -> Planes:
-        """Planes in, planes out."""
-        for stage in self._stages:
-            planes = stage.push(planes)
+        """Convolve the next planes; returns the output planes they complete."""
+        for convolution in self._convolutions:
+            planes = convolution.push(planes)
         return planes
 
 
-class Right:
-    """The right side of a level, for one head; in `dtype`, whatever comes from below."""
+class UpPath:
+    """The expanding path of a level for one head: upsampling, skip merge, convolutions.
 
-    def __init__(self, point: Layer | None, join: Join, rest: Chain, dtype: torch.dtype) -> None:
+    `pointwise` is the 1x1 convolution of the upsampling, applied at low resolution. Computes in
+    `dtype`, whatever the dtype of the level below.
+    """
+
+    def __init__(
+        self, pointwise: Layer | None, merge: SkipMerge, convs: ConvChain, dtype: torch.dtype
+    ) -> None:
         self._dtype = dtype
-        self._point = point
-        self._join = join
-        self._rest = rest
+        self._pointwise = pointwise
+        self._merge = merge
+        self._convs = convs
 
     def reset(self) -> None:
-        """Begin anew."""
-        self._join.reset()
-        self._rest.reset()
+        """Clear the state between tiles."""
+        self._merge.reset()
+        self._convs.reset()
 
-    def wait(self, left: Planes) -> None:
-        """Planes of the left side in."""
-        self._join.wait(left)
+    def push_skip(self, planes: Planes) -> None:
+        """Queue the next planes of the skip connection."""
+        self._merge.push_skip(planes)
 
     def push(self, below: Planes, last: bool) -> Planes:
-        """Planes of the level below in, planes of this level out."""
+        """Process the next planes of the level below; returns the planes of this level."""
         if below is not None:
             below = below.to(self._dtype)
-            below = below if self._point is None else self._point(below)
-        return self._rest.push(self._join.push(below, last))
+            below = below if self._pointwise is None else self._pointwise(below)
+        return self._convs.push(self._merge.push(below, last))
 
 
 class Level:
-    """A level and all below it; gives planes for each head.
+    """A level of the U-Net with all levels below it; the deepest one has only `down_convs`.
 
-    The level below gets all planes of a slab at once, since its own are few. Here, where planes are
-    large, the work is done in pieces of about `piece` voxels, so that little is in memory. `watch`
-    looks at what goes to the level below, and at what comes back.
+    The planes of this level are large, so they are computed in chunks of about `chunk_voxels`
+    voxels. The level below has fewer voxels and gets the planes of a whole slab at once. `monitor`
+    observes what goes to the level below and what it returns.
     """
 
     def __init__(
         self,
-        left: Chain,
-        heads: Sequence[Right],
-        pool: Pool | None,
-        below: Level | None,
-        piece: int,
-        watch: RangeWatch,
+        down_convs: ConvChain,
+        *,
+        up_paths: Sequence[UpPath] = (),
+        pool: StreamedMaxPool | None = None,
+        below: Level | None = None,
+        chunk_voxels: int,
+        monitor: RangeMonitor,
     ) -> None:
-        self._watch = watch
-        self._piece = piece
-        self._piece_below = 1 if pool is None else piece // prod(pool.factor)
-        self._left = left
-        self._heads = tuple(heads)
+        self._monitor = monitor
+        self._chunk_voxels = chunk_voxels
+        self._chunk_voxels_below = 1 if pool is None else chunk_voxels // prod(pool.factor)
+        self._down_convs = down_convs
+        self._up_paths = tuple(up_paths)
         self._pool = pool
         self._below = below
 
     def reset(self) -> None:
-        """Begin anew."""
-        self._left.reset()
-        for head in self._heads:
-            head.reset()
+        """Clear the state between tiles."""
+        self._down_convs.reset()
+        for up_path in self._up_paths:
+            up_path.reset()
         if self._pool is not None and self._below is not None:
             self._pool.reset()
             self._below.reset()
 
     def push(self, planes: Planes, last: bool) -> Iterator[list[Planes]]:
-        """Planes in, for each head planes out, piece by piece."""
+        """Process the next planes; yields chunks of output planes, one item per head."""
         if self._pool is None or self._below is None:
-            yield [self._left.push(planes)]
+            yield [self._down_convs.push(planes)]
             return
-        pooled = Queue()
-        for piece in pieces(planes, self._piece):
-            left = self._left.push(piece)
-            pooled.append(self._pool.push(left))
-            for head in self._heads:
-                head.wait(left)
-        given = pooled.take()
-        self._watch.look(given)
-        for deeper in self._below.push(given, last):
-            for below in deeper:
-                self._watch.look(below)
-            # The deepest level is the same for all heads.
-            every = deeper * len(self._heads) if len(deeper) == 1 else deeper
-            parts = [pieces(below, self._piece_below) for below in every]
-            for part in zip(*parts, strict=True):
+        pooled = PlaneQueue()
+        for chunk in split_planes(planes, self._chunk_voxels):
+            skip = self._down_convs.push(chunk)
+            pooled.append(self._pool.push(skip))
+            for up_path in self._up_paths:
+                up_path.push_skip(skip)
+        slab = pooled.pop_all()
+        self._monitor.observe(slab)
+        for returned in self._below.push(slab, last):
+            for below in returned:
+                self._monitor.observe(below)
+            # The deepest level is shared by all heads.
+            per_head = returned * len(self._up_paths) if len(returned) == 1 else returned
+            chunks = [split_planes(below, self._chunk_voxels_below) for below in per_head]
+            for chunk_per_head in zip(*chunks, strict=True):
                 yield [
-                    head.push(below, False) for head, below in zip(self._heads, part, strict=True)
+                    up_path.push(below, False)
+                    for up_path, below in zip(self._up_paths, chunk_per_head, strict=True)
                 ]
         if last:
-            yield [head.push(None, True) for head in self._heads]
+            yield [up_path.push(None, True) for up_path in self._up_paths]
 
 
-class Tail:
-    """A step of super-resolution: upsampling and convolutions. `watch` looks at what comes in."""
+class SuperResolution:
+    """A super-resolution step: upsampling and convolutions. `monitor` observes its input.
+
+    `pointwise` is the 1x1 convolution of the upsampling, applied at low resolution.
+    """
 
     def __init__(
-        self, point: Layer, up: Upsampling, rest: Chain, piece: int, watch: RangeWatch
+        self,
+        pointwise: Layer,
+        up: Upsampling,
+        convs: ConvChain,
+        *,
+        chunk_voxels: int,
+        monitor: RangeMonitor,
     ) -> None:
-        self._watch = watch
-        self._piece = piece
-        self._point = point
+        self._monitor = monitor
+        self._chunk_voxels = chunk_voxels
+        self._pointwise = pointwise
         self._up = up
-        self._rest = rest
+        self._convs = convs
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Clear the state between tiles."""
         self._up.reset()
-        self._rest.reset()
+        self._convs.reset()
 
     def push(self, planes: Planes, last: bool) -> Iterator[Planes]:
-        """Planes in, planes of higher resolution out, piece by piece."""
-        self._watch.look(planes)
-        for part in pieces(planes, self._piece):
-            yield self._rest.push(self._up.push(self._point(part), False))
+        """Process the next planes; yields chunks of planes at the higher resolution."""
+        self._monitor.observe(planes)
+        for chunk in split_planes(planes, self._chunk_voxels):
+            yield self._convs.push(self._up.push(self._pointwise(chunk), False))
         if last:
-            yield self._rest.push(self._up.push(None, True))
+            yield self._convs.push(self._up.push(None, True))

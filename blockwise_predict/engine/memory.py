@@ -1,4 +1,4 @@
-"""How much memory there really is: the machine's, a container's, a cluster job's, a GPU's."""
+"""The memory that is really available: on the machine, in a container, a cluster job, a GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CPU_EXHAUSTED = ("can't allocate memory", "not enough memory", "could not create
 
 
 def available_bytes(device: torch.device) -> int:
-    """Bytes that this process and its workers may take on a device, as far as limits are known."""
+    """Bytes that this process and its workers may still use on a device, within known limits."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
@@ -22,15 +22,18 @@ def available_bytes(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory could not be had: Python's, NumPy's or torch's."""
+    """Whether an exception of Python, NumPy or torch reports that an allocation failed."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    # torch has no exception of its own for a CPU, and oneDNN none at all.
+    # For CPU memory torch and oneDNN raise a plain RuntimeError.
     return isinstance(error, RuntimeError) and any(text in str(error) for text in CPU_EXHAUSTED)
 
 
 class PeakMemory:
-    """The most memory that is taken from now on, beyond what is taken now."""
+    """Peak memory from its creation on, beyond what was in use then.
+
+    Creating one resets the peak that the kernel, or torch for a GPU, records for this process.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -38,7 +41,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
             self._before = torch.cuda.memory_allocated(device)
         else:
-            # Resets the kernel's record of the peak (proc(5), clear_refs).
+            # See clear_refs in proc(5).
             Path("/proc/self/clear_refs").write_text("5")
             self._before = _own_status("VmRSS")
 
@@ -50,27 +53,27 @@ class PeakMemory:
 
 
 def _own_status(name: str) -> int:
-    """Bytes that the kernel's status of this process says."""
+    """A field of /proc/self/status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     line = next(line for line in lines if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024
 
 
 def _cgroup_limits() -> list[int]:
-    """What is left below the limits of this process's control groups, if it has any."""
+    """Bytes left within the limits of this process's control groups, if it has any."""
     pairs = [(CGROUP_V1 / "memory.limit_in_bytes", CGROUP_V1 / "memory.usage_in_bytes")]
     for folder in _own_groups():
         pairs.append((folder / "memory.max", folder / "memory.current"))
     return [
         limit - usage + _reclaimable(files[0].parent)
         for files in pairs
-        for limit, usage in [_numbers(files)]
+        for limit, usage in [_limit_and_usage(files)]
         if limit is not None
     ]
 
 
 def _own_groups() -> list[Path]:
-    """The version 2 control group of this process, and those above it."""
+    """This process's version 2 control group and its ancestors."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -84,7 +87,7 @@ def _own_groups() -> list[Path]:
 
 
 def _reclaimable(folder: Path) -> int:
-    """Bytes of a control group's usage that are files' contents, given up when asked for."""
+    """Bytes of a control group's usage that are page cache, which is reclaimed on demand."""
     try:
         lines = (folder / "memory.stat").read_text().splitlines()
     except OSError:
@@ -93,21 +96,21 @@ def _reclaimable(folder: Path) -> int:
     return int(counts.get("inactive_file", 0))
 
 
-def _numbers(files: tuple[Path, Path]) -> tuple[int | None, int]:
+def _limit_and_usage(files: tuple[Path, Path]) -> tuple[int | None, int]:
     try:
         limit, usage = (int(file.read_text()) for file in files)
     except (OSError, ValueError):
-        # Not there, or "max": no limit.
+        # The file is missing or says "max": there is no limit.
         return None, 0
     return limit, usage
 
 
 def _slurm_limits() -> list[int]:
-    """Bytes that a Slurm job was given on this node (its variables are in MiB)."""
+    """Bytes allocated to a Slurm job on this node (its variables are in MiB)."""
     limits = []
     if per_node := os.environ.get("SLURM_MEM_PER_NODE"):
         limits.append(int(per_node) * 2**20)
     if per_cpu := os.environ.get("SLURM_MEM_PER_CPU"):
         limits.append(int(per_cpu) * 2**20 * int(os.environ.get("SLURM_CPUS_ON_NODE", "1")))
-    # 0 means all of the node.
+    # 0 means all memory of the node.
     return [limit for limit in limits if limit > 0]

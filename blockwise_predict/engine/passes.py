@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cached_property, partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,42 +13,49 @@ from numpy.typing import NDArray
 from torch import nn
 
 from blockwise_predict.architectures import UNetShapes
+from blockwise_predict.engine.builder import StreamSpec
 from blockwise_predict.engine.precision import DEEP_DTYPES, DTYPES
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.streaming import StreamedUNet
+from blockwise_predict.engine.torch_flags import pass_flags, run_under
 from blockwise_predict.engine.values import Normalization
 
-# Voxels of a feature map that are computed at once: enough to occupy the device, few enough to
-# leave memory for what waits.
-PIECE_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
+# See `StreamSpec.chunk_voxels`.
+CHUNK_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
+
+
+class OutputPlanes(NamedTuple):
+    """Consecutive planes of a tile's output, `[n, *plane, K]`; `begin` is the first one's index."""
+
+    begin: int
+    values: torch.Tensor
 
 
 class Pass(Protocol):
-    """Predicts a tile, piece by piece along one axis.
+    """Predicts a tile and hands out its output in chunks of planes.
 
-    `axes` is the order of the spatial axes of what comes out, the axis of the pieces first.
+    `axes` is the order of the output's spatial axes: the axis along which planes follow each other
+    comes first.
     """
 
     axes: tuple[int, ...]
 
-    def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Predict `[C, *input]`, as stored; yields first plane and `[n, *plane, K]`.
+    def run(self, raw: NDArray[np.generic]) -> Generator[OutputPlanes]:
+        """Predict `[C, *input]` as stored; the values yielded still need `activate`."""
 
-        These are to go through `finished`, as a whole or part by part.
-        """
-
-    def finished(self, values: torch.Tensor) -> torch.Tensor:
-        """Some of what `run` gave as float32, after the activation; in memory of its own."""
+    def activate(self, values: torch.Tensor) -> torch.Tensor:
+        """Final float32 values, in new memory, from any part of those that `run` yields."""
 
 
 class StreamedPass:
-    """A network that is equivariant, streamed."""
+    """A streamed pass of a translation-equivariant network."""
 
     def __init__(
         self,
         model: nn.Module,
         shapes: UNetShapes,
         streaming: Streaming,
+        *,
         precision: str,
         normalization: Normalization,
         device: torch.device,
@@ -58,50 +65,54 @@ class StreamedPass:
         self._shapes = shapes
         self._normalization = normalization
         self._device = device
-        self._build = partial(
-            StreamedUNet,
-            model,
+        spec = StreamSpec(
             shapes,
             self.axes,
             DTYPES[precision],
             device,
-            PIECE_VOXELS[device.type],
-            deep=DEEP_DTYPES[precision],
+            CHUNK_VOXELS[device.type],
+            deep_dtype=DEEP_DTYPES[precision],
         )
-        self._fast = self._build()
+        self._build = partial(StreamedUNet, model, spec)
+        self._flags = partial(pass_flags, precision, device)
+        with self._flags():
+            self._fused = self._build()
         self._activation = getattr(model, "eval_activation", nn.Identity())
 
     @cached_property
-    def _plain(self) -> StreamedUNet:
-        """What few tiles need, most runs never."""
-        return self._build(plain=True)
+    def _unfused(self) -> StreamedUNet:
+        """Built on demand: few tiles need it, and in most runs none."""
+        return self._build(fused=False)
+
+    def run(self, raw: NDArray[np.generic]) -> Generator[OutputPlanes]:
+        """See `Pass`."""
+        return run_under(self._flags, self._predict(raw))
 
     @torch.inference_mode()
-    def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
-        """See `Pass`."""
+    def _predict(self, raw: NDArray[np.generic]) -> Generator[OutputPlanes]:
         total = self._shapes.output_shape(raw.shape[1:])[self.axes[0]]
         done = 0
-        if self._normalization.largest(raw) <= self._fast.safe:
-            for begin, values in self._stream(self._fast, raw, total):
-                if self._fast.exceeded:
+        if self._normalization.largest(raw) <= self._fused.max_safe_input:
+            for begin, values in self._stream(self._fused, raw, total):
+                if self._fused.exceeded:
                     break
-                yield begin, values
+                yield OutputPlanes(begin, values)
                 done = begin + len(values)
         if done < total:
-            yield from self._rest(raw, total, done)
+            yield from self._predict_unfused(raw, total, done)
 
-    def _rest(
+    def _predict_unfused(
         self, raw: NDArray[np.generic], total: int, done: int
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """All planes but the first `done`, with NaN and infinity wherever they belong."""
-        for begin, values in self._stream(self._plain, raw, total):
+    ) -> Iterator[OutputPlanes]:
+        """All planes except the first `done`, with NaN and infinity where torch has them."""
+        for begin, values in self._stream(self._unfused, raw, total):
             if begin + len(values) > done:
                 skipped = max(0, done - begin)
-                yield begin + skipped, values[skipped:]
+                yield OutputPlanes(begin + skipped, values[skipped:])
 
     def _stream(
         self, network: StreamedUNet, raw: NDArray[np.generic], total: int
-    ) -> Iterator[tuple[int, torch.Tensor]]:
+    ) -> Iterator[OutputPlanes]:
         """All `total` planes of the output."""
         planes = raw.transpose(*(axis + 1 for axis in self.axes), 0)
         done = 0
@@ -110,37 +121,38 @@ class StreamedPass:
             for begin in range(0, len(planes), self._slab):
                 slab = self._normalization.apply(planes[begin : begin + self._slab])
                 last = begin + self._slab >= len(planes)
-                given = _moved(torch.from_numpy(slab), self._device)
-                for (result,) in network.push(given, last):
+                inputs = _to_device(torch.from_numpy(slab), self._device)
+                for (result,) in network.push(inputs, last):
                     if result is not None and done < total:
                         result = result[: total - done]
-                        yield done, result
+                        yield OutputPlanes(done, result)
                         done += len(result)
         finally:
-            # What waits for planes that will not come would keep its memory.
+            # Frees the carry-over planes, also if the tile was not finished.
             network.reset()
 
     @torch.inference_mode()
-    def finished(self, values: torch.Tensor) -> torch.Tensor:
+    def activate(self, values: torch.Tensor) -> torch.Tensor:
         """See `Pass`."""
         activated: torch.Tensor = self._activation(values.to(torch.float32, copy=True))
         return activated
 
 
-def _moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """On the device; to a GPU from pinned memory, so that the copy runs beside the computing."""
+def _to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy to the device; to a GPU from pinned memory, so that the copy overlaps with kernels."""
     if device.type == "cuda":
         return values.pin_memory().to(device, non_blocking=True)
     return values
 
 
 class WholePass:
-    """Any network, one forward pass of torch's over the whole tile."""
+    """A single torch forward pass over the whole tile, for any network."""
 
     def __init__(
         self,
         model: nn.Module,
         dims: int,
+        *,
         precision: str,
         normalization: Normalization,
         device: torch.device,
@@ -149,68 +161,81 @@ class WholePass:
         self._normalization = normalization
         self._device = device
         self._dtype = DTYPES[precision]
+        self._flags = partial(pass_flags, precision, device)
         self._layout = torch.channels_last if dims == 2 else torch.channels_last_3d
-        # A copy of its own, since the dtype is. Type hints leave out the memory format.
+        # A copy, because dtype and layout change in place.
         model = copy.deepcopy(model).to(device, self._dtype)
+        # torch's type hints lack the memory format.
         self._model = model.to(memory_format=self._layout)  # type: ignore[call-overload]
 
-    @torch.inference_mode()
-    def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
+    def run(self, raw: NDArray[np.generic]) -> Generator[OutputPlanes]:
         """See `Pass`."""
-        batch = _moved(torch.from_numpy(self._normalization.apply(raw)), self._device)
+        return run_under(self._flags, self._predict(raw))
+
+    @torch.inference_mode()
+    def _predict(self, raw: NDArray[np.generic]) -> Generator[OutputPlanes]:
+        batch = _to_device(torch.from_numpy(self._normalization.apply(raw)), self._device)
         batch = batch.to(self._dtype)
         result = self._model(batch[None].contiguous(memory_format=self._layout)).float()
-        yield 0, result[0].movedim(0, -1)
+        yield OutputPlanes(0, result[0].movedim(0, -1))
 
-    def finished(self, values: torch.Tensor) -> torch.Tensor:
-        """See `Pass`; the activation is part of the model."""
+    def activate(self, values: torch.Tensor) -> torch.Tensor:
+        """See `Pass`; the model includes the activation."""
         return values.clone()
 
 
 class SlicePass:
-    """A 2-D network over the slices of a volume, one after the other."""
+    """A 2-D network applied to the slices of a volume, one after another."""
 
-    def __init__(self, plane: Pass) -> None:
-        self.axes = (0, *(axis + 1 for axis in plane.axes))
-        self._plane = plane
+    def __init__(self, slice_pass: Pass) -> None:
+        self.axes = (0, *(axis + 1 for axis in slice_pass.axes))
+        self._slice_pass = slice_pass
 
-    def run(self, raw: NDArray[np.generic]) -> Iterator[tuple[int, torch.Tensor]]:
+    def run(self, raw: NDArray[np.generic]) -> Generator[OutputPlanes]:
         """See `Pass`."""
-        for number in range(raw.shape[1]):
-            pieces = [values for _, values in self._plane.run(raw[:, number])]
-            yield number, torch.cat(pieces)[None]
+        for index in range(raw.shape[1]):
+            chunks = [values for _, values in self._slice_pass.run(raw[:, index])]
+            yield OutputPlanes(index, torch.cat(chunks)[None])
 
-    def finished(self, values: torch.Tensor) -> torch.Tensor:
+    def activate(self, values: torch.Tensor) -> torch.Tensor:
         """See `Pass`."""
-        return self._plane.finished(values)
+        return self._slice_pass.activate(values)
 
 
 def make_pass(
     model: nn.Module,
     shapes: UNetShapes,
+    *,
     volume_dims: int,
     streaming: Streaming | None,
     precision: str,
     normalization: Normalization,
     device: torch.device,
 ) -> Pass:
-    """The pass for a trained network (head and activation included) over a volume's tiles."""
-    if device.type == "cuda":
-        # Pieces come in few shapes, each many times: worth trying cuDNN's algorithms once.
-        torch.backends.cudnn.benchmark = True
-        # Otherwise TF32 would round the inputs of every product to 10 bits.
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tfloat32"
-        torch.backends.cudnn.allow_tf32 = precision == "tfloat32"
-    plane: Pass
+    """The pass of a trained network, head and activation included, over a volume's tiles.
+
+    Without `streaming` a tile is one forward pass. Where `volume_dims` is larger than the network's
+    number of axes, the network is applied to each slice.
+    """
+    network_pass: Pass
     if streaming is None:
-        plane = WholePass(model, shapes.dims, precision, normalization, device)
+        network_pass = WholePass(
+            model, shapes.dims, precision=precision, normalization=normalization, device=device
+        )
     else:
-        plane = StreamedPass(model, shapes, streaming, precision, normalization, device)
-    return plane if volume_dims == shapes.dims else SlicePass(plane)
+        network_pass = StreamedPass(
+            model,
+            shapes,
+            streaming,
+            precision=precision,
+            normalization=normalization,
+            device=device,
+        )
+    return network_pass if volume_dims == shapes.dims else SlicePass(network_pass)
 
 
 def predict_tile(network: Pass, raw: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Predict `[C, *input]`, as stored, at once: `[*output, K]`, the axes in their own order."""
-    pieces = [network.finished(values).cpu().numpy() for _, values in network.run(raw)]
+    """Predict a whole tile: `[C, *input]` as stored to `[*output, K]`, axes in volume order."""
+    chunks = [network.activate(values).cpu().numpy() for _, values in network.run(raw)]
     dims = len(network.axes)
-    return np.concatenate(pieces).transpose(*np.argsort(network.axes), dims)
+    return np.concatenate(chunks).transpose(*np.argsort(network.axes), dims)

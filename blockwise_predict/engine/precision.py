@@ -1,7 +1,7 @@
-"""What a network computes in: float32, or what a device does faster if it is exact enough.
+"""The precision a network computes in: float32, or a faster one if it is accurate enough.
 
-Which precisions a device does faster is known from what it is, never measured: a timing would tell
-how busy the machine is as well. Whether one is exact enough is tried on the user's data.
+Which precisions a device computes faster follows from its hardware and is never timed, since a
+timing also depends on what else the machine is doing. Accuracy is measured on the user's data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import ConfigError
 
-# Of the first level. tfloat32 is float32 whose products a GPU rounds to 10 bits.
+# The first level's dtype. In tfloat32, a GPU rounds the factors of float32 products to 10 bits.
 DTYPES = {
     "float32": torch.float32,
     "tfloat32": torch.float32,
@@ -28,35 +28,36 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-# Of the levels below it.
+# The dtype of the levels below it.
 DEEP_DTYPES = {**DTYPES, "mixed": torch.bfloat16}
-# What a device has beside float32, fastest first.
+# Precisions of a device besides float32, fastest first.
 CANDIDATES = {"cpu": ("bfloat16", "mixed"), "cuda": ("float16", "bfloat16", "tfloat32")}
-# Instructions that make products of bfloat16 at twice the rate of float32, or more. Where there are
-# others, oneDNN emulates them, which is slower than float32.
+# Instruction sets with bfloat16 products at twice the rate of float32 or more. On other CPUs oneDNN
+# emulates bfloat16, which is slower than float32.
 FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
-# GPUs have units for float16 since compute capability 7, for the others since 8.
+# By compute capability: tensor cores for float16 since 7, for bfloat16 and tfloat32 since 8.
 FAST_ON_GPUS = {7: ("float16",), 8: CANDIDATES["cuda"]}
-# Of the span of the values, where they are stored as floats.
+# Allowed error of values stored as floats, relative to their span.
 FLOAT_TOLERANCE = 0.002
-# `mixed` saves half the time of the arithmetic below the first level: a tenth of the whole.
-LEAST_SHARE_BELOW = 0.2
+# `mixed` halves the time of the levels below the first. With this share of the arithmetic there, it
+# saves a tenth of the whole, and is not worth trying for less.
+MIN_DEEP_SHARE = 0.2
 
 
 def fast_precisions(device: torch.device) -> tuple[str, ...]:
-    """What a device is known to do faster than float32, fastest first."""
+    """Precisions that a device computes faster than float32, fastest first."""
     if device.type == "cpu":
         supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return CANDIDATES["cpu"] if supported and FAST_BFLOAT16 & cpu_flags() else ()
     if not torch.cuda.is_available():
-        # Planned here for GPUs elsewhere, which will be of this decade.
+        # The plan is for GPUs on other machines; assume recent ones.
         return CANDIDATES["cuda"]
     major, _ = torch.cuda.get_device_capability(device)
     return FAST_ON_GPUS.get(min(major, max(FAST_ON_GPUS)), ())
 
 
 def cpu_flags() -> set[str]:
-    """What the CPU can do, as Linux lists it; empty where there is no such list."""
+    """The CPU's feature flags as Linux lists them; empty on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -66,20 +67,20 @@ def cpu_flags() -> set[str]:
 
 
 def likely_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """What a network will probably compute in, before `auto` has been tried."""
+    """The dtype a network will probably compute in, before `auto` has been resolved."""
     if precision == "auto":
         precision = next(iter(fast_precisions(device)), "float32")
     return DTYPES[precision]
 
 
 def faster_precisions(device: torch.device, shapes: UNetShapes, streamed: bool) -> tuple[str, ...]:
-    """What a device is known to do faster than float32 for a network, fastest first."""
-    worth_mixing = streamed and share_below(shapes) >= LEAST_SHARE_BELOW
+    """Precisions that may speed up a network on a device, fastest first."""
+    worth_mixing = streamed and deep_share(shapes) >= MIN_DEEP_SHARE
     return tuple(p for p in fast_precisions(device) if p != "mixed" or worth_mixing)
 
 
-def share_below(shapes: UNetShapes) -> float:
-    """The part of a network's arithmetic that is done below its first level."""
+def deep_share(shapes: UNetShapes) -> float:
+    """The share of a network's arithmetic in the levels below the first."""
     layers = trace(shapes, shapes.valid_input_shape((1000,) * shapes.dims))
     below = re.compile(r"\b(l_conv|r_up\.0|r_conv\.0)\.[1-9]")
     total = sum(layer.flops for layer in layers)
@@ -87,21 +88,21 @@ def share_below(shapes: UNetShapes) -> float:
 
 
 def check_precision(precision: str, device: torch.device, streamed: bool) -> None:
-    """Raise ConfigError for a precision that a device, or a network's passes, do not have."""
+    """Raise ConfigError for a precision that the device or the network's passes do not support."""
     if precision not in ("auto", "float32", *CANDIDATES[device.type]):
         raise ConfigError(
-            f"--precision {precision} is not for {device.type}: it has float32, "
-            f"{', '.join(CANDIDATES[device.type])}. auto tries what is fast."
+            f"--precision {precision} is not available on {device.type}. Use float32, "
+            f"{', '.join(CANDIDATES[device.type])}, or auto, which tries the fast ones."
         )
     if precision == "mixed" and not streamed:
         raise ConfigError(
-            "--precision mixed is not for networks with attention or padding 'same': their levels "
-            "have one precision. auto tries what is fast."
+            "--precision mixed is not available for networks with attention or padding 'same', "
+            "whose levels share one precision. Use auto, which tries the fast ones."
         )
 
 
 def tolerance_of(encoding: Encoding, values: NDArray[np.float32]) -> float:
-    """Half an output step; for floats a part of the span of the finite values."""
+    """Half an output step; for floats, a fraction of the span of the finite values."""
     if encoding.step is not None:
         return encoding.step / 2
     finite = values[np.isfinite(values)]
@@ -111,9 +112,9 @@ def tolerance_of(encoding: Encoding, values: NDArray[np.float32]) -> float:
 def choose_precision(
     predict: Callable[[str], NDArray[np.float32]], encoding: Encoding, faster: Iterable[str]
 ) -> PrecisionChoice:
-    """Try what is `faster` than float32, fastest first; the first that is exact enough.
+    """The first of the `faster` precisions that is accurate enough, else float32.
 
-    `predict` gives a tile's values at a precision.
+    `predict` computes a tile's values in a precision.
     """
     candidates = tuple(faster)
     if not candidates:
@@ -134,7 +135,7 @@ def choose_precision(
 def _difference(
     values: NDArray[np.float32], exact: NDArray[np.float32]
 ) -> NDArray[np.float64] | None:
-    """Where values are finite; None if they are so in other places, or nowhere."""
+    """Absolute differences of finite values; None if other voxels are finite, or none are."""
     finite = np.isfinite(exact)
     if not finite.any() or not np.array_equal(finite, np.isfinite(values)):
         return None

@@ -1,18 +1,17 @@
-"""What the engine is told, and tells, of a run: plain values, for those who do without torch."""
+"""The engine's settings and results as plain values, for modules that do not import torch."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-# Bytes of a value of the first level, which decides how much memory a tile takes. tfloat32 is
-# float32 whose products a GPU rounds to 10 bits.
+# Bytes per value of the first level, which dominates the memory of a tile.
 PRECISION_BYTES = {"float32": 4, "tfloat32": 4, "mixed": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
 class Streaming:
-    """How tiles are streamed: the order of the network's axes, and input planes per slab."""
+    """How tiles are streamed: the network's axes, the streamed one first, and planes per slab."""
 
     axes: tuple[int, ...]
     slab: int
@@ -20,13 +19,14 @@ class Streaming:
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """The precision of a run, and how it was found.
+    """The precision of a run, and how it was chosen.
 
-    `decided_by` is None if the precision was given, "error" if what the device does fast was tried,
-    "device" if it does nothing faster than float32. `error` is the root mean square of the
-    differences from float32 on the tile that was tried, `largest` the largest of them, `tolerance`
-    what `error` had to stay below. `rejected` has the errors of what is faster still; None where
-    NaN and infinite values were not those of float32, or nothing else was there.
+    decided_by: None if the user gave the precision; "error" if faster precisions were tried on a
+        tile; "device" if the device computes none faster than float32.
+    error: root mean square of the differences from float32 on that tile; `largest` is the largest
+        difference, `tolerance` the largest `error` allowed.
+    rejected: errors of the faster precisions that were rejected; None where they could not be
+        compared, because other values were NaN or infinite than in float32, or all were.
     """
 
     precision: str
@@ -37,25 +37,25 @@ class PrecisionChoice:
     rejected: dict[str, float | None] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """A JSON-serialisable form."""
         return asdict(self)
 
     def __str__(self) -> str:
         if self.decided_by == "device":
-            return f"{self.precision}: this device does nothing faster"
+            return f"{self.precision}: no precision is faster on this device"
         if self.decided_by is None or self.error is None or self.tolerance is None:
             return self.precision
         allowed = f"allowed {self.tolerance:.2g}"
         missed = "".join(f"; {_missed(*item)}" for item in (self.rejected or {}).items())
         if self.precision == "float32":
-            return f"float32: nothing faster was exact enough (rms error {allowed}{missed})"
+            return f"float32: no faster precision was accurate enough (rms error {allowed}{missed})"
         return (
-            f"{self.precision}: the fastest that is exact enough, rms error {self.error:.2g} "
+            f"{self.precision}: the fastest that is accurate enough, rms error {self.error:.2g} "
             f"({allowed}{missed}), largest {self.largest:.2g}"
         )
 
 
 def _missed(precision: str, error: float | None) -> str:
     if error is None:
-        return f"{precision} cannot be compared, for NaN or infinite values"
+        return f"{precision} cannot be compared because of NaN or infinite values"
     return f"{precision} has {error:.2g}"

@@ -1,8 +1,9 @@
-"""What a network is made of when planes of its input come one slab after another.
+"""The stages of a streamed network: each takes planes slab by slab and carries over what it needs.
 
-Every stage takes planes `[D, *plane, C]` and gives those that can be computed now: each plane of
-each feature map is computed once, and what later planes need is kept. None stands for no planes.
-The planes come in order, without gaps; `reset` begins anew.
+A stage takes planes `[D, *plane, C]` and returns those that can be computed now. Each plane of each
+feature map is computed once; planes that later ones depend on are kept as carry-over (a line
+buffer). None stands for no planes. Planes arrive in order, without gaps; `reset` clears the state
+between tiles.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ Tensor = torch.Tensor
 Planes = Tensor | None
 
 
-def pieces(planes: Planes, voxels: int) -> Iterator[Tensor]:
-    """Planes in parts of at most `voxels` voxels, but whole planes."""
+def split_planes(planes: Planes, chunk_voxels: int) -> Iterator[Tensor]:
+    """Consecutive chunks of at most `chunk_voxels` voxels each, but at least one plane."""
     if planes is not None:
-        count = max(1, voxels // prod(planes.shape[1:-1]))
+        count = max(1, chunk_voxels // prod(planes.shape[1:-1]))
         for begin in range(0, len(planes), count):
             yield planes[begin : begin + count]
 
 
-class Queue:
-    """Planes that wait, first in, first out."""
+class PlaneQueue:
+    """A first-in, first-out buffer of planes."""
 
     def __init__(self) -> None:
         self._parts: list[Tensor] = []
@@ -38,12 +39,12 @@ class Queue:
         return sum(len(part) for part in self._parts)
 
     def append(self, planes: Planes) -> None:
-        """Planes that come behind those that are there."""
+        """Add planes at the end."""
         if planes is not None:
             self._parts.append(planes)
 
     def drop(self, count: int) -> int:
-        """Remove the first `count` planes, or all if there are fewer; returns how many."""
+        """Remove up to `count` planes from the front; returns the number removed."""
         missing = count
         while missing and self._parts:
             first = self._parts[0]
@@ -55,8 +56,8 @@ class Queue:
                 missing = 0
         return count - missing
 
-    def first(self, count: int) -> Tensor:
-        """The first `count` planes, contiguous; they stay."""
+    def peek(self, count: int) -> Tensor:
+        """The first `count` planes, contiguous; they stay in the queue."""
         taken, missing = [], count
         for part in self._parts:
             if missing == 0:
@@ -64,176 +65,178 @@ class Queue:
             taken.append(part[:missing])
             missing -= len(taken[-1])
         if missing:
-            raise ValueError(f"{count} planes wanted, {count - missing} are there")
+            raise ValueError(f"{count} planes requested, but only {count - missing} are queued")
         return taken[0].contiguous() if len(taken) == 1 else torch.cat(taken)
 
-    def take(self) -> Planes:
-        """All planes, contiguous; none stay."""
-        taken = self.first(len(self)) if self._parts else None
+    def pop_all(self) -> Planes:
+        """Remove and return all planes, contiguous."""
+        taken = self.peek(len(self)) if self._parts else None
         self.clear()
         return taken
 
     def clear(self) -> None:
-        """Forget all planes."""
+        """Remove all planes."""
         self._parts = []
 
 
 class Layer(Protocol):
-    """A valid convolution of `size` with all that follows it, over planes that are there."""
+    """A valid convolution with everything up to its activation, applied to the planes given."""
 
-    size: tuple[int, ...]
+    kernel_size: tuple[int, ...]
 
     def __call__(self, planes: Tensor) -> Tensor:
         """`[D, *plane, C_in]` to `[D - k + 1, *(plane - k + 1), C_out]`."""
 
 
-class Convolve:
-    """A convolution; keeps the last k - 1 planes."""
+class StreamedConvolution:
+    """A convolution of k planes; carries over the last k - 1."""
 
     def __init__(self, convolution: Layer) -> None:
         self._convolution = convolution
-        self._kept: Planes = None
+        self._carry_over: Planes = None
 
     def reset(self) -> None:
-        """Begin anew."""
-        self._kept = None
+        """Clear the state between tiles."""
+        self._carry_over = None
 
     def push(self, planes: Planes) -> Planes:
-        """Planes in, planes out."""
+        """Convolve the next planes; returns the output planes they complete."""
         if planes is None:
             return None
-        overlap = self._convolution.size[0] - 1
-        window = planes if self._kept is None else torch.cat([self._kept, planes])
-        # A copy, or the few planes would keep the whole window in memory.
-        self._kept = window[max(0, len(window) - overlap) :].clone() if overlap else None
+        overlap = self._convolution.kernel_size[0] - 1
+        window = planes if self._carry_over is None else torch.cat([self._carry_over, planes])
+        # A copy, because a view would keep the whole window in memory.
+        self._carry_over = window[max(0, len(window) - overlap) :].clone() if overlap else None
         return self._convolution(window) if len(window) > overlap else None
 
 
-class Pool:
-    """Max pooling; keeps what is not yet a whole window. What comes out is of the dtype `gives`."""
+class StreamedMaxPool:
+    """Max pooling to `out_dtype`; carries over the planes of an incomplete window."""
 
-    def __init__(self, factor: Sequence[int], gives: torch.dtype) -> None:
+    def __init__(self, factor: Sequence[int], out_dtype: torch.dtype) -> None:
         self.factor = tuple(factor)
-        self._gives = gives
-        self._waiting = Queue()
+        self._out_dtype = out_dtype
+        self._carry_over = PlaneQueue()
 
     def reset(self) -> None:
-        """Begin anew."""
-        self._waiting.clear()
+        """Clear the state between tiles."""
+        self._carry_over.clear()
 
     def push(self, planes: Planes) -> Planes:
-        """Planes in, planes out."""
-        self._waiting.append(planes)
-        whole = len(self._waiting) // self.factor[0] * self.factor[0]
+        """Pool the next planes; returns the output planes they complete."""
+        self._carry_over.append(planes)
+        whole = len(self._carry_over) // self.factor[0] * self.factor[0]
         if whole == 0:
             return None
-        pooled = self._waiting.first(whole)
-        self._waiting.drop(whole)
-        # Elementwise maxima of shifted views: several times faster than torch's max pooling.
+        pooled = self._carry_over.peek(whole)
+        self._carry_over.drop(whole)
+        # Elementwise maxima of strided views: several times faster than torch's max pooling.
         for axis, factor in enumerate(self.factor):
-            pooled = _pooled(pooled, axis, factor)
-        return pooled.to(self._gives)
+            pooled = _max_along(pooled, axis, factor)
+        return pooled.to(self._out_dtype)
 
 
-def _pooled(planes: Tensor, axis: int, factor: int) -> Tensor:
-    every = [slice(None)] * axis
-    result = planes[(*every, slice(0, None, factor))]
+def _max_along(planes: Tensor, axis: int, factor: int) -> Tensor:
+    before = [slice(None)] * axis
+    result = planes[(*before, slice(0, None, factor))]
     for shift in range(1, factor):
-        result = torch.maximum(result, planes[(*every, slice(shift, None, factor))])
+        result = torch.maximum(result, planes[(*before, slice(shift, None, factor))])
     return result
 
 
 class Upsampling(Protocol):
-    """Upsampling, and the convolution after it where the two are one."""
+    """Upsampling, together with the following convolution where the two are fused."""
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Clear the state between tiles."""
 
     def push(self, planes: Planes, last: bool) -> Planes:
-        """Planes at low resolution in, planes at full resolution out.
+        """Upsample the next planes; returns the full-resolution planes they complete.
 
-        With `last` no more planes will come. A plane that is one too many may come out at the end.
+        `last` marks the end of the tile. One surplus plane may be returned at the end.
         """
 
 
-class Merge(Protocol):
-    """Puts a skip connection's planes and those of the upsampled map together.
+class MergeOp(Protocol):
+    """Merges a skip connection with the upsampled map.
 
-    It takes `overlap` planes more of the skip connection than of the other.
+    It needs `overlap` planes more of the skip connection than of the upsampled map.
     """
 
     overlap: int
 
     def __call__(self, upsampled: Tensor, skip: Tensor) -> Tensor:
-        """One map of the two; `upsampled` is not used any more."""
+        """The merged map; may overwrite `upsampled`."""
 
 
-class Sum:
-    """The first convolution over both maps side by side, as the sum of one over each.
+class SummedMerge:
+    """The first convolution after a skip connection, as the sum of one convolution per input.
 
-    So nothing is concatenated. Where the upsampled map comes from, its convolution has been done.
+    A convolution over concatenated maps is the sum of a convolution over each, so nothing is
+    concatenated. That of the upsampled map has been applied where it was upsampled.
     """
 
-    def __init__(self, convolution: Convolution) -> None:
-        self._convolution = convolution
-        self.overlap = convolution.size[0] - 1
+    def __init__(self, skip_convolution: Convolution) -> None:
+        self._skip_convolution = skip_convolution
+        self.overlap = skip_convolution.kernel_size[0] - 1
 
     def __call__(self, upsampled: Tensor, skip: Tensor) -> Tensor:
-        """See `Merge`."""
-        return self._convolution.add_to(upsampled, skip)
+        """See `MergeOp`."""
+        return self._skip_convolution.add_to(upsampled, skip)
 
 
-class Join:
-    """A skip connection and the map that is upsampled from the level below.
+class SkipMerge:
+    """Merges a level's skip connection with the map upsampled from the level below.
 
-    The skip connection's planes wait here, already cropped, for those that come the longer way.
-    What is cropped behind along the streamed axis lies beyond the end of the others.
+    Skip planes wait here, already cropped, for the upsampled planes, which arrive later. Along the
+    streamed axis nothing needs cropping at the far end: planes beyond the other map's end are
+    never merged.
     """
 
-    def __init__(self, merge: Merge, up: Upsampling, crops: Sequence[Crops]) -> None:
+    def __init__(self, merge: MergeOp, up: Upsampling, crops: Sequence[Crops]) -> None:
         self._merge = merge
         self._up = up
         self._crops = tuple(crops)
-        self._skip = Queue()
-        self._total = Queue()
+        self._skip = PlaneQueue()
+        self._upsampled = PlaneQueue()
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Clear the state between tiles."""
         self._up.reset()
         self._skip.clear()
-        self._total.clear()
-        self._drop_left = self._crops[0].left_begin
-        self._drop_up = self._crops[0].up_begin
+        self._upsampled.clear()
+        self._skip_to_crop = self._crops[0].skip_begin
+        self._upsampled_to_crop = self._crops[0].up_begin
 
-    def wait(self, left: Planes) -> None:
-        """Planes of the skip connection in."""
-        if left is not None:
-            cuts = [(crop.left_begin, crop.left_total) for crop in self._crops[1:]]
-            # A copy, or the whole plane would wait in memory.
-            self._skip.append(_cropped(left, cuts).contiguous())
-            self._drop_left -= self._skip.drop(self._drop_left)
+    def push_skip(self, planes: Planes) -> None:
+        """Queue the next planes of the skip connection."""
+        if planes is not None:
+            cuts = [(crop.skip_begin, crop.skip_total) for crop in self._crops[1:]]
+            # A copy, because a view would keep the uncropped planes in memory.
+            self._skip.append(_crop(planes, cuts).contiguous())
+            self._skip_to_crop -= self._skip.drop(self._skip_to_crop)
 
     def push(self, below: Planes, last: bool) -> Planes:
-        """Planes of the level below in, merged planes out."""
+        """Upsample the next planes of the level below; returns the merged planes they complete."""
         up = self._up.push(below, last)
         if up is not None:
             cuts = [(crop.up_begin, crop.up_total) for crop in self._crops[1:]]
-            self._total.append(_cropped(up, cuts))
-            self._drop_up -= self._total.drop(self._drop_up)
+            self._upsampled.append(_crop(up, cuts))
+            self._upsampled_to_crop -= self._upsampled.drop(self._upsampled_to_crop)
         overlap = self._merge.overlap
-        count = min(len(self._total), len(self._skip) - overlap)
+        count = min(len(self._upsampled), len(self._skip) - overlap)
         if count < 1:
             return None
-        total = self._total.first(count)
-        self._total.drop(count)
-        skip = self._skip.first(count + overlap)
+        upsampled = self._upsampled.peek(count)
+        self._upsampled.drop(count)
+        skip = self._skip.peek(count + overlap)
         self._skip.drop(count)
-        return self._merge(total, skip)
+        return self._merge(upsampled, skip)
 
 
-def _cropped(planes: Tensor, cuts: Sequence[tuple[int, int]]) -> Tensor:
-    """A view without the voxels cut off in the plane: for each axis those before, and in total."""
+def _crop(planes: Tensor, cuts: Sequence[tuple[int, int]]) -> Tensor:
+    """A view cropped in the plane; `cuts` gives (voxels cut before, voxels cut in all) per axis."""
     window = (
         slice(begin, size - (total - begin))
         for (begin, total), size in zip(cuts, planes.shape[1:-1], strict=True)

@@ -1,7 +1,7 @@
-"""A CNNectomeUNet that takes its input slab by slab, each plane of each feature map once.
+"""A CNNectomeUNet that takes its input slab by slab and computes each plane of each map once.
 
-What comes out equals one forward pass over all planes, to the rounding of the dtype. Memory grows
-with the area of a plane, not with the number of planes.
+The output equals one forward pass over all planes, to the rounding of the dtype. Memory grows with
+the area of a plane, not with the number of planes.
 """
 
 from __future__ import annotations
@@ -12,93 +12,81 @@ from math import inf
 import torch
 from torch import nn
 
-from blockwise_predict.architectures import CNNectomeUNetModule, UNetShapes
-from blockwise_predict.engine.building import Builder, Target
-from blockwise_predict.engine.levels import Tail
-from blockwise_predict.engine.plain import PlainBuilder
-from blockwise_predict.engine.range import RangeWatch, largest_safe
+from blockwise_predict.architectures import CNNectomeUNetModule
+from blockwise_predict.engine.builder import Builder, StreamSpec
+from blockwise_predict.engine.levels import SuperResolution
+from blockwise_predict.engine.overflow import RangeMonitor, max_safe_magnitude
 from blockwise_predict.engine.stages import Planes
+from blockwise_predict.engine.unfused import UnfusedBuilder
 
 
 class StreamedUNet:
     """U-Net, super-resolution and prediction head as one stream.
 
-    `axes` is an order of the spatial axes, the streamed one first. `piece` is about the number of
-    voxels of a feature map that are computed at once: enough to occupy the device. All is computed
-    in `dtype`, but the levels below the first in `deep`, if that is given. The first convolution
-    takes and computes float32 whatever the dtype: it is a small part of the arithmetic, and with it
-    in bfloat16 the error of the whole would be twice as large (docs/engine.md).
+    The first convolution takes and computes float32 in every precision: it is a small part of the
+    arithmetic, and in bfloat16 it would double the error of the whole (docs/engine.md).
 
-    The arithmetic is rearranged, which takes for granted that no value is NaN or infinite, or
-    becomes so. It is right if the input is within `-safe .. safe` (NaN if no input is) and as long
-    as not `exceeded`. With `plain` it is not rearranged: NaN and infinity go wherever they go in
-    torch's forward pass.
+    A fused stream assumes that all values are finite and stay so. That holds if the input lies
+    within `-max_safe_input .. max_safe_input` (NaN if no input is safe) and as long as not
+    `exceeded`. Otherwise take a stream with `fused=False`, where NaN and infinity propagate exactly
+    as in torch's forward pass.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        shapes: UNetShapes,
-        axes: Sequence[int],
-        dtype: torch.dtype,
-        device: torch.device,
-        piece: int,
-        *,
-        deep: torch.dtype | None = None,
-        plain: bool = False,
-    ) -> None:
-        unet, tails, head = _parts(model)
-        target = Target(shapes, tuple(axes), dtype, deep or dtype, device, piece)
-        rearranged = not plain and device.type != "meta"
-        self.safe = largest_safe(unet, tails, head, deep or dtype) if rearranged else inf
-        self._watch = RangeWatch(self.safe)
-        builder = (PlainBuilder if plain else Builder)(target, self._watch)
-        self._levels = builder.level(unet, 0)
-        self._tails = builder.tails(tails)
+    def __init__(self, model: nn.Module, spec: StreamSpec, *, fused: bool = True) -> None:
+        unet, super_resolution, head = _split_model(model)
+        self.spec = spec
+        self.max_safe_input = inf
+        if fused and spec.device.type != "meta":
+            self.max_safe_input = max_safe_magnitude(unet, super_resolution, head, spec.dtype_at(1))
+        self._monitor = RangeMonitor(self.max_safe_input)
+        builder = (Builder if fused else UnfusedBuilder)(spec, self._monitor)
+        self._unet = builder.level(unet, 0)
+        self._super_resolution = builder.super_resolution(super_resolution)
         self._head = builder.head(head)
 
     @property
     def exceeded(self) -> bool:
-        """Whether, since `reset`, values were too large to be sure of what has come out last."""
-        return self._watch.exceeded
+        """Whether values since the last `reset` were too large to trust the latest output."""
+        return self._monitor.exceeded
 
     def reset(self) -> None:
-        """Begin anew."""
-        self._watch.reset()
-        self._levels.reset()
-        for part in self._tails:
-            part.reset()
+        """Clear the state between tiles."""
+        self._monitor.reset()
+        self._unet.reset()
+        for step in self._super_resolution:
+            step.reset()
         self._head.reset()
 
     def push(self, planes: torch.Tensor, last: bool) -> Iterator[list[Planes]]:
-        """Planes `[D, *plane, C]` of the input in, those of the output out, for each head.
+        """Process the next slab `[D, *plane, C]`; yields chunks of output planes, one per head.
 
-        They come piece by piece; None where a piece gives no planes yet. With `last` no more will
-        come. Planes beyond the output of a whole pass may come out behind it: they are to be
-        ignored.
+        An item is None where a chunk completes no output plane. `last` marks the end of the tile.
+        Surplus planes may follow the end of a whole pass's output; ignore them.
         """
-        for heads in self._levels.push(planes, last):
-            yield from self._finished(heads, self._tails)
+        for heads in self._unet.push(planes, last):
+            yield from self._after_unet(heads, self._super_resolution)
         if last:
-            yield from self._flushed(self._tails)
+            yield from self._flush()
 
-    def _finished(self, heads: list[Planes], tails: Sequence[Tail]) -> Iterator[list[Planes]]:
-        """The rest of the way; there is super-resolution only behind a single head."""
-        if not tails:
+    def _after_unet(
+        self, heads: list[Planes], steps: Sequence[SuperResolution]
+    ) -> Iterator[list[Planes]]:
+        """Apply super-resolution (a network with several heads has none) and the head."""
+        if not steps:
             yield [self._head.push(planes) for planes in heads]
             return
         (planes,) = heads
-        for part in tails[0].push(planes, False):
-            yield from self._finished([part], tails[1:])
+        for chunk in steps[0].push(planes, False):
+            yield from self._after_unet([chunk], steps[1:])
 
-    def _flushed(self, tails: Sequence[Tail]) -> Iterator[list[Planes]]:
-        """What was waiting for planes that will not come."""
-        for number, part in enumerate(tails):
-            for planes in part.push(None, True):
-                yield from self._finished([planes], tails[number + 1 :])
+    def _flush(self) -> Iterator[list[Planes]]:
+        """The output of planes that were carried over to the end of the tile."""
+        for number, step in enumerate(self._super_resolution):
+            for planes in step.push(None, True):
+                yield from self._after_unet([planes], self._super_resolution[number + 1 :])
 
 
-def _parts(model: nn.Module) -> tuple[CNNectomeUNetModule, list[nn.Module], nn.Module | None]:
+def _split_model(model: nn.Module) -> tuple[CNNectomeUNetModule, list[nn.Module], nn.Module | None]:
     """The U-Net, the layers of super-resolution, and the prediction head's convolution."""
     head = getattr(model, "prediction_head", None)
     body = getattr(model, "architecture", model)

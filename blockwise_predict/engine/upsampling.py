@@ -1,4 +1,4 @@
-"""Upsampling and the convolution after it, without the upsampled map where it only repeats."""
+"""Upsampling: fused with the convolution that follows it, or carried out explicitly."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from math import prod
 import torch
 from torch.nn import functional as F
 
-from blockwise_predict.engine.convolution import Convolution, Weights
-from blockwise_predict.engine.stages import Convolve, Planes
+from blockwise_predict.engine.convolution import Convolution, ConvWeights
+from blockwise_predict.engine.stages import Planes, StreamedConvolution
 
 Tensor = torch.Tensor
 
 
-def interleaved(phases: Tensor, factor: Sequence[int]) -> Tensor:
-    """`[D, *plane, prod(factor) * C]`, phases before channels, to `[D * f, *(plane * f), C]`."""
+def interleave_phases(phases: Tensor, factor: Sequence[int]) -> Tensor:
+    """`[D, *plane, prod(f) * C]`, phases before channels, to `[D * f, *(plane * f), C]`.
+
+    This is a pixel shuffle (depth to space) in channels-last memory.
+    """
     *shape, channels = phases.shape
     dims = len(factor)
     split = phases.view(*shape, *factor, channels // prod(factor))
@@ -24,46 +27,44 @@ def interleaved(phases: Tensor, factor: Sequence[int]) -> Tensor:
     return split.permute(*order, 2 * dims).reshape(*full, -1)
 
 
-class UpsampledConvolve:
-    """A convolution of planes that are upsampled by repetition, computed without upsampling them.
+class FusedUpsampling:
+    """Nearest-neighbour upsampling and the following convolution, fused at low resolution.
 
-    A kernel of k over voxels that are repeated f times sees only m = (f + k - 2) // f + 1 different
-    ones. So each of the f phases of the output is a convolution of m taps, each the sum of those
-    that fall on the same voxel. All phases are computed side by side and interleaved: m/k of the
-    arithmetic along each axis, and the upsampled map is never there. (The sub-pixel convolution of
-    Shi et al. 2016, arXiv:1609.05158, read backwards.)
+    A kernel of k over voxels repeated f times sees at most m = (f + k - 2) // f + 1 different ones.
+    So each of the f phases of the output is a convolution with m taps, each the sum of the taps
+    that fall on the same voxel. All phases are computed as channels and interleaved: m / k of the
+    arithmetic along each axis, and the upsampled map is never stored. (This is the sub-pixel
+    convolution of Shi et al. 2016, arXiv:1609.05158, in reverse.)
     """
 
     def __init__(
-        self, weights: Weights, factor: Sequence[int], dtype: torch.dtype, device: torch.device
+        self, weights: ConvWeights, factor: Sequence[int], dtype: torch.dtype, device: torch.device
     ) -> None:
         self._factor = tuple(factor)
-        self._kernel = weights.size
+        self._kernel_size = weights.kernel_size
         kernel = weights.kernel
-        for axis, (f, k) in enumerate(zip(self._factor, weights.size, strict=True)):
-            kernel = _summed_taps(kernel, axis, f, k)
+        for axis, (f, k) in enumerate(zip(self._factor, self._kernel_size, strict=True)):
+            kernel = _sum_taps_by_phase(kernel, axis, f, k)
         copies = prod(self._factor)
         # [f..., C_out, C_in, m...] -> [phases and C_out, C_in, m...]
         kernel = kernel.reshape(-1, *kernel.shape[len(self._factor) + 1 :])
-        phases = Weights(kernel, weights.bias.repeat(copies), weights.activation)
-        self._convolve = Convolve(Convolution(phases, dtype, device))
-        # Phases that need fewer than m taps exist for one voxel more at the end.
-        self._missing = [
-            m - -(-k // f) for m, k, f in zip(phases.size, self._kernel, self._factor, strict=True)
+        phases = ConvWeights(kernel, weights.bias.repeat(copies), weights.activation)
+        self._convolution = StreamedConvolution(Convolution(phases, dtype, device))
+        # Phases that need fewer than m taps have one more output voxel at the end: pad for it.
+        self._padding = [
+            m - -(-k // f)
+            for m, k, f in zip(phases.kernel_size, self._kernel_size, self._factor, strict=True)
         ]
         self._no_planes: Planes = None
 
     def reset(self) -> None:
-        """Begin anew."""
-        self._convolve.reset()
+        """Clear the state between tiles."""
+        self._convolution.reset()
         self._no_planes = None
 
     def push(self, planes: Planes, last: bool) -> Planes:
-        """Planes at low resolution in, planes of the convolution's output at full resolution out.
-
-        With `last` no more planes will come. A plane that is one too many may come out at the end.
-        """
-        along, *in_plane = self._missing
+        """Upsample and convolve the next planes; see `Upsampling`."""
+        along, *in_plane = self._padding
         along = along if last else 0
         if planes is None:
             if not along:
@@ -73,63 +74,63 @@ class UpsampledConvolve:
             return None
         self._no_planes = planes[:0]
         pad = [0, 0]
-        for missing in (*reversed(in_plane), along):
-            pad += [0, missing]
-        low = self._convolve.push(F.pad(planes, pad) if any(pad) else planes)
+        for size in (*reversed(in_plane), along):
+            pad += [0, size]
+        low = self._convolution.push(F.pad(planes, pad) if any(pad) else planes)
         if low is None:
             return None
-        full = interleaved(low, self._factor)
+        full = interleave_phases(low, self._factor)
         window = (
             slice(0, size * f - k + 1)
             for size, f, k in zip(
-                planes.shape[1:-1], self._factor[1:], self._kernel[1:], strict=True
+                planes.shape[1:-1], self._factor[1:], self._kernel_size[1:], strict=True
             )
         )
         return full[(slice(None), *window)]
 
 
-def _summed_taps(kernel: Tensor, axis: int, factor: int, size: int) -> Tensor:
-    """Replace the taps of one axis by m sums for each of `factor` phases.
+def _sum_taps_by_phase(kernel: Tensor, axis: int, factor: int, size: int) -> Tensor:
+    """Replace the `size` taps along one axis by m sums for each of the `factor` phases.
 
-    `[*f, C_out, C_in, *k]` with `axis` phases in front becomes `[*f, f, C_out, C_in, *k]`: the new
-    phases stand behind the others.
+    `[*f, C_out, C_in, *k]` with `axis` phase axes in front becomes `[*f, f, C_out, C_in, *k]`: the
+    new phase axis follows the earlier ones.
     """
     taps = (factor + size - 2) // factor + 1
-    place = axis + 2 + axis  # phases of earlier axes, C_out, C_in, earlier axes' taps
-    kernel = kernel.movedim(place, -1)
+    tap_axis = axis + 2 + axis  # after earlier phases, C_out, C_in and earlier axes' taps
+    kernel = kernel.movedim(tap_axis, -1)
     phases = []
     for phase in range(factor):
         sums = kernel.new_zeros(*kernel.shape[:-1], taps)
         for tap in range(size):
             sums[..., (phase + tap) // factor] += kernel[..., tap]
-        phases.append(sums.movedim(-1, place))
+        phases.append(sums.movedim(-1, tap_axis))
     return torch.stack(phases, dim=axis)
 
 
-class Upsampled:
-    """Upsampling that is carried out, and a convolution of what it gives unless that is done later.
+class ExplicitUpsampling:
+    """Upsampling that stores the full-resolution map, then an optional convolution.
 
-    `spread` gives the f phases of every voxel, phases before channels.
+    `to_phases` computes the phases of every voxel, phases before channels.
     """
 
     def __init__(
         self,
-        spread: Callable[[Tensor], Tensor],
+        to_phases: Callable[[Tensor], Tensor],
         factor: Sequence[int],
-        after: Convolve | None = None,
+        convolution: StreamedConvolution | None = None,
     ) -> None:
-        self._spread = spread
+        self._to_phases = to_phases
         self._factor = tuple(factor)
-        self._after = after
+        self._convolution = convolution
 
     def reset(self) -> None:
-        """Begin anew."""
-        if self._after is not None:
-            self._after.reset()
+        """Clear the state between tiles."""
+        if self._convolution is not None:
+            self._convolution.reset()
 
-    def push(self, planes: Planes, last: bool) -> Planes:  # noqa: ARG002  as UpsampledConvolve
-        """Planes at low resolution in, planes at full resolution out."""
+    def push(self, planes: Planes, last: bool) -> Planes:  # noqa: ARG002  the protocol's signature
+        """Upsample the next planes; see `Upsampling`."""
         if planes is None:
             return None
-        full = interleaved(self._spread(planes), self._factor)
-        return full if self._after is None else self._after.push(full)
+        full = interleave_phases(self._to_phases(planes), self._factor)
+        return full if self._convolution is None else self._convolution.push(full)

@@ -1,4 +1,4 @@
-"""Declared value ranges: what goes into the network, and how its output is stored."""
+"""Declared value ranges: the network's normalised input, and how its output is stored."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Normalization:
 
     @classmethod
     def parse(cls, text: str, dtype: str) -> Normalization:
-        """Read `--normalize`; `auto` goes by the name of the dtype that is stored, as DaCapo does.
+        """Parse `--normalize`: `auto`, `none`, `range:LOW,HIGH` or `zscore:MEAN,STD`.
 
-        That is: uint8 / 255, uint16 / 65535, bool and floats as they are. Raises ConfigError for
-        `auto` and any other dtype.
+        `auto` depends on the stored dtype, as in DaCapo: uint8 / 255, uint16 / 65535, bool and
+        floats unchanged. Raises ConfigError for `auto` with any other dtype.
         """
         if text == "auto":
             return cls(_scale_of_dtype(dtype))
@@ -34,10 +34,10 @@ class Normalization:
         return cls(1.0 / width, -first / width)
 
     def apply(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Normalised float32 copy, same shape, C order.
+        """A normalised float32 copy, same shape, C order.
 
-        Values of 32 and 64 bits are normalised in float64: float32 would round large ones before
-        the shift brings them close to 0. What float32 cannot hold becomes infinite.
+        32- and 64-bit values are normalised in float64: float32 would round large ones before the
+        shift brings them close to 0. Values beyond float32's range become infinite.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             values = raw.astype(np.result_type(raw.dtype, np.float32), order="C")
@@ -48,7 +48,7 @@ class Normalization:
             return values.astype(np.float32, copy=False)
 
     def largest(self, raw: NDArray[np.generic]) -> float:
-        """The largest magnitude of the normalised values; NaN if one of them is NaN."""
+        """Largest magnitude of the normalised values; NaN if any of them is NaN."""
         return float(np.abs(self.apply(np.array([raw.min(), raw.max()]))).max())
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ def _scale_of_dtype(dtype: str) -> float:
     if dtype == "bool" or "float" in dtype:
         return 1.0
     raise ConfigError(
-        f"--normalize auto: the input's dtype {dtype} has no usual range. Give "
+        f"--normalize auto: the input's dtype {dtype} has no usual range. Use "
         "--normalize range:LOW,HIGH (LOW becomes 0, HIGH becomes 1) or zscore:MEAN,STD or none."
     )
 
@@ -73,9 +73,9 @@ def _scale_of_dtype(dtype: str) -> float:
 class Encoding:
     """How output values are stored.
 
-    Floats are stored as they are. Integers span `value_range`: its low end is the smallest integer
-    of the dtype, its high end the largest, rounded to the nearest step. Values outside it are
-    clipped, and counted; so are finite ones beyond what float16 can hold.
+    Floats are stored unchanged. Integers span `value_range`: its low end maps to the smallest
+    integer of the dtype, its high end to the largest, and values are rounded to the nearest step.
+    Values outside it are clipped and counted; so are finite values beyond float16's range.
     """
 
     dtype: str
@@ -83,14 +83,14 @@ class Encoding:
 
     @property
     def step(self) -> float | None:
-        """Value of one integer step, None for floats."""
+        """Difference of value between consecutive integers; None for floats."""
         if self.value_range is None:
             return None
         info = np.iinfo(self.dtype)
         return (self.value_range[1] - self.value_range[0]) / (int(info.max) - int(info.min))
 
     def decode(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
-        """The values that stored integers stand for."""
+        """The values that were encoded, to half a step."""
         values = stored.astype(np.float32)
         if self.step is None or self.value_range is None:
             return values

@@ -1,7 +1,7 @@
-"""World units and voxels: exact, so that no rounding can move a volume.
+"""World units and voxels, converted exactly, so that no rounding can shift a volume.
 
 Lengths are `fractions.Fraction` in nanometres, because real voxel sizes need not be integers
-(4.24 x 4 x 4); everything that is computed is computed in integer voxels. Axes are (z, y, x), or
+(4.24 x 4 x 4); all computation is in whole voxels. Axes are (z, y, x), or
 (y, x) in 2-D. A ROI is half-open, `[begin, end)`.
 """
 
@@ -22,16 +22,16 @@ Bounds = tuple[tuple[Fraction | None, Fraction | None], ...]
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?\d+/\d+")
 _EXPONENT = re.compile(r"[eE][-+]?0*(\d+)")
-# Of a number's text and exponent: a length in nm needs far fewer, and `1e999999999` would take all
-# memory.
+# Limits on a number's text and exponent: a length in nm needs far less, and `1e999999999` would use
+# up all memory.
 MAX_CHARACTERS = 200
 MAX_EXPONENT = 300
 
 
 def exact(value: object) -> Fraction:
-    """The number as it is written: `4.24` is 106/25, not the nearest binary fraction.
+    """The number exactly as written: `4.24` is 106/25, not the nearest binary fraction.
 
-    Raises ValueError for what is no finite number, and for one with too many digits.
+    Raises ValueError unless it is a finite number with a reasonable number of digits.
     """
     if isinstance(value, Fraction):
         return value
@@ -46,12 +46,12 @@ def exact(value: object) -> Fraction:
 
 
 def exact_lengths(values: Iterable[object]) -> Lengths:
-    """`exact` of each value."""
+    """The exact values; see `exact`."""
     return tuple(exact(value) for value in values)
 
 
 def format_length(value: Fraction) -> str:
-    """Shortest decimal that reads back as the same number; a ratio where none does."""
+    """The shortest decimal that is exactly the value, or else a ratio."""
     if value.denominator == 1:
         return str(value.numerator)
     try:
@@ -120,7 +120,7 @@ def _not_bounds(axis: str, text: str, why: str = "") -> GeometryError:
 
 @dataclass(frozen=True)
 class VoxelGrid:
-    """A voxel grid in the world: voxel `i` of an axis spans `offset + i*size .. + size` (nm)."""
+    """A voxel grid: along an axis, voxel i spans `size` nm from `offset + i*size` on."""
 
     voxel_size: Lengths
     offset: Lengths
@@ -147,22 +147,23 @@ class VoxelGrid:
         return VoxelGrid(sizes, self.offset)
 
     def world(self, voxel: Sequence[int]) -> Lengths:
-        """World position (nm) of a voxel's begin corner."""
+        """World position (nm) of the low corner of a voxel."""
         return tuple(o + v * s for o, v, s in zip(self.offset, voxel, self.voxel_size, strict=True))
 
     def world_bounds(self, roi: Roi) -> str:
-        """A ROI given in voxels, as text in nm."""
+        """A ROI in voxels, formatted in nm."""
         return format_bounds(self.world(roi.begin), self.world(roi.end))
 
     def voxel_roi(self, bounds: Bounds, volume: Roi) -> tuple[Roi, bool]:
-        """The voxels that `bounds` (nm) touches, and whether any bound had to be moved outward.
+        """The voxels that `bounds` (nm) touch, and whether any bound was snapped outward.
 
-        `volume` (voxels) gives the bounds that were left out. The result is not clipped.
+        Open bounds are those of `volume` (voxels). The result is not clipped. Raises GeometryError
+        if the number of axes differs.
         """
         if len(bounds) != self.dims:
             raise GeometryError(
                 f"the ROI has {len(bounds)} axes, the volume has {self.dims}: "
-                f"give one BEGIN:END for each, for example {self.world_bounds(volume)}."
+                f"write one BEGIN:END per axis, for example {self.world_bounds(volume)}."
             )
         begin, end, moved = [], [], False
         for axis, (low, high) in enumerate(bounds):

@@ -1,9 +1,9 @@
-"""Where forward passes may begin, and which of them cover a block.
+"""The lattice on which forward passes begin, and the passes that cover a block.
 
-A valid U-Net is translation-equivariant only for shifts by its period P, the product of its
-downsampling factors: max-pooling windows must stay put. So every pass lies on one global lattice,
-counted in voxels from the input array's own origin, whatever the ROI and the blocks are. Along
-one axis, with u output voxels per input voxel:
+A U-Net with valid padding is translation-equivariant only for shifts by its period P, the product
+of its downsampling factors, because such shifts keep the max-pooling windows aligned. So every pass
+lies on one global lattice, counted in voxels from the input array's own origin, whatever the ROI
+and the blocks are. Along one axis, with u output voxels per input voxel:
 
       input    |<-------------- input_size ------------->|
                a                                             a = n*P - low // u
@@ -13,9 +13,9 @@ one axis, with u output voxels per input voxel:
 
 Without super-resolution u = 1 and phase = 0: the output of every pass begins at a multiple of P.
 
-A network that is not equivariant (attention, same padding) depends on where its tile lies and how
-large it is. It gets one fixed tile on a fixed lattice of steps as large as the tile's output, so
-that each voxel has one value, whatever the ROI and the blocks are.
+The output of a network that is not equivariant (attention, same padding) depends on the position
+and size of its tile. It gets one fixed tile size, on a lattice whose step is the tile's output
+size, so that each voxel has one value whatever the ROI and the blocks are.
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ from funlib.geometry import Coordinate, Roi
 class AxisLattice:
     """The lattice along one axis; sizes and positions as in the module's figure.
 
-    `step` is the distance of lattice points and `low`, `high` the output voxels lost on either
-    side. `input_size` is the largest input of one pass and `period` what valid input sizes differ
-    by (input voxels). A `fixed` axis uses `input_size` alone; another one takes the smallest valid
-    size that is enough. `trim` of the `low` lost voxels are in the pass's output, and dropped.
+    period: distance between valid input sizes (input voxels).
+    scale: output voxels per input voxel.
+    low, high: output voxels lost on either side of a pass.
+    step: distance between lattice points (output voxels).
+    input_size: largest input of one pass (input voxels).
+    fixed: whether all passes have `input_size`; otherwise a pass has the smallest sufficient size.
+    trim: voxels of `low` that are in the pass's output and dropped from it.
     """
 
     period: int
@@ -48,7 +51,7 @@ class AxisLattice:
 
     @property
     def phase(self) -> int:
-        """Output voxel of the lattice point 0."""
+        """Output voxel of lattice point 0."""
         return self.low % self.scale
 
     def output_size(self, input_size: int) -> int:
@@ -77,9 +80,9 @@ class AxisLattice:
         return self.input_size + -(-missing // (self.period * self.scale)) * self.period
 
     def halved(self) -> AxisLattice | None:
-        """The same lattice with passes of about half the output, or None where that is too little.
+        """The same lattice with passes of about half the output.
 
-        There is always a whole period of output left.
+        None for a fixed axis, or if less than a period of output would remain.
         """
         cell = self.period * self.scale
         removed = (self.output_size(self.input_size) + cell) // 2 // cell
@@ -89,12 +92,12 @@ class AxisLattice:
 
     @property
     def _kept(self) -> int:
-        """Output voxels that are kept of a pass of the largest size."""
+        """Output voxels kept from a pass of the largest size."""
         return self.step if self.fixed else self.output_size(self.input_size)
 
     @property
     def _advance(self) -> int:
-        """Output voxels from one pass that covers a range to the next."""
+        """Output voxels between the begins of consecutive passes over a range."""
         return self.step if self.fixed else self.stride
 
     def num_passes(self, begin: int, end: int) -> int:
@@ -107,7 +110,7 @@ class AxisLattice:
     def nth_pass(self, begin: int, end: int, number: int) -> AxisTile:
         """One of the passes that cover the output voxels `begin .. end`, counted from 0.
 
-        All but the last are of the largest size.
+        All but the last have the largest size.
         """
         point = self.point_before(begin) + number * self._advance
         size = self.size_for(end - point)
@@ -120,7 +123,7 @@ class AxisLattice:
         )
 
     def cover(self, begin: int, end: int) -> list[AxisTile]:
-        """Passes that cover the output voxels `begin .. end`, each voxel kept from one of them."""
+        """Passes that cover the output voxels `begin .. end`; each is kept from one pass."""
         return [self.nth_pass(begin, end, n) for n in range(self.num_passes(begin, end))]
 
     def input_range(self, begin: int, end: int) -> tuple[int, int]:
@@ -134,10 +137,10 @@ class AxisLattice:
         return self.output_size(self.input_size) // self.step * self.step
 
     def whole_passes(self, volume: int) -> tuple[int, int]:
-        """Output voxels whose passes need no input outside the `volume` input voxels.
+        """The output voxels whose passes lie inside `volume` input voxels, as (begin, end).
 
-        Whole lattice cells, since a cell's voxels share their pooling windows. `begin >= end` when
-        there are none.
+        They are whole lattice cells, since the voxels of a cell share pooling windows. If there are
+        none, `begin >= end`.
         """
         cell = self.size_for(self.step)
         first = self.point_before(self.low + self.step - 1)
@@ -148,7 +151,7 @@ class AxisLattice:
 
 @dataclass(frozen=True)
 class AxisTile:
-    """One pass along one axis: its input, its first output voxel, and what is kept of them."""
+    """One pass along one axis: input, first output voxel, and the output voxels that are kept."""
 
     input_begin: int
     input_size: int
@@ -159,10 +162,11 @@ class AxisTile:
 
 @dataclass(frozen=True)
 class Tile:
-    """One forward pass; ROIs in voxels from the input array's origin.
+    """One forward pass; ROIs are in voxels from the input array's origin.
 
-    `read` is in input voxels. `keep` is the part of its output that goes into the block, in output
-    voxels, and `crop` the same part counted from the pass's own first output voxel.
+    read: its input (input voxels).
+    keep: the part of its output that goes into the block (output voxels).
+    crop: the same part, relative to the pass's first output voxel.
     """
 
     read: Roi
@@ -172,22 +176,22 @@ class Tile:
 
 @dataclass(frozen=True)
 class Lattice:
-    """The lattice of a network with one tile size, over all axes."""
+    """The lattice of a network and a tile size, over all axes."""
 
     axes: tuple[AxisLattice, ...]
 
     @property
     def tile_shape(self) -> tuple[int, ...]:
-        """Largest input of one pass, input voxels."""
+        """Largest input of one pass (input voxels)."""
         return tuple(axis.input_size for axis in self.axes)
 
     @property
     def stride(self) -> tuple[int, ...]:
-        """Output voxels from one pass to the next, where passes of the largest size follow."""
+        """Output voxels from one pass of the largest size to the next."""
         return tuple(axis.stride for axis in self.axes)
 
     def halved(self, axes: Sequence[int]) -> Lattice | None:
-        """The same lattice with half the tile along the longest of `axes` that can be halved."""
+        """The same lattice with the tile halved along the longest of `axes` that allows it."""
         for axis in sorted(axes, key=lambda a: -self.axes[a].input_size):
             smaller = self.axes[axis].halved()
             if smaller is not None:
@@ -195,7 +199,7 @@ class Lattice:
         return None
 
     def cover(self, block: Roi) -> Iterator[Tile]:
-        """The passes that cover a block (output voxels), each of its voxels kept exactly once."""
+        """The passes that cover a block (output voxels); each voxel is kept exactly once."""
         per_axis = [
             axis.cover(begin, end)
             for axis, begin, end in zip(self.axes, block.begin, block.end, strict=True)
@@ -203,7 +207,7 @@ class Lattice:
         return map(_tile, itertools.product(*per_axis))
 
     def read_roi(self, block: Roi) -> Roi:
-        """Input voxels that a block's passes read; may reach outside the input array."""
+        """Input voxels that a block's passes read; may reach beyond the input array."""
         ranges = [
             axis.input_range(begin, end)
             for axis, begin, end in zip(self.axes, block.begin, block.end, strict=True)
@@ -211,7 +215,7 @@ class Lattice:
         return Roi([begin for begin, _ in ranges], [end - begin for begin, end in ranges])
 
     def whole_passes(self, volume_shape: Sequence[int]) -> Roi | None:
-        """Largest output ROI that needs no input outside the volume, or None if there is none."""
+        """The largest output ROI that needs no input beyond the volume, or None."""
         pairs = [a.whole_passes(n) for a, n in zip(self.axes, volume_shape, strict=True)]
         if any(end <= begin for begin, end in pairs):
             return None

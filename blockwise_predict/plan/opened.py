@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
@@ -64,11 +64,11 @@ def open_inputs(
     together.
     """
     if model is None:
-        model = load_checkpoint(
+        model = open_checkpoint(
             config.checkpoint,
             iteration=config.iteration,
             architecture=config.architecture,
-            unsafe=config.unsafe_load_pickle,
+            unsafe_load_pickle=config.unsafe_load_pickle,
         )
     if array is None:
         array = open_input(
@@ -89,11 +89,11 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
     longer be opened.
     """
     config = plan.config
-    model = load_checkpoint(
+    model = open_checkpoint(
         config.checkpoint,
         iteration=plan.network.iteration,
         architecture=config.architecture,
-        unsafe=config.unsafe_load_pickle,
+        unsafe_load_pickle=config.unsafe_load_pickle,
     )
     if model.sha256 != plan.network.weights_sha256:
         raise RunStateError(

@@ -19,8 +19,9 @@ from funlib.geometry import Roi
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.architectures.trace import flops
 from blockwise_predict.checkpoint import TrainedModel
+from blockwise_predict.engine.builder import StreamSpec
 from blockwise_predict.engine.footprint import Footprint, measure_footprint
-from blockwise_predict.engine.passes import PIECE_VOXELS
+from blockwise_predict.engine.passes import CHUNK_VOXELS
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import smallest_tile
@@ -88,14 +89,20 @@ class Sizing:
     def _footprints(self) -> dict[int, Footprint]:
         """By streamed axis; measured once for axes that are alike."""
         network, shapes = self._model.build(), self._shapes
-        piece = PIECE_VOXELS[self._limits.device]
         found: dict[object, Footprint] = {}
         by_axis = {}
         for axis in range(shapes.dims):
             axes = self._axes(axis)
             kind = tuple(shapes.axes[a] for a in axes)
             if kind not in found:
-                found[kind] = measure_footprint(network, shapes, axes, self._dtype, piece)
+                spec = StreamSpec(
+                    shapes,
+                    axes,
+                    self._dtype,
+                    torch.device("meta"),
+                    CHUNK_VOXELS[self._limits.device],
+                )
+                found[kind] = measure_footprint(network, spec)
             by_axis[axis] = found[kind]
         return by_axis
 

@@ -17,9 +17,9 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from blockwise_predict.engine.border import read_padded
+from blockwise_predict.engine.compute_queue import Compute, compute_inline
 from blockwise_predict.engine.memory import is_out_of_memory
 from blockwise_predict.engine.predictor import Predictor
-from blockwise_predict.engine.turns import Turn, at_once
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.io import (
     BadInputError,
@@ -117,7 +117,7 @@ class BlockProcessor:
         self._target = target
         self.predictor = predictor
 
-    def process(self, block: Roi, turn: Turn = at_once) -> BlockReport:
+    def process(self, block: Roi, turn: Compute = compute_inline) -> BlockReport:
         """Process a block (output voxels from the input's origin); return when it is committed.
 
         What needs the device is done in a `turn`. If memory runs out, the block is processed again
@@ -133,7 +133,7 @@ class BlockProcessor:
             # Outside `except`, where the error no longer keeps the memory of what failed.
             self._log_shrinking(lattice)
 
-    def _done(self, block: Roi, lattice: Lattice, turn: Turn) -> BlockReport:
+    def _done(self, block: Roi, lattice: Lattice, turn: Compute) -> BlockReport:
         started = time.perf_counter()
         report = BlockReport(begin=tuple(block.begin), voxels=block.size)
         with stage("reading"):

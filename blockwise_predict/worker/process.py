@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
+from blockwise_predict.engine.compute_queue import ComputeQueue
 from blockwise_predict.engine.predictor import choose_device
-from blockwise_predict.engine.turns import Turns
 from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.link import Link, Terms
 from blockwise_predict.scheduling.transport.messages import MAX_TEXT, Done, Failed
@@ -101,11 +101,11 @@ def _serve(
         f"{processor.plan.network.checkpoint}",
         flush=True,
     )
-    turns = Turns()
-    slots = [Slot(number, processor, turns, link) for number in range(terms.slots)]
+    compute = ComputeQueue()
+    slots = [Slot(number, processor, compute, link) for number in range(terms.slots)]
     for slot in slots:
         slot.start()
-    turns.serve(lambda: any(slot.is_alive() for slot in slots))
+    compute.serve(lambda: any(slot.is_alive() for slot in slots))
     link.close()
     done = sum(slot.done for slot in slots)
     print(f"worker {link.number}: {done} blocks done", flush=True)
@@ -121,12 +121,14 @@ def _end_at_once(why: str, well: bool) -> None:
 class Slot(threading.Thread):
     """A thread that does one block at a time."""
 
-    def __init__(self, number: int, processor: BlockProcessor, turns: Turns, link: Link) -> None:
+    def __init__(
+        self, number: int, processor: BlockProcessor, compute: ComputeQueue, link: Link
+    ) -> None:
         super().__init__(daemon=True)
         self.done = 0
         self._number = number
         self._processor = processor
-        self._turns = turns
+        self._compute = compute
         self._link = link
 
     def run(self) -> None:
@@ -138,7 +140,7 @@ class Slot(threading.Thread):
     def _process(self, number: int) -> None:
         block = self._processor.plan.numbered_block(number)
         try:
-            report = self._processor.process(block, self._turns)
+            report = self._processor.process(block, self._compute)
         except Exception as error:  # noqa: BLE001
             # Whatever a block raises fails that block alone; it is recorded and reported.
             trace = traceback.format_exc()

@@ -52,9 +52,9 @@ def make_predictor(plan: Plan, opened: Opened, precision: str) -> Predictor:
     return Predictor(
         _make_pass(plan, opened, precision),
         plan.tiling_for(precision).lattice,
-        len(plan.network.channel_names),
-        plan.output.encoding,
-        plan.output.chunk_shape,
+        channels=len(plan.network.channel_names),
+        encoding=plan.output.encoding,
+        chunk_shape=plan.output.chunk_shape,
     )
 
 
@@ -63,11 +63,11 @@ def _make_pass(plan: Plan, opened: Opened, precision: str) -> Pass:
     return make_pass(
         opened.model.build(),
         opened.model.shapes,
-        len(plan.block_shape),
-        plan.tiling_for(precision).streaming,
-        precision,
-        plan.normalization,
-        opened.device,
+        volume_dims=len(plan.block_shape),
+        streaming=plan.tiling_for(precision).streaming,
+        precision=precision,
+        normalization=plan.normalization,
+        device=opened.device,
     )
 
 

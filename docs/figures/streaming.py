@@ -2,8 +2,8 @@
 
     python docs/figures/streaming.py
 
-Everything in it follows from the network's shape arithmetic (docs/engine.md), and
-tests/engine/test_streaming.py holds that to what the engine really keeps.
+The figure follows from the network's shape arithmetic (docs/engine.md), which
+tests/engine/test_streaming.py compares with what the engine carried_over in memory.
 """
 
 from __future__ import annotations
@@ -12,109 +12,112 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blockwise_predict.architectures.sizes import AxisSizes, lost_by
+from blockwise_predict.architectures.sizes import AxisSizes, context_of
 
-# The network of the figure: two levels below the first, factors 2, two convolutions of 3 each.
+# The network of the figure: three levels, factors of 2, two convolutions of 3 per level.
 EXAMPLE = AxisSizes(
     factors=(2, 2),
     down=((3, 3),) * 3,
     up=((3, 3),) * 2,
     same=False,
-    tail=(),
-    tail_kernels=(3, 3),
+    upsample_factors=(),
+    upsample_kernels=(3, 3),
     head_kernel=1,
 )
 PUSHED, SHOWN = 76, 84
 PIXEL, ROW, LEFT, TOP = 8, 26, 178, 34
-COLOURS = {"gone": "#e4e4e4", "kept": "#3a6ea5", "waits": "#e08a1e", "absent": "#ffffff"}
+COLOURS = {"done": "#e4e4e4", "carried": "#3a6ea5", "waits": "#e08a1e", "pending": "#ffffff"}
 LEGEND = {
-    "gone": "computed, used, forgotten",
-    "kept": "kept for the next convolution (k - 1 planes)",
-    "waits": "skip connection, waits for the longer way",
-    "absent": "not there yet",
+    "done": "computed, used and freed",
+    "carried": "carried over for the next convolution (k - 1 planes)",
+    "waits": "skip connection, waiting for the upsampled planes",
+    "pending": "not computed yet",
 }
 
 
 @dataclass(frozen=True)
 class Map:
-    """A feature map: plane i stands for the input from `begin + i * stride`, and is there after
-    `reach + i // repeat * repeat * stride` input planes."""
+    """A feature map.
+
+    Plane i is at input plane `begin + i * stride`, and is available after
+    `reach + i // repeat * repeat * stride` input planes. The last `carried_over` are kept.
+    """
 
     name: str
     begin: float
     stride: int
     reach: int
     repeat: int = 1
-    keeps: int = 0
+    carried_over: int = 0
 
-    def there(self, pushed: int) -> int:
-        """Planes that can have been computed when so many input planes have come."""
+    def available(self, pushed: int) -> int:
+        """Number of planes that can be computed from `pushed` input planes."""
         whole = (pushed - self.reach) // (self.stride * self.repeat) + 1
         return max(0, whole) * self.repeat
 
     def convolved(self, name: str, kernels: Sequence[int]) -> Map:
-        """After valid convolutions; of repeated planes, those at hand decide."""
-        lost = lost_by(kernels)
+        """After valid convolutions."""
+        lost = context_of(kernels)
         return _moved(self, name, lost, lost / 2 * self.stride)
 
     def cropped(self, name: str, planes: int) -> Map:
-        """Without the first planes."""
+        """Without the first `planes` planes."""
         return _moved(self, name, planes, planes * self.stride)
 
 
 def _moved(source: Map, name: str, planes: int, begin: float) -> Map:
     """A map whose plane i needs plane i + planes of `source`."""
     if planes % source.repeat:
-        # Its planes come in groups that begin within a group of the source.
-        raise ValueError("only for whole groups of repeated planes")
+        # The result's groups of repeated planes would begin inside a group of the source.
+        raise ValueError(f"{planes} planes are not whole groups of {source.repeat} repeated ones")
     reach = source.reach + planes * source.stride
     return Map(name, source.begin + begin, source.stride, reach, source.repeat)
 
 
 def feature_maps(sizes: AxisSizes, level: int = 0, below: Map | None = None) -> list[Map]:
-    """Feature maps along the streamed axis in the order in which they are computed."""
-    source = below or Map("input", 0, 1, 1, keeps=sizes.down[0][0] - 1)
-    left = source.convolved(f"level {level}, left", sizes.down[level])
+    """Feature maps along the streamed axis, in the order of computation."""
+    source = below or Map("input", 0, 1, 1, carried_over=sizes.down[0][0] - 1)
+    down = source.convolved(f"level {level}, down", sizes.down[level])
     if level == len(sizes.factors):
-        return [*([] if below else [source]), left]
+        return [*([] if below else [source]), down]
     factor = sizes.factors[level]
     pooled = Map(
         f"level {level + 1}, pooled",
-        left.begin,
-        left.stride * factor,
-        left.reach + (factor - 1) * left.stride,
-        keeps=sizes.down[level + 1][0] - 1,
+        down.begin,
+        down.stride * factor,
+        down.reach + (factor - 1) * down.stride,
+        carried_over=sizes.down[level + 1][0] - 1,
     )
     deeper = feature_maps(sizes, level + 1, pooled)
     bottom = deeper[-1]
     up = Map(
         f"level {level}, upsampled",
         bottom.begin,
-        left.stride,
+        down.stride,
         bottom.reach,
         factor * bottom.repeat,
-        keeps=sizes.up[level][0] - 1,
+        carried_over=sizes.up[level][0] - 1,
     )
     crops = sizes.crops(level)
-    right = up.cropped("", crops.up_begin).convolved(f"level {level}, right", sizes.up[level])
-    return [*([] if below else [source]), left, pooled, *deeper, up, right]
+    output = up.cropped("", crops.up_begin).convolved(f"level {level}, up", sizes.up[level])
+    return [*([] if below else [source]), down, pooled, *deeper, up, output]
 
 
 def waiting(sizes: AxisSizes, level: int, pushed: int) -> int:
-    """Planes of a level's skip connection in memory when so many input planes have come."""
+    """Planes of a level's skip connection in memory after `pushed` input planes."""
     maps = {each.name: each for each in feature_maps(sizes)}
     crops = sizes.crops(level)
-    left = maps[f"level {level}, left"].there(pushed) - crops.left_begin
-    joined = maps[f"level {level}, upsampled"].there(pushed) - crops.up_begin
-    used = max(0, joined - (sizes.up[level][0] - 1))
-    return max(0, left - min(used, left))
+    skip = maps[f"level {level}, down"].available(pushed) - crops.skip_begin
+    upsampled = maps[f"level {level}, upsampled"].available(pushed) - crops.up_begin
+    used = max(0, upsampled - (sizes.up[level][0] - 1))
+    return max(0, skip - min(used, skip))
 
 
 def draw(sizes: AxisSizes, pushed: int) -> str:
     """The figure as SVG."""
     maps = feature_maps(sizes)
     width, bottom = LEFT + SHOWN * PIXEL + 20, TOP + len(maps) * ROW
-    parts = [_text(LEFT, 18, f"planes along the streamed axis; {pushed} of the input have come")]
+    parts = [_text(LEFT, 18, f"planes along the streamed axis, after {pushed} input planes")]
     for number, each in enumerate(maps):
         y = TOP + number * ROW
         parts.append(_text(LEFT - 10, y + 14, each.name, "end"))
@@ -143,15 +146,15 @@ def draw(sizes: AxisSizes, pushed: int) -> str:
 
 
 def _kinds(sizes: AxisSizes, each: Map, pushed: int) -> list[str]:
-    """What has become of each plane of a map."""
-    there = each.there(pushed)
-    kinds = ["gone"] * there + ["absent"] * (SHOWN // each.stride)
+    """The state of each plane of a map."""
+    available = each.available(pushed)
+    kinds = ["done"] * available + ["pending"] * (SHOWN // each.stride)
     level = int(each.name[6]) if each.name.startswith("level") else 0
-    if each.name.endswith("left") and level < len(sizes.factors):
-        for plane in range(there - waiting(sizes, level, pushed), there):
+    if each.name.endswith("down") and level < len(sizes.factors):
+        for plane in range(available - waiting(sizes, level, pushed), available):
             kinds[plane] = "waits"
-    for plane in range(max(0, there - each.keeps), there):
-        kinds[plane] = "kept"
+    for plane in range(max(0, available - each.carried_over), available):
+        kinds[plane] = "carried"
     return kinds
 
 

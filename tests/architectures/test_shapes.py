@@ -229,7 +229,7 @@ def test_messages_name_size_level_and_what_works(size: int, level: str, near: st
     message = str(caught.value)
     assert f"size {size} of axis 1" in message
     assert level in message
-    assert f"Nearest that work: {near} " in message
+    assert f"Nearest valid sizes: {near} (" in message
     model = CNNectomeUNet(config)
     with pytest.raises(RuntimeError) as from_network:
         model(torch.zeros(1, 1, 44, size, 44))
@@ -240,14 +240,17 @@ def test_even_kernels_with_same_padding_that_can_never_work_say_so() -> None:
     config = CNNectomeUNetConfig(
         "even", (8, 8), 1, 1, 1, 1, [[2, 2]], [[(2, 2)] * 2, [(2, 2)] * 2], padding="same"
     )
-    with pytest.raises(RuntimeError, match=r"no input size works.*level 0.*odd kernel sizes"):
+    with pytest.raises(RuntimeError, match=r"no input size is valid.*level 0.*odd kernel sizes"):
         UNetShapes.from_config(config).output_shape((8, 8))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kernel_size_down": [[[3, 3]]]}, "kernel_size_down has 1 levels, the network needs 2"),
+        (
+            {"kernel_size_down": [[[3, 3]]]},
+            "kernel_size_down has 1 levels, but needs 2",
+        ),
         ({"kernel_size_up": [[[3, 3, 3]]]}, r"kernel_size_up has \(3, 3, 3\)"),
         ({"downsample_factors": [[2]]}, "only 2-D and 3-D"),
         ({"padding": "reflect"}, "padding is 'reflect'"),

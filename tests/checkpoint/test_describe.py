@@ -11,7 +11,7 @@ import yaml
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes
 from blockwise_predict.architectures.trace import halo_overhead
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.checkpoint.describe import describe_checkpoint
 
 SETTINGS: dict[str, Any] = {
@@ -31,7 +31,7 @@ def trained(folder: Path, **changes: Any) -> TrainedModel:
         CNNectomeUNet(CNNectomeUNetConfig(name="n", **settings)).state_dict(), folder / "w.pt"
     )
     (folder / "arch.yaml").write_text(yaml.safe_dump(settings))
-    return load_checkpoint(folder / "w.pt", architecture=folder / "arch.yaml")
+    return open_checkpoint(folder / "w.pt", architecture=folder / "arch.yaml")
 
 
 def test_everything_worth_knowing_is_there(tmp_path: Path) -> None:
@@ -66,6 +66,46 @@ def test_what_is_special_is_said(
     changes: dict[str, Any], label: str, text: str, tmp_path: Path
 ) -> None:
     assert text in dict(describe_checkpoint(trained(tmp_path, **changes)))[label]
+
+
+def test_the_repr_describes_the_network_in_a_few_lines(tmp_path: Path) -> None:
+    model = trained(tmp_path)
+    assert repr(model).splitlines() == [
+        f"TrainedModel('{tmp_path}/w.pt')",
+        "  architecture     CNNectomeUNet 'arch', 2-D, 3 levels, feature maps 1 -> 2,6,18 -> 2, "
+        "downsampling 2,2 2,2, valid padding, constant upsampling",
+        f"  parameters       {model.num_parameters:,}",
+        "  input channels   1",
+        "  output channels  2: channel_0, channel_1",
+        "  output values    unbounded, no activation",
+        "  context          20,20 output voxels on each side",
+        "  period           4,4 input voxels",
+        "  scale            1,1 output voxels per input voxel",
+    ]
+
+
+def test_the_repr_of_a_run_names_it_and_its_output(tmp_path: Path) -> None:
+    offsets = [[0, step] for step in range(1, 11)]
+    task = {"__type__": "AffinitiesTaskConfig", "neighborhood": offsets}
+    settings = {**SETTINGS, "name": "n", "upsample_factors": [[2, 2]]}
+    network = CNNectomeUNet(CNNectomeUNetConfig(**settings))
+    head = torch.nn.Conv2d(2, len(offsets), 1)
+    state = {f"architecture.{key}": value for key, value in network.state_dict().items()}
+    state |= {f"prediction_head.{key}": value for key, value in head.state_dict().items()}
+    file = tmp_path / "net" / "checkpoints" / "iterations" / "100"
+    file.parent.mkdir(parents=True)
+    torch.save(state, file)
+    document = tmp_path / "configs" / "runs" / "net.yaml"
+    document.parent.mkdir(parents=True)
+    document.write_text(yaml.safe_dump({"architecture": settings, "task": task}))
+    lines = dict(line.split(maxsplit=1) for line in repr(open_checkpoint(file)).splitlines()[1:])
+    assert lines["run"] == "net, iteration 100"
+    assert "super-resolution 2,2" in lines["architecture"]
+    lines = repr(open_checkpoint(file)).splitlines()
+    names = ", ".join(f"aff_0_{step}" for step in range(1, 9))
+    assert f"  output channels  10: {names} and 2 more" in lines
+    assert "  output values    0 to 1, Sigmoid" in lines
+    assert "  scale            2,2 output voxels per input voxel" in lines
 
 
 def test_halo_overhead_of_a_well_known_network() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint, nonfinite_weights
+from blockwise_predict.checkpoint import TrainedModel, nonfinite_weights, open_checkpoint
 from blockwise_predict.errors import CheckpointError
 from tests.support.networks import save_network
 from tests.support.runs import predict, read_output, write_volume
@@ -32,7 +32,7 @@ def damaged(
 
 def model(folder: Path, spoils: dict[str, tuple[int, float]], head: bool = True) -> TrainedModel:
     weights, architecture = damaged(folder, spoils, head)
-    return load_checkpoint(weights, architecture=architecture)
+    return open_checkpoint(weights, architecture=architecture)
 
 
 def test_nothing_is_said_of_finite_weights(tmp_path: Path) -> None:

@@ -13,17 +13,17 @@ import zarr
 from safetensors.torch import save_file
 from torch import nn
 
-from blockwise_predict.checkpoint import Head, TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import Head, TrainedModel, open_checkpoint
 from tests.support.dacapo_runs import ARCHITECTURE, TASK, dacapo_model, plain, write_run, write_yaml
 from tests.support.shared import shared_path
 
 
 def test_a_run_folder_gives_its_latest_iteration(tmp_path: Path) -> None:
     run = write_run(tmp_path, (900, 1000, 100))
-    model = load_checkpoint(run)
+    model = open_checkpoint(run)
     assert (model.run, model.iteration) == ("net", 1000)
     assert model.path == str(run / "checkpoints" / "iterations" / "1000")
-    assert load_checkpoint(run, iteration=100).iteration == 100
+    assert open_checkpoint(run, iteration=100).iteration == 100
     assert model.head == Head("affinities", 1, 2, "Sigmoid")
     assert model.channel_names == ("aff_1_0", "aff_0_1")
     assert model.output_range == (0, 1)
@@ -37,15 +37,15 @@ def test_a_run_folder_gives_its_latest_iteration(tmp_path: Path) -> None:
 def test_an_iteration_file_finds_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path)
     file = run / "checkpoints" / "iterations" / "100"
-    assert load_checkpoint(file).run == "net"
-    assert load_checkpoint(file).iteration == 100
+    assert open_checkpoint(file).run == "net"
+    assert open_checkpoint(file).iteration == 100
     monkeypatch.chdir(run)
-    assert load_checkpoint(Path("checkpoints/iterations/100")).run == "net"
-    assert load_checkpoint(".").run == "net"
+    assert open_checkpoint(Path("checkpoints/iterations/100")).run == "net"
+    assert open_checkpoint(".").run == "net"
 
 
 def test_the_network_is_dacapos(tmp_path: Path) -> None:
-    built = load_checkpoint(write_run(tmp_path)).build()
+    built = open_checkpoint(write_run(tmp_path)).build()
     assert not built.training
     x = torch.rand(2, 1, 24, 20)
     with torch.inference_mode():
@@ -69,9 +69,9 @@ def test_bare_weights_with_an_architecture(
         save_file({key: value.clone() for key, value in state.items()}, file)
     else:
         torch.save(state, file)
-    model = load_checkpoint(file, architecture=write_yaml(tmp_path, form))
+    model = open_checkpoint(file, architecture=write_yaml(tmp_path, form))
     assert (model.run, model.iteration) == (None, None)
-    assert model.sha256 == load_checkpoint(write_run(tmp_path / "base")).sha256
+    assert model.sha256 == open_checkpoint(write_run(tmp_path / "base")).sha256
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_bare_weights_with_an_architecture(
 def test_bare_weights_without_a_head(prefix: str, tmp_path: Path) -> None:
     state = dacapo_model().architecture.unet.state_dict()
     torch.save({prefix + key: value for key, value in state.items()}, tmp_path / "weights.pt")
-    model = load_checkpoint(
+    model = open_checkpoint(
         tmp_path / "weights.pt", architecture=write_yaml(tmp_path, plain(ARCHITECTURE))
     )
     assert model.head is None
@@ -98,7 +98,7 @@ def test_newer_keys_of_a_super_resolving_network(tmp_path: Path) -> None:
     torch.save({f"chain.{key}": value for key, value in chain.items()}, tmp_path / "new.pt")
     torch.save(model.state_dict(), tmp_path / "old.pt")
     new, old = (
-        load_checkpoint(tmp_path / name, architecture=document) for name in ("new.pt", "old.pt")
+        open_checkpoint(tmp_path / name, architecture=document) for name in ("new.pt", "old.pt")
     )
     assert new.sha256 == old.sha256
     assert new.shapes.scale == (2, 2)
@@ -113,7 +113,7 @@ def test_the_hash_is_of_the_content(tmp_path: Path) -> None:
         if number == 2:
             next(iter(state.values())).view(-1)[0] += 1e-6
         torch.save(dict(reversed(state.items())) if number else state, file)
-        hashes.append(load_checkpoint(file, architecture=document).sha256)
+        hashes.append(open_checkpoint(file, architecture=document).sha256)
     assert hashes[0] == hashes[1] != hashes[2]
     assert len(hashes[0]) == 64
 
@@ -121,7 +121,7 @@ def test_the_hash_is_of_the_content(tmp_path: Path) -> None:
 def test_half_precision_weights_are_run_in_float32(tmp_path: Path) -> None:
     state = dacapo_model().architecture.state_dict()
     torch.save({key: value.bfloat16() for key, value in state.items()}, tmp_path / "w.pt")
-    model = load_checkpoint(
+    model = open_checkpoint(
         tmp_path / "w.pt", architecture=write_yaml(tmp_path, plain(ARCHITECTURE))
     )
     assert model.build()(torch.rand(1, 1, 20, 20)).dtype == torch.float32
@@ -169,7 +169,7 @@ def test_heads_are_those_of_dacapos_tasks(
     reference = dacapo_model(nn.Conv2d(3, head.channels, head.kernel_size))
     torch.save(reference.state_dict(), tmp_path / "w.pt")
     document = write_yaml(tmp_path, {"architecture": ARCHITECTURE, "task": task})
-    model = load_checkpoint(tmp_path / "w.pt", architecture=document)
+    model = open_checkpoint(tmp_path / "w.pt", architecture=document)
     assert (model.head, model.channel_names) == (head, names)
     x = torch.rand(1, 1, 28, 28)
     with torch.inference_mode():
@@ -184,8 +184,8 @@ def test_heads_are_those_of_dacapos_tasks(
 def both_key_styles() -> list[TrainedModel]:
     base = shared_path("data/dacapo")
     return [
-        load_checkpoint(base / "flyem_affs"),
-        load_checkpoint(
+        open_checkpoint(base / "flyem_affs"),
+        open_checkpoint(
             base / "flyem_affs_newer_keys.pt", architecture=base / "configs/runs/flyem_affs.yaml"
         ),
     ]

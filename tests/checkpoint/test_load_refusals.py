@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.errors import CheckpointError
 from tests.support.dacapo_runs import ARCHITECTURE, TASK, dacapo_model, write_run, write_yaml
 
@@ -18,7 +19,10 @@ from tests.support.dacapo_runs import ARCHITECTURE, TASK, dacapo_model, write_ru
     ("document", "message"),
     [
         ({"architecture": {**ARCHITECTURE, "__type__": "DummyArchitectureConfig"}}, "Dummy"),
-        ({"architecture": {**ARCHITECTURE, "fmaps": 3}}, "no key fmaps.*Known: name"),
+        (
+            {"architecture": {**ARCHITECTURE, "fmaps": 3}},
+            "unknown keys .*: fmaps. Known: name",
+        ),
         ({"architecture": {**ARCHITECTURE, "fmaps_in": None}}, "lacks fmaps_in"),
         ({"architecture": {**ARCHITECTURE, "fmaps_in": "one"}}, "fmaps_in: 'one'"),
         ({"architecture": {**ARCHITECTURE, "padding": "zero"}}, "padding is 'zero'"),
@@ -33,7 +37,7 @@ from tests.support.dacapo_runs import ARCHITECTURE, TASK, dacapo_model, write_ru
         ({"architecture": ARCHITECTURE, "task": {"__type__": "OneHotTaskConfig"}}, "lacks classes"),
         (
             {"architecture": ARCHITECTURE, "task": {**TASK, "neighborhood": [(1, 0, 0)]}},
-            "does not suit a 2-D",
+            "must have 2 axes",
         ),
         (["a list"], "must be a mapping"),
     ],
@@ -41,7 +45,7 @@ from tests.support.dacapo_runs import ARCHITECTURE, TASK, dacapo_model, write_ru
 def test_a_wrong_document_is_explained(document: Any, message: str, tmp_path: Path) -> None:
     torch.save(dacapo_model().state_dict(), tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=message) as caught:
-        load_checkpoint(tmp_path / "w.pt", architecture=write_yaml(tmp_path, document))
+        open_checkpoint(tmp_path / "w.pt", architecture=write_yaml(tmp_path, document))
     assert "arch.yaml" in str(caught.value)
 
 
@@ -51,7 +55,7 @@ def test_yaml_with_other_python_tags_is_refused_and_runs_nothing(tmp_path: Path)
     document = tmp_path / "configs" / "runs" / "net.yaml"
     document.write_text(f"a: !!python/object/apply:os.mkdir ['{mark}']\n{document.read_text()}")
     with pytest.raises(CheckpointError, match=r"python/object/apply:os\.mkdir"):
-        load_checkpoint(run)
+        open_checkpoint(run)
     assert not mark.exists()
 
 
@@ -64,10 +68,10 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         if task:
             document["task"] = task
         with pytest.raises(CheckpointError) as caught:
-            load_checkpoint(tmp_path / "w.pt", architecture=write_yaml(tmp_path, document))
+            open_checkpoint(tmp_path / "w.pt", architecture=write_yaml(tmp_path, document))
         return str(caught.value)
 
-    assert "give its task" in refused({}, None)
+    assert "add its task" in refused({}, None)
     assert "batch_norm in the YAML" in refused({"batch_norm": True})
     assert "use_attention in the YAML" in refused({"use_attention": True})
     message = refused({"num_fmaps": 4})
@@ -83,25 +87,45 @@ def test_two_copies_of_a_layer_must_agree(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.pt")
     document = write_yaml(tmp_path, {"architecture": ARCHITECTURE, "task": TASK})
     with pytest.raises(CheckpointError, match=r"prediction_head\.bias and chain\.1\.bias"):
-        load_checkpoint(tmp_path / "w.pt", architecture=document)
+        open_checkpoint(tmp_path / "w.pt", architecture=document)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path, (100, 200))
-    with pytest.raises(CheckpointError, match=r"--iteration 150: .* 100, 200"):
-        load_checkpoint(run, iteration=150)
+    with pytest.raises(CheckpointError, match=r"iteration 150: .* 100, 200"):
+        open_checkpoint(run, iteration=150)
     with pytest.raises(CheckpointError, match=rf"base folder.*{run}"):
-        load_checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="no such file or folder"):
-        load_checkpoint(tmp_path / "nothing")
+        open_checkpoint(tmp_path / "nothing")
     with pytest.raises(CheckpointError, match="goes with a run folder"):
-        load_checkpoint(run / "checkpoints" / "iterations" / "100", iteration=200)
+        open_checkpoint(run / "checkpoints" / "iterations" / "100", iteration=200)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="no iterations"):
-        load_checkpoint(tmp_path / "empty")
+        open_checkpoint(tmp_path / "empty")
     shutil.copy(run / "checkpoints" / "iterations" / "100", tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"--architecture arch\.yaml"):
-        load_checkpoint(tmp_path / "w.pt")
+        open_checkpoint(tmp_path / "w.pt")
     (tmp_path / "configs" / "runs" / "net.yaml").unlink()
     with pytest.raises(CheckpointError, match=r"net\.yaml is missing"):
-        load_checkpoint(run)
+        open_checkpoint(run)
+
+
+def test_arguments_of_other_types_are_explained(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    wrong: list[tuple[Any, dict[str, Any]]] = [
+        (None, {}),
+        (5, {}),
+        (run, {"iteration": "latest"}),
+        (run, {"iteration": 1.5}),
+        (run, {"architecture": 3}),
+    ]
+    for path, options in wrong:
+        with pytest.raises(CheckpointError, match="are paths, the iteration is a whole number"):
+            open_checkpoint(path, **options)
+    assert open_checkpoint(run, iteration=np.int64(100)).iteration == 100  # type: ignore[arg-type]
+
+
+def test_a_path_that_the_system_refuses_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        open_checkpoint(tmp_path / ("x" * 5000))

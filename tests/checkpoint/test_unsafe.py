@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockwise_predict.checkpoint.unpickle import read_weights
+from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.errors import CheckpointError
 from tests.support.pickles import MakesFolder
 
@@ -134,16 +134,16 @@ def test_the_unsafe_flag_says_what_is_not_installed(
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "laboratory", module)
         torch.save({"model": STATE, "net": module.Net()}, tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match=r"laboratory.*must be installed"):
+    with pytest.raises(CheckpointError, match=r"laboratory.*Install the packages"):
         read_weights(tmp_path / "w.pt", unsafe=True)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "holds a list, not weights"),
+        ([1, 2], "contains a list, not weights"),
         ({}, "it is empty"),
-        ({"epoch": 3, "net": {}}, "'epoch' is no tensor"),
+        ({"epoch": 3, "net": {}}, "'epoch' is not a tensor"),
     ],
 )
 def test_what_holds_no_weights(content: Any, message: str, tmp_path: Path) -> None:

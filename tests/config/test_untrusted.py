@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.config.model import load_config
 from blockwise_predict.config.untrusted import (
     MAX_JSON_BYTES,
@@ -49,8 +49,8 @@ def test_yaml_that_is_refused_says_where(case: str, tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path)
     architecture.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(CheckpointError, match=place) as caught:
-        load_checkpoint(weights, architecture=architecture)
-    assert str(caught.value).startswith(f"{architecture} is not YAML")
+        open_checkpoint(weights, architecture=architecture)
+    assert str(caught.value).startswith(f"{architecture} is not plain YAML data")
     with pytest.raises(ConfigError, match=place) as wrong:
         load_config({}, architecture)
     assert str(wrong.value).startswith(f"{architecture}: is not valid YAML")
@@ -61,7 +61,7 @@ def test_the_command_line_refuses_a_billion_laughs(tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path)
     architecture.write_text(LAUGHS)
     output = predict("inspect", weights, "--architecture", architecture, code=2)
-    assert f"{architecture} is not YAML that is data alone: line 5" in output
+    assert f"{architecture} is not plain YAML data: line 5" in output
 
 
 def test_aliases_within_bounds_are_read() -> None:
@@ -76,8 +76,8 @@ def test_keys_that_are_not_text(tmp_path: Path) -> None:
     )
     weights, architecture = save_network(tmp_path)
     architecture.write_text(yaml.safe_dump({"architecture": {**TINY_3D, 5: 6, None: 7}}))
-    message = refused(CheckpointError, lambda: load_checkpoint(weights, architecture=architecture))
-    assert f"{architecture}: in the architecture the key 5 is not text" in message
+    message = refused(CheckpointError, lambda: open_checkpoint(weights, architecture=architecture))
+    assert f"{architecture}: in the architecture, the key 5 is not text" in message
 
 
 def test_many_mistakes_are_counted_not_listed(tmp_path: Path) -> None:

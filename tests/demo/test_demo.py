@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import blockwise_predict.demo
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.demo.phantom import Phantom, make_phantom
 from blockwise_predict.demo.picture import save_picture
 from blockwise_predict.demo.score import score
@@ -97,7 +97,7 @@ def test_the_shipped_network_is_as_good_as_its_score_says(phantom: Phantom) -> N
     report = json.loads((MODEL / "score.json").read_text())
     weights = MODEL / "weights.safetensors"
     assert weights.stat().st_size < MAX_WEIGHTS_BYTES
-    model = load_checkpoint(weights, architecture=MODEL / "architecture.yaml")
+    model = open_checkpoint(weights, architecture=MODEL / "architecture.yaml")
     assert model.channel_names == ("aff_1_0_0", "aff_0_1_0", "aff_0_0_1")
     assert model.num_parameters == report["training"]["parameters"]
     assert model.output_range == (0, 1)

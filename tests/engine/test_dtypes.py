@@ -10,7 +10,7 @@ import pytest
 import tensorstore as ts
 from funlib.geometry import Roi
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ArrayError, ConfigError
 from blockwise_predict.io import InputArray, open_input
@@ -130,7 +130,7 @@ def test_a_run_gives_what_one_pass_over_the_values_gives(
         *("--voxel-size", ",".join(map(str, VOXEL_SIZE)), "--output", output, "--device", "cpu"),
         *("--precision", "float32", *options),
     )
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     network_input = (values * scale + shift).astype(np.float32)[None]
     expected = one_pass(trained.build(), trained.shapes, Held(network_input), Roi((0, 0, 0), SHAPE))
     np.testing.assert_allclose(

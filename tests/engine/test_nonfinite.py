@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.engine import convolution
+from blockwise_predict.engine.builder import StreamSpec
 from blockwise_predict.engine.passes import StreamedPass, make_pass, predict_tile
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.streaming import StreamedUNet
@@ -78,7 +79,15 @@ def streamed(
     model: nn.Module, trained: TrainedModel, raw: np.ndarray, precision: str, streaming: Streaming
 ) -> np.ndarray:
     shapes = trained.shapes
-    made = make_pass(model, shapes, shapes.dims, streaming, precision, AS_IT_IS, CPU)
+    made = make_pass(
+        model,
+        shapes,
+        volume_dims=shapes.dims,
+        streaming=streaming,
+        precision=precision,
+        normalization=AS_IT_IS,
+        device=CPU,
+    )
     return predict_tile(made, raw)
 
 
@@ -121,7 +130,7 @@ def test_of_the_weights(name: str, precision: str, tmp_path: Path) -> None:
 def test_of_the_input_without_onednn(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convolution, "_onednn_has", lambda _: False)
+    monkeypatch.setattr(convolution, "_onednn_supports", lambda _: False)
     test_of_the_input(name, "float32", tmp_path)
 
 
@@ -129,11 +138,19 @@ def test_of_the_input_of_a_network_that_is_not_streamed(tmp_path: Path) -> None:
     weights, architecture = save_network(
         tmp_path, input_shape=[44, 44], downsample_factors=[[2, 2]], use_attention=True
     )
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     model = trained.build()
     raw = np.random.default_rng(0).normal(size=(1, 44, 44)).astype(np.float32)
     spoil(raw, [(0.1, np.nan), (0.5, np.inf), (0.9, 3e38)])
-    made = make_pass(model, trained.shapes, 2, None, "float32", AS_IT_IS, CPU)
+    made = make_pass(
+        model,
+        trained.shapes,
+        volume_dims=2,
+        streaming=None,
+        precision="float32",
+        normalization=AS_IT_IS,
+        device=CPU,
+    )
     compare(predict_tile(made, raw), references(model, raw), 1e-4)
 
 
@@ -160,8 +177,10 @@ def test_overflow_on_the_way_is_noticed(tmp_path: Path) -> None:
         if isinstance(layer, nn.Conv3d):
             layer.weight.mul_(1e5)
     raw = tile(trained) * 1e16
-    stream = StreamedUNet(model, trained.shapes, (0, 1, 2), torch.float32, CPU, 1000)
-    assert AS_IT_IS.largest(raw) < stream.safe
+    stream = StreamedUNet(
+        model, StreamSpec(trained.shapes, (0, 1, 2), torch.float32, CPU, chunk_voxels=1000)
+    )
+    assert AS_IT_IS.largest(raw) < stream.max_safe_input
     found = streamed(model, trained, raw, "float32", Streaming((0, 1, 2), 4))
     assert not np.isfinite(found).all()
     compare(found, references(model, raw), 1e-4)
@@ -170,7 +189,15 @@ def test_overflow_on_the_way_is_noticed(tmp_path: Path) -> None:
 def test_ordinary_values_take_the_fast_stream(tmp_path: Path) -> None:
     trained = network(tmp_path, "batch norm")
     streaming = Streaming((0, 1, 2), 8)
-    made = make_pass(trained.build(), trained.shapes, 3, streaming, "float32", AS_IT_IS, CPU)
+    made = make_pass(
+        trained.build(),
+        trained.shapes,
+        volume_dims=3,
+        streaming=streaming,
+        precision="float32",
+        normalization=AS_IT_IS,
+        device=CPU,
+    )
     assert isinstance(made, StreamedPass)
     predict_tile(made, tile(trained) * 1e6)
-    assert "_plain" not in vars(made)
+    assert "_unfused" not in vars(made)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from funlib.geometry import Roi
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.cli.demonstration import MODEL
 from blockwise_predict.demo.phantom import make_phantom
 from blockwise_predict.engine import precision as module
@@ -23,9 +23,9 @@ from blockwise_predict.engine.precision import (
     CANDIDATES,
     check_precision,
     choose_precision,
+    deep_share,
     fast_precisions,
     faster_precisions,
-    share_below,
     tolerance_of,
 )
 from blockwise_predict.engine.settings import PrecisionChoice, Streaming
@@ -55,7 +55,7 @@ def test_the_fastest_is_taken_that_is_exact_enough() -> None:
     assert choice.error == pytest.approx(0.0015, rel=1e-3)
     assert choice.tolerance == pytest.approx(1 / 510)
     assert str(choice) == (
-        "bfloat16: the fastest that is exact enough, rms error 0.0015 (allowed 0.002), "
+        "bfloat16: the fastest that is accurate enough, rms error 0.0015 (allowed 0.002), "
         "largest 0.0015"
     )
 
@@ -70,14 +70,14 @@ def test_an_error_of_more_than_half_a_step_is_too_much() -> None:
     choice = tried(bfloat16=0.0041, mixed=0.0021)
     assert (choice.precision, choice.decided_by) == ("float32", "error")
     assert str(choice) == (
-        "float32: nothing faster was exact enough (rms error allowed 0.002; bfloat16 has 0.0041; "
-        "mixed has 0.0021)"
+        "float32: no faster precision was accurate enough (rms error allowed 0.002; "
+        "bfloat16 has 0.0041; mixed has 0.0021)"
     )
 
 
 def test_where_a_device_does_nothing_faster_nothing_is_tried() -> None:
     choice = choose_precision(lambda _: pytest.fail("tried"), UINT8, ())
-    assert str(choice) == "float32: this device does nothing faster"
+    assert str(choice) == "float32: no precision is faster on this device"
     assert choice.decided_by == "device"
 
 
@@ -140,8 +140,8 @@ def test_mixed_is_tried_where_there_is_much_to_gain(
     found = {}
     for factor in (1, 6):
         weights, architecture = save_network(tmp_path, fmap_inc_factor=factor)
-        shapes = load_checkpoint(weights, architecture=architecture).shapes
-        found[factor] = share_below(shapes), faster_precisions(CPU, shapes, True)
+        shapes = open_checkpoint(weights, architecture=architecture).shapes
+        found[factor] = deep_share(shapes), faster_precisions(CPU, shapes, True)
         assert faster_precisions(CPU, shapes, False) == ("bfloat16",)
     assert found[1][0] < 0.2 < found[6][0]
     assert found[1][1] == ("bfloat16",)
@@ -163,14 +163,23 @@ def busy_machine() -> Iterator[None]:
 
 def test_the_choice_is_the_same_twenty_times_beside_other_work(tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path, num_fmaps=4, seed=3)
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     model, shapes = trained.build(), trained.shapes
     raw = np.random.default_rng(0).random((1, 24, 24, 24), np.float32)
 
     def values(precision: str) -> np.ndarray:
         streaming = Streaming((0, 1, 2), 8)
         as_it_is = Normalization(1.0)
-        return predict_tile(make_pass(model, shapes, 3, streaming, precision, as_it_is, CPU), raw)
+        network = make_pass(
+            model,
+            shapes,
+            volume_dims=3,
+            streaming=streaming,
+            precision=precision,
+            normalization=as_it_is,
+            device=CPU,
+        )
+        return predict_tile(network, raw)
 
     with busy_machine():
         choices = [
@@ -196,13 +205,13 @@ def test_floats_have_a_tolerance_of_their_span() -> None:
 
 @pytest.mark.parametrize("precision", ["tfloat32", "float16"])
 def test_what_a_cpu_does_not_do_fast_is_refused(precision: str) -> None:
-    with pytest.raises(ConfigError, match=f"--precision {precision} is not for cpu"):
+    with pytest.raises(ConfigError, match=f"--precision {precision} is not available on cpu"):
         check_precision(precision, CPU, streamed=True)
 
 
 def test_mixed_is_refused_for_passes_that_are_not_streamed() -> None:
     check_precision("mixed", CPU, streamed=True)
-    with pytest.raises(ConfigError, match="--precision mixed is not for networks with attention"):
+    with pytest.raises(ConfigError, match="mixed is not available for networks with attention"):
         check_precision("mixed", CPU, streamed=False)
 
 
@@ -212,7 +221,7 @@ def test_blocks_equal_one_pass_in_the_same_precision(
     name: str, precision: str, tmp_path: Path
 ) -> None:
     weights, architecture = save_network(tmp_path, **NETWORKS[name])
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     shapes = trained.shapes
     volume = Held(np.random.default_rng(1).random((1, *(30, 27, 25)[: shapes.dims]), np.float32))
     block = Roi((5, 3, 4)[: shapes.dims], (17, 16, 14)[: shapes.dims])
@@ -229,7 +238,7 @@ def test_blocks_equal_one_pass_in_the_same_precision(
 
 
 def test_mixed_is_more_exact_than_bfloat16() -> None:
-    trained = load_checkpoint(
+    trained = open_checkpoint(
         MODEL / "weights.safetensors", architecture=MODEL / "architecture.yaml"
     )
     model, shapes = trained.build(), trained.shapes
@@ -239,7 +248,16 @@ def test_mixed_is_more_exact_than_bfloat16() -> None:
     for precision in ("float32", "bfloat16", "mixed"):
         streaming, grey = Streaming((0, 1, 2), 8), Normalization(1 / 255)
         values[precision] = predict_tile(
-            make_pass(model, shapes, 3, streaming, precision, grey, CPU), raw
+            make_pass(
+                model,
+                shapes,
+                volume_dims=3,
+                streaming=streaming,
+                precision=precision,
+                normalization=grey,
+                device=CPU,
+            ),
+            raw,
         )
     error = {p: np.sqrt(np.mean((v - values["float32"]) ** 2)) for p, v in values.items()}
     assert 0 < error["mixed"] < 0.7 * error["bfloat16"]
@@ -275,7 +293,7 @@ def test_a_run_keeps_what_was_chosen_and_records_it(tmp_path: Path) -> None:
     (run_dir / "precision.json").write_text(json.dumps(chosen.as_dict()))
     forget_blocks(run_dir)
     text = predict(*options, "--roi", "[:200,:,:]")
-    assert "Precision bfloat16: the fastest that is exact enough, rms error 0.001" in text
+    assert "Precision bfloat16: the fastest that is accurate enough, rms error 0.001" in text
     record = read_attributes(output)["blockwise_predict"]["precision"]
     assert record == chosen.as_dict()
     low = read_output(str(output))

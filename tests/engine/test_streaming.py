@@ -17,18 +17,18 @@ from blockwise_predict.architectures import (
     CNNectomeUNetModule,
     UNetShapes,
 )
-from blockwise_predict.engine.footprint import measure_footprint, stream_bytes, without_data
-from blockwise_predict.engine.passes import PIECE_VOXELS, WholePass
+from blockwise_predict.engine.builder import StreamSpec
+from blockwise_predict.engine.footprint import measure_footprint, meta_stream, peak_stream_bytes
+from blockwise_predict.engine.passes import WholePass
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.plan.sizing import resident
 from tests.support.dacapo import NAMES, load_case
-from tests.support.networks import default_network
+from tests.support.networks import default_network, stream_spec
 from tests.support.random_networks import SETTINGS, WithHead, configurations
 from tests.support.shared import ROOT
 
 CPU = torch.device("cpu")
-PIECE = PIECE_VOXELS["cpu"]
 
 
 def streamed(
@@ -37,10 +37,11 @@ def streamed(
     x: torch.Tensor,
     axes: list[int],
     slab: int,
-    piece: int = 10_000,
+    chunk_voxels: int = 10_000,
 ) -> list[torch.Tensor]:
     """Each head's output `[K, *spatial]` for `x`, `[C, *spatial]`, pushed slab by slab."""
-    network = StreamedUNet(model, shapes, axes, torch.float32, CPU, piece)
+    spec = StreamSpec(shapes, tuple(axes), torch.float32, CPU, chunk_voxels)
+    network = StreamedUNet(model, spec)
     planes = x.permute(*(1 + axis for axis in axes), 0).contiguous()
     heads: list[list[torch.Tensor]] = []
     with torch.inference_mode():
@@ -75,11 +76,17 @@ def test_streams_reproduce_the_reference(name: str, slab: int) -> None:
 @pytest.mark.parametrize("name", [n for n in NAMES if "mod3d" not in n])
 def test_whole_passes_reproduce_the_reference(name: str) -> None:
     case = load_case(name)
-    network = WholePass(case.build(), case.shapes().dims, "float32", Normalization(1.0), CPU)
+    network = WholePass(
+        case.build(),
+        case.shapes().dims,
+        precision="float32",
+        normalization=Normalization(1.0),
+        device=CPU,
+    )
     ((begin, values),) = network.run(case.input[0])
     assert begin == 0
     (expected,) = case.outputs
-    close(network.finished(values).movedim(-1, 0), expected[0])
+    close(network.activate(values).movedim(-1, 0), expected[0])
 
 
 @SETTINGS
@@ -91,7 +98,7 @@ def test_whole_passes_reproduce_the_reference(name: str) -> None:
     st.data(),
 )
 def test_streams_of_random_networks_equal_one_pass(
-    config: CNNectomeUNetConfig, kernel: int, slab: int, piece: int, data: st.DataObject
+    config: CNNectomeUNetConfig, kernel: int, slab: int, chunk_voxels: int, data: st.DataObject
 ) -> None:
     assume(config.padding == "valid" and not config.use_attention)
     torch.manual_seed(0)
@@ -111,7 +118,7 @@ def test_streams_of_random_networks_equal_one_pass(
     with torch.inference_mode():
         # The activation comes after the stream.
         expected = model.prediction_head(model.unet(x))[0]
-    (output,) = streamed(model, shapes, x[0], list(axes), slab, piece)
+    (output,) = streamed(model, shapes, x[0], list(axes), slab, chunk_voxels)
     close(output, expected.numpy())
 
 
@@ -121,14 +128,14 @@ def test_each_plane_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     model, shapes = default_network()
     given: dict[int, int] = {}
-    push = stages.Convolve.push
+    push = stages.StreamedConvolution.push
 
     def counted(self: Any, planes: Any) -> Any:
         result = push(self, planes)
         given[id(self)] = given.get(id(self), 0) + (0 if result is None else len(result))
         return result
 
-    monkeypatch.setattr(stages.Convolve, "push", counted)
+    monkeypatch.setattr(stages.StreamedConvolution, "push", counted)
     x = torch.randn(1, *shapes.valid_input_shape((90,) * 3))
     counts = []
     for slab in (90, 7):
@@ -144,10 +151,10 @@ def test_the_footprint_holds_between_the_sizes_it_was_measured_at(
     plane: tuple[int, int], slab: int
 ) -> None:
     model, shapes = default_network()
-    footprint = measure_footprint(model.to("meta"), shapes, (0, 1, 2), torch.float32, PIECE)
-    network = without_data(model, shapes, (0, 1, 2), torch.float32, PIECE)
-    counted = stream_bytes(network, shapes, (0, 1, 2), plane, slab)
-    # Too much rather than too little: how planes are cut into pieces is not smooth.
+    footprint = measure_footprint(model.to("meta"), stream_spec(shapes))
+    network = meta_stream(model, stream_spec(shapes))
+    counted = peak_stream_bytes(network, plane, slab)
+    # Too much rather than too little: splitting planes into chunks makes steps.
     assert 0.9 * counted < footprint.bytes(plane, slab) < 1.35 * counted
 
 
@@ -160,13 +167,11 @@ def test_the_footprint_is_what_a_process_takes() -> None:
     code = """
 import re, torch
 from pathlib import Path
-from blockwise_predict.engine.footprint import stream_bytes, without_data
+from blockwise_predict.engine.footprint import peak_stream_bytes, meta_stream
 from blockwise_predict.engine.streaming import StreamedUNet
-from blockwise_predict.engine.passes import PIECE_VOXELS
-from tests.support.networks import default_network
-PIECE = PIECE_VOXELS["cpu"]
+from tests.support.networks import default_network, stream_spec
 model, shapes = default_network()
-network = StreamedUNet(model, shapes, (0, 1, 2), torch.float32, torch.device("cpu"), PIECE)
+network = StreamedUNet(model, stream_spec(shapes))
 def memory(name):
     status = Path("/proc/self/status").read_text()
     return int(re.search(name + r":\\s+(\\d+) kB", status)[1]) * 1024
@@ -178,8 +183,8 @@ with torch.inference_mode():
     for _ in range(12):
         for _ in network.push(torch.zeros(16, 300, 300, 1), False):
             pass
-empty = without_data(model, shapes, (0, 1, 2), torch.float32, PIECE)
-counted = stream_bytes(empty, shapes, (0, 1, 2), (300, 300), 16)
+empty = meta_stream(model, stream_spec(shapes))
+counted = peak_stream_bytes(empty, (300, 300), 16)
 print(memory("VmHWM") - before, counted)
 """
     result = subprocess.run(
@@ -202,17 +207,17 @@ def test_the_figure_of_streaming_shows_what_the_engine_does() -> None:
     )
     shapes = module._shapes
     assert shapes.axes[0] == sizes
-    network = StreamedUNet(module.eval(), shapes, [0, 1], torch.float32, CPU, PIECE)
+    network = StreamedUNet(module.eval(), stream_spec(shapes, (0, 1)))
     width, given = shapes.min_input_shape[1], 0
     with torch.inference_mode():
         for count in range(1, pushed + 1):
             for (planes,) in network.push(torch.zeros(1, width, 1), False):
                 given += 0 if planes is None else len(planes)
             output = figure["feature_maps"](sizes)[-1]
-            assert given == output.there(count)
-            level, waiting = network._levels, []
+            assert given == output.available(count)
+            level, waiting = network._unet, []
             while level._below is not None:
-                waiting.append(len(level._heads[0]._join._skip))
+                waiting.append(len(level._up_paths[0]._merge._skip))
                 level = level._below
             assert waiting == [figure["waiting"](sizes, number, count) for number in range(2)]
     assert given > 0

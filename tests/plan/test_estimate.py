@@ -13,7 +13,7 @@ import tensorstore as ts
 import torch
 
 from blockwise_predict.architectures import UNetShapes
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.geometry.lattice import AxisLattice
 from blockwise_predict.plan.estimate import Estimate, estimate, pass_flops
@@ -74,7 +74,7 @@ def test_the_cache_saves_what_blocks_share(tmp_path: Path) -> None:
 
 def shapes_of(plan: Plan) -> UNetShapes:
     config = plan.config
-    return load_checkpoint(config.checkpoint, architecture=config.architecture).shapes
+    return open_checkpoint(config.checkpoint, architecture=config.architecture).shapes
 
 
 @pytest.mark.parametrize(

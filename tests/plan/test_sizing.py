@@ -10,7 +10,7 @@ import torch
 from funlib.geometry import Roi
 
 from blockwise_predict.architectures.trace import halo_overhead
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.engine import memory
 from blockwise_predict.geometry.tiling import build_lattice, smallest_tile
 from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, Limits, Sizing
@@ -26,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     weights, architecture = save_network(
         tmp_path_factory.mktemp("net"), num_fmaps=12, downsample_factors=factors
     )
-    return load_checkpoint(weights, architecture=architecture)
+    return open_checkpoint(weights, architecture=architecture)
 
 
 def sizing(model: TrainedModel, size: int = 16 * GIB, workers: int = 1) -> Sizing:

@@ -13,7 +13,7 @@ from funlib.geometry import Coordinate, Roi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.engine.passes import make_pass, predict_tile
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.geometry.tiling import (
@@ -31,7 +31,7 @@ ONE_HOT = {"__type__": "OneHotTaskConfig", "name": "t", "classes": ["a", "b"]}
 @pytest.mark.parametrize("name", NETWORKS)
 def test_blocks_and_tiles_equal_one_forward_pass(name: str, tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path, **NETWORKS[name])
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     shapes = trained.shapes
     volume = Held(np.random.default_rng(1).random((1, *(30, 27, 25)[: shapes.dims]), np.float32))
     extent = Coordinate(volume.shape) * Coordinate(shapes.scale)
@@ -71,7 +71,7 @@ def test_networks_that_are_not_equivariant_have_one_value_per_voxel(
     weights, architecture = save_network(
         tmp_path, input_shape=[44, 44], **{"downsample_factors": [[2, 2], [2, 2]], **kwargs}
     )
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     shapes = trained.shapes
     assert not shapes.equivariant
     tile = [n + 8 for n in smallest_tile(shapes)]
@@ -104,7 +104,7 @@ def test_networks_that_are_not_equivariant_have_one_value_per_voxel(
 def test_same_padding_leaves_no_seams_between_tiles(kwargs: dict[str, Any], tmp_path: Path) -> None:
     settings = {"padding": "same", "input_shape": [44, 44], "downsample_factors": [[2, 2], [2, 2]]}
     weights, architecture = save_network(tmp_path, **{**settings, **kwargs})
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     model, shapes = trained.build(), trained.shapes
     volume = Held(np.random.default_rng(1).random((1, 144, 144), np.float32))
     with torch.inference_mode():
@@ -125,7 +125,7 @@ def test_a_2d_network_sees_each_slice_of_a_volume(tmp_path: Path) -> None:
     weights, architecture = save_network(
         tmp_path, input_shape=[20, 20], downsample_factors=[[2, 2]]
     )
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     model, shapes = trained.build(), trained.shapes
     volume = Held(np.random.default_rng(1).random((1, 5, 30, 27), np.float32))
     streamed = predictor(trained, (3, *smallest_tile(shapes)), Streaming((1, 0), 4))
@@ -142,12 +142,20 @@ def test_a_tile_has_its_own_axes_however_it_is_streamed(
     axes: tuple[int, ...], tmp_path: Path
 ) -> None:
     weights, architecture = save_network(tmp_path)
-    trained = load_checkpoint(weights, architecture=architecture)
+    trained = open_checkpoint(weights, architecture=architecture)
     tiny = smallest_tile(trained.shapes)
     tile = [n + k * p for k, (n, p) in enumerate(zip(tiny, trained.shapes.period, strict=True))]
     raw = np.random.default_rng(1).random((1, *tile), np.float32)
     streaming = Streaming(axes, 3)
-    network = make_pass(trained.build(), trained.shapes, 3, streaming, "float32", AS_IT_IS, CPU)
+    network = make_pass(
+        trained.build(),
+        trained.shapes,
+        volume_dims=3,
+        streaming=streaming,
+        precision="float32",
+        normalization=AS_IT_IS,
+        device=CPU,
+    )
     with torch.inference_mode():
         expected = trained.build()(torch.from_numpy(raw)[None])[0].movedim(0, -1).numpy()
     scale = np.abs(expected).max()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from funlib.geometry import Coordinate, Roi
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from tests.support.networks import save_network
 from tests.support.reference import Held, one_pass
 from tests.support.runs import predict, read_output, write_volume
@@ -22,7 +22,7 @@ class Volume:
 
     def __init__(self, folder: Path, shape: tuple[int, ...], **network: Any) -> None:
         weights, architecture = save_network(folder, **network)
-        self.trained = load_checkpoint(weights, architecture=architecture)
+        self.trained = open_checkpoint(weights, architecture=architecture)
         channels = network.get("fmaps_in", 1)
         stored = shape if channels == 1 else (channels, *shape)
         self.data = np.random.default_rng(0).integers(0, 256, stored, np.uint8)

@@ -89,7 +89,7 @@ def test_a_second_run_on_the_same_output_is_told_who_holds_it(
         (("--input", "nowhere.zarr/raw"), "nowhere.zarr/raw"),
         (("--roi", "[5000:6000,:,:]"), "misses the volume, which spans [0:400,0:360,0:330]"),
         (("--block-shape", "20,16,16"), "Nearest: 16,16,16"),
-        (("--tile-shape", "21,21,21"), "Nearest that it can"),
+        (("--tile-shape", "21,21,21"), "Nearest valid shape"),
         (("--output-dtype", "uint8"), "needs --output-range"),
         (("--checkpoint", "nowhere.pt"), "nowhere.pt"),
         (("--voxel-size", "4,4"), "--voxel-size"),

@@ -19,7 +19,7 @@ import yaml
 import zarr
 from safetensors.torch import save_file
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.checkpoint.describe import describe_checkpoint
 from blockwise_predict.config.model import RunConfig, load_config
 from blockwise_predict.engine.settings import PrecisionChoice
@@ -121,7 +121,7 @@ def _dacapo_run(folder: Path) -> None:
 def _inspect(name: str) -> Callable[[Path], None]:
     def opened(folder: Path) -> None:
         architecture = None if name == "net" else folder / "architecture.yaml"
-        describe_checkpoint(load_checkpoint(folder / name, architecture=architecture))
+        describe_checkpoint(open_checkpoint(folder / name, architecture=architecture))
 
     return opened
 

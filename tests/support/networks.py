@@ -9,6 +9,8 @@ import torch
 import yaml
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes
+from blockwise_predict.engine.builder import StreamSpec
+from blockwise_predict.engine.passes import CHUNK_VOXELS
 
 TINY_3D: dict[str, Any] = {
     "input_shape": [20, 20, 20],
@@ -88,3 +90,8 @@ def default_network() -> tuple[torch.nn.Module, UNetShapes]:
     )
     torch.manual_seed(0)
     return CNNectomeUNet(config).eval(), UNetShapes.from_config(config)
+
+
+def stream_spec(shapes: UNetShapes, axes: tuple[int, ...] = (0, 1, 2)) -> StreamSpec:
+    """How to stream a network in float32 on a CPU."""
+    return StreamSpec(shapes, axes, torch.float32, torch.device("cpu"), CHUNK_VOXELS["cpu"])

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from tests.support.networks import NETWORKS, save_network
 
 
 def network(folder: Path, name: str) -> TrainedModel:
     weights, architecture = save_network(folder, **NETWORKS[name])
-    return load_checkpoint(weights, architecture=architecture)
+    return open_checkpoint(weights, architecture=architecture)
 
 
 def tile(trained: TrainedModel, periods: tuple[int, ...] = (1, 2, 1)) -> np.ndarray:

@@ -33,10 +33,22 @@ def predictor(
 ) -> Predictor:
     """Float32 in and out, over tiles of this shape."""
     network = make_pass(
-        trained.build(), trained.shapes, len(tile), streaming, precision, AS_IT_IS, CPU
+        trained.build(),
+        trained.shapes,
+        volume_dims=len(tile),
+        streaming=streaming,
+        precision=precision,
+        normalization=AS_IT_IS,
+        device=CPU,
     )
     lattice = build_lattice(trained.shapes, tile)
-    return Predictor(network, lattice, len(trained.channel_names), Encoding("float32"), (7, 7, 7))
+    return Predictor(
+        network,
+        lattice,
+        channels=len(trained.channel_names),
+        encoding=Encoding("float32"),
+        chunk_shape=(7, 7, 7),
+    )
 
 
 def predicted_block(predictor: Predictor, volume: Held, block: Roi) -> np.ndarray:

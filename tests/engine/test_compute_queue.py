@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from blockwise_predict.engine.turns import Turns
+from blockwise_predict.engine.compute_queue import ComputeQueue
 
 
 class Held:
     """Something large that a failing computation has in memory."""
 
 
-def served(turns: Turns, callers: ThreadPoolExecutor, work: list) -> list:
+def served(turns: ComputeQueue, callers: ThreadPoolExecutor, work: list) -> list:
     """Futures of what callers do, with this thread serving their turns until all are done."""
     futures = [callers.submit(each) for each in work]
     turns.serve(lambda: not all(future.done() for future in futures))
@@ -26,7 +26,7 @@ def served(turns: Turns, callers: ThreadPoolExecutor, work: list) -> list:
 
 def test_the_serving_thread_does_all_work() -> None:
     with ThreadPoolExecutor(4) as callers:
-        turns = Turns()
+        turns = ComputeQueue()
         futures = served(turns, callers, [lambda: turns(threading.get_ident)] * 20)
     assert {future.result() for future in futures} == {threading.get_ident()}
 
@@ -36,7 +36,7 @@ def test_what_fails_is_raised_where_it_was_asked_for() -> None:
         raise ValueError("a poisoned block")
 
     with ThreadPoolExecutor(2) as callers:
-        turns = Turns()
+        turns = ComputeQueue()
         bad, good = served(turns, callers, [lambda: turns(fail), lambda: turns(lambda: 3)])
     assert good.result() == 3
     with pytest.raises(ValueError, match="a poisoned block"):
@@ -52,7 +52,7 @@ def test_what_failed_does_not_keep_its_memory() -> None:
         kept.append(weakref.ref(held))
         raise MemoryError
 
-    turns = Turns()
+    turns = ComputeQueue()
 
     def ask() -> bool:
         with contextlib.suppress(MemoryError):

@@ -1,7 +1,7 @@
-"""Opening weights files as data: nothing in them is ever executed.
+"""Reads weights files as data: nothing in them is executed, unless the user asks for it.
 
-DaCapo pickles one object of a class of its own, `Weights`; its attributes are read like those of a
-dictionary, so DaCapo need not be installed and its code is not run if it is.
+DaCapo pickles an object of its own class `Weights`. Its attributes are read like the items of a
+dictionary, so DaCapo need not be installed, and its code does not run if it is.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from blockwise_predict.checkpoint.pickles import RefusedNameError
-from blockwise_predict.checkpoint.stored import OtherTensor, PlainWeights, StoredTensor
+from blockwise_predict.checkpoint.stored import PlainWeights, StoredTensor, UnsupportedTensor
 from blockwise_predict.checkpoint.torchfile import TorchFile
 from blockwise_predict.config.untrusted import MalformedError
 from blockwise_predict.errors import CheckpointError, shortened, shown
 
-# Models that register their layers twice name each tensor twice.
+# Times that the tensors of a file may share one storage: models that register their layers twice
+# name each tensor twice.
 _MAX_SHARED = 8
 _MAX_SAFETENSORS_HEADER = 4 << 20
-# What unpickling raises, among them, for what it cannot make.
+# The exceptions of an unpickler for objects that it cannot build.
 _NOT_UNPICKLED = (
     ArithmeticError,
     AssertionError,
@@ -41,21 +42,21 @@ _NOT_UNPICKLED = (
     pickle.UnpicklingError,
     struct.error,
 )
-_WAYS_OUT = {
-    "quantised": "Save the network as it was before it was quantised.",
+_REMEDIES = {
+    "quantised": "Save the network before it is quantised.",
     "sparse": "Save its tensors with .to_dense().",
-    "meta": "Save the network once its weights are in it.",
+    "meta": "Save the network after its weights have been loaded.",
 }
 
 
 def read_weights(file: Path, *, unsafe: bool = False) -> dict[str, torch.Tensor]:
-    """The state dictionary in a weights file, in memory, its keys as they stand there.
+    """Read the state dictionary of a weights file into memory, with its keys unchanged.
 
-    Reads safetensors, torch files (zip archives and the older format) that hold a state dictionary,
-    DaCapo's `Weights` object and its newer `{"model": ..., "optimizer": ...}`. Raises
-    CheckpointError for anything else, before it takes more memory than the file has bytes. So it
-    does for a pickle that asks for a name which is not data, and runs nothing of it; unless
-    `unsafe`, which unpickles such a file, and with that runs whatever it wants.
+    Reads safetensors, and torch files (zip archives and the older format) with a state dictionary,
+    DaCapo's `Weights` object or its newer `{"model": ..., "optimizer": ...}`. Raises
+    CheckpointError for anything else, before it takes more memory than the file has bytes. That
+    includes a pickle that needs more than plain data; with `unsafe` it is unpickled, which runs
+    any code it contains.
     """
     try:
         if file.suffix == ".safetensors":
@@ -66,7 +67,7 @@ def read_weights(file: Path, *, unsafe: bool = False) -> dict[str, torch.Tensor]
             raise CheckpointError(_refusal(file, error.name)) from None
     except (MalformedError, OSError) as error:
         raise CheckpointError(
-            f"{file} cannot be read as weights, it is damaged or not a weights file: {error}."
+            f"{file} cannot be read as weights; it is damaged or not a weights file: {error}."
         ) from None
     return _read_unsafely(file)
 
@@ -77,7 +78,7 @@ def _read_torch(file: Path) -> dict[str, torch.Tensor]:
         claimed = 0
         for key, stored in state.items():
             if not isinstance(stored, StoredTensor):
-                raise CheckpointError(_no_weight(file, key, stored))
+                raise CheckpointError(_not_a_weight(file, key, stored))
             claimed += opened.bytes_of(stored)
         if claimed > _MAX_SHARED * opened.size:
             raise MalformedError(f"its tensors claim {claimed} bytes, it has {opened.size}")
@@ -100,27 +101,27 @@ def _state_dictionary(content: Any, file: Path) -> dict[str, Any]:
         content = content["model"]
     if not isinstance(content, Mapping):
         raise CheckpointError(
-            f"{file} holds a {type(content).__name__}, not weights. Save model.state_dict()."
+            f"{file} contains a {type(content).__name__}, not weights. Save model.state_dict()."
         )
-    kinds = (torch.Tensor, StoredTensor, OtherTensor)
+    kinds = (torch.Tensor, StoredTensor, UnsupportedTensor)
     others = [
         key
         for key, value in content.items()
         if not isinstance(value, kinds) or not isinstance(key, str)
     ]
     if others or not content:
-        reason = f"{shown(others[0])} is no tensor" if others else "it is empty"
+        reason = f"{shown(others[0])} is not a tensor" if others else "it is empty"
         raise CheckpointError(
-            f"{file} holds no state dictionary: {reason}. Save model.state_dict()."
+            f"{file} does not contain a state dictionary: {reason}. Save model.state_dict()."
         )
     return dict(content)
 
 
-def _no_weight(file: Path, key: str, other: OtherTensor) -> str:
-    way_out = next((text for name, text in _WAYS_OUT.items() if name in other.kind), "")
+def _not_a_weight(file: Path, key: str, other: UnsupportedTensor) -> str:
+    remedy = next((text for name, text in _REMEDIES.items() if name in other.kind), "")
     return (
         f"{file}: {shown(key)} is {other.kind}; weights are plain tensors of floating-point "
-        f"numbers. {way_out}".rstrip()
+        f"numbers. {remedy}".rstrip()
     )
 
 
@@ -130,14 +131,14 @@ def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
         header = int.from_bytes(handle.read(8), "little")
     if header > min(size, _MAX_SAFETENSORS_HEADER):
         raise CheckpointError(
-            f"{file} cannot be read as safetensors: its header is said to have {header} bytes."
+            f"{file} cannot be read as safetensors: its header claims {header} bytes."
         )
     try:
         tensors: dict[str, torch.Tensor] = load_file(file)
     except (SafetensorError, AttributeError, LookupError, RuntimeError, ValueError) as error:
         reason = shortened(str(error))
         raise CheckpointError(f"{file} cannot be read as safetensors: {reason}.") from None
-    # Cloned, because the file is mapped and may be written again while the program runs.
+    # Cloned, because the file is memory-mapped and may be overwritten while the program runs.
     return {key: tensor.clone() for key, tensor in tensors.items()}
 
 
@@ -147,31 +148,31 @@ def _read_unsafely(file: Path) -> dict[str, torch.Tensor]:
     except _NOT_UNPICKLED as error:
         reason = shortened(str(error) or type(error).__name__)
         raise CheckpointError(
-            f"{file} cannot be unpickled ({reason}). What it was saved with must be installed."
+            f"{file} cannot be unpickled ({reason}). Install the packages it was saved with."
         ) from None
     state = _state_dictionary(content, file)
     for key, tensor in state.items():
-        if (other := _other_tensor(tensor)) is not None:
-            raise CheckpointError(_no_weight(file, key, other))
+        if (other := _unsupported(tensor)) is not None:
+            raise CheckpointError(_not_a_weight(file, key, other))
     return {key: tensor.detach().clone() for key, tensor in state.items()}
 
 
-def _other_tensor(tensor: torch.Tensor) -> OtherTensor | None:
-    """What a tensor is, unless it is one of plain values."""
+def _unsupported(tensor: torch.Tensor) -> UnsupportedTensor | None:
+    """The kind of a tensor that is not stored as plain values; None for one that is."""
     if tensor.is_quantized:
-        return OtherTensor("a quantised tensor")
+        return UnsupportedTensor("a quantised tensor")
     if tensor.is_meta:
-        return OtherTensor("a meta tensor, which has no values")
+        return UnsupportedTensor("a meta tensor, which has no values")
     if tensor.is_nested:
-        return OtherTensor("a nested tensor")
+        return UnsupportedTensor("a nested tensor")
     if tensor.layout != torch.strided:
-        return OtherTensor("a sparse tensor")
+        return UnsupportedTensor("a sparse tensor")
     return None
 
 
-def _refusal(file: Path, wanted: str) -> str:
+def _refusal(file: Path, name: str) -> str:
     return (
         f"{file} was refused, and nothing in it was run: its pickle asks for "
-        f"{shown(wanted)[1:-1]}, which is not data. Save model.state_dict() instead. Only if you "
-        "trust whoever made the file: --unsafe-load-pickle runs what it wants."
+        f"{shown(name)[1:-1]}, which is not data. Save model.state_dict() instead. Only if you "
+        "trust the author of the file: --unsafe-load-pickle runs any code in it."
     )
