@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import RecordsError, RunStateError
-from blockwise_predict.fleet import cancel_leftovers, check_fleet, make_fleet, wanted_jobs
+from blockwise_predict.fleet import cancel_leftovers, check_fleet, job_settings, make_fleet
 from blockwise_predict.io import (
     check_deletable,
     create_output,
@@ -96,7 +96,7 @@ def execute(
         with run_dir.usable():
             held = hold_lock(run_dir.path / "lock", report.line, trusted=run_dir.trusted)
             lock = opened.enter_context(held)
-            wanted, hurry = wanted_jobs(config), lambda: stop.at_once
+            wanted, hurry = job_settings(config), lambda: stop.at_once
             cancel_leftovers(run_dir, wanted, report.line, hurry, keep=not overwrite)
             _prepare(plan, run_dir, command, report, overwrite)
             ledger = opened.enter_context(closing(run_dir.ledger(plan)))

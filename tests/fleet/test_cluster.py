@@ -16,21 +16,21 @@ from blockwise_predict.config.model import load_config
 from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.errors import ConfigError, RunFailedError, RunStateError
 from blockwise_predict.fleet import cluster as cluster_module
-from blockwise_predict.fleet import describe_fleet, wanted_jobs
+from blockwise_predict.fleet import describe_fleet, job_settings
+from blockwise_predict.fleet import job_failures as job_failures_module
+from blockwise_predict.fleet import job_table as job_table_module
 from blockwise_predict.fleet import jobs as jobs_module
-from blockwise_predict.fleet import losses as losses_module
-from blockwise_predict.fleet import places as places_module
 from blockwise_predict.fleet import queue as queue_module
 from blockwise_predict.fleet.cluster import ClusterFleet
+from blockwise_predict.fleet.job_failures import JobFailures
+from blockwise_predict.fleet.job_table import TrackedJob
 from blockwise_predict.fleet.jobs import QUEUES, JobRecord, cancel_leftovers
-from blockwise_predict.fleet.lastwords import last_words
-from blockwise_predict.fleet.losses import Losses
-from blockwise_predict.fleet.places import Place
+from blockwise_predict.fleet.log_tail import log_tail
 from blockwise_predict.fleet.queue import Job, Request, State
-from blockwise_predict.fleet.restarts import FRUITLESS_EACH, FRUITLESS_MORE
+from blockwise_predict.fleet.restarts import FRUITLESS_EXTRA, FRUITLESS_PER_WORKER
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.records import RunDir
-from blockwise_predict.scheduling.members import Attendance, Attended, Changes
+from blockwise_predict.scheduling.members import Changes, Membership, Registration
 from tests.support.runs import until
 
 
@@ -106,7 +106,7 @@ class Stage:
         self.told: list[str] = []
         self.released: set[int] = set()
         self.gone: set[int] = set()
-        self.attendance = Attendance()
+        self.membership = Membership()
         (folder / "logs").mkdir()
         config = load_config({**CONFIG, "workers": size, **options})
         request = Request(folder / "s", "predict-x", size, folder / "logs", config, {})
@@ -118,7 +118,7 @@ class Stage:
     def look(self, times: int = 3) -> None:
         """Let the fleet ask the queue so often."""
         for _ in range(2 * times):
-            changes = self.fleet.check(self.attendance)
+            changes = self.fleet.check(self.membership)
             self.released.update(changes.leaving)
             self.gone.update(changes.gone)
             time.sleep(0.02)
@@ -126,11 +126,11 @@ class Stage:
     def join(self, number: int, key: str) -> None:
         """A job runs, and its worker joins."""
         self.book.set(key, State.RUNNING)
-        self.attendance = self.attendance.with_worker(number, key, time.monotonic())
+        self.membership = self.membership.with_worker(number, key, time.monotonic())
 
     def leave(self, number: int) -> None:
         """A worker's connection ends."""
-        self.attendance = self.attendance.without_worker(number)
+        self.membership = self.membership.without_worker(number)
 
     def alive(self) -> list[str]:
         return [key for key, job in self.book.states.items() if job.state is not State.ENDED]
@@ -139,8 +139,8 @@ class Stage:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "POLL_S", 0.0)
-    monkeypatch.setattr(cluster_module, "AGAIN_S", 0.0)
-    monkeypatch.setattr(losses_module, "FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(cluster_module, "RESUBMIT_S", 0.0)
+    monkeypatch.setattr(job_failures_module, "FIRST_DELAY_S", 0.0)
 
 
 def test_jobs_that_wait_are_left_alone_and_ended_ones_replaced(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_one_that_was_never_seen_is_waited_for(
     stage.book.states.clear()
     stage.look()
     assert stage.book.submitted == 1
-    monkeypatch.setattr(places_module, "UNSEEN_S", 0.0)
+    monkeypatch.setattr(job_table_module, "APPEARANCE_S", 0.0)
     stage.look()
     assert stage.book.submitted > 1
 
@@ -193,7 +193,7 @@ def test_a_job_that_runs_and_does_not_join_is_ended(
 ) -> None:
     stage = Stage(tmp_path, 2)
     stage.book.set("book-1_0", State.RUNNING)
-    monkeypatch.setattr(cluster_module, "START_S", 0.05)
+    monkeypatch.setattr(cluster_module, "JOIN_TIMEOUT_S", 0.05)
     stage.look(5)
     assert stage.book.states["book-1_0"].what == "CANCELLED"
     assert stage.book.states["book-1_1"].state is State.WAITING
@@ -208,7 +208,7 @@ def test_a_queue_that_does_not_answer_stops_nothing(
     stage.book.set("book-1_0", State.ENDED, "NODE_FAIL", blameless=True)
     stage.look()
     stage.book.refuses = "slurm_load_jobs error: Unable to contact slurm controller"
-    monkeypatch.setattr(cluster_module, "SILENT_S", 0.05)
+    monkeypatch.setattr(cluster_module, "SILENCE_WARNING_S", 0.05)
     stage.look(5)
     stage.book.set("book-1_1", State.ENDED, "FAILED")
     stage.book.refuses = None
@@ -237,7 +237,7 @@ def test_a_queue_that_takes_no_jobs_is_asked_again_and_stops_a_run_without_worke
     stage.look()
     assert len(stage.alive()) == 1
     monkeypatch.setattr(stage.book, "submit", refuse)
-    monkeypatch.setattr(cluster_module, "REFUSING_S", 0.0)
+    monkeypatch.setattr(cluster_module, "REFUSAL_LIMIT_S", 0.0)
     stage.book.cancel_all("")
     with pytest.raises(RunFailedError, match="takes no jobs, and none is left"):
         stage.look(10)
@@ -257,19 +257,19 @@ def test_scaling_cancels_what_waits_first(tmp_path: Path) -> None:
     stage.join(1, "book-1_1")
     stage.book.set("book-1_2", State.RUNNING)
     stage.look()
-    assert stage.fleet.scale(2, stage.attendance).leaving == ()
+    assert stage.fleet.scale(2, stage.membership).leaving == ()
     stage.look()
     assert stage.alive() == ["book-1_0", "book-1_1"]
-    (leaving,) = stage.fleet.scale(1, stage.attendance).leaving
+    (leaving,) = stage.fleet.scale(1, stage.membership).leaving
     stage.look()
     assert stage.fleet.alive == 1
     assert stage.book.submitted == 1
     # It is told until it goes.
     assert stage.released == {leaving}
-    stage.book.set(stage.attendance.workers[leaving].job, State.ENDED, "COMPLETED")
+    stage.book.set(stage.membership.workers[leaving].job, State.ENDED, "COMPLETED")
     stage.leave(leaving)
     stage.look()
-    assert stage.fleet.scale(3, stage.attendance).leaving == ()
+    assert stage.fleet.scale(3, stage.membership).leaving == ()
     stage.look()
     assert stage.fleet.alive == 3
     assert stage.told == []
@@ -285,13 +285,13 @@ def test_jobs_that_are_too_many_are_cancelled_until_they_are_gone(tmp_path: Path
     stage.book.set("book-1_0", State.WAITING)
     stage.look()
     stage.book.refuses = "timed out"
-    assert stage.fleet.scale(0, stage.attendance).leaving == (1,)
+    assert stage.fleet.scale(0, stage.membership).leaving == (1,)
     assert len(stage.alive()) == 3
     stage.book.refuses = None
     stage.look()
     assert stage.alive() == ["book-1_1"]
     stage.leave(1)
-    stage.fleet.end_workers([1], stage.attendance)
+    stage.fleet.end_workers([1], stage.membership)
     stage.look()
     assert stage.alive() == []
     stage.look()
@@ -319,7 +319,7 @@ def test_a_job_that_is_ending_for_long_and_comes_back_is_not_counted_twice(
     assert stage.book.submitted == 1
     stage.book.set("book-1_0", State.WAITING)
     stage.look()
-    monkeypatch.setattr(places_module, "HANGS_S", 0.0)
+    monkeypatch.setattr(job_table_module, "END_TIMEOUT_S", 0.0)
     stage.look()
     # Only what still hangs is replaced, and it is nobody's fault.
     assert stage.alive() == ["book-1_0", "book-1_1", "book-2_0"]
@@ -337,8 +337,8 @@ def test_no_more_than_the_throttle_run(tmp_path: Path) -> None:
         stage.look()
         assert stage.book.submitted == max(1, index - 2)
         stage.book.set(f"book-1_{index}", State.ENDED, "TIMEOUT")
-        attendance = stage.attendance.with_worker(index, f"book-1_{index}", time.monotonic())
-        stage.attendance = replace(attendance.without_worker(index), done=index + 1)
+        membership = stage.membership.with_worker(index, f"book-1_{index}", time.monotonic())
+        stage.membership = replace(membership.without_worker(index), done=index + 1)
     stage.look()
     assert stage.alive() == ["book-2_0", "book-3_0"]
 
@@ -361,8 +361,8 @@ def test_workers_that_cannot_know_their_job_are_not_taken_for_late(
     """In a container without the job's environment, say."""
     stage = Stage(tmp_path, 1)
     stage.book.set("book-1_0", State.RUNNING)
-    monkeypatch.setattr(cluster_module, "START_S", 0.05)
-    stage.attendance = Attendance({0: Attended("", time.monotonic(), False)})
+    monkeypatch.setattr(cluster_module, "JOIN_TIMEOUT_S", 0.05)
+    stage.membership = Membership({0: Registration("", time.monotonic(), False)})
     stage.look(5)
     assert stage.alive() == ["book-1_0"]
 
@@ -371,7 +371,7 @@ def test_workers_that_cannot_know_their_job_are_not_taken_for_late(
 def test_cancelling_does_not_give_up_at_the_first_error(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "VANISH_POLL_S", 0.0)
+    monkeypatch.setattr(queue_module, "CANCEL_POLL_S", 0.0)
     stage = Stage(tmp_path, 2)
     stage.look()
     answers = iter([True, True, False])
@@ -400,7 +400,7 @@ def test_jobs_are_left_to_a_run_that_has_taken_over(tmp_path: Path) -> None:
 def test_leftovers_that_cannot_be_cancelled_are_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "VANISH_S", 0.0)
+    monkeypatch.setattr(queue_module, "CANCEL_TIMEOUT_S", 0.0)
     stage = Stage(tmp_path, 2)
     monkeypatch.setitem(QUEUES, "book", lambda _: stage.book)
     stage.record.begin("book", "predict-old", {"fleet": "slurm"})
@@ -408,7 +408,7 @@ def test_leftovers_that_cannot_be_cancelled_are_not_forgotten(
     told: list[str] = []
     run_dir = RunDir(tmp_path)
     cancel_leftovers(run_dir, None, told.append, patient, keep=True)
-    assert "may still be in Book's queue, by the name predict-old, and cannot be" in told[0]
+    assert "may still be in Book's queue, under the name predict-old, and cannot be" in told[0]
     with pytest.raises(RunStateError, match=r"(?s)predict-old.*remove .*jobs\.json, and run this"):
         cancel_leftovers(run_dir, {"fleet": "slurm"}, told.append, patient, keep=False)
     cancel_leftovers(run_dir, {"fleet": "slurm"}, told.append, patient, keep=True)
@@ -424,10 +424,10 @@ def test_what_is_taken_over_was_submitted_with_the_same_script(tmp_path: Path) -
     script = tmp_path / "site.sbatch"
     script.write_text("#!/bin/sh\nexit 1\n")
     config = load_config({**CONFIG, "fleet": str(script)})
-    before = wanted_jobs(config)
-    assert before == wanted_jobs(config)
+    before = job_settings(config)
+    assert before == job_settings(config)
     script.write_text("#!/bin/sh\nexec predict worker\n")
-    assert wanted_jobs(config) != before
+    assert job_settings(config) != before
 
 
 def job(key: str, what: str = "FAILED", *, blameless: bool = False) -> Job:
@@ -439,15 +439,15 @@ class Ends:
 
     def __init__(self, folder: Path) -> None:
         self.told: list[str] = []
-        self.losses = Losses(folder, self.told.append)
-        self.attendance = Attendance()
+        self.losses = JobFailures(folder, self.told.append)
+        self.membership = Membership()
 
     def __call__(self, ended: Job, *, others: bool = False) -> float:
-        return self.losses.ended(Place(ended, 0.0), 2, self.attendance, starting=others)
+        return self.losses.ended(TrackedJob(ended, 0.0), 2, self.membership, starting=others)
 
     def done(self) -> None:
         """A block is done."""
-        self.attendance = replace(self.attendance, done=self.attendance.done + 1)
+        self.membership = replace(self.membership, done=self.membership.done + 1)
 
 
 def test_jobs_that_fail_before_they_join_stop_the_run_with_their_last_words(tmp_path: Path) -> None:
@@ -459,7 +459,7 @@ def test_jobs_that_fail_before_they_join_stop_the_run_with_their_last_words(tmp_
     assert "another job" not in ends.told[0]
     ends(job("slurm-1_2"))
     # A worker that came proves that it is not hopeless.
-    ends.attendance = replace(ends.attendance, joins=1)
+    ends.membership = replace(ends.membership, joins=1)
     ends(job("slurm-1_3"))
     ends(job("slurm-1_1"))
     # Nor is it, while others are about to come.
@@ -472,28 +472,28 @@ def test_jobs_that_fail_before_they_join_stop_the_run_with_their_last_words(tmp_
 def test_one_bad_machine_does_not_stop_those_that_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses_module, "FIRST_DELAY_S", 1.0)
+    monkeypatch.setattr(job_failures_module, "FIRST_DELAY_S", 1.0)
     ends = Ends(tmp_path)
-    ends.attendance = ends.attendance.with_worker(0, "slurm-1_0", 1.0)
+    ends.membership = ends.membership.with_worker(0, "slurm-1_0", 1.0)
     for _ in range(20):
         ends.done()
         delay = ends(job("slurm-1_1"))
     # It is told of, and tried less and less often.
     assert len(ends.told) == 2
-    assert "3 jobs in a row were of no use, while others work. More are tried, less" in ends.told[1]
+    assert "3 consecutive jobs failed to start a worker, while others work. New" in ends.told[1]
     assert delay == 120
     # Also while those that work need long for a block.
     for _ in range(50):
         ends(job("slurm-1_1"))
     # Those that worked have gone, and nothing is done any more.
-    ends.attendance = ends.attendance.without_worker(0)
-    with pytest.raises(RunFailedError, match="71 jobs in a row were of no use"):
+    ends.membership = ends.membership.without_worker(0)
+    with pytest.raises(RunFailedError, match="71 consecutive jobs failed to start a worker"):
         ends(job("slurm-1_1"))
 
 
 def test_bad_luck_is_borne_but_not_for_ever(tmp_path: Path) -> None:
     ends = Ends(tmp_path)
-    most = FRUITLESS_EACH * 2 + FRUITLESS_MORE
+    most = FRUITLESS_PER_WORKER * 2 + FRUITLESS_EXTRA
     preempted = job("a", "PREEMPTED", blameless=True)
     for _ in range(2):
         ends.done()
@@ -504,7 +504,7 @@ def test_bad_luck_is_borne_but_not_for_ever(tmp_path: Path) -> None:
 
 
 def test_pauses_grow_with_troubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses_module, "FIRST_DELAY_S", 1.0)
+    monkeypatch.setattr(job_failures_module, "FIRST_DELAY_S", 1.0)
     ends = Ends(tmp_path)
     # All jobs of a fleet may reach their limit at once, which is one trouble.
     delays = [ends(job("a", "PREEMPTED", blameless=True)) for _ in range(9)]
@@ -512,7 +512,7 @@ def test_pauses_grow_with_troubles(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_log_is_said_so(tmp_path: Path) -> None:
-    assert last_words(tmp_path, "slurm-1_1") == f"It left no log in {tmp_path}."
+    assert log_tail(tmp_path, "slurm-1_1") == f"It left no log in {tmp_path}."
 
 
 @pytest.mark.parametrize(
@@ -583,7 +583,7 @@ def test_a_hundred_lost_workers_are_cancelled_by_one_command(tmp_path: Path) -> 
     for number in range(100):
         stage.leave(number)
     before = time.monotonic()
-    stage.fleet.end_workers(range(100), stage.attendance)
+    stage.fleet.end_workers(range(100), stage.membership)
     assert time.monotonic() - before < 0.1
     until(lambda: stage.look(1) is None and stage.book.submitted == 2)
     assert stage.book.cancelled == [[f"book-1_{number}" for number in range(100)]]
@@ -597,10 +597,10 @@ def test_a_queue_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
     stage.book.hanging.set()
     until(lambda: stage.look(1) is None and stage.book.waiting.is_set())
     before = time.monotonic()
-    stage.fleet.scale(1, stage.attendance)
-    stage.fleet.end_workers([0], stage.attendance)
-    stage.fleet.drain(stage.attendance)
-    assert stage.fleet.check(stage.attendance) == Changes()
+    stage.fleet.scale(1, stage.membership)
+    stage.fleet.end_workers([0], stage.membership)
+    stage.fleet.drain(stage.membership)
+    assert stage.fleet.check(stage.membership) == Changes()
     assert time.monotonic() - before < 0.1
     stage.book.hanging.clear()
     until(lambda: stage.look(1) is None and not stage.alive())
@@ -626,15 +626,15 @@ def test_jobs_that_end_with_their_workers_are_not_cancelled(tmp_path: Path) -> N
     stage.look()
     ended = iter([0, 1])
 
-    def attendance() -> Attendance:
+    def membership() -> Membership:
         """One worker after the other leaves, and its job ends a moment later."""
         if (number := next(ended, None)) is not None:
             stage.leave(number)
             key = f"book-1_{number}"
             threading.Timer(0.5, stage.book.set, (key, State.ENDED, "COMPLETED")).start()
-        return stage.attendance
+        return stage.membership
 
-    stage.fleet.finish(attendance, patient)
+    stage.fleet.finish(membership, patient)
     stage.fleet.kill(patient)
     assert {job.what for job in stage.book.states.values()} == {"COMPLETED"}
 

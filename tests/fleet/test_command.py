@@ -23,7 +23,7 @@ SOON = """
 import sys
 if {"run", "worker"} & set(sys.orig_argv):
     from blockwise_predict.scheduling import worker_server
-    from blockwise_predict.transport import connect, gate, sockets
+    from blockwise_predict.scheduling.transport import connect, gate, sockets
     gate.HEARTBEAT_S = connect.HEARTBEAT_S = 3.0
     worker_server.GRACE_S = 2.0
     sockets.UNREACHABLE_MS = 4000
@@ -51,7 +51,9 @@ def test_the_words_of_a_command(tmp_path: Path) -> None:
 
 def test_a_command_that_is_not_there_is_found_at_once(job: Job) -> None:
     output = predict(*job.arguments("c", "--fleet", "no-such-program x"), code=2)
-    assert "--fleet 'no-such-program x': no-such-program is no command of this machine" in output
+    assert (
+        "--fleet 'no-such-program x': no-such-program: command not found on this machine" in output
+    )
     assert not job.run_dir("c").exists()
 
 

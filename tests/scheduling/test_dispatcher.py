@@ -12,9 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from blockwise_predict.records.departures import Departure
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import State, create_ledger, open_ledger
-from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
+from blockwise_predict.scheduling.dispatcher import Callbacks, Dispatcher
 from blockwise_predict.scheduling.members import Member
 from blockwise_predict.scheduling.retries import Attempts
+from blockwise_predict.scheduling.transport.messages import Failed
 from tests.support.peers import Blocks, done
 
 
@@ -27,9 +28,14 @@ class Desk:
         self.now = 0.0
         self.blocks = Blocks(count)
         self.warnings: list[str] = []
-        notes = Notes(self.failure, lambda *_, **__: None, self.warnings.append)
+        notes = Callbacks(self.failure, lambda *_, **__: None, self.warnings.append)
         self.dispatcher = Dispatcher(
-            self.blocks, self.ledger, retries, 100.0, notes, lambda: self.now
+            self.blocks,
+            self.ledger,
+            notes,
+            retries=retries,
+            block_timeout=100.0,
+            clock=lambda: self.now,
         )
 
     def failure(self, block: int, attempts: Attempts) -> Failure:
@@ -43,13 +49,13 @@ class Desk:
         return self.dispatcher.next(worker, 0)
 
     def leave(self, worker: int) -> None:
-        self.dispatcher.leave(worker, Departure.LOST)
+        self.dispatcher.remove(worker, Departure.LOST)
 
     def done(self, block: int, worker: int = 0) -> None:
         self.dispatcher.done(worker, done(block))
 
     def fail(self, block: int, worker: int = 0, error: str = "computing: no") -> None:
-        self.dispatcher.failed(worker, block, error, "traceback")
+        self.dispatcher.failed(worker, Failed(block=block, error=error, traceback="traceback"))
 
 
 @pytest.fixture
@@ -240,7 +246,8 @@ def test_a_full_disk_stops_the_run_and_costs_no_attempt(folder: Path) -> None:
     desk = Desk(folder, 2, retries=0)
     desk.join(0)
     assert desk.next() == 0
-    desk.dispatcher.failed(0, 0, "the output cannot be written: disk full", "", fatal=True)
+    error = "the output cannot be written: disk full"
+    desk.dispatcher.failed(0, Failed(block=0, error=error, traceback="", fatal=True))
     assert desk.next() == "end"
     assert desk.dispatcher.reason == "the output cannot be written: disk full"
     assert desk.ledger.blocks(State.TODO) == [0, 1]
@@ -343,7 +350,7 @@ class Life(RuleBasedStateMachine):
         elif what == "failed":
             self.desk.fail(block, worker, f"computing: {error}")
         else:
-            self.desk.dispatcher.back(worker, block)
+            self.desk.dispatcher.hand_back(worker, block)
 
     @precondition(lambda self: self.workers)
     @rule(data=st.data(), leaving=st.booleans())
@@ -379,7 +386,7 @@ class Life(RuleBasedStateMachine):
         dispatcher = self.desk.dispatcher
         held = [block for member in dispatcher.members.values() for block in member.held]
         assert len(held) == len(set(held))
-        waiting = [block for _, block in dispatcher._again]
+        waiting = [block for _, block in dispatcher._requeued]
         final = self.desk.ledger.blocks(State.DONE, State.FAILED)
         everywhere = [*held, *waiting, *final, *self.desk.blocks.left]
         assert sorted(everywhere) == list(range(self.count))

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from blockwise_predict.errors import RunFailedError
-from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling import link, retries, worker_server
-from blockwise_predict.scheduling.link import Link, Terms
+from blockwise_predict.records.address import Address
+from blockwise_predict.scheduling import client, retries, worker_server
+from blockwise_predict.scheduling.client import Client, ClientOptions
 from blockwise_predict.scheduling.server import Server
 from blockwise_predict.scheduling.transport import connect, gate
 from blockwise_predict.scheduling.transport.messages import Bye, Leaving, Message, Next
@@ -43,7 +43,7 @@ from tests.support.runs import until
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens after a while happens soon."""
-    monkeypatch.setattr(link, "MOVED_S", 0.2)
+    monkeypatch.setattr(client, "TAKEOVER_POLL_S", 0.2)
     monkeypatch.setattr(retries, "LOST_DELAY", 0.1)
 
 
@@ -82,7 +82,7 @@ def test_a_worker_that_was_cut_off_goes_on_with_its_block(tmp_path: Path) -> Non
         until(scheduler.server.status.finished.is_set)
         assert scheduler.server.status.counts.done == 1
         assert scheduler.events.count("join") == 1
-        assert scheduler.server.status.attendance.joins == 1
+        assert scheduler.server.status.membership.joins == 1
         assert not {"leave", "error"} & set(scheduler.events)
 
 
@@ -179,12 +179,12 @@ def test_a_worker_started_in_anothers_place_gets_its_number(tmp_path: Path) -> N
         old = Peer(scheduler.address, hello("a", number=0), Next(slot=0))
         assert [old.hear(), old.hear()] == [welcome(0), block(0)]
         scheduler.server.gone([0])
-        before = scheduler.server.status.attendance
+        before = scheduler.server.status.membership
         new = Peer(scheduler.address, hello("b", number=0), Next(slot=0))
         assert new.hear() == welcome(0)
         assert new.hear() == block(0)
         assert old.hear() is None
-        until(lambda: scheduler.server.status.attendance.joins == 2)
+        until(lambda: scheduler.server.status.membership.joins == 2)
         assert before.joins == 1, "a snapshot does not change"
 
 
@@ -309,9 +309,9 @@ def test_a_worker_that_never_reads_takes_no_memory(
 
 def joined(
     find: Callable[[], Address], slots: int = 1, wait: float = 20.0, number: int | None = None
-) -> Link:
-    terms = Terms("run", number, slots, wait=wait)
-    return Link(find, terms, threading.Event(), lambda *_: None)
+) -> Client:
+    terms = ClientOptions("run", number, slots, wait=wait)
+    return Client(find, terms, threading.Event(), lambda *_: None)
 
 
 class Worker(threading.Thread):
@@ -328,7 +328,7 @@ class Worker(threading.Thread):
             list(slots.map(lambda slot: self._work(connection, slot), range(self._slots)))
         connection.close()
 
-    def _work(self, connection: Link, slot: int) -> None:
+    def _work(self, connection: Client, slot: int) -> None:
         while (number := connection.next(slot)) is not None:
             time.sleep(self._seconds)
             self.done.append(number)
@@ -391,7 +391,7 @@ def test_a_black_hole_shorter_than_the_grace_costs_nothing(
 def test_more_links_than_the_gate_takes_at_once_all_get_in(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(gate, "MAX_STRANGERS", 4)
+    monkeypatch.setattr(gate, "MAX_HANDSHAKES", 4)
     with serving(tmp_path, blocks=300) as scheduler, ThreadPoolExecutor(300) as starters:
         links = list(starters.map(lambda _: joined(lambda: scheduler.address, wait=60), range(300)))
         assert sorted(worker.number for worker in links) == list(range(300))
@@ -458,7 +458,7 @@ def test_workers_get_in_beside_a_flood(tmp_path: Path) -> None:
             try:
                 assert flood.stdout is not None
                 assert flood.stdout.readline() == "600\n"
-                assert gate.MAX_STRANGERS < 600
+                assert gate.MAX_HANDSHAKES < 600
                 workers = [Peer(scheduler.address, hello(str(n))) for n in range(3)]
                 assert [worker.hear() for worker in workers] == [welcome(n) for n in range(3)]
                 assert flood.poll() is None
@@ -468,12 +468,21 @@ def test_workers_get_in_beside_a_flood(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"])
 def test_this_machine_reaches_what_it_listens_on(host: str, tmp_path: Path) -> None:
-    server = Server(Scheduler(tmp_path).dispatcher, "run", 0, host, 0, lambda *_, **__: None)
+    server = Server(
+        Scheduler(tmp_path).dispatcher,
+        run="run",
+        first_number=0,
+        host=host,
+        port=0,
+        event=lambda *_, **__: None,
+    )
     here, others = reachable_at(host)
     server.start()
     try:
         address = Address("here", here, others, server.port, server.key)
-        worker = Link(lambda: address, Terms("run", None, 1), threading.Event(), lambda *_: None)
+        worker = Client(
+            lambda: address, ClientOptions("run", None, 1), threading.Event(), lambda *_: None
+        )
         assert worker.number == 0
         worker.close()
     finally:

@@ -54,7 +54,7 @@ import os, sys
 FOLDER = {folder!r}
 if {{"run", "worker"}} & set(sys.orig_argv):
     from blockwise_predict.scheduling import worker_server
-    from blockwise_predict.transport import connect, gate
+    from blockwise_predict.scheduling.transport import connect, gate
     gate.HEARTBEAT_S = connect.HEARTBEAT_S = 2.0
     connect.CONNECT_S = 2.0
     worker_server.GRACE_S = 6.0
@@ -68,7 +68,7 @@ def asked(kind):
     return True
 if "worker" in sys.orig_argv:
     import time
-    from blockwise_predict import block
+    from blockwise_predict.worker import block
     process = block.BlockProcessor.process
     predict = block.BlockProcessor._predict
     def slow(self, roi, turn):
