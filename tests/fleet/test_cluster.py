@@ -464,7 +464,7 @@ def test_jobs_that_fail_before_they_join_stop_the_run_with_their_last_words(tmp_
     ends(job("slurm-1_1"))
     # Nor is it, while others are about to come.
     ends(job("slurm-1_1"), others=True)
-    with pytest.raises(RunFailedError, match=r"(?s)4 jobs in a row .* such module") as e:
+    with pytest.raises(RunFailedError, match=r"(?s)4 consecutive jobs .* such module") as e:
         ends(job("slurm-1_1"))
     assert str(tmp_path / "slurm-1_1-n1.log") in str(e.value)
 
