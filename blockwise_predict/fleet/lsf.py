@@ -92,12 +92,12 @@ class LSF:
         lines = [line.strip() for line in output.splitlines()]
         # Some sites print an element's index with the id as well.
         form = r"(\d+)(?:\[\d+\])?\|(\d+)\|(\w+)\|(.*?)\|(.*)"
-        found = [match.groups() for line in lines if (match := re.fullmatch(form, line))]
+        found = [match for line in lines if (match := re.fullmatch(form, line))]
         # Lines without a delimiter are noise: `Cannot connect to LSF. Please wait ...`
         malformed = [line for line in lines if "|" in line and not re.fullmatch(form, line)]
         if malformed:
             raise QueueError(f"bjobs printed {malformed[0]!r}, which is not a job")
-        return [_job(*groups) for groups in found]
+        return [_job(match) for match in found]
 
     def cancel(self, keys: Sequence[str]) -> None:
         """Cancel these jobs, waiting or running."""
@@ -123,7 +123,9 @@ class LSF:
                 raise
 
 
-def _job(job: str, index: str, state: str, code: str, host: str) -> Job:
+def _job(found: re.Match[str]) -> Job:
+    """The job of a line of bjobs's."""
+    job, index, state, code, host = found.groups()
     blameless = state == "EXIT" and code.strip() in _BY_SIGNAL
     what = f"{state} with code {code}" if state == "EXIT" and code.strip("- ") else state
     if blameless and code.strip() in _SIGNALS:

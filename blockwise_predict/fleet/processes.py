@@ -99,7 +99,7 @@ class ProcessFleet:
             if process.running and not joined and overdue:
                 process.timed_out = True
                 process.terminate(0.0)
-            has_ended = process.process is not None and not process.running
+            has_ended = process.popen is not None and not process.running
             if has_ended and self._handle_exit(process, membership):
                 gone.append(number)
             if process.detached and joined:
@@ -109,7 +109,7 @@ class ProcessFleet:
                 elif process.leaving:
                     # It was still queued when the fleet was scaled down.
                     leaving.append(number)
-            if process.process is None and not process.detached:
+            if process.popen is None and not process.detached:
                 self._restart_or_drop(process, membership)
         return Changes(tuple(leaving), tuple(n for n in gone if n in membership.present))
 
@@ -124,9 +124,9 @@ class ProcessFleet:
 
     def _handle_exit(self, process: WorkerProcess, membership: Membership) -> bool:
         """Note that a process has ended; returns whether its worker is known to have ended, too."""
-        assert process.process is not None
-        code, number = process.process.returncode, process.number
-        process.process = None
+        assert process.popen is not None
+        code, number = process.popen.returncode, process.number
+        process.popen = None
         joined = membership.joined(number, process.started)
         expected = not joined or number in membership.present
         if self._remote and code == 0 and expected and not process.terminated:
@@ -220,7 +220,7 @@ class ProcessFleet:
             if process.number in numbers:
                 process.terminated = True
                 process.terminate(0.0)
-                if process.process is None:
+                if process.popen is None:
                     # It was detached: only a worker that joins from now on is its replacement.
                     process.started = time.monotonic()
 

@@ -111,7 +111,7 @@ class Slurm:
             found = re.fullmatch(r"(\d+)(?:_(\d+))?\|(\w+)\|(.*)\|(.*)\|(.*)\|", line.strip())
             if found is None:
                 raise QueueError(f"squeue printed {line!r}, which is not a job")
-            jobs.append(_job(*found.groups()))
+            jobs.append(_job(found))
         return jobs
 
     def cancel(self, keys: Sequence[str]) -> None:
@@ -130,7 +130,9 @@ class Slurm:
         return ["scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}"]
 
 
-def _job(job: str, index: str | None, state: str, host: str, reason: str, code: str) -> Job:
+def _job(found: re.Match[str]) -> Job:
+    """The job of a line of squeue's."""
+    job, index, state, host, reason, code = found.groups()
     key = f"slurm-{job}_{index}" if index else f"slurm-{job}"
     if state in _BLAMELESS:
         return Job(key, State.ENDED, state, host.strip(), blameless=True)

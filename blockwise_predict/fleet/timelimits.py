@@ -35,7 +35,7 @@ def check_time_limit(limit: TimeLimit | None, warn: Callable[[str], None]) -> No
         f"{limit.wall_words}: that is {limit.wall} s, and jobs are told to end {limit.warning} s "
         f"before their time is up ({limit.warning_words})"
     )
-    remedy = f"Ask for more time, or have them told later, for example with {limit.remedy}."
+    remedy = f"Ask for more time, or shorten the warning, for example with {limit.remedy}."
     if limit.wall <= limit.warning:
         raise ConfigError(f"{text}, so they would end before they do anything. {remedy}")
     warn(f"{text}: {limit.wall - limit.warning} s are left to start and work. {remedy}")

@@ -35,7 +35,7 @@ class WorkerProcess:
     """
 
     number: int
-    process: subprocess.Popen[bytes] | None = None
+    popen: subprocess.Popen[bytes] | None = None
     restart_at: float = 0.0
     started: float = 0.0
     kill_at: float | None = None
@@ -48,7 +48,7 @@ class WorkerProcess:
     @property
     def running(self) -> bool:
         """Whether its process runs."""
-        return self.process is not None and self.process.poll() is None
+        return self.popen is not None and self.popen.poll() is None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], log: int) -> None:
         """Start a process that writes to the file descriptor `log`. Raises OSError."""
@@ -58,7 +58,7 @@ class WorkerProcess:
         with open(log, "ab") as out:
             # A session of its own: Ctrl-C in the terminal reaches the scheduler alone, which
             # then lets the workers finish their blocks.
-            self.process = subprocess.Popen(
+            self.popen = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -86,10 +86,10 @@ class WorkerProcess:
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
+        assert self.popen is not None
         # The process leads its session, so this reaches whatever it has started as well.
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, number)
+            os.killpg(self.popen.pid, number)
 
 
 def terminate_all(processes: Sequence[WorkerProcess], grace: float, stop_now: StopNow) -> None:

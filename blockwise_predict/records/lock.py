@@ -101,7 +101,7 @@ class RunLock:
                 "Wait for it to end, or stop it."
             )
         if holder is not None:
-            notify(f"the lock of {holder} is stale: it is not running any more.")
+            notify(f"the lock of {holder} is stale: it is no longer running.")
         if free is False:
             # The file server still keeps a dead host's flock, which is tied to the old file.
             os.close(descriptor)
