@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+from tests.support.jobs import Job  # noqa: E402, after what torch reads when it is imported
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
@@ -28,8 +33,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
     class OneSlurm(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            module = nodeid.split("::")[0]
-            return module if module.endswith("fleet/test_slurm.py") else nodeid
+            folder = nodeid.split("::")[0].rpartition("/")[0]
+            return folder if folder.endswith("fleet/slurm") else nodeid
 
     return OneSlurm(config, log)
 
@@ -52,3 +57,17 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield "s3://bucket"
     finally:
         server.stop()
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+@pytest.fixture
+def bounded() -> Iterator[None]:
+    """Holds a test to 60 s and 1 GiB."""
+    begin, taken = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert time.monotonic() - begin < 60, "10 s, with room for a busy machine"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - taken < 1 << 20

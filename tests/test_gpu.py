@@ -14,8 +14,8 @@ from blockwise_predict.engine.precision import choose_precision, faster_precisio
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.io import read_attributes
-from tests.engine.test_nonfinite import network, pattern, references, spoil, tile
 from tests.support.networks import save_network
+from tests.support.nonfinite import network, pattern, references, spoil, tile
 from tests.support.runs import predict, read_output, write_volume
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")

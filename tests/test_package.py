@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import venv
@@ -33,6 +34,7 @@ FOLDERS = [
     "demo",
 ]
 PACKAGE = ROOT / "blockwise_predict"
+TESTS = ROOT / "tests"
 
 
 def module_name(file: Path) -> str:
@@ -41,8 +43,8 @@ def module_name(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(file: Path) -> set[str]:
-    """Modules of this package that a file imports, wherever in it."""
+def imports_of(file: Path, package: str = PACKAGE.name) -> set[str]:
+    """Modules of a package that a file imports, wherever in it."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom):
@@ -51,7 +53,7 @@ def imports_of(file: Path) -> set[str]:
             found |= {name if is_module(name) else str(node.module) for name in names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return {name for name in found if name.split(".")[0] == PACKAGE.name}
+    return {name for name in found if name.split(".")[0] == package}
 
 
 def is_module(name: str) -> bool:
@@ -87,11 +89,21 @@ def test_no_modules_import_each_other() -> None:
     TopologicalSorter(graph).prepare()
 
 
+def test_no_test_imports_another_one() -> None:
+    """What several tests need is in conftest.py or tests/support, which imports no test either."""
+    for file in TESTS.rglob("*.py"):
+        for imported in imports_of(file, TESTS.name) - {TESTS.name}:
+            assert imported.startswith("tests.support"), f"{file.relative_to(ROOT)}: {imported}"
+        # Nor in the code that a test hands to another interpreter.
+        assert not re.search(r"(from|import) tests\.(?!support)", file.read_text()), file
+
+
 def test_modules_stay_readable() -> None:
     long = {
         str(file.relative_to(ROOT)): lines
-        for file in PACKAGE.rglob("*.py")
-        if (lines := len(file.read_text().splitlines())) > 300
+        for folder, most in ((PACKAGE, 300), (TESTS, 350))
+        for file in folder.rglob("*.py")
+        if (lines := len(file.read_text().splitlines())) > most
     }
     assert not long
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from blockwise_predict.architectures import CNNectomeUNetConfig
 from blockwise_predict.architectures.trace import peak_elements
-from tests.architectures.test_shapes import SETTINGS, affordable, build, configurations
+from tests.support.random_networks import SETTINGS, affordable, build, configurations
 
 
 class LiveElements(TorchDispatchMode):

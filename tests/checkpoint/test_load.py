@@ -1,81 +1,21 @@
-"""Checkpoints of every kind, found and read; and what is said about those that are wrong."""
+"""Checkpoints of every kind, found and read."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 import zarr
 from safetensors.torch import save_file
 from torch import nn
 
-from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
 from blockwise_predict.checkpoint import Head, TrainedModel, load_checkpoint
-from blockwise_predict.errors import CheckpointError
+from tests.support.dacapo_runs import ARCHITECTURE, TASK, dacapo_model, plain, write_run, write_yaml
 from tests.support.shared import shared_path
-
-ARCHITECTURE: dict[str, Any] = {
-    "__type__": "CNNectomeUNetConfig",
-    "name": "tiny",
-    "input_shape": (20, 20),
-    "_eval_shape_increase": (8, 8),
-    "fmaps_in": 1,
-    "fmaps_out": 3,
-    "num_fmaps": 2,
-    "fmap_inc_factor": 2,
-    "downsample_factors": [(2, 2)],
-}
-TASK: dict[str, Any] = {"__type__": "AffinitiesTaskConfig", "neighborhood": [(1, 0), (0, 1)]}
-
-
-class DaCapoModel(nn.Module):
-    """Layers registered twice, as DaCapo's model does."""
-
-    def __init__(self, architecture: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.architecture = architecture
-        self.prediction_head = head
-        self.chain = nn.Sequential(architecture, head)
-
-
-def dacapo_model(head: nn.Module | None = None, **changes: Any) -> DaCapoModel:
-    settings = {**ARCHITECTURE, **changes}
-    settings["eval_shape_increase"] = settings.pop("_eval_shape_increase")
-    del settings["__type__"]
-    torch.manual_seed(0)
-    unet = CNNectomeUNet(CNNectomeUNetConfig(**settings))
-    return DaCapoModel(unet, head or nn.Conv2d(3, 2, 1)).eval()
-
-
-def write_run(base: Path, iterations: tuple[int, ...] = (100,)) -> Path:
-    """A DaCapo base folder with one run, `net`; its YAML has DaCapo's tuple tags."""
-    document = base / "configs" / "runs" / "net.yaml"
-    document.parent.mkdir(parents=True)
-    # PyYAML's default Dumper writes tuples as DaCapo does.
-    text = yaml.dump({"architecture_config": ARCHITECTURE, "task_config": TASK, "name": "net"})
-    assert "!!python/tuple" in text
-    document.write_text(text)
-    folder = base / "net" / "checkpoints" / "iterations"
-    folder.mkdir(parents=True)
-    for number in iterations:
-        torch.save({"model": dacapo_model().state_dict(), "optimizer": {}}, folder / str(number))
-    return base / "net"
-
-
-def write_yaml(folder: Path, content: Any) -> Path:
-    file = folder / "arch.yaml"
-    file.write_text(yaml.dump(content))
-    return file
-
-
-def plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
 
 
 def test_a_run_folder_gives_its_latest_iteration(tmp_path: Path) -> None:
@@ -239,99 +179,6 @@ def test_heads_are_those_of_dacapos_tasks(
         torch.testing.assert_close(model.build()(x), expected, rtol=0, atol=0)
     assert model.shapes.output_shape((28, 28)) == tuple(expected.shape[2:])
     assert model.output_range == ((0, 1) if head.activation else None)
-
-
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
-        ({"architecture": {**ARCHITECTURE, "__type__": "DummyArchitectureConfig"}}, "Dummy"),
-        ({"architecture": {**ARCHITECTURE, "fmaps": 3}}, "no key fmaps.*Known: name"),
-        ({"architecture": {**ARCHITECTURE, "fmaps_in": None}}, "lacks fmaps_in"),
-        ({"architecture": {**ARCHITECTURE, "fmaps_in": "one"}}, "fmaps_in: 'one'"),
-        ({"architecture": {**ARCHITECTURE, "padding": "zero"}}, "padding is 'zero'"),
-        ({"architecture": {**ARCHITECTURE, "downsample_factors": [2]}}, r"factors: \[2\]"),
-        ({"architecture": {**ARCHITECTURE, "downsample_factors": []}}, r"factors: \[\]"),
-        (
-            {"architecture": {**ARCHITECTURE, "input_shape": (20, 20, 20)}},
-            "differ in their number of axes",
-        ),
-        ({"architecture": ARCHITECTURE, "task": {"__type__": "DummyTaskConfig"}}, "Affinities"),
-        ({"architecture": ARCHITECTURE, "task": "affinities"}, "must be a mapping"),
-        ({"architecture": ARCHITECTURE, "task": {"__type__": "OneHotTaskConfig"}}, "lacks classes"),
-        (
-            {"architecture": ARCHITECTURE, "task": {**TASK, "neighborhood": [(1, 0, 0)]}},
-            "does not suit a 2-D",
-        ),
-        (["a list"], "must be a mapping"),
-    ],
-)
-def test_a_wrong_document_is_explained(document: Any, message: str, tmp_path: Path) -> None:
-    torch.save(dacapo_model().state_dict(), tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match=message) as caught:
-        load_checkpoint(tmp_path / "w.pt", architecture=write_yaml(tmp_path, document))
-    assert "arch.yaml" in str(caught.value)
-
-
-def test_yaml_with_other_python_tags_is_refused_and_runs_nothing(tmp_path: Path) -> None:
-    run = write_run(tmp_path)
-    mark = tmp_path / "executed"
-    document = tmp_path / "configs" / "runs" / "net.yaml"
-    document.write_text(f"a: !!python/object/apply:os.mkdir ['{mark}']\n{document.read_text()}")
-    with pytest.raises(CheckpointError, match=r"python/object/apply:os\.mkdir"):
-        load_checkpoint(run)
-    assert not mark.exists()
-
-
-def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    state = dacapo_model().state_dict()
-    torch.save(state, tmp_path / "w.pt")
-
-    def refused(changes: dict[str, Any], task: dict[str, Any] | None = TASK) -> str:
-        document: dict[str, Any] = {"architecture": {**ARCHITECTURE, **changes}}
-        if task:
-            document["task"] = task
-        with pytest.raises(CheckpointError) as caught:
-            load_checkpoint(tmp_path / "w.pt", architecture=write_yaml(tmp_path, document))
-        return str(caught.value)
-
-    assert "give its task" in refused({}, None)
-    assert "batch_norm in the YAML" in refused({"batch_norm": True})
-    assert "use_attention in the YAML" in refused({"use_attention": True})
-    message = refused({"num_fmaps": 4})
-    assert "architecture.unet.l_conv.0.conv_pass.0.weight (2, 1, 3, 3) instead of (4," in message
-    assert "of another run" in message
-    torch.save(dacapo_model().architecture.state_dict(), tmp_path / "w.pt")
-    assert "missing: prediction_head.weight" in refused({})
-
-
-def test_two_copies_of_a_layer_must_agree(tmp_path: Path) -> None:
-    state = {key: value.clone() for key, value in dacapo_model().state_dict().items()}
-    state["chain.1.bias"] += 1
-    torch.save(state, tmp_path / "w.pt")
-    document = write_yaml(tmp_path, {"architecture": ARCHITECTURE, "task": TASK})
-    with pytest.raises(CheckpointError, match=r"prediction_head\.bias and chain\.1\.bias"):
-        load_checkpoint(tmp_path / "w.pt", architecture=document)
-
-
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    run = write_run(tmp_path, (100, 200))
-    with pytest.raises(CheckpointError, match=r"--iteration 150: .* 100, 200"):
-        load_checkpoint(run, iteration=150)
-    with pytest.raises(CheckpointError, match=rf"base folder.*{run}"):
-        load_checkpoint(tmp_path)
-    with pytest.raises(CheckpointError, match="no such file or folder"):
-        load_checkpoint(tmp_path / "nothing")
-    with pytest.raises(CheckpointError, match="goes with a run folder"):
-        load_checkpoint(run / "checkpoints" / "iterations" / "100", iteration=200)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="no iterations"):
-        load_checkpoint(tmp_path / "empty")
-    shutil.copy(run / "checkpoints" / "iterations" / "100", tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match=r"--architecture arch\.yaml"):
-        load_checkpoint(tmp_path / "w.pt")
-    (tmp_path / "configs" / "runs" / "net.yaml").unlink()
-    with pytest.raises(CheckpointError, match=r"net\.yaml is missing"):
-        load_checkpoint(run)
 
 
 def both_key_styles() -> list[TrainedModel]:

@@ -10,23 +10,17 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
 import torch
 import yaml
 
 from blockwise_predict.cli.plaintext import plain
-from tests.run.test_run import Job
+from tests.support.jobs import Job
 from tests.support.networks import save_network
 from tests.support.runs import command, predict
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\u202eb\ud800"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 ONE_BLOCK = ("--roi", "[:160,:160,:160]")
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
 
 
 def is_shown_plainly(output: str) -> None:

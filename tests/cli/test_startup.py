@@ -17,7 +17,7 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.run.execute import Reporter, execute
 from blockwise_predict.run.supervision import StopRequest
 from blockwise_predict.worker.processor import build_processor
-from tests.run.test_run import Job
+from tests.support.jobs import Job
 
 # Of the tiny network: seven convolutions and their biases.
 TENSORS = 14

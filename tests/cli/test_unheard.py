@@ -13,15 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.run.test_run import SLOW, Job, slow_blocks
+from tests.support.jobs import Job
 from tests.support.runs import command, events, predict, stored_bytes, until
+from tests.support.sabotage import SLOW, at_startup
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    slow_blocks(monkeypatch, tmp_path, SLOW)
+    at_startup(monkeypatch, tmp_path, SLOW)
     return Job(tmp_path)
 
 

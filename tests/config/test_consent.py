@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,27 +17,13 @@ from blockwise_predict.errors import ConfigError
 from blockwise_predict.fleet import job_settings
 from blockwise_predict.fleet.commands import filled_in
 from blockwise_predict.records import RunDir
-from tests.run.test_run import Job
+from tests.support.jobs import Job
+from tests.support.pickles import MakesFolder
 from tests.support.runs import predict, read_output
 from tests.support.shared import ROOT
 
 ONE_BLOCK = ("--roi", "[:160,:160,:160]")
 NEEDED = {"checkpoint": "c", "input": "i.zarr/raw", "output": "o.zarr/out"}
-
-
-class MakesFolder:
-    """Makes a folder, whether or not it is there, when it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = str(folder)
-
-    def __reduce__(self) -> Any:
-        return os.makedirs, (self.folder, 0o755, True)
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
 
 
 @pytest.fixture

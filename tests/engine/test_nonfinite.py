@@ -18,17 +18,27 @@ from blockwise_predict.engine.passes import StreamedPass, make_pass, predict_til
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
-from tests.run.test_exactness import NETWORKS
-from tests.support.networks import save_network
+from tests.support.networks import NETWORKS, save_network
+from tests.support.nonfinite import network, pattern, references, spoil, tile
 from tests.support.reference import in_precision
 
 AS_IT_IS = Normalization(1.0)
+
+
 CPU = torch.device("cpu")
+
+
 NOT_FINITE = [np.nan, np.inf, -np.inf]
+
+
 HUGE = [3e38, -3e38, 1e37, -1e30, 1e20, 3e4]
+
+
 # How far apart two passes that round otherwise may be, of the largest finite value. float16 takes
 # the way that GPUs take, without oneDNN.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "mixed": 0.1, "float16": 0.1}
+
+
 # A batch norm that is folded in keeps finite what float16 cannot hold before it.
 CASES = [
     (name, precision)
@@ -36,46 +46,15 @@ CASES = [
     for precision in TOLERANCE
     if (name, precision) != ("batch norm", "float16")
 ]
+
+
 # Where along the flattened array, and what.
 SPOILS = st.lists(
     st.tuples(st.floats(0, 1), st.sampled_from([*NOT_FINITE, *HUGE, 0.0])), min_size=1, max_size=3
 )
+
+
 EXAMPLES = settings(max_examples=8, deadline=None)
-
-
-def network(folder: Path, name: str) -> TrainedModel:
-    weights, architecture = save_network(folder, **NETWORKS[name])
-    return load_checkpoint(weights, architecture=architecture)
-
-
-def tile(trained: TrainedModel, periods: tuple[int, ...] = (1, 2, 1)) -> np.ndarray:
-    """Random raw values, `[1, *input]`."""
-    shapes = trained.shapes
-    sizes = zip(shapes.min_input_shape, shapes.period, periods, strict=False)
-    shape = [size + period * count for size, period, count in sizes]
-    return np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
-
-
-def spoil(array: np.ndarray | torch.Tensor, spoils: list[tuple[float, float]]) -> None:
-    flat = array.reshape(-1)
-    for where, value in spoils:
-        flat[int(where * (len(flat) - 1))] = value
-
-
-def references(model: nn.Module, raw: np.ndarray) -> list[np.ndarray]:
-    """`[*output, K]` of torch's forward pass, by oneDNN and by torch's own convolutions."""
-    results = []
-    for onednn in (True, False):
-        torch.backends.mkldnn.set_flags(onednn)
-        with torch.inference_mode():
-            results.append(model(torch.from_numpy(raw)[None])[0].movedim(0, -1).float().numpy())
-    torch.backends.mkldnn.set_flags(True)
-    return results
-
-
-def pattern(values: np.ndarray) -> np.ndarray:
-    """0 where values are finite, and a number of its own for NaN and each infinity."""
-    return np.where(np.isnan(values), 3, np.where(np.isinf(values), np.sign(values), 0))
 
 
 def compare(found: np.ndarray, expected: list[np.ndarray], tolerance: float) -> None:

@@ -34,8 +34,8 @@ from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.tiling import smallest_tile
 from blockwise_predict.io import read_attributes
 from blockwise_predict.records import RunDir, default_run_dir
-from tests.run.test_exactness import NETWORKS, predicted_block, predictor
-from tests.support.networks import save_network
+from tests.support.networks import NETWORKS, save_network
+from tests.support.predictors import predicted_block, predictor
 from tests.support.reference import Held, in_precision, one_pass
 from tests.support.runs import forget_blocks, predict, read_output, write_volume
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import runpy
 from typing import Any
 
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from blockwise_predict.architectures import (
-    CNNectomeUNet,
     CNNectomeUNetConfig,
     CNNectomeUNetModule,
     UNetShapes,
@@ -24,9 +22,10 @@ from blockwise_predict.engine.passes import PIECE_VOXELS, WholePass
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.plan.sizing import resident
-from tests.architectures.test_reference import NAMES
-from tests.architectures.test_shapes import SETTINGS, WithHead, configurations
-from tests.support.shared import ROOT, shared_path
+from tests.support.dacapo import NAMES, load_case
+from tests.support.networks import default_network
+from tests.support.random_networks import SETTINGS, WithHead, configurations
+from tests.support.shared import ROOT
 
 CPU = torch.device("cpu")
 PIECE = PIECE_VOXELS["cpu"]
@@ -56,25 +55,6 @@ def streamed(
     return [torch.cat(parts)[:size].permute(len(axes), *natural) for parts in heads]
 
 
-def load_fixture(name: str) -> tuple[nn.Module, UNetShapes, np.ndarray, list[np.ndarray]]:
-    folder = shared_path("oracle/cnnectome_unet")
-    case = json.loads((folder / f"{name}.json").read_text())
-    arrays = np.load(folder / f"{name}.npz")
-    if case["kind"] == "config":
-        config = CNNectomeUNetConfig(name=name, **case["kwargs"])
-        model: nn.Module = CNNectomeUNet(config)
-        shapes = UNetShapes.from_config(config)
-    else:
-        module = CNNectomeUNetModule(**case["kwargs"])
-        model, shapes = module, module._shapes
-    parameters = {k[6:]: torch.from_numpy(arrays[k]) for k in arrays if k.startswith("param/")}
-    model.load_state_dict(parameters, strict=True)
-    outputs = [
-        arrays[f"output/{n}"][0] for n in range(sum(k.startswith("output/") for k in arrays))
-    ]
-    return model.eval(), shapes, arrays["input"][0], outputs
-
-
 def close(actual: torch.Tensor | np.ndarray, expected: np.ndarray) -> None:
     tolerance = 1e-5 * np.abs(expected).max()
     np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=tolerance)
@@ -83,21 +63,23 @@ def close(actual: torch.Tensor | np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("slab", [1, 5, 16, 1000])
 @pytest.mark.parametrize("name", [n for n in NAMES if "attention" not in n and "same" not in n])
 def test_streams_reproduce_the_reference(name: str, slab: int) -> None:
-    model, shapes, x, expected = load_fixture(name)
+    case = load_case(name)
+    model, shapes, x = case.build(), case.shapes(), case.input[0]
     for first in range(shapes.dims):
         axes = [first, *(axis for axis in range(shapes.dims) if axis != first)]
         outputs = streamed(model, shapes, torch.from_numpy(x), axes, slab)
-        for output, truth in zip(outputs, expected, strict=True):
-            close(output, truth)
+        for output, truth in zip(outputs, case.outputs, strict=True):
+            close(output, truth[0])
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if "mod3d" not in n])
 def test_whole_passes_reproduce_the_reference(name: str) -> None:
-    model, shapes, x, (expected,) = load_fixture(name)
-    network = WholePass(model, shapes.dims, "float32", Normalization(1.0), CPU)
-    ((begin, values),) = network.run(x)
+    case = load_case(name)
+    network = WholePass(case.build(), case.shapes().dims, "float32", Normalization(1.0), CPU)
+    ((begin, values),) = network.run(case.input[0])
     assert begin == 0
-    close(network.finished(values).movedim(-1, 0), expected)
+    (expected,) = case.outputs
+    close(network.finished(values).movedim(-1, 0), expected[0])
 
 
 @SETTINGS
@@ -156,20 +138,6 @@ def test_each_plane_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts[0] == counts[1]
 
 
-def default_network() -> tuple[nn.Module, UNetShapes]:
-    config = CNNectomeUNetConfig(
-        name="small",
-        input_shape=(92, 92, 92),
-        fmaps_in=1,
-        fmaps_out=4,
-        num_fmaps=4,
-        fmap_inc_factor=2,
-        downsample_factors=[(2, 2, 2), (2, 2, 2)],
-    )
-    torch.manual_seed(0)
-    return CNNectomeUNet(config).eval(), UNetShapes.from_config(config)
-
-
 @pytest.mark.parametrize("plane", [(92, 92), (100, 180), (260, 260)])
 @pytest.mark.parametrize("slab", [4, 12, 24])
 def test_the_footprint_holds_between_the_sizes_it_was_measured_at(
@@ -194,7 +162,9 @@ import re, torch
 from pathlib import Path
 from blockwise_predict.engine.footprint import stream_bytes, without_data
 from blockwise_predict.engine.streaming import StreamedUNet
-from tests.engine.test_streaming import PIECE, default_network
+from blockwise_predict.engine.passes import PIECE_VOXELS
+from tests.support.networks import default_network
+PIECE = PIECE_VOXELS["cpu"]
 model, shapes = default_network()
 network = StreamedUNet(model, shapes, (0, 1, 2), torch.float32, torch.device("cpu"), PIECE)
 def memory(name):

@@ -13,10 +13,10 @@ import pytest
 from blockwise_predict.fleet.commands import filled_in
 from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.transport.wire import HEARTBEAT_S
-from tests.run.test_faults import WAITING
-from tests.run.test_run import Job, slow_blocks
 from tests.support.hosts import Host, hosts
+from tests.support.jobs import Job
 from tests.support.runs import command, events, predict, stored_bytes, until
+from tests.support.sabotage import WAITING, at_startup
 
 # What is silent, or cannot be reached, is noticed soon.
 SOON = """
@@ -28,11 +28,6 @@ if {"run", "worker"} & set(sys.orig_argv):
     worker_server.GRACE_S = 2.0
     sockets.UNREACHABLE_MS = 4000
 """
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
 
 
 def test_the_words_of_a_command(tmp_path: Path) -> None:
@@ -81,7 +76,7 @@ def test_local_workers_are_scaled_up_and_down(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     expected = stored_bytes(job.undisturbed())
-    slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
+    at_startup(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
     process = job.start("s", "--workers", "1")
     predict("scale", job.output("s"), "3")
     until(lambda: len(events(job.run_dir("s"), "join")) == 3)
@@ -121,7 +116,7 @@ def test_a_scheduler_that_moves_to_another_host_is_found_again(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     expected = stored_bytes(job.undisturbed())
-    slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
+    at_startup(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
 
     def scheduler(host: Host) -> subprocess.Popen[str]:
         options = job.arguments("m", "--workers", "0", "--listen", host.there)
@@ -161,7 +156,7 @@ def test_a_cable_that_is_cut_costs_nothing_and_the_worker_comes_back(
 ) -> None:
     expected = stored_bytes(job.undisturbed())
     with hosts(1) as (host,):
-        slow_blocks(monkeypatch, tmp_path, SOON + WAITING.format(folder=str(tmp_path)))
+        at_startup(monkeypatch, tmp_path, SOON + WAITING.format(folder=str(tmp_path)))
         process = job.start("c", "--listen", host.here)
         with open(tmp_path / "there.log", "w") as log:
             there = subprocess.Popen(
@@ -191,7 +186,7 @@ def test_forty_seconds_without_a_network_cost_nothing(
     """Workers on two hosts are cut off in the middle of their blocks, with the real patience."""
     expected = stored_bytes(job.undisturbed())
     with hosts(2) as machines:
-        slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
+        at_startup(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
         options = ("--workers", "0", "--listen", "0.0.0.0", "--retries", "0")
         process = subprocess.Popen(
             command(*job.arguments("b", *options)),
@@ -228,7 +223,7 @@ def test_a_run_of_local_workers_cannot_be_reached_from_elsewhere(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with hosts(1) as (host,):
-        slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
+        at_startup(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
         process = job.start("l")
         port = RunDir(job.run_dir("l")).address().port
         knock = f"exec 3<>/dev/tcp/{host.here}/{port}"

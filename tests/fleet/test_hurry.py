@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from blockwise_predict.records import RunDir
-from tests.run.test_run import SLOW, Job, slow_blocks
 from tests.support.disks import fill, small_disk
+from tests.support.jobs import Job
 from tests.support.runs import command, events, until
+from tests.support.sabotage import SLOW, at_startup
 
 pytestmark = pytest.mark.slow
 
@@ -165,7 +166,7 @@ def test_while_jobs_are_submitted(job: HurriedJob, queue: StandIn) -> None:
 def test_while_the_queue_says_nothing_of_its_jobs_and_blocks_are_done(
     job: HurriedJob, queue: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow_blocks(monkeypatch, tmp_path, SLOW.replace("0.2", "0.5"))
+    at_startup(monkeypatch, tmp_path, SLOW.replace("0.2", "0.5"))
     process = job.begin("--fleet", "slurm", "--workers", "2", "--slots", "1")
     until(lambda: job.blocks_done("h") > 0)
     queue.hang("squeue", "scancel")
@@ -182,7 +183,7 @@ def test_while_the_queue_says_nothing_of_its_jobs_and_blocks_are_done(
 def test_while_jobs_are_cancelled_in_the_end(
     job: HurriedJob, queue: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow_blocks(monkeypatch, tmp_path, SLOW)
+    at_startup(monkeypatch, tmp_path, SLOW)
     process = job.begin("--fleet", "slurm", "--workers", "2", "--slots", "1")
     until(lambda: job.blocks_done("h") > 0)
     queue.hang("scancel")
@@ -215,7 +216,7 @@ def test_commands_that_hear_no_signal_end_together(job: HurriedJob, tmp_path: Pa
 def test_a_disk_that_is_full_when_a_job_is_replaced_ends_the_run_with_a_message(
     job: HurriedJob, queue: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow_blocks(monkeypatch, tmp_path, SLOW.replace("0.2", "1"))
+    at_startup(monkeypatch, tmp_path, SLOW.replace("0.2", "1"))
     with small_disk(tmp_path / "disk", "1m") as disk:
         run_dir = disk / "run"
         process = job.begin("--fleet", "slurm", "--slots", "1", "--run-dir", run_dir)

@@ -39,3 +39,7 @@ def test_an_empty_log_elsewhere_says_that_nothing_was_written(tmp_path: Path) ->
     assert log_tail(tmp_path, "worker-0000") == said
     # The trial of the disk leaves nothing.
     assert list(tmp_path.iterdir()) == [log]
+
+
+def test_no_log_is_said_so(tmp_path: Path) -> None:
+    assert log_tail(tmp_path, "slurm-1_1") == f"It left no log in {tmp_path}."

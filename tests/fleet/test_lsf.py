@@ -17,10 +17,10 @@ from blockwise_predict.fleet.queue import Request
 from blockwise_predict.fleet.queue import State as JobState
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.records import RunDir
-from tests.fleet.test_slurm import SlurmJob
-from tests.run.test_faults import WAITING
 from tests.support.lsf import LSF, lsf
+from tests.support.queued import SlurmJob
 from tests.support.runs import events, predict, until
+from tests.support.sabotage import WAITING
 
 pytestmark = pytest.mark.slow
 

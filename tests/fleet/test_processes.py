@@ -13,8 +13,9 @@ from blockwise_predict.fleet import processes
 from blockwise_predict.fleet.processes import ProcessFleet
 from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.members import Membership
-from tests.run.test_run import Job, slow_blocks
+from tests.support.jobs import Job
 from tests.support.runs import events, predict
+from tests.support.sabotage import at_startup
 
 
 def patient() -> bool:
@@ -245,7 +246,7 @@ def test_a_replacement_has_the_number_of_a_worker_whose_connection_lingers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job(tmp_path)
-    slow_blocks(monkeypatch, tmp_path, LINGERS.format(mark=str(tmp_path / "died")))
+    at_startup(monkeypatch, tmp_path, LINGERS.format(mark=str(tmp_path / "died")))
     output = predict(*job.arguments("l", "--workers", "1"))
     assert "worker 0 was killed by SIGKILL" in output
     assert [event["worker"] for event in events(job.run_dir("l"), "join")] == [0, 0]

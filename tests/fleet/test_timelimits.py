@@ -18,7 +18,7 @@ from blockwise_predict.fleet.timelimits import (
     lsf_seconds,
     slurm_seconds,
 )
-from tests.run.test_run import Job
+from tests.support.jobs import Job
 from tests.support.runs import predict
 
 SLURM, LSF = "slurm.sbatch", "lsf.bsub"

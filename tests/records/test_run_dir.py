@@ -15,18 +15,13 @@ from hypothesis import strategies as st
 from blockwise_predict.errors import RunFailedError
 from blockwise_predict.fleet.jobs import JobRecord
 from blockwise_predict.records import RunDir, default_run_dir
-from tests.run.test_run import Job
 from tests.support.disks import fill, small_disk
 from tests.support.forked import predict_forked
+from tests.support.jobs import Job
 from tests.support.runs import PATIENCE_S, predict
 
 ONE_BLOCK = ("--roi", "[:160,:160,:160]")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user or mount")
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
 
 
 def test_the_simple_case_has_a_simple_name() -> None:

@@ -28,7 +28,7 @@ from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.files import check_own
 from blockwise_predict.records.ledger import State, records_of
 from blockwise_predict.records.lock import hold_lock
-from tests.run.test_run import Job
+from tests.support.jobs import Job
 from tests.support.runs import predict
 
 ONE_BLOCK = ("--roi", "[:160,:160,:160]")

@@ -12,8 +12,9 @@ import pytest
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.departures import Departure
 from blockwise_predict.records.workerlogs import WorkerLogs, worker_logs
-from tests.run.test_run import SLOW, Job, slow_blocks
+from tests.support.jobs import Job
 from tests.support.runs import predict
+from tests.support.sabotage import SLOW, at_startup
 
 
 def told(folder: Path, *events: dict[str, Any]) -> WorkerLogs:
@@ -72,7 +73,7 @@ def test_a_killed_worker_is_listed_as_failed_and_one_that_was_told_to_end_is_not
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job(tmp_path)
-    slow_blocks(monkeypatch, tmp_path, SLOW)
+    at_startup(monkeypatch, tmp_path, SLOW)
     process = job.start("k")
     psutil.Process(process.pid).children()[0].kill()
     output, _ = process.communicate(timeout=200)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,71 +13,19 @@ from funlib.geometry import Coordinate, Roi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
-from blockwise_predict.engine.border import read_padded
+from blockwise_predict.checkpoint import load_checkpoint
 from blockwise_predict.engine.passes import make_pass, predict_tile
-from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.engine.settings import Streaming
-from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.geometry.tiling import (
-    build_lattice,
     fixed_tile_warnings,
     lost_voxels,
     smallest_tile,
 )
-from tests.support.networks import save_network
+from tests.support.networks import NETWORKS, save_network
+from tests.support.predictors import AS_IT_IS, CPU, predicted_block, predictor
 from tests.support.reference import Held, one_pass
 
 ONE_HOT = {"__type__": "OneHotTaskConfig", "name": "t", "classes": ["a", "b"]}
-CPU = torch.device("cpu")
-AS_IT_IS = Normalization(1.0)
-
-
-def predictor(
-    trained: TrainedModel,
-    tile: Sequence[int],
-    streaming: Streaming | None,
-    precision: str = "float32",
-) -> Predictor:
-    """Float32 in and out, over tiles of this shape."""
-    network = make_pass(
-        trained.build(), trained.shapes, len(tile), streaming, precision, AS_IT_IS, CPU
-    )
-    lattice = build_lattice(trained.shapes, tile)
-    return Predictor(network, lattice, len(trained.channel_names), Encoding("float32"), (7, 7, 7))
-
-
-def predicted_block(predictor: Predictor, volume: Held, block: Roi) -> np.ndarray:
-    """A block put together from its rows."""
-    lattice = predictor.lattice
-    read = lattice.read_roi(block)
-    rows = list(predictor.predict(read_padded(volume, read, "reflect"), read, block, lattice))
-    data = np.full((rows[0].data.shape[0], *block.shape), np.nan, np.float32)
-    for row in rows:
-        place = (slice(None), *(row.roi - block.begin).to_slices())
-        assert np.isnan(data[place]).all(), "a voxel is predicted twice"
-        data[place] = row.data
-    return data
-
-
-NETWORKS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "two levels, factors 2 and 3": {"downsample_factors": [[2, 2, 2], [3, 3, 3]]},
-    "anisotropic": {
-        "downsample_factors": [[1, 2, 2], [2, 2, 2]],
-        "kernel_size_down": [[[1, 3, 3]], [[3, 3, 3]], [[3, 3, 3]]],
-        "kernel_size_up": [[[1, 3, 3]], [[3, 3, 3]]],
-    },
-    "transposed": {"constant_upsample": False},
-    "batch norm": {"batch_norm": True},
-    "super-resolution": {"upsample_factors": [[2, 2, 2]]},
-    "2-D": {"input_shape": [20, 20], "downsample_factors": [[2, 2], [2, 2]]},
-    "2-D super-resolution by 3": {
-        "input_shape": [20, 20],
-        "downsample_factors": [[2, 2]],
-        "upsample_factors": [[3, 3]],
-    },
-}
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -15,16 +15,12 @@ from hypothesis import strategies as st
 from blockwise_predict.io.extend import chunk_key
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
 from blockwise_predict.run.extension import carried_records
-from tests.run.test_run import Job, slow_blocks
+from tests.support.jobs import Job
 from tests.support.runs import blocks_done, predict, read_output
+from tests.support.sabotage import at_startup
 
 SMALL = "[100:260,100:270,60:230]"
 """16 x 17 x 17 voxels: 8 blocks, of which those at the far ends are cut."""
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
 
 
 def chunk_times(job: Job, name: str) -> dict[str, int]:
@@ -80,7 +76,7 @@ def test_an_extension_that_is_cut_off_can_be_completed(
     larger = "[0:400,:,0:330]"
     module = "blockwise_predict.records.rundir" if call == "write_atomically" else "os"
     with monkeypatch.context() as patch:
-        slow_blocks(
+        at_startup(
             patch,
             tmp_path,
             "import sys\n"

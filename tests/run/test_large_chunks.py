@@ -15,7 +15,7 @@ from blockwise_predict.plan.make import make_plan
 from blockwise_predict.records.output_spec import output_spec
 from blockwise_predict.worker.block import BlockProcessor
 from blockwise_predict.worker.processor import open_parts
-from tests.run.test_run import Job
+from tests.support.jobs import Job
 from tests.support.runs import predict, read_output, tiny_config
 
 SIZES = ("--chunk-shape", "48,48,48", "--block-shape", "48,48,48")

@@ -14,16 +14,15 @@ import zarr
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import create_output, delete_output, open_output, output_exists
 from blockwise_predict.io.delete import ChunkKeys
-from tests.run.test_run import Job
 from tests.support.arrays import OUTPUT_FORMATS, output_path, output_spec
-from tests.support.runs import predict, read_output, stored_bytes
+from tests.support.jobs import Job
+from tests.support.runs import (
+    predict,
+    read_output,
+    stored_bytes,
+)
 
 ONE_BLOCK = ("--roi", "[:160,:160,:160]")
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -192,3 +191,11 @@ def test_what_an_extension_set_aside_goes_with_its_array(job: Job) -> None:
     array.rename(before)
     predict(*job.arguments("e", *ONE_BLOCK, "--overwrite"))
     assert not before.exists()
+
+
+def test_overwrite_says_what_goes_and_starts_afresh(job: Job) -> None:
+    roi = ("--roi", "[:160,:160,:160]")
+    predict(*job.arguments("o", *roi))
+    output = predict(*job.arguments("o", *roi, "--border", "edge", "--overwrite"))
+    assert f"deleting the array {job.output('o')}" in output
+    assert "forgetting 1 finished blocks" in output

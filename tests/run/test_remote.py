@@ -9,7 +9,7 @@ import boto3
 import numpy as np
 import pytest
 
-from tests.run.test_run import Job
+from tests.support.jobs import Job
 from tests.support.runs import predict, read_output
 
 

@@ -1,24 +1,20 @@
-"""`predict verify --sample` where blocks cannot be computed again: what was found is still told."""
+"""`predict verify`: what it finds, mends and tells, also where blocks cannot be computed again."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from blockwise_predict.io import read_attributes, update_attributes
 from blockwise_predict.records.provenance import ATTRIBUTE
-from tests.run.test_run import Job
-from tests.support.runs import predict
+from tests.support.jobs import SMALL, Job
+from tests.support.runs import blocks_done, predict, read_output, stored_bytes
 
 AUTO = ("--precision", "auto", "--roi", "[:320,:160,:160]")
 """Two blocks, in the precision that the first worker finds."""
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
 
 
 def test_a_run_that_has_ended_tells_its_precision_without_its_record(job: Job) -> None:
@@ -79,3 +75,43 @@ def test_input_that_cannot_be_read_any_more_leaves_the_report(fault: str, job: J
     found = json.loads(predict("verify", job.output("i"), "--sample", "26", "--json", code=1))
     assert found["good"] is False
     assert found["counts"]["unchecked"] == 8
+
+
+def test_verify_tells_apart_what_it_finds_and_repair_mends_it(job: Job) -> None:
+    expected = stored_bytes(job.undisturbed())
+    predict(*job.arguments("v"))
+    output = Path(job.output("v"))
+    chunk = output / "c" / "0"
+    # A block of zeros is complete: nothing is missing in it.
+    (chunk / "0/0/0").unlink()
+    content = (chunk / "0/0/1").read_bytes()
+    (chunk / "0/0/1").write_bytes(content[:-20])
+    # Another block's values decode, and are wrong.
+    shutil.copy(chunk / "1/1/1", chunk / "0/1/0")
+    report = predict("verify", output, "--sample", "27", code=1)
+    assert "27 blocks: 24 complete, 2 damaged, 1 different" in report
+    assert "damaged [0:160,0:160,0:320] nm (2 blocks): a chunk is not stored" in report
+    assert "different [0:160,160:320,0:160] nm (1 block): computed again, values differ" in report
+    found = json.loads(predict("verify", output, "--sample", "27", "--json", "--repair", code=1))
+    assert found["good"] is False
+    assert found["repaired"] == 3
+    assert blocks_done(job.run_dir("v")) == 24
+    predict(*job.arguments("v"))
+    assert stored_bytes(str(output)) == expected
+    report = predict("verify", output, "--sample", "3")
+    assert "27 blocks: 27 complete." in report
+    assert "3 blocks were computed again and compared" in report
+
+
+def test_zeros_are_not_missing(job: Job) -> None:
+    predict(*job.arguments("0", *SMALL, "--output-dtype", "uint8", "--output-range", "900,901"))
+    assert not read_output(job.output("0")).any()
+    assert "2 blocks: 2 complete" in predict("verify", job.output("0"), "--sample", "2")
+
+
+def test_mistakes_of_verify_are_short_messages(job: Job, tmp_path: Path) -> None:
+    assert "nowhere.zarr/out" in predict("verify", tmp_path / "nowhere.zarr" / "out", code=2)
+    assert "was not made by predict run" in predict("verify", job.input, code=2)
+    predict(*job.arguments("n", *SMALL))
+    shutil.rmtree(job.run_dir("n"))
+    assert "Say where it is with --run-dir" in predict("verify", job.output("n"), code=2)

@@ -19,22 +19,17 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.records.address import Address
 from blockwise_predict.scheduling.transport.gate import MAX_HANDSHAKES
 from blockwise_predict.scheduling.transport.tls import make_key
-from tests.run.test_faults import WAITING
-from tests.run.test_run import Job, slow_blocks
 from tests.support.fuzz import Fuzzer
+from tests.support.jobs import Job
 from tests.support.peers import UPGRADE, Peer, frame, hello, said, welcome
 from tests.support.runs import command, events, predict, stored_bytes, until
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
+from tests.support.sabotage import WAITING, at_startup
 
 
 @pytest.fixture
 def waiting(job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> subprocess.Popen[str]:
     """A run `w` whose worker waits for a file `go`."""
-    slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
+    at_startup(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
     return job.start("w")
 
 
@@ -184,7 +179,7 @@ def test_nothing_that_strangers_send_does_harm(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     expected = stored_bytes(job.undisturbed())
-    slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
+    at_startup(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
     process = job.start("f", "--retries", "0")
     fuzzer = Fuzzer(RunDir(job.run_dir("f")), seed=1)
     fuzzer.run(CONNECTIONS)
@@ -221,7 +216,7 @@ def compute():
 def test_a_preempted_worker_hands_back_what_it_cannot_finish(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow_blocks(monkeypatch, tmp_path, STUCK.format(folder=str(tmp_path)))
+    at_startup(monkeypatch, tmp_path, STUCK.format(folder=str(tmp_path)))
     process = job.start("p", "--retries", "0")
     added = subprocess.Popen(
         command("worker", job.run_dir("p"), "--device", "cpu", "--grace", "1"),
@@ -248,7 +243,7 @@ def test_a_preempted_worker_hands_back_what_it_cannot_finish(
 def test_waiting_workers_find_a_scheduler_that_was_started_again(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow_blocks(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
+    at_startup(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
     process = job.start("r")
     with open(tmp_path / "added.log", "w") as log:
         added = subprocess.Popen(command("worker", job.run_dir("r"), "--device", "cpu"), stdout=log)

@@ -25,6 +25,7 @@ from blockwise_predict import __version__
 from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.transport.messages import Done, Failed, Hello, Next
 from blockwise_predict.scheduling.transport.tls import client_context, make_key
+from tests.support.mutations import mutated_bytes
 from tests.support.peers import UPGRADE, frame, said
 
 AT_ONCE = 50
@@ -103,20 +104,7 @@ class Fuzzer:
             writer.transport.abort()
 
     def _mutated(self, data: bytes) -> bytes:
-        """Some bytes changed, cut out, or put in."""
-        mutated = bytearray(data)
-        for _ in range(self._chance.randint(1, 8)):
-            place = self._chance.randrange(len(mutated) + 1)
-            match self._chance.randrange(4):
-                case 0 if place < len(mutated):
-                    mutated[place] = self._chance.randrange(256)
-                case 1:
-                    mutated[place:place] = self._chance.randbytes(self._chance.randint(1, 50))
-                case 2:
-                    del mutated[place : place + self._chance.randint(1, 50)]
-                case _:
-                    del mutated[place:]
-        return bytes(mutated)
+        return mutated_bytes(data, self._chance)
 
     async def _random(self) -> None:
         await self._plain(self._chance.randbytes(self._chance.randint(1, 3000)))

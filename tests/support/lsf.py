@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.lsf_options import RefusedError, parse_options
+
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
@@ -42,27 +44,7 @@ LARGEST_INDEX = 1000
 # A job that is to end gets SIGINT, SIGTERM and SIGKILL, so far apart (LSF: 10 s,
 # JOB_TERMINATE_INTERVAL); one of several cores SIGKILL alone (LSB_USE_SEQUENTIAL_SIGNAL=N).
 TERMINATE_S = 2.0
-# What each option's argument must look like; None: it has none.
-OPTIONS: dict[str, str | None] = {
-    "-J": r"[A-Za-z0-9._-]+(\[\d+-\d+\](%[1-9]\d*)?)?",
-    "-q": r"\S+",
-    "-P": r"\S+",
-    "-gpu": r"num=[1-9]\d*(/task|/host)?(:(mode|mps|j_exclusive|gmodel|gmem)=[\w.-]+)*",
-    "-n": r"[1-9]\d*(,[1-9]\d*)?",
-    "-R": r"(\w+\[[^\[\]]+\]\s*)+",
-    "-M": r"[1-9]\d*(KB|MB|GB|TB|K|M|G|T)?",
-    "-W": r"(\d+:)?\d+(/\S+)?",
-    "-o": r".+",
-    "-e": r".+",
-    "-wa": r"[A-Z0-9]+",
-    "-wt": r"(\d+:)?\d+",
-    "-r": None,
-}
 FIELDS = ("jobid", "jobindex", "stat", "exit_code", "exec_host", "job_name", "queue")
-
-
-class RefusedError(Exception):
-    """What LSF says, with exit code 255."""
 
 
 @dataclass
@@ -306,24 +288,6 @@ class LSF:
         said = (self.folder / f"{element.job}.{element.index}.out").read_text()
         with suppress(OSError), open(self._out(element, "-o"), "a") as out:
             out.write(f"Sender: LSF System\nExited with exit code {element.code}.\n\n{said}")
-
-
-def parse_options(words: list[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Options of bsub and what comes after them. Raises RefusedError as bsub refuses."""
-    found: dict[str, list[str]] = {}
-    rest = list(words)
-    while rest and rest[0].startswith("-"):
-        name = rest.pop(0)
-        if name not in OPTIONS:
-            raise RefusedError(f"{name}: Illegal option. Job not submitted.")
-        form = OPTIONS[name]
-        if form is None:
-            found[name] = []
-            continue
-        if not rest or not re.fullmatch(form, rest[0]):
-            raise RefusedError(f"{name} {''.join(rest[:1])}: Bad argument. Job not submitted.")
-        found.setdefault(name, []).append(rest.pop(0))
-    return found, rest
 
 
 @contextmanager

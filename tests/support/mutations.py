@@ -21,7 +21,7 @@ def mutated_bytes(data: bytes, chance: random.Random) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2, 4, 8))):
         place = chance.randrange(len(mutated) + 1)
         length = chance.choice((1, 4, 16, 200))
-        match chance.randrange(8):
+        match chance.randrange(9):
             case 0 | 1 if place < len(mutated):
                 mutated[place] ^= 1 << chance.randrange(8)
             case 2 if place < len(mutated):
@@ -35,6 +35,8 @@ def mutated_bytes(data: bytes, chance: random.Random) -> bytes:
             case 6:
                 origin = chance.randrange(len(mutated) + 1)
                 mutated[place : place + length] = mutated[origin : origin + length]
+            case 7:
+                mutated[place:place] = chance.randbytes(length)
             case _:
                 number = chance.choice((0, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1))
                 size = chance.choice((4, 8))

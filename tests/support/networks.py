@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
+from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes
 
 TINY_3D: dict[str, Any] = {
     "input_shape": [20, 20, 20],
@@ -53,3 +53,38 @@ def save_network(folder: Path, seed: int = 0, task: dict[str, Any] | None = None
     torch.save(state, weights)
     architecture.write_text(yaml.safe_dump(document))
     return weights, architecture
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "two levels, factors 2 and 3": {"downsample_factors": [[2, 2, 2], [3, 3, 3]]},
+    "anisotropic": {
+        "downsample_factors": [[1, 2, 2], [2, 2, 2]],
+        "kernel_size_down": [[[1, 3, 3]], [[3, 3, 3]], [[3, 3, 3]]],
+        "kernel_size_up": [[[1, 3, 3]], [[3, 3, 3]]],
+    },
+    "transposed": {"constant_upsample": False},
+    "batch norm": {"batch_norm": True},
+    "super-resolution": {"upsample_factors": [[2, 2, 2]]},
+    "2-D": {"input_shape": [20, 20], "downsample_factors": [[2, 2], [2, 2]]},
+    "2-D super-resolution by 3": {
+        "input_shape": [20, 20],
+        "downsample_factors": [[2, 2]],
+        "upsample_factors": [[3, 3]],
+    },
+}
+
+
+def default_network() -> tuple[torch.nn.Module, UNetShapes]:
+    """DaCapo's default network, with few feature maps."""
+    config = CNNectomeUNetConfig(
+        name="small",
+        input_shape=(92, 92, 92),
+        fmaps_in=1,
+        fmaps_out=4,
+        num_fmaps=4,
+        fmap_inc_factor=2,
+        downsample_factors=[(2, 2, 2), (2, 2, 2)],
+    )
+    torch.manual_seed(0)
+    return CNNectomeUNet(config).eval(), UNetShapes.from_config(config)

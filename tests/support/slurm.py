@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.runs import until
+
 NODES = ("n1", "n2", "n3", "n4")
 START_S = 60.0
 MUNGE_KEY = Path("/etc/munge/munge.key")
@@ -248,3 +250,14 @@ def slurm(folder: Path) -> Iterator[Cluster]:
         cluster.clear()
     finally:
         cluster.stop()
+
+
+def starts_now(cluster: Cluster, key: str) -> None:
+    """Have a job that was put into the queue again start at once.
+
+    Slurm would let it wait for two minutes.
+    """
+    until(lambda: (key, "PENDING", "") in cluster.queue())
+    # Within the second in which it was ended, its node would refuse it ("Job credential revoked").
+    time.sleep(2)
+    cluster.command("scontrol", "update", f"jobid={key}", "starttime=now")

@@ -1,0 +1,89 @@
+"""A tiny run, and where its files are."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blockwise_predict.records import default_run_dir
+from tests.support.networks import save_network
+from tests.support.runs import (
+    blocks_done,
+    command,
+    predict,
+    write_volume,
+)
+
+PEACEFUL: dict[str, str] = {}
+"""Outputs of undisturbed runs, by the content of what they were made from."""
+
+
+class Job:
+    """A tiny run over a 40 x 36 x 33 volume: 27 blocks of 16^3."""
+
+    def __init__(self, folder: Path, **volume: Any) -> None:
+        self.folder = folder
+        weights, architecture = save_network(folder)
+        data = np.random.default_rng(0).integers(0, 256, (40, 36, 33), np.uint8)
+        self.input = write_volume(folder / "volume.zarr", data, **volume)
+        self.options: list[object] = [
+            *("--checkpoint", weights, "--architecture", architecture, "--input", self.input),
+            *("--chunk-shape", "16,16,16", "--block-shape", "16,16,16", "--device", "cpu"),
+            *("--precision", "float32"),
+        ]
+
+    def arguments(self, name: str, *more: object) -> list[object]:
+        return ["run", *self.options, "--output", self.output(name), *more]
+
+    def output(self, name: str) -> str:
+        return str(self.folder / f"{name}.zarr" / "out")
+
+    def run_dir(self, name: str) -> Path:
+        return default_run_dir(self.output(name))
+
+    def undisturbed(self) -> str:
+        """The output of a run in peace; the same one for all tests with the same files."""
+        files = sorted(p for p in self.folder.rglob("*") if p.is_file() and self._is_given(p))
+        digest = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()
+        if digest not in PEACEFUL:
+            kept = Path(tempfile.mkdtemp(prefix="undisturbed-"))
+            atexit.register(shutil.rmtree, kept, ignore_errors=True)
+            output = str(kept / "out.zarr" / "out")
+            predict("run", *self.options, "--output", output)
+            PEACEFUL[digest] = output
+        return PEACEFUL[digest]
+
+    def _is_given(self, file: Path) -> bool:
+        """Whether a file is the network or the input."""
+        names = file.relative_to(self.folder).parts
+        return names[0] in ("volume.zarr", "weights.pt", "architecture.yaml")
+
+    def start(self, name: str, *more: object) -> subprocess.Popen[str]:
+        """Start a run in the background, and wait until its first blocks are done."""
+        process = subprocess.Popen(
+            command(*self.arguments(name, *more)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        deadline = time.monotonic() + 100
+        while self.blocks_done(name) < 2:
+            assert time.monotonic() < deadline, process.communicate()[0]
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.02)
+        return process
+
+    def blocks_done(self, name: str) -> int:
+        return blocks_done(self.run_dir(name))
+
+
+SMALL = ("--roi", "[:320,:160,:160]")
+"""Two blocks."""
