@@ -89,7 +89,7 @@ class IdleFleet:
         for process in self._processes:
             process.start()
 
-    def start(self, hurry: Callable[[], bool]) -> None:  # noqa: ARG002
+    def start(self, stop_now: Callable[[], bool]) -> None:  # noqa: ARG002
         self._begin.set()
 
     def check(self, membership: Membership) -> Changes:  # noqa: ARG002
@@ -105,7 +105,7 @@ class IdleFleet:
     def drain(self, membership: Membership) -> None:
         pass
 
-    def kill(self, hurry: Callable[[], bool]) -> None:  # noqa: ARG002
+    def kill(self, stop_now: Callable[[], bool]) -> None:  # noqa: ARG002
         for process in self._processes:
             process.kill()
 
@@ -115,7 +115,7 @@ class IdleFleet:
     def finish(
         self,
         membership: Callable[[], Membership],  # noqa: ARG002
-        hurry: Callable[[], bool],  # noqa: ARG002
+        stop_now: Callable[[], bool],  # noqa: ARG002
     ) -> None:
         for process in self._processes:
             process.join(10)

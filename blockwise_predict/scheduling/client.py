@@ -109,7 +109,7 @@ class Client:
         return self._slots.answer(slot)
 
     def report(self, slot: int, message: Done | Failed) -> None:
-        """Report to the scheduler what became of a slot's block."""
+        """Report what became of a slot's block."""
         self._loop.call_soon_threadsafe(self._report, slot, message)
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class Client:
             self._slots.close()
 
     async def _serve(self) -> None:
-        """Stay connected, and watch for what ends that; if any of these tasks fails, all end."""
+        """Stay connected while the watchers run; if any of these tasks fails, all end."""
         async with asyncio.TaskGroup() as group:
             watchers = [
                 group.create_task(work)
