@@ -36,8 +36,8 @@ from blockwise_predict.plan.model import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
 from blockwise_predict.run.supervision import StopRequest, run_blocks
-from blockwise_predict.scheduling.link import Link, Terms
-from blockwise_predict.scheduling.members import Attendance, Changes
+from blockwise_predict.scheduling.client import Client, ClientOptions
+from blockwise_predict.scheduling.members import Changes, Membership
 from blockwise_predict.scheduling.transport.messages import Done
 
 BLOCK = 16
@@ -53,8 +53,8 @@ def idle_worker(begin: Event, folder: str, number: int, slots: int) -> None:
     """A worker that reports every block as done immediately."""
     begin.wait()
     run_dir = RunDir(Path(folder))
-    terms = Terms(run_dir.run_id(), number, slots)
-    link = Link(run_dir.address, terms, threading.Event(), lambda *_: None)
+    terms = ClientOptions(run_dir.run_id(), number, slots)
+    link = Client(run_dir.address, terms, threading.Event(), lambda *_: None)
 
     def slot(index: int) -> None:
         while (block := link.next(index)) is not None:
@@ -89,23 +89,23 @@ class IdleFleet:
         for process in self._processes:
             process.start()
 
-    def start(self, hurry: Callable[[], bool]) -> None:  # noqa: ARG002
+    def start(self, stop_now: Callable[[], bool]) -> None:  # noqa: ARG002
         self._begin.set()
 
-    def check(self, attendance: Attendance) -> Changes:  # noqa: ARG002
+    def check(self, membership: Membership) -> Changes:  # noqa: ARG002
         return Changes()
 
-    def scale(self, size: int, attendance: Attendance) -> Changes:
+    def scale(self, size: int, membership: Membership) -> Changes:
         raise NotImplementedError
 
-    def end_workers(self, numbers: Collection[int], attendance: Attendance) -> None:  # noqa: ARG002
+    def end_workers(self, numbers: Collection[int], membership: Membership) -> None:  # noqa: ARG002
         for number in numbers:
             self._processes[number].kill()
 
-    def drain(self, attendance: Attendance) -> None:
+    def drain(self, membership: Membership) -> None:
         pass
 
-    def kill(self, hurry: Callable[[], bool]) -> None:  # noqa: ARG002
+    def kill(self, stop_now: Callable[[], bool]) -> None:  # noqa: ARG002
         for process in self._processes:
             process.kill()
 
@@ -114,8 +114,8 @@ class IdleFleet:
 
     def finish(
         self,
-        attendance: Callable[[], Attendance],  # noqa: ARG002
-        hurry: Callable[[], bool],  # noqa: ARG002
+        membership: Callable[[], Membership],  # noqa: ARG002
+        stop_now: Callable[[], bool],  # noqa: ARG002
     ) -> None:
         for process in self._processes:
             process.join(10)

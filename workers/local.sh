@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Add one worker per GPU of this machine (one in all without GPUs) to a running run.
+# Add one worker per GPU of this machine (a single one without GPUs) to a run.
 #
 #   bash local.sh predictions.zarr.predict-run/affs [options of predict worker]
 #
-# The run's scheduler (`predict run`) must be running: on this machine, or with --listen on another.
+# The run's scheduler (`predict run`) must be running on this machine, or on another with --listen.
 set -euo pipefail
 run_dir=${1:?usage: local.sh RUN_DIR [options of predict worker]}
 shift

@@ -37,5 +37,5 @@ def scale(output: str, workers: int, run_dir: str | None, trust_run_dir: bool | 
             "with predict run."
         )
     with records.usable():
-        records.want_workers(workers)
+        records.request_workers(workers)
     click.echo(f"The run on {address.host} will keep {workers} workers, from the next second on.")

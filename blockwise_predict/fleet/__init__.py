@@ -1,4 +1,15 @@
-"""Fleets: they start, watch, replace and finally end the worker processes of a run."""
+"""Fleets: what starts, watches, replaces and finally terminates the workers of a run.
+
+protocol        the interface of every fleet
+processes       workers as child processes: on this machine, or through a command of the user's;
+                worker_process holds one of them, commands builds their command lines
+cluster         workers as jobs of a cluster; job_table tracks the jobs, job_failures counts those
+                that ended early, jobs records them for the next run, queue_thread runs the commands
+queue           the interface to a cluster's queue; slurm and lsf implement it with runner,
+                timelimits checks the jobs' time limits
+restarts        when a worker is replaced, and when that is hopeless (for both kinds of fleet)
+log_tail        the end of a worker's log, for messages
+"""
 
 from __future__ import annotations
 
@@ -23,10 +34,10 @@ from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.fleet.timelimits import check_time_limit
 from blockwise_predict.records import RunDir
 
-__all__ = ["cancel_leftovers", "check_fleet", "describe_fleet", "make_fleet", "wanted_jobs"]
+__all__ = ["cancel_leftovers", "check_fleet", "describe_fleet", "job_settings", "make_fleet"]
 
-# What two runs must agree in for the second to take over the first one's jobs.
-_TERMS = (
+# Two runs must agree in these options for the second to take over the first one's jobs.
+_JOB_OPTIONS = (
     *("fleet", "queue", "project", "gpus", "cores", "job_memory", "wall_time", "throttle"),
     *("submit_options", "slots", "device"),
 )
@@ -34,7 +45,7 @@ _SCRIPTS = {"slurm": "slurm.sbatch", "lsf": "lsf.bsub"}
 
 
 def check_fleet(config: RunConfig, run_dir: RunDir, warn: Callable[[str], None]) -> None:
-    """Raise ConfigError if the workers could not be started, as far as that can be known."""
+    """Raise ConfigError if the workers could not be started, as far as can be known beforehand."""
     if config.fleet_kind == "command":
         check_command(config.fleet)
     if config.fleet_kind not in QUEUES:
@@ -44,19 +55,19 @@ def check_fleet(config: RunConfig, run_dir: RunDir, warn: Callable[[str], None])
     if not request.script.is_file():
         raise ConfigError(
             f"--fleet {config.fleet}: there is no such file. `predict workers copy "
-            f"{config.fleet_kind} .` gives a job script to start from."
+            f"{config.fleet_kind} .` writes a job script to start from."
         )
     check_time_limit(queue.time_limit(request), warn)
     require_commands(queue)
     try:
-        against = queue.check(request)
+        problem = queue.check(request)
     except QueueError as error:
         raise ConfigError(
-            f"{queue.name} would not take the jobs of {request.script}:\n{error}"
+            f"{queue.name} would not accept the jobs of {request.script}:\n{error}"
         ) from None
-    if against is not None:
+    if problem is not None:
         warn(
-            f"{queue.name} could not run the jobs of {request.script} now: {against}\nThey will "
+            f"{queue.name} could not run the jobs of {request.script} now: {problem}\nThey will "
             "wait. If no node is down, ask for less."
         )
 
@@ -70,12 +81,12 @@ def make_fleet(config: RunConfig, run_dir: RunDir, warn: Callable[[str], None]) 
         return command_fleet(run_dir, config, warn)
     request = _request(config, run_dir, f"predict-{run_dir.run_id()[:8]}")
     record = JobRecord(run_dir)
-    record.begin(kind, request.name, wanted_jobs(config) or {})
+    record.begin(kind, request.name, job_settings(config) or {})
     return ClusterFleet(QUEUES[kind], request, record, warn)
 
 
 def describe_fleet(config: RunConfig, run_dir: RunDir) -> str:
-    """Who starts the workers, for the user."""
+    """How the workers are started, in words for the user."""
     kind = config.fleet_kind
     if kind in QUEUES:
         queue = QUEUES[kind](CommandRunner())
@@ -85,12 +96,12 @@ def describe_fleet(config: RunConfig, run_dir: RunDir) -> str:
     return f"{config.workers} {where}"
 
 
-def wanted_jobs(config: RunConfig) -> dict[str, Any] | None:
-    """How a configuration wants its jobs, as it is recorded; None if it wants none."""
+def job_settings(config: RunConfig) -> dict[str, Any] | None:
+    """The settings of a configuration's jobs, as they are recorded; None without a cluster."""
     if config.fleet_kind not in QUEUES:
         return None
     return {
-        **config.model_dump(mode="json", include=set(_TERMS)),
+        **config.model_dump(mode="json", include=set(_JOB_OPTIONS)),
         "script": hashlib.sha256(_script(config).read_bytes()).hexdigest(),
         "python": sys.executable,
         "consent": config.consent_options,
@@ -99,7 +110,7 @@ def wanted_jobs(config: RunConfig) -> dict[str, Any] | None:
 
 
 def _script(config: RunConfig) -> Path:
-    """The job script of a configuration: one that is shipped, or the user's own."""
+    """The job script of a configuration: a shipped one, or the user's own."""
     kind = config.fleet_kind
     return (
         resource_folder("workers") / _SCRIPTS[kind] if config.fleet == kind else Path(config.fleet)
@@ -110,7 +121,6 @@ def _request(config: RunConfig, run_dir: RunDir, name: str) -> Request:
     return Request(
         script=_script(config),
         name=name,
-        # As many as one job array holds.
         count=min(max(1, config.workers), LARGEST_ARRAY),
         logs=run_dir.logs,
         config=config,

@@ -1,4 +1,4 @@
-"""The words that start a worker: with this interpreter, or by a command of the user's."""
+"""Command lines that start a worker: with this interpreter, or through the user's command."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from blockwise_predict.records import RunDir
 
 
 def check_command(fleet: str) -> None:
-    """Raise ConfigError for a command that this machine does not have."""
+    """Raise ConfigError if this machine does not have the command's program."""
     program = shlex.split(fleet)[0]
     if shutil.which(program) is None:
-        raise ConfigError(f"--fleet {fleet!r}: {program} is no command of this machine.")
+        raise ConfigError(f"--fleet {fleet!r}: {program}: command not found on this machine.")
 
 
 def worker_command(run_dir: RunDir, number: int, consent: Sequence[str] = ()) -> list[str]:
-    """The words that start a worker, with this interpreter, and what this command line allows."""
+    """The command that starts a worker with this interpreter; `consent` holds its options that
+    allow what this run's own command line allowed."""
     start = [sys.executable, "-m", "blockwise_predict", "worker", str(run_dir)]
     return [*start, "--number", str(number), *consent]
 
@@ -27,7 +28,8 @@ def worker_command(run_dir: RunDir, number: int, consent: Sequence[str] = ()) ->
 def filled_in(
     template: str, run_dir: RunDir, number: int, consent: Sequence[str] = ()
 ) -> list[str]:
-    """A command's words; the worker's are put for `{worker}`, or at the end."""
+    """The user's command with its placeholders filled in; the worker's own command replaces
+    `{worker}`, or goes to the end."""
     worker = worker_command(run_dir, number, consent)
     words = []
     for word in shlex.split(template):

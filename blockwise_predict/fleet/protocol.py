@@ -1,50 +1,51 @@
-"""What a run asks of its fleet, whatever kind it is."""
+"""The interface that every kind of fleet has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from blockwise_predict.scheduling.members import Attendance, Changes
+from blockwise_predict.fleet.waiting import StopNow
+from blockwise_predict.scheduling.members import Changes, Membership
 
 
 class Fleet(Protocol):
-    """What the scheduler asks of a fleet.
+    """Starts workers, watches them, replaces those that end, and finally terminates them.
 
     `listens_on` is the address at which its workers reach the scheduler: loopback if they run on
-    this machine. It numbers its own workers below `first_free`; others get numbers from there.
+    this machine. It numbers its own workers below `first_free`; others get numbers from there on.
 
-    All of it is called by the main thread. What does not take a `hurry` returns at once, whatever
-    processes and queues do; the rest within a second or two from when there is one.
+    All methods are called by the main thread. Those that take `stop_now` return within a second or
+    two after that turns true; the others return at once, whatever processes and queues do.
     """
 
     size: int
     listens_on: str
     first_free: int
 
-    def start(self, hurry: Callable[[], bool]) -> None:
-        """Start all workers. Raises ConfigError if that cannot be."""
+    def start(self, stop_now: StopNow) -> None:
+        """Start all workers. Raises ConfigError if they cannot be started."""
 
-    def check(self, attendance: Attendance) -> Changes:
-        """Replace workers that ended. To be called every moment, until `finish`.
+    def check(self, membership: Membership) -> Changes:
+        """Replace workers that ended. To be called several times a second, until `finish`.
 
         Raises RunFailedError when replacing is hopeless; not after `drain`.
         """
 
-    def scale(self, size: int, attendance: Attendance) -> Changes:
-        """Keep another number of workers."""
+    def scale(self, size: int, membership: Membership) -> Changes:
+        """Keep a different number of workers."""
 
-    def end_workers(self, numbers: Collection[int], attendance: Attendance) -> None:
-        """Terminate workers that are lost."""
+    def end_workers(self, numbers: Collection[int], membership: Membership) -> None:
+        """Terminate evicted workers."""
 
-    def drain(self, attendance: Attendance) -> None:
-        """No more workers are wanted: end those that have not joined yet."""
+    def drain(self, membership: Membership) -> None:
+        """Start no more workers, and terminate those that have not joined yet."""
 
-    def finish(self, attendance: Callable[[], Attendance], hurry: Callable[[], bool]) -> None:
-        """Wait for workers that have no more work; `attendance` gives the latest."""
+    def finish(self, membership: Callable[[], Membership], stop_now: StopNow) -> None:
+        """Wait for workers to end when there are no more blocks; `membership` gives the latest."""
 
-    def kill(self, hurry: Callable[[], bool]) -> None:
-        """End the workers at once, and see to it that none is left."""
+    def kill(self, stop_now: StopNow) -> None:
+        """Terminate all workers, and make sure that none is left."""
 
     def abandon(self) -> None:
-        """Another scheduler has taken over: end what only this one can end, and nothing else."""
+        """Another scheduler has taken over: terminate only workers that it cannot reach."""

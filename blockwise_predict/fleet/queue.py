@@ -1,4 +1,4 @@
-"""What a fleet asks of a cluster's queue; `slurm` and `lsf` answer."""
+"""The interface to a cluster's queue, which `slurm` and `lsf` implement."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Protocol
 
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import ConfigError
-from blockwise_predict.fleet.runner import GivenUpError, NoQueueError, QueueError
+from blockwise_predict.fleet.runner import CommandAbortedError, NoQueueError, QueueError
 from blockwise_predict.fleet.timelimits import TimeLimit
 
-# Time for cancelled jobs to vanish from the queue, and interval at which it is asked (seconds).
-VANISH_S, VANISH_POLL_S = 60.0, 0.5
-# Time for which jobs that are about to end are waited for (seconds).
-ENDING_S = 20.0
-# More would be too many for one job array by default, with Slurm and with LSF.
+# Time for cancelled jobs to leave the queue, and interval at which it is polled (seconds).
+CANCEL_TIMEOUT_S, CANCEL_POLL_S = 60.0, 0.5
+# Time to wait for jobs that are about to end (seconds).
+ENDING_TIMEOUT_S = 20.0
+# Default limit of a job array's size, both in Slurm and in LSF.
 LARGEST_ARRAY = 1000
 
 
 class State(Enum):
-    """Where a job is: `ENDING` ones still count in the queue, but do no work."""
+    """State of a job. One that is `ENDING` is still in the queue, but does no work."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -37,10 +37,10 @@ class State(Enum):
 class Job:
     """One element of a job array.
 
-    `key` is how its worker and its logs call it (`slurm-12_3`), `what` the queue's own word for its
-    state, `host` where it runs or ran, and `blameless` whether it ended for no fault of its own:
-    it was preempted, cancelled, or its node failed. `held` says why it waits until somebody
-    releases it, if it does.
+    `key` is its name in the worker and in logs (`slurm-12_3`), `what` the queue's own name for its
+    state, `host` where it runs or ran, and `blameless` whether it ended through no fault of its
+    own: it was preempted or cancelled, or its node failed. If it is held until somebody releases
+    it, `held` is the reason.
     """
 
     key: str
@@ -53,7 +53,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Request:
-    """What to submit: `count` workers by a job script, as jobs of one `name`."""
+    """What to submit: `count` workers as jobs of one `name`, started by a job script."""
 
     script: Path
     name: str
@@ -64,27 +64,27 @@ class Request:
 
 
 class Queue(Protocol):
-    """A cluster's queue. All raise QueueError when it does not answer, or refuses."""
+    """A cluster's queue. All methods raise QueueError when it does not answer, or refuses."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name in messages."""
 
     @property
     def commands(self) -> tuple[str, ...]:
         """The commands that this machine must have."""
 
     def check(self, request: Request) -> str | None:
-        """What the queue has against a request, though it would take it.
+        """Why a request would be accepted but could not run now; None if it could.
 
         Raises QueueError if it would be refused, as far as that can be known.
         """
 
     def time_limit(self, request: Request) -> TimeLimit | None:
-        """How long jobs may take, and when they are told to end, as far as that is known."""
+        """The jobs' time limit and the warning before it; None if either is unknown."""
 
     def command(self, request: Request) -> list[str]:
-        """The words that submit a request."""
+        """The command that submits a request."""
 
     def submit(self, request: Request) -> str:
         """Submit a job array; returns its id."""
@@ -93,7 +93,7 @@ class Queue(Protocol):
         """The keys of a new job array's elements."""
 
     def jobs(self, name: str) -> list[Job]:
-        """This user's jobs of a name: those that have not ended, and the last ones that have."""
+        """This user's jobs of a name, including those that ended recently."""
 
     def cancel(self, keys: Sequence[str]) -> None:
         """Cancel these jobs, waiting or running."""
@@ -102,32 +102,32 @@ class Queue(Protocol):
         """Cancel all of this user's jobs of a name."""
 
     def cancel_command(self, name: str) -> list[str]:
-        """The words that do that."""
+        """The command that does that."""
 
 
 def cancel_and_wait(queue: Queue, name: str) -> int:
-    """Cancel all jobs of a name; returns how many wait or run all the same after a while.
+    """Cancel all jobs of a name; returns how many still wait or run after `CANCEL_TIMEOUT_S`.
 
-    Raises QueueError if the queue does not answer for so long.
+    Raises QueueError if the queue does not answer within that time.
     """
     begun = time.monotonic()
     while True:
         waited = time.monotonic() - begun
         try:
-            # First of all, since an answer may be older than the last jobs; and also those that
-            # are about to end: they may be about to wait again.
+            # Cancel in every round, since the list of jobs may be older than the last submission;
+            # and also those that are about to end, since they might be requeued.
             queue.cancel_all(name)
             states = [job.state for job in queue.jobs(name) if job.state is not State.ENDED]
             left = sum(state is not State.ENDING for state in states)
-            # Those that are about to end do so without us, and not before their nodes answer.
-            if not states or waited > VANISH_S or (not left and waited > ENDING_S):
+            # Jobs that are about to end do so by themselves, but only once their nodes answer.
+            if not states or waited > CANCEL_TIMEOUT_S or (not left and waited > ENDING_TIMEOUT_S):
                 return left
-        except (NoQueueError, GivenUpError):
+        except (NoQueueError, CommandAbortedError):
             raise
         except QueueError:
-            if waited > VANISH_S:
+            if waited > CANCEL_TIMEOUT_S:
                 raise
-        time.sleep(VANISH_POLL_S)
+        time.sleep(CANCEL_POLL_S)
 
 
 def require_commands(queue: Queue) -> None:
@@ -141,7 +141,8 @@ def require_commands(queue: Queue) -> None:
 
 
 def environment_without(prefixes: Sequence[str], keep: Sequence[str] = ()) -> dict[str, str]:
-    """This process's environment, less what a job that it may run in would pass on to others."""
+    """This process's environment without variables that begin with any of `prefixes`, except those
+    to `keep`: what belongs to the job that it may run in must not reach other jobs."""
     return {
         key: value
         for key, value in os.environ.items()

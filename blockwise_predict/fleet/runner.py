@@ -12,31 +12,31 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-# Patience with one command, and the interval at which a running one is looked at (seconds).
-PATIENCE_S, LOOK_S = 60.0, 0.05
+# Timeout of one command, and the interval at which a running one is polled (seconds).
+TIMEOUT_S, POLL_S = 60.0, 0.05
 
 
 class QueueError(Exception):
-    """The queue does not answer, or has refused something; says what it said."""
+    """The queue does not answer, or has refused something; the text is what it printed."""
 
 
 class NoQueueError(QueueError):
     """This machine does not have the queue's commands."""
 
 
-class GivenUpError(QueueError):
-    """A command was not waited for any longer, since the user is in a hurry."""
+class CommandAbortedError(QueueError):
+    """A command was abandoned because the user wants to stop at once."""
 
 
 @dataclass(frozen=True)
 class CommandRunner:
-    """Runs commands, each for `PATIENCE_S` at most and none beyond `until` (`time.monotonic()`).
+    """Runs commands, each for at most `TIMEOUT_S` and none beyond `until` (`time.monotonic()`).
 
-    `given_up` says that nobody waits for them any longer. A command that is not waited for is
-    killed, with all that it has started, whatever it does about signals.
+    `aborted` tells it to abandon commands. One that is abandoned is killed together with all that
+    it has started, however it treats signals.
     """
 
-    given_up: Callable[[], bool] = lambda: False
+    aborted: Callable[[], bool] = lambda: False
     until: float = math.inf
 
     def __call__(
@@ -45,9 +45,9 @@ class CommandRunner:
         environment: Mapping[str, str] | None = None,
         stdin: str | None = None,
     ) -> str:
-        """What a command prints. Raises QueueError with what it says if it fails."""
-        if self.given_up():
-            raise GivenUpError(f"{command[0]} was not run any more")
+        """What a command prints. Raises QueueError with its last lines if it fails."""
+        if self.aborted():
+            raise CommandAbortedError(f"{command[0]} was not run")
         try:
             process = subprocess.Popen(
                 command,
@@ -57,7 +57,7 @@ class CommandRunner:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                # Ctrl-C in the terminal is meant for us: what is being cancelled must be cancelled.
+                # Ctrl-C in the terminal must not interrupt the command that cancels the jobs.
                 start_new_session=True,
             )
         except OSError as error:
@@ -68,8 +68,8 @@ class CommandRunner:
             _kill(process)
             raise
         if process.returncode:
-            said = (err.strip() or out.strip()).splitlines()
-            text = "\n".join(said[-5:]) or f"{shlex.join(command)}: code {process.returncode}"
+            lines = (err.strip() or out.strip()).splitlines()
+            text = "\n".join(lines[-5:]) or f"{shlex.join(command)}: code {process.returncode}"
             raise QueueError(text)
         return out
 
@@ -77,21 +77,21 @@ class CommandRunner:
         self, process: subprocess.Popen[str], name: str, stdin: str | None
     ) -> tuple[str, str]:
         begun = time.monotonic()
-        deadline = min(begun + PATIENCE_S, self.until)
+        deadline = min(begun + TIMEOUT_S, self.until)
         while True:
             try:
-                return process.communicate(stdin, timeout=LOOK_S)
+                return process.communicate(stdin, timeout=POLL_S)
             except subprocess.TimeoutExpired:
-                stdin = None  # It has been taken.
+                stdin = None  # The first call has taken it.
             now = time.monotonic()
-            if self.given_up():
-                raise GivenUpError(f"{name} had not answered after {now - begun:.1f} s")
+            if self.aborted():
+                raise CommandAbortedError(f"{name} had not answered after {now - begun:.1f} s")
             if now > deadline:
                 raise QueueError(f"{name} has not answered for {now - begun:.0f} s")
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """Kill a process and what it has started; one that the system does not let go is left to it."""
+    """Kill a process and all that it has started, without waiting for one that the kernel holds."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     for pipe in (process.stdin, process.stdout, process.stderr):
@@ -99,4 +99,4 @@ def _kill(process: subprocess.Popen[str]) -> None:
             with suppress(OSError):
                 pipe.close()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(LOOK_S)
+        process.wait(POLL_S)

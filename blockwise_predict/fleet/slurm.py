@@ -11,8 +11,8 @@ from blockwise_predict.fleet.queue import Job, Request, State, environment_witho
 from blockwise_predict.fleet.runner import CommandRunner, QueueError
 from blockwise_predict.fleet.timelimits import TimeLimit, last_option, script_words, slurm_seconds
 
-# Suspended ones and those whose nodes start wait, too: they cannot be expected to do anything. So
-# do those in a state that is not known here: to take a job for dead would be the worse mistake.
+# Any other state counts as waiting: suspended jobs, those whose nodes are booting, and states not
+# known here, since to take a live job for dead would be the worse mistake.
 _STATES = {
     **dict.fromkeys(("RUNNING", "RESIZING", "SIGNALING"), State.RUNNING),
     **dict.fromkeys(("COMPLETING", "STAGE_OUT"), State.ENDING),
@@ -23,22 +23,22 @@ _STATES = {
 }
 _BLAMELESS = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "CANCELLED", "REVOKED")
 _HELD = ("REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-# Words of one job's environment that another one must not get (a job may start jobs), and defaults
-# of the user's that would hide jobs from us.
-_OWN = ("SLURM_", "SQUEUE_", "SCANCEL_")
+# Environment variables of the job that this process may run in, which its own jobs must not get;
+# and user defaults that would hide jobs from us.
+_REMOVED = ("SLURM_", "SQUEUE_", "SCANCEL_")
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
-# What a trial is also refused for when nodes are only down or busy: jobs would wait for them.
-_PERHAPS_LATER = ("Requested node configuration is not available", "Requested nodes are busy")
-# Each with the sign that ends it, so that none is cut off.
+# Refusals of `sbatch --test-only` that may just mean that nodes are down or busy: jobs would wait.
+_TEMPORARY = ("Requested node configuration is not available", "Requested nodes are busy")
+# Each field with its own delimiter, which keeps squeue from truncating it.
 _FIELDS = "JobArrayID:|,State:|,NodeList:|,Reason:|,exit_code:|"
-# How long before the time is up a job gets the signal of --signal, if that does not say (seconds).
+# Default of --signal's time before the limit (seconds).
 _SIGNAL_S = 60
-# Elements that one command names.
-AT_ONCE = 500
+# Maximum number of array elements on one command line.
+CANCEL_BATCH = 500
 
 
 class Slurm:
-    """The queue of Slurm, whose commands `run` runs."""
+    """Slurm's queue; `run` runs its commands."""
 
     name = "Slurm"
     commands = ("sbatch", "squeue", "scancel")
@@ -47,96 +47,98 @@ class Slurm:
         self._run = run
 
     def check(self, request: Request) -> str | None:
-        """Have Slurm look at the request without submitting it."""
+        """Have Slurm examine the request without submitting it."""
         if any(re.match(r"-M|--clusters", word) for word in request.config.submit_options):
             raise QueueError(
-                "--submit-options: -M holds for sbatch alone, so jobs could be neither watched nor "
+                "--submit-options: -M applies to sbatch only, so jobs could be neither watched nor "
                 "cancelled. Choose the cluster with the environment variable SLURM_CLUSTERS."
             )
         try:
             self._run(["sbatch", "--test-only", *_options(request)], _environment(request))
         except QueueError as error:
-            if any(reason in str(error) for reason in _PERHAPS_LATER):
+            if any(reason in str(error) for reason in _TEMPORARY):
                 return str(error)
             raise
         return None
 
     def time_limit(self, request: Request) -> TimeLimit | None:
-        """How long jobs may take, and when they are told to end, as far as that is asked for."""
+        """The jobs' time limit and the warning before it; None unless both are requested."""
         config = request.config
         given, script = config.submit_options, script_words(request.script, "#SBATCH")
-        # As sbatch has it: options win, and --submit-options come last.
+        # As in sbatch: the command line wins over the script, and --submit-options come last.
         wall = last_option(given, "--time", "-t") or config.wall_time
         wall = wall or last_option(script, "--time", "-t")
-        told = last_option(given, "--signal") or last_option(script, "--signal")
+        sent = last_option(given, "--signal") or last_option(script, "--signal")
         seconds = slurm_seconds(wall or "")
-        if wall is None or seconds is None or told is None:
+        if wall is None or seconds is None or sent is None:
             return None
-        name, _, before = told.partition("@")
+        name, _, before = sent.partition("@")
         warning = int(before) if before.isdecimal() else _SIGNAL_S
         remedy = f"--submit-options '--signal={name}@{max(1, seconds // 4)}'"
-        words = f"--signal={told}, see {request.script}"
+        words = f"--signal={sent}, see {request.script}"
         what = "--wall-time" if wall == config.wall_time else "--time"
         return TimeLimit(seconds, warning, f"{what} {wall}", words, remedy)
 
     def command(self, request: Request) -> list[str]:
-        """The words that submit a request."""
+        """The command that submits a request."""
         return ["sbatch", "--parsable", *_options(request)]
 
     def submit(self, request: Request) -> str:
         """Submit a job array; returns its id."""
-        said = self._run(self.command(request), _environment(request))
-        # `ID` or `ID;CLUSTER`; a site's own wrapper may say more.
-        for line in reversed(said.splitlines()):
+        output = self._run(self.command(request), _environment(request))
+        # `ID` or `ID;CLUSTER`; a site's own wrapper may print more.
+        for line in reversed(output.splitlines()):
             if found := re.fullmatch(r"(\d+)(;\S+)?", line.strip()):
                 return found[1]
-        raise QueueError(f"sbatch gave no job id, but said: {said.strip()!r}")
+        raise QueueError(f"sbatch printed no job id, but {output.strip()!r}")
 
     def keys(self, job: str, count: int) -> list[str]:
         """The keys of a new job array's elements."""
         return [f"slurm-{job}_{index}" for index in range(count)]
 
     def jobs(self, name: str) -> list[Job]:
-        """This user's jobs of a name; those that have ended for some minutes (MinJobAge)."""
-        said = self._run(
+        """This user's jobs of a name; ended ones stay listed for some minutes (MinJobAge)."""
+        output = self._run(
             [
-                # Without --all, jobs of a partition that is hidden are, too.
+                # Without --all, jobs of hidden partitions would be missing.
                 *("squeue", "--all", "--noheader", "--array", "--states=all"),
                 *(f"--user={os.getuid()}", f"--name={name}", f"--Format={_FIELDS}"),
             ],
-            environment_without(_OWN, _KEPT),
+            environment_without(_REMOVED, _KEPT),
         )
         jobs = []
-        for line in said.splitlines():
+        for line in output.splitlines():
             found = re.fullmatch(r"(\d+)(?:_(\d+))?\|(\w+)\|(.*)\|(.*)\|(.*)\|", line.strip())
             if found is None:
-                raise QueueError(f"squeue said {line!r}, which is no job")
-            jobs.append(_job(*found.groups()))
+                raise QueueError(f"squeue printed {line!r}, which is not a job")
+            jobs.append(_job(found))
         return jobs
 
     def cancel(self, keys: Sequence[str]) -> None:
         """Cancel these jobs, waiting or running."""
         ids = [key.removeprefix("slurm-") for key in keys]
-        for begin in range(0, len(ids), AT_ONCE):
-            command = ["scancel", "--quiet", *ids[begin : begin + AT_ONCE]]
-            self._run(command, environment_without(_OWN, _KEPT))
+        for begin in range(0, len(ids), CANCEL_BATCH):
+            command = ["scancel", "--quiet", *ids[begin : begin + CANCEL_BATCH]]
+            self._run(command, environment_without(_REMOVED, _KEPT))
 
     def cancel_all(self, name: str) -> None:
         """Cancel all of this user's jobs of a name."""
-        self._run(self.cancel_command(name), environment_without(_OWN, _KEPT))
+        self._run(self.cancel_command(name), environment_without(_REMOVED, _KEPT))
 
     def cancel_command(self, name: str) -> list[str]:
-        """The words that do that."""
+        """The command that does that."""
         return ["scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}"]
 
 
-def _job(job: str, index: str | None, state: str, host: str, reason: str, code: str) -> Job:
+def _job(found: re.Match[str]) -> Job:
+    """The job of a line of squeue's."""
+    job, index, state, host, reason, code = found.groups()
     key = f"slurm-{job}_{index}" if index else f"slurm-{job}"
     if state in _BLAMELESS:
         return Job(key, State.ENDED, state, host.strip(), blameless=True)
     is_held = state in _HELD or (state == "PENDING" and "held" in reason.lower())
     held = reason if is_held else ""
-    # A wait status, in which a signal stands lowest.
+    # The exit code is a wait status, whose lowest bits are the signal.
     by_term = code.strip() == str(int(signal.SIGTERM))
     what = f"{state} by SIGTERM, as before a time limit" if by_term else state
     return Job(key, _STATES.get(state, State.WAITING), what, host.strip(), held=held)
@@ -166,4 +168,4 @@ def _options(request: Request) -> list[str]:
 
 
 def _environment(request: Request) -> dict[str, str]:
-    return {**environment_without(_OWN, _KEPT), **request.environment}
+    return {**environment_without(_REMOVED, _KEPT), **request.environment}

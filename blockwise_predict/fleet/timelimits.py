@@ -1,4 +1,4 @@
-"""The time that jobs have, and how long before its end they are told to end."""
+"""Time limits of jobs, and the warning signal that tells a worker to end before the limit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 from blockwise_predict.errors import ConfigError
 
-# What a worker needs to start and to do a block, at least, and the minute by which Slurm may warn
-# it too early (seconds).
-ROOM_S = 180
+# Minimum time for a worker to start and to do a block, plus the minute by which Slurm may send its
+# warning too early (seconds).
+MIN_WORK_S = 180
 
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """The seconds that a job has, and how many of them before the end it is told to end; the words
-    that say so, and those that would have it told later."""
+    """A job's time limit `wall`, and how long before it the job is told to end (`warning`), in
+    seconds; the options that set them, and the one that would shorten the warning (`remedy`)."""
 
     wall: int
     warning: int
@@ -28,33 +28,33 @@ class TimeLimit:
 
 
 def check_time_limit(limit: TimeLimit | None, warn: Callable[[str], None]) -> None:
-    """Raise ConfigError if jobs would be told to end before they begin; warn if that is near."""
-    if limit is None or limit.wall >= limit.warning + ROOM_S:
+    """Raise ConfigError if jobs would be told to end before they begin; warn if it is close."""
+    if limit is None or limit.wall >= limit.warning + MIN_WORK_S:
         return
     text = (
         f"{limit.wall_words}: that is {limit.wall} s, and jobs are told to end {limit.warning} s "
         f"before their time is up ({limit.warning_words})"
     )
-    remedy = f"Ask for more time, or have them told later, for example with {limit.remedy}."
+    remedy = f"Ask for more time, or shorten the warning, for example with {limit.remedy}."
     if limit.wall <= limit.warning:
         raise ConfigError(f"{text}, so they would end before they do anything. {remedy}")
     warn(f"{text}: {limit.wall - limit.warning} s are left to start and work. {remedy}")
 
 
 def script_words(script: Path, mark: str) -> list[str]:
-    """The words of a job script's lines that begin with a mark, `#SBATCH` for example."""
+    """The options in a job script's lines that begin with `mark`, such as `#SBATCH`."""
     words = []
     for line in script.read_text(errors="replace").splitlines():
         if line.startswith(mark):
             try:
                 words += shlex.split(line.removeprefix(mark), comments=True)
             except ValueError:
-                continue  # The queue itself will say what is wrong with it.
+                continue  # The queue itself will report what is wrong with it.
     return words
 
 
 def last_option(words: Sequence[str], *names: str) -> str | None:
-    """The value of an option, which comes as `--name=value`, `-n value` or `-nvalue`."""
+    """The last value of an option, given as `--name=value`, `-n value` or `-nvalue`."""
     found = None
     for index, word in enumerate(words):
         for name in names:
@@ -68,7 +68,7 @@ def last_option(words: Sequence[str], *names: str) -> str | None:
 
 
 def slurm_seconds(text: str) -> int | None:
-    """Seconds of a time as Slurm writes it; None for no limit, or what it would not take."""
+    """Seconds of a time in Slurm's notation; None for no limit, or what Slurm would reject."""
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if found is None:
         return None
@@ -82,6 +82,6 @@ def slurm_seconds(text: str) -> int | None:
 
 
 def lsf_seconds(text: str) -> int | None:
-    """Seconds of LSF's `[hour:]minute[/host]`; None for what it would not take."""
+    """Seconds of LSF's `[hour:]minute[/host]`; None for what LSF would reject."""
     found = re.fullmatch(r"(?:(\d+):)?(\d+)(?:/\S+)?", text)
     return None if found is None else (int(found[1] or 0) * 60 + int(found[2])) * 60

@@ -1,27 +1,29 @@
-"""Waiting that ends soon when the user is in a hurry."""
+"""Waiting for a condition, cut short when the user asks to stop at once."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-Hurry = Callable[[], bool]
-LOOK_S = 0.02
+StopNow = Callable[[], bool]
+"""Whether the user has asked to stop at once; may turn true at any time."""
+
+POLL_S = 0.02
 
 
 def wait_until(
-    condition: Callable[[], bool], seconds: float, hurry: Hurry, hurried_s: float = 0.0
+    condition: Callable[[], bool], timeout: float, stop_now: StopNow, stop_timeout: float = 0.0
 ) -> bool:
     """Wait until a condition holds; returns whether it does.
 
-    It is waited for `seconds` at most, and `hurried_s` at most from when there is a `hurry`.
+    Gives up after `timeout` seconds, or `stop_timeout` seconds after `stop_now` first turned true.
     """
-    deadline, hurried = time.monotonic() + seconds, False
+    deadline, stopping = time.monotonic() + timeout, False
     while not condition():
         now = time.monotonic()
-        if not hurried and hurry():
-            hurried, deadline = True, min(deadline, now + hurried_s)
+        if not stopping and stop_now():
+            stopping, deadline = True, min(deadline, now + stop_timeout)
         if now >= deadline:
             return False
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return True

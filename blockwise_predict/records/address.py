@@ -1,4 +1,4 @@
-"""Where a run's workers join it."""
+"""Where a run's scheduler listens for workers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Address:
     """Where a run's scheduler listens, and the key that admits workers.
 
-    `host` is the name of its machine, `here` the address at which that reaches it, `hosts` those at
-    which others do (none if it listens on its own machine only), `key` the PEM of its key.
+    `host` is the name of its machine and `here` the address at which that machine reaches it;
+    `hosts` are the addresses at which others do (none if it listens on loopback only). `key` is the
+    PEM of its key and certificate.
     """
 
     host: str
@@ -20,8 +21,8 @@ class Address:
     key: str
 
     def reachable_at(self, host: str) -> tuple[str, ...]:
-        """What to try from the machine named `host`, in this order."""
+        """The addresses to try from the machine named `host`, in this order."""
         if not self.hosts:
-            # Whatever that machine is called now.
+            # Even if the machine has been renamed since.
             return (self.here,)
         return (self.here, *self.hosts) if host == self.host else self.hosts

@@ -1,4 +1,5 @@
-"""Small files that are written whole, and files of lines of which a kill may cut the last."""
+"""Records as files: small ones that are replaced atomically, and files of lines, of which a kill
+may truncate the last."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from blockwise_predict.config.untrusted import MAX_JSON_BYTES, MalformedError, p
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.files import FILE_MODE, open_record
 
-# Larger ones are not ours, and would only fill the memory.
+# Limits on what is read into memory; our own records are smaller.
 MAX_RECORD_BYTES, MAX_LINE_BYTES = MAX_JSON_BYTES, 1 << 20
 
 
 def write_atomically(file: Path, text: str, mode: int = FILE_MODE) -> None:
-    """Replace a file's content; also after a power cut it is the old or the new one."""
+    """Replace a file's content; even after a power cut it is either the old or the new one."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
@@ -32,7 +33,7 @@ def write_atomically(file: Path, text: str, mode: int = FILE_MODE) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk: a new name is safe only then."""
+    """Flush a folder's entries to disk: only then is a new name safe."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -41,9 +42,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def read_record(file: Path, *, trusted: bool = False) -> dict[str, Any]:
-    """A JSON object of the run directory.
+    """Read a JSON object of the run directory.
 
-    Raises FileNotFoundError, RunStateError for one that is cut short or no JSON, and as
+    Raises FileNotFoundError, DamagedRecordError if it is truncated or not JSON, and as
     `open_record` does.
     """
     with open(open_record(file, os.O_RDONLY, trusted=trusted), "rb") as handle:
@@ -64,15 +65,15 @@ class DamagedRecordError(RunStateError):
 
 
 def damaged(file: Path, why: str) -> DamagedRecordError:
-    """What the user is told of a record that cannot be used."""
+    """The error for a record that cannot be used."""
     return DamagedRecordError(
-        f"{file} is damaged ({why}). It is written in one piece, so something else cut or changed "
-        "it: put it back from a backup, or start afresh with --overwrite."
+        f"{file} is damaged ({why}). It is written atomically, so something else has truncated or "
+        "changed it: restore it from a backup, or start afresh with --overwrite."
     )
 
 
 def append_line(file: Path, line: str, *, trusted: bool = False) -> None:
-    """Append a line; one before it that a kill cut short stays a line of its own."""
+    """Append a line; a truncated one before it stays a line of its own."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     with open(open_record(file, flags, trusted=trusted), "ab+") as handle:
         if handle.tell():
@@ -83,8 +84,10 @@ def append_line(file: Path, line: str, *, trusted: bool = False) -> None:
 
 
 def json_lines(file: Path, *, trusted: bool = False) -> Iterator[dict[str, Any]]:
-    """The objects of a file's lines; none if there is no file. What is no object is left out: a
-    kill may have cut it short."""
+    """The JSON objects of a file's lines; none if there is no file.
+
+    Other lines are skipped: a kill may have truncated them.
+    """
     try:
         descriptor = open_record(file, os.O_RDONLY, trusted=trusted)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Why workers leave a run, as its events record it."""
+"""Why workers leave a run, as recorded in its events."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 class Departure(StrEnum):
     """The `cause` of an event `leave`.
 
-    FINISHED: told that there is nothing more for it to do, or told to end and says so.
+    FINISHED: there were no more blocks for it, or it was told to end and said good-bye.
     SCHEDULER_ENDED: the scheduler closed the connection when it ended. LOST: its connection or
-    process ended, and it was not expected to. SILENT: not heard from for too long. OVERDUE: it took
-    too long for a block.
+    process ended unexpectedly. SILENT: it did not reconnect in time. OVERDUE: it exceeded the block
+    timeout.
     """
 
     FINISHED = "finished"
@@ -27,7 +27,7 @@ class Departure(StrEnum):
         return self in (Departure.LOST, Departure.SILENT, Departure.OVERDUE)
 
 
-# Earlier events have no cause, but these sentences where nothing was wrong.
+# Events of earlier versions have no cause, but one of these sentences where nothing was wrong.
 _EARLIER = {
     "its connection ended": Departure.FINISHED,
     "the scheduler ends": Departure.SCHEDULER_ENDED,
@@ -36,10 +36,10 @@ _EARLIER = {
 
 
 def departure_of(event: dict[str, Any]) -> Departure:
-    """The cause of an event `leave`; LOST for one that this version does not know."""
+    """The cause of an event `leave`; LOST if this version does not know it."""
     cause = event.get("cause")
     if cause is not None:
         return Departure(cause) if cause in set(Departure) else Departure.LOST
     earlier = _EARLIER.get(str(event.get("why")), Departure.LOST)
-    # Who ends in good order hands back what it holds.
+    # A worker that ends normally hands back its blocks.
     return Departure.LOST if event.get("held") and earlier is Departure.FINISHED else earlier

@@ -14,11 +14,11 @@ from typing import Any
 from blockwise_predict.records.atomic import append_line, json_lines
 
 MAX_BYTES = 8 << 20
-# A traceback's end says what went wrong.
+# Longer texts lose their beginning, since a traceback's end says what went wrong.
 MAX_TEXT = 8000
-# Seconds since 1970, in the year 5138: what the calendar can show.
+# Latest time that can be shown as a date (seconds since 1970; year 5138).
 MAX_TIME = 1e11
-# Of events that tell of a worker.
+# The fields of events about a worker, and their types.
 _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "join": {"worker": (int,), "name": (str,), "log": (str, type(None))},
     "error": {"worker": (int,), "block": (int,), "error": (str,)},
@@ -35,11 +35,11 @@ class EventLog:
         self._older = folder / "events.1.jsonl"
         self._max = max_bytes
         self._trusted = trusted
-        # Of this process's threads; no other process writes.
+        # Between threads; no other process writes.
         self._lock = threading.Lock()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append an event with the time."""
+        """Append an event and its time."""
         cut = {k: v[-MAX_TEXT:] if isinstance(v, str) else v for k, v in fields.items()}
         line = json.dumps({"event": kind, "time": round(time.time(), 3), **cut})
         with self._lock:
@@ -52,8 +52,8 @@ class EventLog:
         append_line(self._file, line, trusted=self._trusted)
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """All events that are kept, oldest first. What is no event is left out: a kill may have cut
-        it short."""
+        """All events that are kept, oldest first. Other lines are skipped: a kill may have
+        truncated them."""
         for file in (self._older, self._file):
             yield from filter(_is_event, json_lines(file, trusted=self._trusted))
 
@@ -63,8 +63,8 @@ def _is_event(value: dict[str, Any]) -> bool:
     return isinstance(kind, str) and isinstance(when, int | float) and 0 <= when < MAX_TIME
 
 
-def tells_of_worker(event: dict[str, Any]) -> bool:
-    """Whether an event is one that tells of a worker, with all that such events have."""
+def is_worker_event(event: dict[str, Any]) -> bool:
+    """Whether an event is about a worker, and has all fields of its kind."""
     fields = _FIELDS.get(event["event"])
     return fields is not None and all(
         type(event.get(key)) in kinds for key, kinds in fields.items()

@@ -1,4 +1,4 @@
-"""Why blocks failed: the last error of each that used up its attempts, one line per block."""
+"""The last error of each block that was given up, one line per block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ MAX_ERROR = 2000
 
 @dataclass(frozen=True)
 class Failure:
-    """A block (number, ROI in nm) that was given up: how often it was tried, why, which log."""
+    """A block that was given up: its number, its ROI in nm, the number of attempts, and the last
+    error with its traceback and the worker's log."""
 
     block: int
     roi: str
@@ -30,7 +31,7 @@ _FAILURE = TypeAdapter(Failure)
 
 
 class FailureRecord:
-    """A file of failures, to which the scheduler appends."""
+    """The file of failures, to which the scheduler appends."""
 
     def __init__(self, file: Path, *, trusted: bool = False) -> None:
         self._file = file
@@ -43,8 +44,8 @@ class FailureRecord:
         append_line(self._file, json.dumps(line), trusted=self._trusted)
 
     def read(self) -> dict[int, Failure]:
-        """The last failure of each block. What is no failure is left out: a kill may have cut it
-        short."""
+        """The last failure of each block. Other lines are skipped: a kill may have truncated
+        them."""
         found = {}
         for value in json_lines(self._file, trusted=self._trusted):
             try:

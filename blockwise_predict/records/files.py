@@ -1,9 +1,9 @@
 """Opening the files of a run directory.
 
-None is reached through a symbolic link, and none is used that somebody else could have written:
-what stands in these files decides what is read, written and computed in the user's name. The
-checks are made on the open file, so nobody can exchange it between the check and its use. The path
-to the run directory itself may lead through links.
+These files decide what is read, written and computed in the user's name. So none of them is opened
+through a symbolic link, and none is used that somebody else could have written. The checks are made
+on the open file, so it cannot be swapped between check and use. The path to the run directory
+itself may contain links.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from blockwise_predict.errors import RunStateError
 
-# Whatever the umask is: what is made here, only its owner can change.
+# Only the owner can change what is made here, whatever the umask.
 FILE_MODE, FOLDER_MODE = 0o644, 0o755
 
 
@@ -31,10 +31,10 @@ def open_record(
     trusted: bool = False,
     linked_folder: bool = True,
 ) -> int:
-    """The descriptor of a regular file that is no symbolic link.
+    """Open a regular file that is not a symbolic link; returns its descriptor.
 
-    Raises RunStateError for anything else, and, unless it is `trusted`, for a file or folder that
-    others own or can write to; with `linked_folder` False also for a folder that is a link.
+    Raises RunStateError for anything else; unless it is `trusted`, also for a file or folder that
+    others own or can write to; and without `linked_folder`, also if its folder is a link.
     """
     with _naming(file.parent):
         follow = 0 if linked_folder else os.O_NOFOLLOW
@@ -43,7 +43,7 @@ def open_record(
         if not trusted:
             check_own(os.fstat(folder), file.parent)
         with _naming(file):
-            # Not to wait for the other end of a pipe.
+            # O_NONBLOCK, so that opening a pipe does not wait for its other end.
             safe = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(file.name, safe, mode, dir_fd=folder)
     finally:
@@ -62,7 +62,7 @@ def open_record(
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turn the system's word for a link into a message; name the whole path in other errors."""
+    """Turn the errors of a link or a special file into RunStateError; add the path to others."""
     try:
         yield
     except OSError as error:
@@ -77,7 +77,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing, which only this user can write to."""
+    """Make a folder and its missing parents, writable by this user only."""
     if path.is_dir():
         return
     if path.parent != path:
@@ -90,9 +90,9 @@ def make_folder(path: Path) -> None:
 
 
 def check_own(status: os.stat_result, path: Path) -> None:
-    """Raise RunStateError if others than this user and root own or can write to a file or folder.
+    """Raise RunStateError if anybody but this user and root owns or can write to a file or folder.
 
-    The members of a group that is a single user's own (as with a umask of 002) are no others.
+    Group write access is fine if the group is the user's private one (as with a umask of 002).
     """
     me = os.geteuid()
     access = f"mode {stat.S_IMODE(status.st_mode):04o}, owner {_user(status.st_uid)}"
@@ -110,13 +110,13 @@ def check_own(status: os.stat_result, path: Path) -> None:
         return
     raise RunStateError(
         f"{path} can be written by {who} ({access}): it could make this command do what somebody "
-        f"else wants. If nobody has changed it, take that right away: chmod -R go-w {path}. Or, "
-        "if you trust everybody who can write there as yourself, pass --trust-run-dir."
+        f"else wants. If nobody has changed it, revoke that right: chmod -R go-w {path}. Or, if "
+        "you trust everybody who can write there as yourself, pass --trust-run-dir."
     )
 
 
 def _is_private(gid: int, users: tuple[int, ...]) -> bool:
-    """Whether a group is one of these users' own, with nobody else in it."""
+    """Whether a group is the private group of one of these users, with no other member."""
     for uid in users:
         try:
             user, group = pwd.getpwuid(uid), grp.getgrgid(gid)

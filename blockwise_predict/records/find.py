@@ -1,4 +1,4 @@
-"""What is recorded of the run that made an output, wherever it stands."""
+"""Finds the records of the run that made an output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from blockwise_predict.engine.settings import PRECISION_BYTES, PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import read_attributes
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.records.place import default_run_dir
+from blockwise_predict.records.location import default_run_dir
 from blockwise_predict.records.provenance import ATTRIBUTE
 from blockwise_predict.records.rundir import RunDir
 
@@ -20,14 +20,14 @@ def find_run(
     trust_run_dir: bool = False,
     unsafe_load_pickle: bool = False,
 ) -> tuple[RunDir, Plan]:
-    """The run that made an output, and its plan with this command's consent.
+    """The run directory of the run that made an output, and its plan with this command's consent.
 
-    Raises an InputError if there is no record of one, or none that can be trusted.
+    Raises an InputError if there is no record of such a run, or none that can be trusted.
     """
     if run_dir is None:
         made = read_attributes(output).get(ATTRIBUTE)
         if not isinstance(made, dict):
-            raise RunStateError(f"{output} was not made by predict run: it has no record of that.")
+            raise RunStateError(f"{output} has no record of being made by predict run.")
         config = made.get("config")
         named = config.get("run_dir") if isinstance(config, dict) else None
         run_dir = named if isinstance(named, str) and "\0" not in named else None
@@ -39,10 +39,10 @@ def find_run(
 
 
 def find_precision(plan: Plan, run_dir: RunDir) -> PrecisionChoice | None:
-    """What the blocks of a run were computed in; None if that is not recorded.
+    """The precision in which the blocks of a run were computed; None if it is not recorded.
 
-    A run that has ended also says so in its output's attributes. Raises RunStateError if the record
-    in the run directory is damaged.
+    Looks into the run directory first, then into the output's attributes, where a run that has
+    ended writes it as well. Raises RunStateError if the record in the run directory is damaged.
     """
     if plan.precision != "auto":
         return PrecisionChoice(plan.precision)

@@ -1,4 +1,4 @@
-"""Whether a run that is to go on is the one that was begun."""
+"""Whether a run that is resumed is the one that was begun."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from blockwise_predict.records.rundir import RunDir
 
 
 def check_identity(plan: Plan, run_dir: RunDir, *, larger_roi: bool) -> None:
-    """Raise RunStateError that shows both values of everything in which a plan differs.
-
-    A `larger_roi` is no difference.
-    """
+    """Raise RunStateError if a plan differs from the recorded run; shows both values of each
+    difference. A `larger_roi` is allowed."""
     recorded = run_dir.identity()
     now = json.loads(json.dumps(plan.identity()))
     changed = [key for key in now | recorded if now.get(key) != recorded.get(key)]
@@ -40,6 +38,6 @@ def check_unchanged(plan: Plan, sample: dict[str, str]) -> None:
     if places:
         raise RunFailedError(
             f"the input {plan.input.path} was changed while the run went on: the values of its "
-            f"chunk at voxel ({places[0]}) are others now. {plan.output.path} may hold a mixture; "
+            f"chunk at voxel ({places[0]}) have changed. {plan.output.path} may hold a mixture; "
             "predict it again with --overwrite."
         )

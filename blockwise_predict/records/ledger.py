@@ -1,8 +1,8 @@
 """The ledger: what has become of each block of a run, one small record per block in one file.
 
 A block's record is written in place, in one system call, once its chunks are committed. A process
-that is killed loses nothing that it wrote; a machine that loses power may lose the last seconds,
-and then those blocks are done again. There is one writer, the scheduler that holds the run's lock.
+that is killed loses nothing it has written; a power cut may lose the last seconds, and then those
+blocks are done again. The only writer is the scheduler that holds the run's lock.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from blockwise_predict.records.files import FILE_MODE, open_record
 class State(IntEnum):
     """What has become of a block.
 
-    TODO: nothing yet. DONE: predicted and committed. FILLED: so, but the fill value stood in for
-    chunks of the input that could not be read. FAILED: it used up its attempts. SKIPPED: left out
+    TODO: nothing yet. DONE: predicted and committed. FILLED: like DONE, but with the fill value in
+    place of input chunks that could not be read. FAILED: it used up its attempts. SKIPPED: left out
     on purpose, since its input could not be read.
     """
 
@@ -39,24 +39,24 @@ class State(IntEnum):
 PREDICTED = (State.DONE, State.FILLED)
 """States of blocks whose values are written."""
 
-# The state last: it is the part that must not be there before the others.
+# The state comes last, since it must not be on disk before the others.
 RECORD = np.dtype([("clipped", "<u8"), ("nonfinite", "<u8"), ("state", "u1")])
 _HEADER = re.compile(
     re.escape(f"{{'descr': {RECORD.descr!r}, 'fortran_order': False, 'shape': (")
     + r"([\d, ]{0,100})\), \}\s*"
 )
-# Blank records are written so many at a time.
-_PIECE = 1 << 20
+# Maximum number of records written at a time when a ledger is created.
+_BATCH = 1 << 20
 
 
 class LedgerDamagedError(RunStateError):
-    """The ledger is not there, or is not what this program wrote."""
+    """The ledger is missing, or not what this program wrote."""
 
 
 class Ledger:
-    """The records of a grid of blocks, blocks counted in C order.
+    """The records of a grid of blocks, numbered in C order.
 
-    `states` is what stands in the file, as u1; to be read only.
+    `states` holds the state of each block as u1; callers must not change it.
     """
 
     def __init__(self, descriptor: int, states: NDArray[np.uint8], records_begin: int) -> None:
@@ -65,16 +65,16 @@ class Ledger:
         self._descriptor = descriptor
 
     def close(self) -> None:
-        """Bring everything to the disk and close the file."""
+        """Flush everything to disk, and close the file."""
         self.sync()
         os.close(self._descriptor)
 
     def sync(self) -> None:
-        """Bring everything to the disk."""
+        """Flush everything to disk."""
         os.fsync(self._descriptor)
 
     def set(self, block: int, state: State, clipped: int = 0, nonfinite: int = 0) -> None:
-        """Write down what has become of a block. Raises OSError if it cannot be written."""
+        """Record what has become of a block. Raises OSError if it cannot be written."""
         record = np.array([(clipped, nonfinite, state)], RECORD).tobytes()
         os.pwrite(self._descriptor, record, self._begin + block * RECORD.itemsize)
         self.states[block] = state
@@ -92,7 +92,7 @@ class Ledger:
         return np.array(_mapped(self._descriptor))
 
     def totals(self) -> tuple[int, int]:
-        """Values that were clipped, and that are NaN or infinite, in all predicted blocks."""
+        """Numbers of clipped values, and of NaN or infinite values, in all predicted blocks."""
         records = _mapped(self._descriptor)
         predicted = records[np.isin(self.states.reshape(records.shape), PREDICTED)]
         return int(predicted["clipped"].sum()), int(predicted["nonfinite"].sum())
@@ -101,9 +101,9 @@ class Ledger:
 def create_ledger(
     file: Path, grid: tuple[int, ...], records: NDArray[np.void] | None = None
 ) -> None:
-    """Write a ledger of a grid of blocks: its `records`, or all TODO.
+    """Write a ledger of a grid of blocks with these `records`, or with all blocks TODO.
 
-    The file is there whole or not at all.
+    The file appears completely written, or not at all.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
@@ -111,11 +111,11 @@ def create_ledger(
     with open(created, "wb") as handle:
         header = {"descr": RECORD.descr, "fortran_order": False, "shape": grid}
         np.lib.format.write_array_header_1_0(handle, header)
-        for begin in range(0, prod(grid), _PIECE):
-            piece = np.zeros(min(_PIECE, prod(grid) - begin), RECORD)
+        for begin in range(0, prod(grid), _BATCH):
+            batch = np.zeros(min(_BATCH, prod(grid) - begin), RECORD)
             if records is not None:
-                piece = records.reshape(-1)[begin : begin + len(piece)]
-            handle.write(piece.tobytes())
+                batch = records.reshape(-1)[begin : begin + len(batch)]
+            handle.write(batch.tobytes())
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(temporary, file)
@@ -123,7 +123,7 @@ def create_ledger(
 
 
 def records_of(states: NDArray[np.uint8]) -> NDArray[np.void]:
-    """Records of blocks of which only the states are known."""
+    """Records of blocks whose states alone are known."""
     records = np.zeros(states.shape, RECORD)
     records["state"] = states
     return records
@@ -132,7 +132,7 @@ def records_of(states: NDArray[np.uint8]) -> NDArray[np.void]:
 def open_ledger(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> Ledger:
     """Open the ledger of a grid.
 
-    Raises LedgerDamagedError that says what is wrong with it, and as `open_record` does.
+    Raises LedgerDamagedError, which says what is wrong with it, and as `open_record` does.
     """
     try:
         descriptor = open_record(file, os.O_RDWR, trusted=trusted)
@@ -140,7 +140,7 @@ def open_ledger(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> 
         raise LedgerDamagedError(f"{file} is missing.") from None
     try:
         records = _checked(file, descriptor, grid)
-        # What follows the header; numpy gives the place to nobody but the map itself.
+        # Only the memory map knows the offset at which the records begin.
         return Ledger(descriptor, np.array(records["state"]).reshape(-1), int(records.offset))
     except BaseException:
         os.close(descriptor)
@@ -148,7 +148,7 @@ def open_ledger(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> 
 
 
 def is_ledger(file: Path) -> bool:
-    """Whether a file is a ledger, of whatever grid."""
+    """Whether a file is a ledger of any grid."""
     try:
         descriptor = open_record(file, os.O_RDONLY, trusted=True)
     except (OSError, RunStateError):
@@ -169,7 +169,7 @@ def _checked(
     except (ValueError, OSError) as error:
         raise LedgerDamagedError(f"{file} is damaged ({error}).") from None
     if records.shape != grid:
-        raise LedgerDamagedError(f"{file} is of {records.shape} blocks; the run has {grid}.")
+        raise LedgerDamagedError(f"{file} holds {records.shape} blocks; the run has {grid}.")
     unknown = set(np.unique(records["state"]).tolist()) - set(State)
     if unknown:
         raise LedgerDamagedError(f"{file} is damaged: it holds the states {sorted(unknown)}.")
@@ -177,16 +177,17 @@ def _checked(
 
 
 def _mapped(descriptor: int) -> np.memmap[tuple[int, ...], np.dtype[np.void]]:
-    """The records in a file. Raises ValueError if it does not begin as a ledger of ours does."""
+    """The records in a file. Raises ValueError if the file does not have our ledger's format."""
     with open(descriptor, "rb", closefd=False) as handle:
         handle.seek(0)
         if np.lib.format.read_magic(handle) != (1, 0):
             raise ValueError("another version of numpy's format")
         header = handle.read(int.from_bytes(handle.read(2), "little"))
-        # Not by numpy, which has Python parse what somebody else may have written.
+        # Not parsed by numpy, which would hand text that somebody else may have written to Python's
+        # parser.
         found = _HEADER.fullmatch(header.decode("latin1"))
         if found is None:
-            raise ValueError("its header is not that of a ledger")
+            raise ValueError("its header is not a ledger's")
         shape = tuple(int(length) for length in found[1].split(",") if length.strip())
         size = os.fstat(descriptor).st_size - handle.tell()
         if prod(shape) * RECORD.itemsize != size:

@@ -1,10 +1,10 @@
-"""The lock of a run: one scheduler at a time, also on file systems that several hosts share.
+"""The lock of a run: one scheduler at a time, also on file systems shared by several hosts.
 
-Two things guard it. flock, which the kernel releases when its holder ends in whatever way, and
-which many network file systems pass on to other hosts, though not all. And the holder's heartbeat
-in the file: a number that grows. Where the other host's flock says nothing, the heartbeat does: it
-is watched for a while on this host's own clock, so no clocks are compared. A holder that finds
-another's name in its file has lost the lock, and stops.
+Two mechanisms guard it. One is flock, which the kernel releases however its holder ends; many
+network file systems propagate it to other hosts, but not all. The other is the holder's heartbeat,
+a counter in the file. A holder on another host is watched for a while on this host's own clock, so
+no clocks are compared. A holder that finds another one's entry in its file has lost the lock, and
+stops.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from pathlib import Path
 from blockwise_predict.errors import LockLostError, RunStateError
 from blockwise_predict.records.files import open_record
 
+# Interval between heartbeats (seconds).
 BEAT_S = 2.0
-# A holder whose heartbeat stands still for so long is dead.
+# A holder whose heartbeat does not change for this long is dead (seconds).
 WATCH_S = 15.0
-# The file of whoever has just taken the lock names him within this time (seconds).
+# Time within which a new holder writes its entry after taking the lock (seconds).
 SIGN_S = 2.0
-# A beat that is being written when the lock is released has this long to end (seconds).
+# Time for a heartbeat that is being written to finish when the lock is released (seconds).
 JOIN_S = 2.0
 MAX_BYTES = 1 << 16
 _NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -40,7 +41,7 @@ _NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: `key` is its own, `boot` that of the host's running system."""
+    """Who holds a lock: `key` is a random id, `boot` its host's boot id, `beat` its heartbeat."""
 
     host: str
     boot: str
@@ -54,12 +55,12 @@ class Holder:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is, or was, a process of this running system."""
+        """Whether it is or was a process of this host since its last boot."""
         return (self.host, self.boot) == (socket.gethostname(), _boot())
 
     @property
     def is_dead(self) -> bool:
-        """Whether it is known to have ended, as of a process of this system it is."""
+        """Whether it is known to have ended; known only of processes of this host."""
         return self.is_here and not Path(f"/proc/{self.pid}").exists()
 
 
@@ -78,21 +79,21 @@ class RunLock:
             beat=0,
         )
         self._released = threading.Event()
-        # How it was lost.
+        # How it was lost; empty while it is held.
         self._lost = ""
         self._descriptor = -1
         self._heart = threading.Thread(target=self._beat, daemon=True, name="lock")
 
-    def acquire(self, tell: Callable[[str], None]) -> None:
-        """Take the lock. Raises RunStateError that names the holder if there is one.
+    def acquire(self, notify: Callable[[str], None]) -> None:
+        """Take the lock. Raises RunStateError, which names the holder, if another run holds it.
 
-        `tell` hears of a holder that must be watched, and of one that is dead. Raises OSError if
-        the file cannot be written, and as `open_record` does.
+        `notify` is called when a holder must be watched first, and when one turns out to be dead.
+        Raises OSError if the file cannot be written, and as `open_record` does.
         """
         descriptor = open_record(self._file, os.O_RDWR | os.O_CREAT, trusted=self._trusted)
         free = _flock(descriptor)
         holder = _read(self._file)
-        alive = self._lives(holder, free, tell) if holder else free is False
+        alive = self._is_alive(holder, free, notify) if holder else free is False
         if alive:
             os.close(descriptor)
             raise RunStateError(
@@ -100,9 +101,9 @@ class RunLock:
                 "Wait for it to end, or stop it."
             )
         if holder is not None:
-            tell(f"the lock of {holder} is stale: it is not running any more.")
+            notify(f"the lock of {holder} is stale: it is no longer running.")
         if free is False:
-            # A dead host's lock, which its file server still keeps: that is tied to the old file.
+            # The file server still keeps a dead host's flock, which is tied to the old file.
             os.close(descriptor)
             descriptor = self._replaced()
         self._descriptor = descriptor
@@ -113,19 +114,19 @@ class RunLock:
             raise
         self._heart.start()
 
-    def _lives(self, holder: Holder, free: bool | None, tell: Callable[[str], None]) -> bool:
+    def _is_alive(self, holder: Holder, free: bool | None, notify: Callable[[str], None]) -> bool:
         """Whether a holder is alive, as far as can be known from here."""
         if holder.is_here and free is not None:
             return not free
-        tell(
+        notify(
             f"{self._file.parent} was last used by {holder}; waiting up to {WATCH_S:g} s to see "
             "whether that is alive."
         )
         return _beats(self._file, holder, WATCH_S)
 
     def _new_holder(self, seen: Holder | None) -> Holder | None:
-        """Who holds the lock now. The file may still name a dead one, whose lock somebody else has
-        just taken and not yet signed."""
+        """Who holds the lock now. The file may still name a dead holder if somebody else has just
+        taken the lock and not written its entry yet."""
         deadline = time.monotonic() + SIGN_S
         now = _read(self._file) or seen
         while now is not None and now.is_dead and time.monotonic() < deadline:
@@ -134,7 +135,7 @@ class RunLock:
         return now
 
     def _replaced(self) -> int:
-        """Put a new file in the place of the lock; returns its locked descriptor."""
+        """Replace the lock by a new file; returns its locked descriptor."""
         own = self._file.with_name(f".lock.{self._me.key}")
         descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         _flock(descriptor)
@@ -149,11 +150,12 @@ class RunLock:
             )
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._released.set()
         self._heart.join(JOIN_S)
         if self._heart.is_alive():
-            # It hangs in a file server, and may still write: the descriptor must stay this file's.
+            # The heartbeat hangs in the file server and may still write, so the descriptor must
+            # stay open: its number must not come to mean another file.
             return
         holder = _read(self._file)
         if holder is not None and holder.key == self._me.key:
@@ -174,24 +176,25 @@ class RunLock:
                 self._write(Holder(**{**asdict(self._me), "beat": beat}))
                 beaten = time.monotonic()
             except OSError as error:
-                # A file server that restarts; if it takes longer, others take this run for dead.
+                # The file server may be restarting. If it takes longer, others take this run for
+                # dead.
                 if time.monotonic() - beaten > WATCH_S:
                     self._lost = f"cannot be kept: {error}"
                     return
 
     def _write(self, holder: Holder) -> None:
-        # Of one length, so that a reader never sees the end of an older text.
+        # Padded to a fixed length, so that a reader never sees the end of an older entry.
         text = json.dumps(asdict(holder)).ljust(1000).encode()
         os.pwrite(self._descriptor, text, 0)
 
 
 @contextmanager
 def hold_lock(
-    file: Path, tell: Callable[[str], None], *, trusted: bool = False
+    file: Path, notify: Callable[[str], None], *, trusted: bool = False
 ) -> Iterator[RunLock]:
     """Hold a run's lock. Raises as `RunLock.acquire`."""
     lock = RunLock(file, trusted=trusted)
-    lock.acquire(tell)
+    lock.acquire(notify)
     try:
         yield lock
     finally:
@@ -199,18 +202,18 @@ def hold_lock(
 
 
 def read_holder(file: Path) -> Holder | None:
-    """Who holds a lock, or died with it; None if nobody."""
+    """Who holds a lock, or died while holding it; None if nobody."""
     return _read(file)
 
 
 def is_held(file: Path) -> bool:
-    """Whether a lock is held; looks for some heartbeats."""
+    """Whether a lock is held; watches its heartbeat for some seconds."""
     holder = _read(file)
     return holder is not None and _beats(file, holder, 3 * BEAT_S)
 
 
 def _beats(file: Path, holder: Holder, seconds: float) -> bool:
-    """Whether a holder, or another one, shows a heartbeat within so many seconds."""
+    """Whether this holder or a new one shows a heartbeat within some seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(min(0.5, seconds / 10))
@@ -223,7 +226,7 @@ def _beats(file: Path, holder: Holder, seconds: float) -> bool:
 
 
 def _flock(descriptor: int) -> bool | None:
-    """Whether nobody else has locked the file; None if its file system knows no locks."""
+    """Lock a file; returns whether that succeeded, or None if its file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -240,11 +243,11 @@ def _read(file: Path) -> Holder | None:
         with open(open_record(file, os.O_RDONLY, trusted=True), "rb") as handle:
             return Holder(**json.loads(handle.read(MAX_BYTES)))
     except (FileNotFoundError, ValueError, TypeError, RecursionError):
-        # Nobody, or a lock that was cut short as it was written: there is no holder to speak of.
+        # Nobody holds it, or its entry was truncated while it was written.
         return None
 
 
 def _boot() -> str:
-    """The running system's id: a process number means nothing after a reboot."""
+    """The id of this host's boot: a process id means nothing after a reboot."""
     file = Path("/proc/sys/kernel/random/boot_id")
     return file.read_text().strip() if file.exists() else ""

@@ -1,6 +1,7 @@
-"""What in a folder is a run's: the mark that a run sets, and the files that runs write.
+"""What in a folder belongs to a run: the marker file that a run leaves, and the files that runs
+write.
 
-Nothing is deleted in a folder without the mark, nor anything that runs do not write.
+Nothing is deleted in a folder without a marker, and only what runs write is ever deleted.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ _RECORDS = (
     *("plan.json", "identity.json", "config.yaml", "precision.json", "server.json"),
     *("scale.json", "extension.json", "failures.jsonl", "events.jsonl", "events.1.jsonl"),
 )
-# These stay: who holds the run, and which of its jobs may be in a queue.
+# These are kept: who holds the run, and which of its jobs may be in a queue.
 _KEPT = (MARKER, "lock", "jobs.json")
 _LEDGER = re.compile(r"blocks-[0-9a-f]{8}\.npy")
 _LOG = re.compile(r"worker-\d{4,}\.log|slurm-\d+_\d+-[^/]+\.log|lsf-\d+_\d+(-[^/]+\.log|\.out)")
-# What is being written, and was left behind by a kill.
+# Temporary files that a kill has left behind.
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(\d+|[0-9a-f]{32})|\.precision\..+\.\d+")
 _SHOWN = 5
 
 
 def mark(folder: Path, *, trusted: bool) -> None:
-    """Mark an empty folder as a run's, unless it is marked. Raises as `check_marked`."""
+    """Put the marker into an empty folder, unless it has one. Raises as `check_marked`."""
     check_marked(folder, trusted=trusted)
     text = json.dumps({"about": _TEXT, "version": __version__}, indent=2)
     try:
@@ -48,7 +49,7 @@ def mark(folder: Path, *, trusted: bool) -> None:
 
 
 def check_marked(folder: Path, *, trusted: bool) -> None:
-    """Raise RunStateError if a folder is not a run's and not empty, or others can write to it."""
+    """Raise RunStateError if a folder is neither a run's nor empty, or others can write to it."""
     names = {entry.name for entry in os.scandir(folder)}
     if not trusted:
         check_own(os.stat(folder), folder)
@@ -56,13 +57,13 @@ def check_marked(folder: Path, *, trusted: bool) -> None:
         return
     shown = ", ".join(sorted(names)[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     raise RunStateError(
-        f"{folder} is no run directory, and holds other files: {shown}. Nothing in it was touched. "
-        "Give an empty folder, or one that does not exist, with --run-dir."
+        f"{folder} is not a run directory, and holds other files: {shown}. Nothing in it was "
+        "touched. Give an empty folder, or one that does not exist, with --run-dir."
     )
 
 
 def _is_older_run(folder: Path, names: set[str]) -> bool:
-    """Whether a folder without the mark is a run's: earlier versions set none."""
+    """Whether a folder without a marker is a run's: earlier versions wrote none."""
     return {"plan.json", "identity.json", "lock"} <= names and any(
         _is_ours(folder / name) for name in names if _LEDGER.fullmatch(name)
     )
@@ -75,7 +76,7 @@ def ledgers(folder: Path) -> list[str]:
 
 
 def remove_records(folder: Path) -> list[str]:
-    """Remove what runs have written into a marked folder; returns the names of what is left."""
+    """Delete what runs have written into a marked folder; returns the names of what is left."""
     left = []
     for name in sorted(entry.name for entry in os.scandir(folder)):
         file = folder / name

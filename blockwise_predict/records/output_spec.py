@@ -1,4 +1,4 @@
-"""From a plan to the array that is to be created for it."""
+"""The output array that a plan needs, with the record of how it is made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from blockwise_predict.records.provenance import ATTRIBUTE, provenance
 
 
 def output_spec(plan: Plan, command: str) -> OutputSpec:
-    """The output of a plan, with the record of how it is made."""
+    """The specification of a plan's output array; `command` is recorded in its attributes."""
     output, grid = plan.output, plan.output_grid
     return OutputSpec(
         path=output.path,

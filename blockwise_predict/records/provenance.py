@@ -1,4 +1,4 @@
-"""How an output was made, written into its attributes: enough to make it again."""
+"""How an output was made, written into its attributes: enough to reproduce it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("blockwise-predict", "torch", "numpy", "daisy", "tensorstore", "zarr
 
 
 def provenance(plan: Plan, command: str) -> dict[str, Any]:
-    """JSON-able record of a run, as it begins."""
+    """The record of a run as it begins, for JSON."""
     network, source, output = plan.network, plan.input, plan.output
     encoding = output.encoding
     return {
@@ -47,9 +47,10 @@ def provenance(plan: Plan, command: str) -> dict[str, Any]:
 
 
 def ending(
-    complete: bool, values: int, clipped: int, nonfinite: int, precision: PrecisionChoice
+    *, complete: bool, values: int, clipped: int, nonfinite: int, precision: PrecisionChoice
 ) -> dict[str, Any]:
-    """What a run adds to its record when it ends."""
+    """What a run adds to its record when it ends; `values`, `clipped` and `nonfinite` are counts of
+    output values."""
     return {
         "complete": complete,
         "ended": _now(),

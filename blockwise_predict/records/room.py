@@ -1,4 +1,4 @@
-"""Whether there is room for what a run writes down of its blocks."""
+"""Whether disk and memory have room for the records of a run's blocks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.ledger import RECORD
 from blockwise_predict.records.rundir import RunDir
 
-# Bytes of memory per block in the scheduler: its state, whether it is to be skipped, and copies of
-# both while they are set up.
+# Bytes of memory per block in the scheduler: its state, its entry in the skip mask, and temporary
+# copies of both.
 MEMORY_PER_BLOCK = 4
 
 
@@ -33,7 +33,7 @@ def room_problem(plan: Plan, run_dir: RunDir) -> str | None:
         if needed > free:
             return (
                 f"the records of {plan.num_blocks:,} blocks take {needed / 2**20:,.1f} MiB {what}, "
-                f"and {free / 2**20:,.1f} MiB are free. Give larger blocks with --block-shape, or "
-                "a smaller --roi."
+                f"and {free / 2**20:,.1f} MiB are free. Use larger blocks (--block-shape), or a "
+                "smaller --roi."
             )
     return None

@@ -1,21 +1,21 @@
-"""The run directory: what a run has decided and done, beside the output's container.
+"""The run directory: a run's decisions and progress, beside the output's container.
 
-identity.json   what must stay the same for a resumed run, its hash, and the run's own id
+identity.json   what must stay the same when the run is resumed, its hash, and the run's id
 plan.json       the resolved configuration and the plan, which workers read
 config.yaml     the configuration, to run again
 blocks-*.npy    the ledger: what has become of each block
 failures.jsonl  the last error of each block that used up its attempts
-precision.json  what the workers compute in, once one has tried
-extension.json  while the ROI is being extended: to which plan
-events.jsonl    what happened: workers that came and went, errors with their tracebacks
+precision.json  the precision that the workers compute in, once a worker has chosen it
+extension.json  while the ROI is being extended: the new plan
+events.jsonl    what happened: workers that joined and left, errors with their tracebacks
 predict-run.json marks the folder as a run's
 lock            who holds the run, and since when
 server.json     where the running scheduler listens, and the key to join it
-jobs.json       while jobs of the run may be in a cluster's queue: which
-scale.json      after `predict scale`: how many workers are wanted
+jobs.json       jobs of the run that may be in a cluster's queue
+scale.json      after `predict scale`: the requested number of workers
 logs/           one log per worker
 
-All but the logs, the events and the ledger are written in one piece.
+All but the logs, the events, the failures and the ledger are written atomically.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from blockwise_predict.config.consent import with_consent
 from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.errors import RunStateError, shortened, shown
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.records.address import Address as Address
+from blockwise_predict.records.address import Address
 from blockwise_predict.records.atomic import damaged, read_record, write_atomically
 from blockwise_predict.records.events import EventLog
 from blockwise_predict.records.failures import FailureRecord
@@ -54,10 +54,10 @@ _PRECISION = TypeAdapter(PrecisionChoice)
 
 
 class RunDir:
-    """One run's records. Nothing here is written without the lock, but for workers' own files.
+    """One run's records. Whoever writes them holds the lock, except for the workers' own files.
 
-    Unless they are `trusted`, records that others own or can write to are refused: whatever reads
-    or appends to them raises RunStateError then.
+    Unless it is `trusted`, methods that read or append to records raise RunStateError for those
+    that others own or can write to.
     """
 
     def __init__(self, path: Path, *, trusted: bool = False) -> None:
@@ -72,7 +72,7 @@ class RunDir:
 
     @property
     def begun(self) -> bool:
-        """Whether a run is recorded here. Raises RunStateError if that cannot be seen."""
+        """Whether a run is recorded here. Raises RunStateError if that cannot be determined."""
         with self.usable():
             try:
                 os.lstat(self.path / "plan.json")
@@ -82,34 +82,34 @@ class RunDir:
 
     @contextmanager
     def usable(self) -> Iterator[None]:
-        """Turn what the system says into RunStateError: which path, why, and the way out."""
+        """Turn OSErrors into RunStateError, with the path, the reason and the remedy."""
         try:
             yield
         except OSError as error:
             raise RunStateError(
                 f"the run directory {self.path} cannot be used: {error.strerror} "
                 f"({error.filename or self.path}). Its records need a folder that you can write "
-                "to, with some MB of room: make it so, or name another one with --run-dir."
+                "to, with some MB of free space: make room, or name another one with --run-dir."
             ) from None
 
     def make(self) -> None:
-        """Make the folder, or take an empty one, and mark it as a run's.
+        """Make the folder unless it exists, and mark it as a run's.
 
-        Raises RunStateError if it holds other things, others can write to it, or it cannot be made.
+        Raises RunStateError if it cannot be made, holds other files, or others can write to it.
         """
         with self.usable():
             make_folder(self.path)
             mark(self.path, trusted=self.trusted)
 
     def read(self, name: str) -> dict[str, Any]:
-        """A record that is a JSON object. Raises FileNotFoundError and RunStateError."""
+        """Read a record that is a JSON object. Raises FileNotFoundError and RunStateError."""
         return read_record(self.path / name, trusted=self.trusted)
 
     def plan(self, *, unsafe_load_pickle: bool = False) -> Plan:
         """The recorded plan. Raises RunStateError if it is missing or damaged.
 
-        No file can consent to what it would execute: whether a checkpoint may run code is what the
-        caller says, whatever is recorded.
+        No file can consent to what it would execute: only the caller decides whether a checkpoint
+        may run code, whatever is recorded.
         """
         file = self.path / "plan.json"
         with self.usable():
@@ -129,9 +129,9 @@ class RunDir:
                 ) from None
 
     def record(self, plan: Plan, command: str) -> None:
-        """Write down a new run, or the options of one that goes on.
+        """Record a new run, or the options of a resumed one.
 
-        `plan.json` last, since it marks the run as begun.
+        `plan.json` is written last, since it marks the run as begun.
         """
         self.make()
         make_folder(self.logs)
@@ -148,7 +148,7 @@ class RunDir:
         write_atomically(self.path / "plan.json", plan.model_dump_json(indent=2))
 
     def run_id(self) -> str:
-        """The run's own id, which its workers show to the scheduler."""
+        """The run's id, which its workers present to the scheduler."""
         return str(self._identity_record()["run"])
 
     def identity(self) -> dict[str, Any]:
@@ -164,11 +164,11 @@ class RunDir:
         if not {"run", "hash", "identity"} <= set(record) or type(record["identity"]) is not dict:
             raise damaged(file, "entries are missing")
         if record["hash"] != identity_hash(record["identity"]):
-            raise damaged(file, "its hash is not that of its content")
+            raise damaged(file, "its hash does not match its content")
         return record
 
     def ledger_file(self, plan: Plan) -> Path:
-        """Where the ledger of a plan's blocks stands; each block grid has its own."""
+        """The path of the ledger of a plan's blocks; each block grid has its own."""
         grid = json.dumps([plan.output.roi_begin, plan.output.shape, plan.block_shape])
         return self.path / f"blocks-{hashlib.sha256(grid.encode()).hexdigest()[:8]}.npy"
 
@@ -178,33 +178,33 @@ class RunDir:
         return open_ledger(file, plan.blocks_per_axis, trusted=self.trusted)
 
     def replace_ledger(self, plan: Plan, records: NDArray[np.void]) -> None:
-        """Write the ledger of a plan anew."""
+        """Replace the ledger of a plan."""
         create_ledger(self.ledger_file(plan), plan.blocks_per_axis, records)
 
     def drop_other_ledgers(self, plan: Plan) -> None:
-        """Remove the ledgers of other grids of blocks than the plan's."""
+        """Remove the ledgers of block grids other than the plan's."""
         own = self.ledger_file(plan).name
         for name in ledgers(self.path):
             if name != own:
                 (self.path / name).unlink()
 
     def clear(self) -> list[str]:
-        """Forget the recorded run; the lock stays. The caller has told the user.
+        """Delete the recorded run but for its lock and jobs; the caller has informed the user.
 
-        Only what runs write is removed; returns the names of what else is there.
+        Deletes only what runs write; returns the names of everything else.
         """
         with self.usable():
             check_marked(self.path, trusted=self.trusted)
             return remove_records(self.path)
 
     def check(self) -> None:
-        """Raise RunStateError if the folder is there and holds other things than a run, or if
-        others own it or can write to it."""
+        """Raise RunStateError if the folder exists and holds anything but a run, or if others own
+        it or can write to it."""
         with self.usable(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             check_marked(self.path, trusted=self.trusted)
 
     def precision(self) -> PrecisionChoice | None:
-        """What the run's workers compute in; None if none has settled it yet."""
+        """The precision that the run's workers compute in; None if none has chosen it yet."""
         file = self.path / "precision.json"
         try:
             return _PRECISION.validate_python(self.read("precision.json"))
@@ -214,18 +214,18 @@ class RunDir:
             raise damaged(file, str(error.errors()[0]["msg"])) from None
 
     def settle_precision(self, choice: PrecisionChoice) -> PrecisionChoice:
-        """Record a worker's choice, unless another worker's was first; returns the first one."""
+        """Record a worker's choice unless another worker was first; returns the first choice."""
         file = self.path / "precision.json"
         own = file.with_name(f".precision.{socket.gethostname()}.{os.getpid()}")
         write_atomically(own, json.dumps(choice.as_dict(), indent=2))
-        # A link is made whole or not at all, also on network file systems.
+        # Linking is atomic, also on network file systems.
         with contextlib.suppress(FileExistsError):
             os.link(own, file)
         own.unlink()
         return _PRECISION.validate_python(self.read("precision.json"))
 
     def write_address(self, address: Address) -> None:
-        """Publish where workers of this run join, for this user only.
+        """Publish where the scheduler listens, readable by this user only.
 
         Raises RunStateError on a file system that lets others read it.
         """
@@ -240,13 +240,13 @@ class RunDir:
             )
 
     def forget_address(self, address: Address) -> None:
-        """The scheduler at an address has ended; another one's stays."""
+        """Remove the address of a scheduler that has ended, unless another one has replaced it."""
         with contextlib.suppress(RunStateError, OSError):
             if self.address() == address:
                 (self.path / "server.json").unlink(missing_ok=True)
 
     def address(self) -> Address:
-        """Where the running scheduler listens; RunStateError if none runs."""
+        """Where the running scheduler listens. Raises RunStateError if none runs."""
         file = self.path / "server.json"
         try:
             return _ADDRESS.validate_python(self.read("server.json"))
@@ -256,35 +256,38 @@ class RunDir:
             ) from None
         except PermissionError:
             raise RunStateError(
-                f"{file} holds the run's key, for the user alone who runs predict run."
+                f"{file} holds the run's key, which only the user of predict run may read."
             ) from None
         except ValidationError as error:
             raise damaged(file, str(error.errors()[0]["msg"])) from None
 
-    def want_workers(self, count: int) -> None:
-        """Ask the running scheduler for another number of workers."""
+    def request_workers(self, count: int) -> None:
+        """Ask the running scheduler for a different number of workers."""
         write_atomically(self.path / "scale.json", json.dumps({"workers": count}))
 
-    def wanted_workers(self) -> int | None:
-        """The number of workers that was asked for since the scheduler began, if any was.
+    def requested_workers(self) -> int | None:
+        """The number of workers requested since the scheduler started; None if there is none.
 
-        A file that cannot be read, now or ever, asks for nothing.
+        A file that cannot be read does not count as a request.
         """
         try:
             return int(self.read("scale.json")["workers"])
         except (OSError, RunStateError, KeyError, OverflowError, TypeError, ValueError):
             return None
 
-    def forget_wanted_workers(self) -> None:
-        """A scheduler begins, with the number of workers that it was started with."""
+    def clear_worker_request(self) -> None:
+        """Forget requests made before the scheduler started."""
         (self.path / "scale.json").unlink(missing_ok=True)
 
     def log_file(self, worker: int) -> Path:
-        """A worker's log; the worker that replaces it goes on in it."""
+        """The path of a worker's log, which its replacements append to."""
         return self.logs / f"worker-{worker:04d}.log"
 
     def open_log(self, worker: int) -> int:
-        """The descriptor of a worker's log, to append to. Raises OSError and RunStateError."""
+        """Open a worker's log to append to it; returns its descriptor.
+
+        Raises OSError and RunStateError.
+        """
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         return open_record(self.log_file(worker), flags, trusted=True, linked_folder=False)
 

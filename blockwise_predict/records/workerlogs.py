@@ -11,7 +11,7 @@ from pathlib import Path
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.departures import Departure, departure_of
-from blockwise_predict.records.events import tells_of_worker
+from blockwise_predict.records.events import is_worker_event
 
 
 @dataclass
@@ -83,7 +83,7 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
     """The workers that the events of a run tell of, and logs that belong to none of them."""
     workers: list[WorkerLog] = []
     latest: dict[int, WorkerLog] = {}
-    for event in filter(tells_of_worker, run_dir.events.read()):
+    for event in filter(is_worker_event, run_dir.events.read()):
         number = event.get("worker", -1)
         if event["event"] == "join":
             log = Path(event["log"]) if event.get("log") else run_dir.log_file(number)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from blockwise_predict.errors import RecordsError, RunStateError
-from blockwise_predict.fleet import cancel_leftovers, check_fleet, make_fleet, wanted_jobs
+from blockwise_predict.fleet import cancel_leftovers, check_fleet, job_settings, make_fleet
 from blockwise_predict.io import sample_digests
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.identity import check_unchanged
@@ -51,7 +51,7 @@ def execute(
         with run_dir.usable():
             held = hold_lock(run_dir.path / "lock", report.line, trusted=run_dir.trusted)
             lock = opened.enter_context(held)
-            wanted, hurry = wanted_jobs(config), lambda: stop.at_once
+            wanted, hurry = job_settings(config), lambda: stop.at_once
             cancel_leftovers(run_dir, wanted, report.line, hurry, keep=not run.overwrite)
             prepare_run(run, command, report)
             ledger = opened.enter_context(closing(run_dir.ledger(plan)))

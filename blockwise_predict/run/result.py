@@ -74,7 +74,13 @@ def collect_result(
         seconds=0.0 if outcome is None else outcome.seconds,
     )
     record = read_attributes(plan.output.path).get(ATTRIBUTE)
-    end = ending(result.complete, values, clipped, nonfinite, result.precision)
+    end = ending(
+        complete=result.complete,
+        values=values,
+        clipped=clipped,
+        nonfinite=nonfinite,
+        precision=result.precision,
+    )
     for name, rois in (("filled", result.filled), ("skipped", result.skipped)):
         if rois:
             end[f"{name}_blocks"] = len(rois)

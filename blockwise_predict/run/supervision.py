@@ -16,12 +16,12 @@ from blockwise_predict.errors import LockLostError
 from blockwise_predict.fleet.protocol import Fleet
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.records import RunDir
+from blockwise_predict.records.address import Address
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import Ledger
-from blockwise_predict.records.rundir import Address
 from blockwise_predict.run.stop import StopRequest
-from blockwise_predict.scheduling.blocks import FreshBlocks
-from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
+from blockwise_predict.scheduling.blocks import DaisyBlockSource
+from blockwise_predict.scheduling.dispatcher import Callbacks, Dispatcher
 from blockwise_predict.scheduling.members import Changes, Counts
 from blockwise_predict.scheduling.retries import Attempts
 from blockwise_predict.scheduling.server import Server
@@ -74,7 +74,9 @@ def run_blocks(
     if plan.config.listen is not None:
         host, port = listen_address(plan.config.listen)
     run, event = run_dir.run_id(), run_dir.events.write
-    server = Server(make_dispatcher, run, fleet.first_free, host, port, event)
+    server = Server(
+        make_dispatcher, run=run, first_number=fleet.first_free, host=host, port=port, event=event
+    )
     watch = _Watch(
         server=server,
         run_dir=run_dir,
@@ -95,13 +97,13 @@ def run_blocks(
     end: Callable[[], None] = partial(fleet.kill, hurry)
     server.start()
     try:
-        run_dir.forget_wanted_workers()
+        run_dir.clear_worker_request()
         run_dir.write_address(address)
         if not stop.times:
             fleet.start(hurry)
         watch.until_the_end()
         if not stop.at_once:
-            fleet.finish(lambda: server.status.attendance, hurry)
+            fleet.finish(lambda: server.status.membership, hurry)
     except LockLostError:
         # The jobs in the queue are the other run's now; what workers hold is not their fault.
         server.drain()
@@ -142,11 +144,11 @@ def _dispatcher(
         return failure
 
     return Dispatcher(
-        FreshBlocks(plan, skip_mask),
+        DaisyBlockSource(plan, skip_mask),
         ledger,
-        plan.config.retries,
-        plan.config.block_timeout,
-        Notes(failure, run_dir.events.write, warn),
+        Callbacks(failure, run_dir.events.write, warn),
+        retries=plan.config.retries,
+        block_timeout=plan.config.block_timeout,
     )
 
 
@@ -194,8 +196,8 @@ class _Watch:
         while not status.lost.empty():
             lost.add(status.lost.get())
         if lost:
-            self._fleet.end_workers(lost, status.attendance)
-        self._pass_on(self._fleet.check(status.attendance))
+            self._fleet.end_workers(lost, status.membership)
+        self._pass_on(self._fleet.check(status.membership))
 
     def _pass_on(self, changes: Changes) -> None:
         self._server.release(changes.leaving)
@@ -208,16 +210,16 @@ class _Watch:
             self._synced = now
         if now - self._rescaled > RESCALE_S:
             self._rescaled = now
-            wanted = self._run_dir.wanted_workers()
+            wanted = self._run_dir.requested_workers()
             if wanted is not None and wanted != self._fleet.size:
                 self._run_dir.events.write("scale", workers=wanted, before=self._fleet.size)
-                self._pass_on(self._fleet.scale(wanted, self._server.status.attendance))
+                self._pass_on(self._fleet.scale(wanted, self._server.status.membership))
 
     def _drain(self) -> None:
         """Return when the blocks in flight are done, or the user does not wait for them."""
         status = self._server.status
         self._server.drain()
-        self._fleet.drain(status.attendance)
+        self._fleet.drain(status.membership)
         while not self._stop.at_once and status.counts.processing:
             status.finished.wait(POLL_S)
             self._server.check()
@@ -228,10 +230,10 @@ class _Watch:
         """Let workers finish the blocks that they hold, within `STOP_GRACE_S`."""
         status = self._server.status
         self._server.drain()
-        self._fleet.drain(status.attendance)
+        self._fleet.drain(status.membership)
         begun = time.monotonic()
         while not self._stop.times and time.monotonic() - begun < STOP_GRACE_S:
-            if not status.attendance.present:
+            if not status.membership.present:
                 return
             self._look_after_fleet()
             time.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""An admitted worker's connection, at the scheduler's end."""
+"""The scheduler's side of an admitted worker's connection."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from blockwise_predict.scheduling.transport.wire import Wire
 
 @dataclass(eq=False)
 class Connection:
-    """An admitted worker's connection: the worker's number, what cuts the connection off, and the
-    slots that wait for an answer."""
+    """The connection of worker `number`; `abort` cuts it off, `waiting` are the slots that have
+    requested a block."""
 
     number: int
     wire: Wire[FromWorker]
@@ -21,7 +21,7 @@ class Connection:
     told_to_end: bool = False
 
     def end(self, why: str) -> None:
-        """Tell the worker, once, that there is no more for it to do."""
+        """Tell the worker, once, that there are no more blocks for it."""
         self.waiting.clear()
         if not self.told_to_end:
             self.told_to_end = True

@@ -1,7 +1,7 @@
 """Decides which worker gets which block, and what becomes of blocks that come back undone.
 
-Pure bookkeeping, for one thread: no sockets, no processes, no sleeping. Every block is in one
-place: in its source, waiting to be tried again, held by one worker, or final.
+Pure bookkeeping in a single thread: no sockets, processes or sleeping. Every block is in exactly
+one place: in the block source, requeued, held by a worker, or final.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 from blockwise_predict.scheduling.members import Counts, Held, Member
 from blockwise_predict.scheduling.retries import Attempts, RetryPolicy
-from blockwise_predict.scheduling.transport.messages import Done
+from blockwise_predict.scheduling.transport.messages import Done, Failed
 
 
 class BlockSource(Protocol):
@@ -34,13 +34,13 @@ class BlockSource(Protocol):
         """Release a block that is done or given up."""
 
     def close(self) -> None:
-        """Release the source; no more blocks are asked for."""
+        """Release the source; no more blocks will be requested."""
 
 
 @dataclass(frozen=True)
-class Notes:
-    """Who is told: `failure` of a block that is given up, `event` of all that happens, `warn` of
-    what the user should see."""
+class Callbacks:
+    """What the dispatcher reports to: `failure` records a block that is given up, `event` records
+    any event, `warn` informs the user."""
 
     failure: Callable[[int, Attempts], Failure]
     event: Callable[..., None]
@@ -48,19 +48,20 @@ class Notes:
 
 
 class Dispatcher:
-    """Hands out the blocks that a ledger does not record as done.
+    """Hands out the blocks of a source, and records in a ledger what becomes of them.
 
-    `reason` says why the run stops early, once it has to. OSErrors mean that a record could not be
-    written.
+    `block_timeout` is in seconds of `clock`. An OSError from any method means that a record could
+    not be written.
     """
 
     def __init__(
         self,
         source: BlockSource,
         ledger: Ledger,
+        callbacks: Callbacks,
+        *,
         retries: int,
         block_timeout: float,
-        notes: Notes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.members: dict[int, Member] = {}
@@ -70,17 +71,17 @@ class Dispatcher:
         self._ledger = ledger
         self._retries = RetryPolicy(retries)
         self._timeout = block_timeout
-        self._notes = notes
+        self._callbacks = callbacks
         self._clock = clock
-        # Blocks to hand out again, and when at the earliest.
-        self._again: list[tuple[float, int]] = []
+        # Heap of requeued blocks, each with the earliest time to hand it out.
+        self._requeued: list[tuple[float, int]] = []
         self._draining = False
         self._done = ledger.count(*PREDICTED)
         self._skipped = ledger.count(State.SKIPPED)
 
     @property
     def counts(self) -> Counts:
-        """Where the run stands."""
+        """The run's counts of blocks."""
         held = sum(len(member.held) for member in self.members.values())
         return Counts(len(self._ledger.states), self._done, len(self.given_up), held, self._skipped)
 
@@ -91,38 +92,38 @@ class Dispatcher:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to hand out, and nothing held."""
-        left = not self._source.empty or self._again
+        """Whether no block is left to hand out, and none is held."""
+        left = not self._source.empty or self._requeued
         return not left and not any(member.held for member in self.members.values())
 
     @property
     def has_pending_replies(self) -> bool:
-        """Whether a worker that waits may get another answer now."""
-        return bool(self._again or self._draining or self.reason or self.finished)
+        """Whether a waiting worker may get a different answer now."""
+        return bool(self._requeued or self._draining or self.reason or self.finished)
 
     def join(self, member: Member) -> None:
         """Add a worker."""
         self.members[member.number] = member
         slots = sum(m.slots for m in self.members.values())
-        self._retries.saw(workers=len(self.members), slots=slots)
-        self._notes.event("join", worker=member.number, name=member.name, log=member.log)
+        self._retries.observe_fleet(workers=len(self.members), slots=slots)
+        self._callbacks.event("join", worker=member.number, name=member.name, log=member.log)
 
     def disconnect(self, worker: int, why: str) -> None:
-        """Note that a worker's connection is lost; it keeps its blocks, since it may come back."""
+        """Note that a worker's connection is lost; it keeps its blocks, since it may reconnect."""
         self.members[worker].away_since = self._clock()
-        self._notes.event("disconnect", worker=worker, why=why)
+        self._callbacks.event("disconnect", worker=worker, why=why)
 
     def rejoin(self, worker: int, holds: Collection[int]) -> list[int]:
-        """Take a worker back that has lost its connection and `holds` these blocks.
+        """Take a reconnected worker back that `holds` these blocks.
 
-        Returns those of them that are its own to finish. Blocks that were on their way to it when
-        the connection broke are handed out again.
+        Returns those of them that it is to finish. Blocks that were on their way to it when the
+        connection broke are requeued.
         """
         member = self.members[worker]
         member.away_since = None
         for block in [block for block in member.held if block not in holds]:
-            self.back(worker, block)
-        self._notes.event("rejoin", worker=worker, held=sorted(member.held))
+            self.hand_back(worker, block)
+        self._callbacks.event("rejoin", worker=worker, held=sorted(member.held))
         return sorted(member.held)
 
     def close(self) -> None:
@@ -134,54 +135,55 @@ class Dispatcher:
         self._draining = True
 
     def next(self, worker: int, slot: int) -> int | Literal["wait", "end"]:
-        """A block for a worker's slot, which holds none."""
+        """Hand out a block to a worker's slot, which holds none."""
         member = self.members[worker]
         if self._draining or member.leaving or self.reason or self.finished:
             member.told_to_end = True
             return "end"
         if any(self._retries.must_be_alone(block) for block in member.held):
             return "wait"
-        block = self._due(member)
-        if block is None and not self._must_run_empty(member):
+        block = self._pop_due(member)
+        if block is None and not self._must_become_idle(member):
             block = self._source.next()
         if block is None:
             return "wait"
         member.held[block] = Held(slot, self._clock())
         return block
 
-    def _due(self, member: Member) -> int | None:
-        """The first block to be tried again that is due and may go to this worker."""
+    def _pop_due(self, member: Member) -> int | None:
+        """Take the first requeued block that is due and may go to this worker."""
         now = self._clock()
         unsuitable = []
         found = None
-        while found is None and self._again and self._again[0][0] <= now:
-            due, block = heapq.heappop(self._again)
+        while found is None and self._requeued and self._requeued[0][0] <= now:
+            due, block = heapq.heappop(self._requeued)
             if self._may_take(member, block):
                 found = block
             else:
                 unsuitable.append((due, block))
         for entry in unsuitable:
-            heapq.heappush(self._again, entry)
+            heapq.heappush(self._requeued, entry)
         return found
 
     def _may_take(self, member: Member, block: int) -> bool:
         others = any(m is not member and m.takes_blocks for m in self.members.values())
         return self._retries.may_go_to(block, member.number, is_idle=not member.held, others=others)
 
-    def _must_run_empty(self, member: Member) -> bool:
-        """Whether a worker gets nothing new, so that a block can be tried alone on it.
+    def _must_become_idle(self, member: Member) -> bool:
+        """Whether a worker gets no new block, so that a requeued one can be tried alone on it.
 
-        That is the worker with the lowest number, as long as such a block waits.
+        This is the worker with the lowest number, as long as such a block waits.
         """
         now = self._clock()
-        if not any(due <= now and self._retries.must_be_alone(b) for due, b in self._again):
+        if not any(due <= now and self._retries.must_be_alone(b) for due, b in self._requeued):
             return False
         return member.number == min(m.number for m in self.members.values() if m.takes_blocks)
 
     def done(self, worker: int, message: Done) -> None:
-        """Record a block that is committed, or left out on purpose.
+        """Record a block that is committed, or skipped on purpose.
 
-        One that the worker does not hold, since it came back too late, is ignored.
+        The report is ignored if the worker no longer holds the block, since it reconnected too
+        late.
         """
         member = self.members[worker]
         if member.held.pop(message.block, None) is None:
@@ -192,63 +194,64 @@ class Dispatcher:
         else:
             state = State.FILLED if message.filled else State.DONE
             self._done += 1
-            if not member.busy.began:
+            if not member.utilization.began:
                 times = {"compute": message.compute, "write": message.write}
-                self._notes.event("first", worker=worker, block=message.block, **times)
-            member.busy.count(self._clock(), message.compute, message.write)
+                self._callbacks.event("first", worker=worker, block=message.block, **times)
+            member.utilization.count(self._clock(), message.compute, message.write)
         if state != State.DONE:
-            self._notes.event(state.name.lower(), block=message.block, note=message.note)
+            self._callbacks.event(state.name.lower(), block=message.block, note=message.note)
         self._ledger.set(message.block, state, message.clipped, message.nonfinite)
         self._retries.done(message.block)
         self._source.finish(message.block)
 
-    def failed(
-        self, worker: int, block: int, error: str, traceback: str, fatal: bool = False
-    ) -> None:
-        """Record a block's error; a `fatal` one ends the run, and is not the block's fault."""
+    def failed(self, worker: int, message: Failed) -> None:
+        """Record a block's error. A fatal one stops the run, and is not charged to the block."""
         member = self.members[worker]
+        block, error, traceback = message.block, message.error, message.traceback
         if member.held.pop(block, None) is None:
             return
-        self._notes.event("error", worker=worker, block=block, error=error, traceback=traceback)
-        if fatal:
+        self._callbacks.event("error", worker=worker, block=block, error=error, traceback=traceback)
+        if message.fatal:
             self._retries.stop(error)
-            self._hand_out_again(block)
+            self._requeue(block)
             return
-        self._retries.failed(block, worker, member.log, error, traceback)
-        self._try_again(block)
-        if not self._retries.is_used_up(block) and self._retries.is_news(error):
+        self._retries.failed(block, worker, error, log=member.log, traceback=traceback)
+        self._retry_or_give_up(block)
+        if not self._retries.is_exhausted(block) and self._retries.mark_reported(error):
             who = f"worker {worker} ({member.name})"
             log = f" Its log: {member.log}" if member.log else ""
-            self._notes.warn(f"a block failed on {who} and is tried again: {error}{log}")
+            self._callbacks.warn(f"a block failed on {who} and is tried again: {error}{log}")
 
-    def back(self, worker: int, block: int) -> None:
-        """Take back a block as it was."""
+    def hand_back(self, worker: int, block: int) -> None:
+        """Requeue a block that its worker returns unprocessed; this costs no attempt."""
         if self.members[worker].held.pop(block, None) is not None:
-            self._hand_out_again(block)
+            self._requeue(block)
 
     def evict(self, worker: int, cause: Departure, why: str) -> None:
-        """Give a worker up and requeue its blocks; the user is told."""
+        """Remove a worker, requeue its blocks, and inform the user."""
         member = self.members[worker]
         again = f" {len(member.held)} of its blocks will be done again." if member.held else ""
-        self._notes.warn(f"worker {worker} ({member.name}) {why}: terminating it.{again}")
-        self.leave(worker, cause, why)
+        self._callbacks.warn(f"worker {worker} ({member.name}) {why}: terminating it.{again}")
+        self.remove(worker, cause, why)
 
-    def leave(self, worker: int, cause: Departure, why: str = "") -> None:
-        """Remove a worker for good; what it still holds is handed out again."""
+    def remove(self, worker: int, cause: Departure, why: str = "") -> None:
+        """Remove a worker for good, and requeue the blocks that it still holds."""
         member = self.members.pop(worker)
         if cause is Departure.LOST and (member.told_to_end or member.leaving or self._draining):
             cause = Departure.FINISHED
-        if member.busy.share is not None:
-            self.shares[worker] = member.busy.share
-        self._notes.event("leave", worker=worker, cause=cause, why=why, held=sorted(member.held))
-        # One that was told to end and had no time to finish is nobody's fault.
+        if member.utilization.share is not None:
+            self.shares[worker] = member.utilization.share
+        self._callbacks.event(
+            "leave", worker=worker, cause=cause, why=why, held=sorted(member.held)
+        )
+        # A worker that was told to end, but had no time to finish, does not count as lost.
         if not member.leaving and not self._draining:
             self._retries.lost(member.held, member.log)
         for block in member.held:
-            self._try_again(block)
+            self._retry_or_give_up(block)
 
     def overdue(self) -> list[tuple[int, int]]:
-        """Workers with a block that takes longer than it may, and the block."""
+        """Pairs of a worker and a block that has exceeded the block timeout."""
         before = self._clock() - self._timeout
         return [
             (member.number, block)
@@ -258,31 +261,31 @@ class Dispatcher:
         ]
 
     def time_out(self, worker: int, block: int) -> None:
-        """Take a block that took too long from its worker, and evict that."""
+        """Take an overdue block from its worker, and evict the worker."""
         member = self.members[worker]
         del member.held[block]
         why = f"took longer than --block-timeout ({self._timeout:g} s)"
         error = f"it {why}"
-        self._retries.failed(block, worker, member.log, error, "")
-        self._notes.event("error", worker=worker, block=block, error=error, traceback="")
-        self._try_again(block)
-        # The others that it held are not to blame.
+        self._retries.failed(block, worker, error, log=member.log)
+        self._callbacks.event("error", worker=worker, block=block, error=error, traceback="")
+        self._retry_or_give_up(block)
+        # The other blocks that it held are not charged.
         member.leaving = True
         self.evict(worker, Departure.OVERDUE, f"{why} for a block")
 
-    def _hand_out_again(self, block: int, delay: float = 0.0) -> None:
-        heapq.heappush(self._again, (self._clock() + delay, block))
+    def _requeue(self, block: int, delay: float = 0.0) -> None:
+        heapq.heappush(self._requeued, (self._clock() + delay, block))
 
-    def _try_again(self, block: int) -> None:
+    def _retry_or_give_up(self, block: int) -> None:
         """Requeue a block, or give it up if it has no attempt left."""
         attempts = self._retries.attempts(block)
-        if not self._retries.is_used_up(block):
-            self._hand_out_again(block, attempts.delay)
+        if not self._retries.is_exhausted(block):
+            self._requeue(block, attempts.delay)
             return
-        failure = self._notes.failure(block, attempts)
+        failure = self._callbacks.failure(block, attempts)
         self.given_up.append(failure)
         self._ledger.set(block, State.FAILED)
         self._source.finish(block)
-        self._notes.event("failed", block=block, roi=failure.roi, error=attempts.error)
+        self._callbacks.event("failed", block=block, roi=failure.roi, error=attempts.error)
         if len(self.given_up) == 1:
-            self._notes.warn(f"block {failure.roi} failed for good: {attempts.error}")
+            self._callbacks.warn(f"block {failure.roi} failed for good: {attempts.error}")

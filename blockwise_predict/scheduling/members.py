@@ -1,4 +1,5 @@
-"""The workers that have joined, and where the run stands."""
+"""The workers that have joined: as the dispatcher sees them (Member), and as fleets do
+(Membership)."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Counts:
-    """Blocks of a run: all, done (in this run or before), failed for good in this run, in work,
-    and left out on purpose."""
+    """Numbers of blocks of a run: all, done (in this run or before), failed for good in this run,
+    being processed, and skipped on purpose."""
 
     total: int
     done: int
@@ -20,16 +21,16 @@ class Counts:
 
     @property
     def final(self) -> int:
-        """Blocks that this run does not try again."""
+        """Blocks that this run will not try again."""
         return self.done + self.failed + self.skipped
 
 
 @dataclass(frozen=True)
-class Attended:
-    """A worker number, as of the last time that a worker joined under it.
+class Registration:
+    """The last worker that joined under a number.
 
-    `job` is the cluster's job that it runs in ("" if none), `since` the `time.monotonic()` at which
-    it joined, `present` whether it is connected, or may come back within its grace.
+    `job` is the cluster job that it runs in ("" if none), `since` the `time.monotonic()` at which
+    it joined, `present` whether it is connected, or may reconnect within its grace period.
     """
 
     job: str
@@ -38,29 +39,29 @@ class Attended:
 
 
 @dataclass(frozen=True)
-class Attendance:
-    """The workers as fleets see them, by number: a snapshot, replaced as a whole and never changed.
+class Membership:
+    """An immutable snapshot of all workers that ever joined, by number.
 
     `joins` counts how often a worker has joined, `done` the blocks that are done.
     """
 
-    workers: Mapping[int, Attended] = field(default_factory=dict)
+    workers: Mapping[int, Registration] = field(default_factory=dict)
     joins: int = 0
     done: int = 0
 
     @cached_property
     def present(self) -> frozenset[int]:
-        """The numbers of workers that are there."""
+        """The numbers of the workers that are present."""
         return frozenset(number for number, worker in self.workers.items() if worker.present)
 
     @cached_property
     def numbers(self) -> Mapping[str, int]:
-        """The number of the worker that is there, by the cluster's job that it runs in."""
+        """The number of the present worker of each cluster job."""
         return {self.workers[number].job: number for number in self.present}
 
     @cached_property
     def jobs(self) -> Mapping[str, float]:
-        """When a worker of each of the cluster's jobs last joined."""
+        """When a worker of each cluster job last joined."""
         by_time = sorted(self.workers.values(), key=lambda worker: worker.since)
         return {worker.job: worker.since for worker in by_time}
 
@@ -69,27 +70,26 @@ class Attendance:
         return number in self.workers and self.workers[number].since > after
 
     def job_joined(self, job: str, after: float) -> bool:
-        """Whether a worker of the cluster's job has joined after a time."""
+        """Whether a worker of a cluster job has joined after a time."""
         return job in self.jobs and self.jobs[job] > after
 
-    def with_worker(self, number: int, job: str, since: float) -> Attendance:
-        """This one after a worker has joined."""
-        workers = {**self.workers, number: Attended(job, since, True)}
+    def with_worker(self, number: int, job: str, since: float) -> Membership:
+        """The snapshot after a worker has joined."""
+        workers = {**self.workers, number: Registration(job, since, True)}
         return replace(self, workers=workers, joins=self.joins + 1)
 
-    def without_worker(self, number: int) -> Attendance:
-        """This one after a worker has left."""
+    def without_worker(self, number: int) -> Membership:
+        """The snapshot after a worker has left."""
         left = replace(self.workers[number], present=False)
         return replace(self, workers={**self.workers, number: left})
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a fleet has to tell the server of its workers.
+    """Workers that a fleet wants released, and workers that it knows to have ended.
 
-    `leaving` are to be released after the blocks that they hold; `gone` are those whose process or
-    job is known to have ended: their blocks can go to others at once, and whoever still speaks
-    under such a number is none of the fleet's.
+    `leaving` are to finish the blocks that they hold, and end. The process or job of those that are
+    `gone` has ended, so their blocks can go to others at once.
     """
 
     leaving: tuple[int, ...] = ()
@@ -97,16 +97,17 @@ class Changes:
 
 
 @dataclass
-class Busy:
-    """How much of its time a worker's device computed: from the end of its first block to that of
-    its last."""
+class Utilization:
+    """The share of time that a worker's device computed, from the end of its first block to the end
+    of its last."""
 
     _first: float | None = None
     _last: float = 0.0
     _computed: float = 0.0
 
     def count(self, now: float, compute: float, write: float) -> None:
-        """A block was done now; it took `compute` seconds, and `write` from then to its commit."""
+        """Count a block that is done now; computing took `compute` seconds, and committing it
+        another `write` seconds."""
         end = now - write
         if self._first is None:
             self._first = end
@@ -121,7 +122,7 @@ class Busy:
 
     @property
     def share(self) -> float | None:
-        """The share of the time that was computed; None for a worker of less than two blocks."""
+        """The share of time, from 0 to 1; None for fewer than two blocks."""
         if self._first is None or self._last <= self._first:
             return None
         return min(1.0, self._computed / (self._last - self._first))
@@ -129,7 +130,7 @@ class Busy:
 
 @dataclass(frozen=True)
 class Held:
-    """A block in a worker's hands: for which slot, and since when (seconds, the clock's)."""
+    """A block that a worker holds: for which slot, and since when (seconds of the clock)."""
 
     slot: int
     since: float
@@ -137,12 +138,12 @@ class Held:
 
 @dataclass
 class Member:
-    """A worker that has joined: the blocks it holds and how busy it was.
+    """A worker that has joined, with the blocks it holds.
 
-    `job` is the cluster's job that it runs in, `log` its log, where there is one. `leaving`: it
-    takes no more blocks. `told_to_end`: there was nothing more for it to do. `away_since`: when its
-    connection was lost, if it may still come back. `has_ended`: its process has, as its fleet
-    knows; its connection may linger.
+    `job` is the cluster job that it runs in and `log` its log file, "" if unknown. `leaving`: it
+    takes no more blocks. `told_to_end`: it was told that there are no more blocks. `away_since`:
+    when its connection was lost, if it may still reconnect. `has_ended`: its fleet knows that its
+    process has ended, though messages may still arrive.
     """
 
     number: int
@@ -155,9 +156,9 @@ class Member:
     away_since: float | None = None
     told_to_end: bool = False
     has_ended: bool = False
-    busy: Busy = field(default_factory=Busy)
+    utilization: Utilization = field(default_factory=Utilization)
 
     @property
     def takes_blocks(self) -> bool:
-        """Whether it is here and may ask for blocks."""
+        """Whether it is connected and may request blocks."""
         return not self.leaving and self.away_since is None

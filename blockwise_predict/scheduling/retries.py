@@ -1,12 +1,14 @@
-"""When a block is tried again, on which worker, and which failures mean that the run should stop.
+"""When a block is retried, on which worker, and which failures mean that the run should stop.
 
-1. An error, or a block that takes longer than it may, costs the block one of its attempts. The next
-   attempt is made by another worker if there is one.
-2. A lost worker, one that does not come back within its grace, costs a block an attempt only if it
-   held nothing else. Blocks that were lost together cost nothing; each is then tried alone.
-3. The run stops when many different blocks have failed alike and none of them has been done since.
+1. An error or a timeout costs a block one of its attempts. The next attempt is made by another
+   worker if there is one.
+2. A lost worker (one that does not come back within its grace period) costs a block an attempt only
+   if it held no other block. Blocks that were lost together are not charged; each is then tried
+   alone.
+3. The run stops when many different blocks have failed in the same way and none of them has been
+   done since.
 
-Pure bookkeeping: nobody is told, nothing is written.
+Pure bookkeeping: no messages, no files.
 """
 
 from __future__ import annotations
@@ -15,21 +17,21 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-# Delay before the next attempt, in seconds; it grows with every attempt.
+# Delay before the next attempt (seconds); it grows with every attempt.
 FIRST_DELAY, DELAY_FACTOR, MAX_DELAY = 0.5, 4.0, 60.0
-# After a lost worker: meanwhile, other blocks show whether they take theirs with them, too.
+# Delay after a lost worker: meanwhile it shows whether other blocks kill their workers, too.
 LOST_DELAY = 30.0
-# "Many" blocks: at least this number, and twice what can fail at one moment because of one cause
-# outside the blocks, such as a file server that restarts.
+# "Many" blocks: at least this number, and at least twice as many as can fail at the same time for
+# one cause outside the blocks, such as a file server that restarts.
 MANY_ERRORS, MANY_LOST, FACTOR = 10, 5, 2
 LOST = "its worker was lost, and held no other block"
 
 
 @dataclass
 class Attempts:
-    """The failed attempts at a block: how many, and the last one's error, worker and log.
+    """The failed attempts at a block: their number, and the last one's error, worker and log.
 
-    `alone`: it may be what kills its workers, so it is tried on a worker that holds nothing else.
+    `alone`: the block may be what kills its workers, so it is only tried on an idle worker.
     """
 
     count: int = 0
@@ -56,18 +58,20 @@ class RetryPolicy:
         self.reason: str | None = None
         self._limit = retries + 1
         self._attempts: dict[int, Attempts] = {}
-        # Blocks that failed and were not done since, by kind of failure.
+        # Blocks that failed and have not been done since, by kind of failure.
         self._alike: dict[str, set[int]] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._workers = self._slots = 1
 
-    def saw(self, workers: int, slots: int) -> None:
-        """Note how many workers, with how many slots in all, are at work at one time."""
+    def observe_fleet(self, workers: int, slots: int) -> None:
+        """Note how many workers, with how many slots in total, work at the same time."""
         self._workers = max(self._workers, workers)
         self._slots = max(self._slots, slots)
 
-    def failed(self, block: int, worker: int, log: str, error: str, traceback: str) -> Attempts:
-        """Count an error of a block, or a block that took too long."""
+    def failed(
+        self, block: int, worker: int, error: str, *, log: str = "", traceback: str = ""
+    ) -> Attempts:
+        """Count an error or a timeout of a block."""
         attempts = self._attempts.setdefault(block, Attempts())
         attempts.count += 1
         attempts.error, attempts.traceback = error, traceback
@@ -87,14 +91,14 @@ class RetryPolicy:
         attempts = self._attempts[block]
         attempts.count += 1
         attempts.worker = None
-        # What an exception said is worth more than that a worker was lost.
+        # An earlier exception says more than the loss of a worker.
         if not attempts.traceback:
             attempts.error, attempts.log = LOST, log
         alike = self._count_alike(LOST, block)
         if alike >= max(MANY_LOST, FACTOR * self._workers):
             self.stop(
                 f"{alike} different blocks took their worker with them. Often a worker needs more "
-                "memory than there is: see their logs, and give a smaller --memory or fewer "
+                "memory than there is: see their logs, and use a smaller --memory or fewer "
                 "--workers."
             )
 
@@ -113,37 +117,37 @@ class RetryPolicy:
         """The failed attempts at a block so far."""
         return self._attempts.get(block, Attempts())
 
-    def is_used_up(self, block: int) -> bool:
+    def is_exhausted(self, block: int) -> bool:
         """Whether a block has no attempt left."""
         return self.attempts(block).count >= self._limit
 
     def must_be_alone(self, block: int) -> bool:
-        """Whether a block may only go to a worker that holds nothing else."""
+        """Whether a block may only go to an idle worker."""
         return block in self._attempts and self._attempts[block].alone
 
     def may_go_to(self, block: int, worker: int, *, is_idle: bool, others: bool) -> bool:
-        """Whether a worker may have a block: `is_idle` if it holds none, `others` if there are
-        other workers."""
+        """Whether a worker may have a block. `is_idle`: it holds none; `others`: there are other
+        workers."""
         attempts = self._attempts.get(block)
         if attempts is None:
             return True
         if attempts.alone:
             return is_idle
-        # Another worker tells a bad block from a bad machine.
+        # Another worker can tell a bad block from a bad machine.
         return attempts.worker != worker or not others
 
-    def is_news(self, error: str) -> bool:
-        """Whether the user has not been told of an error of this kind; he has from now on."""
+    def mark_reported(self, error: str) -> bool:
+        """Mark a kind of error as reported to the user; returns whether it is the first time."""
         kind = _kind(error)
-        is_news = kind not in self._told
-        self._told.add(kind)
-        return is_news
+        is_new = kind not in self._reported
+        self._reported.add(kind)
+        return is_new
 
     def stop(self, reason: str) -> None:
-        """Stop the run for a reason; the first one counts."""
+        """Stop the run; the first reason is kept."""
         self.reason = self.reason or reason
 
 
 def _kind(error: str) -> str:
-    """An error without what differs from block to block."""
+    """An error without its numbers, which differ from block to block."""
     return re.sub(r"\d+", "#", error)

@@ -1,4 +1,4 @@
-"""Who may join, and who is who: the numbers of a run's workers, by the marks of their processes."""
+"""Which workers may join a run, and the numbers they get."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import time
 from collections.abc import Container
 
 from blockwise_predict import __version__
-from blockwise_predict.scheduling.members import Attendance
+from blockwise_predict.scheduling.members import Membership
 from blockwise_predict.scheduling.transport.messages import PROTOCOL, Hello
 
 
 class Roster:
-    """Workers of the run `run` that are here or may come back, and the numbers that they get,
-    `first_number` or more unless they ask for others.
+    """Numbers of the workers of run `run` that are present or may reconnect, by process.
 
-    `attendance` is a snapshot of all that ever joined.
+    New workers get the number they ask for, or the next free one from `first_number` on. A worker
+    is identified by `Hello.process`. `membership` is a snapshot of all workers that ever joined.
     """
 
     def __init__(self, run: str, first_number: int) -> None:
-        self.attendance = Attendance()
+        self.membership = Membership()
         self._run = run
         self._next = first_number
         self._numbers: dict[str, int] = {}
-        # Marks of workers that were too slow for a block, and may not come back.
-        self._barred: set[str] = set()
+        # Processes that exceeded the block timeout, and may not reconnect.
+        self._banned: set[str] = set()
 
-    def number_of(self, mark: str) -> int | None:
-        """The number of a worker that is here or may come back."""
-        return self._numbers.get(mark)
+    def number_of(self, process: str) -> int | None:
+        """The number of a worker that is present or may reconnect."""
+        return self._numbers.get(process)
 
-    def objection(self, hello: Hello) -> str | None:
-        """Why a worker may not join."""
-        if hello.process in self._barred:
+    def refusal(self, hello: Hello) -> str | None:
+        """Why a worker may not join; None if it may."""
+        if hello.process in self._banned:
             return "it took too long for a block, which another worker does now"
         if hello.run != self._run:
             return f"it works on another run: {hello.run}, and this is {self._run}"
@@ -42,22 +42,23 @@ class Roster:
             )
         return None
 
-    def enter(self, mark: str, wanted: int | None, taken: Container[int], job: str) -> int:
-        """The number of a new worker: the `wanted` one, or the next one that no worker had."""
+    def add(self, process: str, wanted: int | None, taken: Container[int], job: str) -> int:
+        """Add a new worker; returns its number: the `wanted` one unless that is `taken`, else the
+        next one that no worker has had."""
         number = wanted
         if number is None or number in taken:
-            while self._next in self.attendance.workers or self._next in taken:
+            while self._next in self.membership.workers or self._next in taken:
                 self._next += 1
             number = self._next
-        self._numbers[mark] = number
-        self.attendance = self.attendance.with_worker(number, job, time.monotonic())
+        self._numbers[process] = number
+        self.membership = self.membership.with_worker(number, job, time.monotonic())
         return number
 
-    def remove(self, number: int, *, bar: bool = False) -> None:
-        """A worker is gone for good; `bar` it to keep it from coming back."""
-        marks = {mark for mark, n in self._numbers.items() if n == number}
-        for mark in marks:
-            del self._numbers[mark]
-        if bar:
-            self._barred |= marks
-        self.attendance = self.attendance.without_worker(number)
+    def remove(self, number: int, *, ban: bool = False) -> None:
+        """Remove a worker for good; `ban` it to keep its process from reconnecting."""
+        processes = {process for process, n in self._numbers.items() if n == number}
+        for process in processes:
+            del self._numbers[process]
+        if ban:
+            self._banned |= processes
+        self.membership = self.membership.without_worker(number)

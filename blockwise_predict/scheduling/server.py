@@ -20,24 +20,26 @@ from blockwise_predict.scheduling.transport.sockets import allow_many_connection
 from blockwise_predict.scheduling.transport.tls import make_key, server_context
 from blockwise_predict.scheduling.worker_server import WorkerServer
 
-# Maximum number of things that asyncio stumbled over that are recorded.
+# Maximum number of unexpected errors in connections that are recorded as events.
 MAX_ODDITIES = 100
-# Seconds to wait for the serving thread's answer.
-ANSWER_S = 1.0
-# Seconds for workers that have been told to end to say good-bye.
-PARTING_S = 0.5
+# Timeout of calls into the serving thread (seconds).
+CALL_TIMEOUT_S = 1.0
+# Time for workers that have been told to end to close their connections (seconds).
+GOODBYE_S = 0.5
 
 
 class Server:
-    """Serves one run's workers, from the first to the last number, until it is closed.
+    """Serves the workers of run `run` in a thread of its own, until it is closed.
 
-    It listens on `host` and `port` (0: any). `status` is where the run stands, `key` what a worker
-    must hold to join, `event` records what happens. Raises ConfigError if it cannot listen there.
+    It listens on `host` and `port` (0: any free one); raises ConfigError if it cannot. Workers that
+    ask for no number get one from `first_number` on. `status` is the state of the run, `key` the
+    PEM of the key that admits workers; `event` records events.
     """
 
     def __init__(
         self,
         make_dispatcher: Callable[[], Dispatcher],
+        *,
         run: str,
         first_number: int,
         host: str,
@@ -64,12 +66,12 @@ class Server:
         self._thread = threading.Thread(target=self._serve, daemon=True, name="scheduler")
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start serving."""
         allow_many_connections()
         self._thread.start()
 
     def check(self) -> None:
-        """Raise RunFailedError if the run must stop: its reason, or what went wrong here."""
+        """Raise RunFailedError if the run must stop, or the serving thread failed."""
         error = self.status.error
         if isinstance(error, RunFailedError):
             raise error
@@ -79,7 +81,7 @@ class Server:
             raise RunFailedError(self.status.reason)
 
     def drain(self) -> None:
-        """Hand out no more; workers finish the blocks they hold, and end."""
+        """Hand out no more blocks; workers finish those they hold, and end."""
         self._in_thread(lambda workers: workers.drain())
 
     def release(self, numbers: Collection[int]) -> None:
@@ -88,12 +90,12 @@ class Server:
             self._in_thread(lambda workers: workers.release(numbers))
 
     def gone(self, numbers: Collection[int]) -> None:
-        """Count no more on these workers, whose processes are known to have ended."""
+        """Requeue the blocks of these workers, whose processes are known to have ended."""
         if numbers:
             self._in_thread(lambda workers: workers.gone(numbers))
 
     def _in_thread(self, work: Callable[[WorkerServer], None]) -> None:
-        """Have the serving thread do something; returns when it has, and the status says so."""
+        """Run `work` in the serving thread; returns when the status reflects it."""
 
         async def do() -> None:
             if self._workers is not None:
@@ -101,9 +103,9 @@ class Server:
                 self._workers.publish()
 
         if self._thread.is_alive():
-            # A thread that stands still is waited for no longer.
+            # The main thread must not hang with a serving thread that is stalled.
             with suppress(TimeoutError, CancelledError):
-                asyncio.run_coroutine_threadsafe(do(), self._loop).result(ANSWER_S)
+                asyncio.run_coroutine_threadsafe(do(), self._loop).result(CALL_TIMEOUT_S)
 
     def close(self) -> None:
         """Close all connections, and end the thread."""
@@ -113,28 +115,28 @@ class Server:
 
     def _serve(self) -> None:
         try:
-            self._loop.set_exception_handler(self._heed)
+            self._loop.set_exception_handler(self._record_oddity)
             self._loop.run_until_complete(self._run_gate())
-        except BaseException as error:  # noqa: BLE001  told by `check`; daisy's are not Exceptions
+        except BaseException as error:  # noqa: BLE001  `check` raises it; daisy's are no Exceptions
             self.status.fail(error)
         finally:
             self._listener.close()
             self.status.finished.set()
 
     async def _run_gate(self) -> None:
-        # daisy's scheduler, which the dispatcher asks for blocks, belongs to the thread that makes
-        # it, and must end in it.
+        # The dispatcher is made here because daisy's scheduler must be used and released in the
+        # thread that made it.
         self._workers = WorkerServer(
             self._make_dispatcher(), self.status, self._run, self._first_number
         )
         log = logging.Logger("gate")
-        log.addHandler(_Oddities(self._heed))
+        log.addHandler(_WarningHandler(self._record_oddity))
         gate = Gate(self._listener, server_context(self.key), self._workers, log)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(w) for w in (gate.accept(), self._workers.tick())]
                 await self._closing.wait()
-                await self._workers.part(PARTING_S)
+                await self._workers.wait_for_goodbyes(GOODBYE_S)
                 for task in tasks:
                     task.cancel()
         finally:
@@ -142,24 +144,23 @@ class Server:
             workers.close()
             await gate.close()
 
-    def _heed(self, _: asyncio.AbstractEventLoop | None, context: dict[str, Any]) -> None:
-        """Record what asyncio or aiohttp stumbled over in a stranger's connection: nothing that
-        concerns the run."""
+    def _record_oddity(self, _: asyncio.AbstractEventLoop | None, context: dict[str, Any]) -> None:
+        """Record an error that asyncio or aiohttp met in a connection; the run goes on."""
         self._oddities += 1
         if self._oddities <= MAX_ODDITIES:
             error = context.get("exception") or context["message"]
             self._event("oddity", error=repr(error))
 
 
-class _Oddities(logging.Handler):
-    """Passes what a library logs on to whom it may concern."""
+class _WarningHandler(logging.Handler):
+    """Passes aiohttp's warnings and errors to `record_oddity`."""
 
-    def __init__(self, heed: Callable[[None, dict[str, Any]], None]) -> None:
+    def __init__(self, record_oddity: Callable[[None, dict[str, Any]], None]) -> None:
         super().__init__(logging.WARNING)
-        self._heed = heed
+        self._record_oddity = record_oddity
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        # What is no request of HTTP has been refused, and is nothing odd.
+        # Malformed HTTP is refused, and to be expected on an open port.
         if not isinstance(error, HttpProcessingError):
-            self._heed(None, {"message": record.getMessage(), "exception": error})
+            self._record_oddity(None, {"message": record.getMessage(), "exception": error})

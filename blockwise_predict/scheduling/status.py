@@ -1,4 +1,4 @@
-"""What the scheduler's two threads tell each other."""
+"""State shared between the scheduler's serving thread and its main thread."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from blockwise_predict.errors import first_error
-from blockwise_predict.scheduling.members import Attendance, Counts
+from blockwise_predict.scheduling.members import Counts, Membership
 
 
 @dataclass
 class Status:
-    """Where a run stands; written by the thread that serves the workers, read by the other.
+    """The state of a run; written by the thread that serves the workers, read by the main thread.
 
-    `reason` says why the run has to stop early, `error` what went wrong in the serving itself.
-    `attendance` is what the fleet has to know of its workers; `lost` receives those that are to be
-    ended. `finished` is set at the end, whatever that is. `shares` are, then, the workers' busy
-    shares.
+    `reason` says why the run has to stop early, `error` is a failure of the serving thread itself.
+    `membership` is the fleet's view of its workers; `lost` receives the numbers of evicted workers,
+    whose processes are to be terminated. `finished` is set when the run ends for any reason;
+    `shares` then holds each worker's utilization, from 0 to 1.
     """
 
     counts: Counts = field(default_factory=lambda: Counts(0, 0, 0, 0))
     reason: str | None = None
     error: BaseException | None = None
-    attendance: Attendance = field(default_factory=Attendance)
+    membership: Membership = field(default_factory=Membership)
     lost: SimpleQueue[int] = field(default_factory=SimpleQueue)
     shares: dict[int, float] = field(default_factory=dict)
     finished: threading.Event = field(default_factory=threading.Event)
 
     def fail(self, error: BaseException) -> None:
-        """Something went wrong that the run cannot go on with; of several things, the first."""
+        """Stop the run because of an error; the first one is kept."""
         self.error = self.error or first_error(error)
         self.finished.set()

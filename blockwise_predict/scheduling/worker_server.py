@@ -1,7 +1,7 @@
-"""The scheduler's end of the workers' connections, in one event loop.
+"""The scheduler's side of the workers' connections, in one event loop.
 
-Admits workers, passes their messages to the dispatcher, and answers when there is an answer. A
-worker whose connection breaks keeps its blocks for a grace, in which it may come back.
+Admits workers, passes their messages to the dispatcher, and answers their requests. A worker whose
+connection breaks keeps its blocks for a grace period, in which it may reconnect.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ from blockwise_predict.scheduling.transport.messages import (
 )
 from blockwise_predict.scheduling.transport.wire import Wire
 
-# Seconds for a worker that was cut off to come back.
+# Time for a disconnected worker to reconnect (seconds).
 GRACE_S = 60.0
 TICK_S = 0.1
-# If this thread itself stood still for this long, nobody's absence counts (seconds).
+# If this thread itself was stalled for longer than this, that time does not count as any worker's
+# absence (seconds).
 STALL_S = 5.0
 
 
 class WorkerServer:
-    """Serves the workers of the run `run` from a dispatcher, and keeps `status` up to date."""
+    """Serves the workers of run `run` from a dispatcher, and keeps `status` up to date."""
 
     def __init__(self, dispatcher: Dispatcher, status: Status, run: str, first_number: int) -> None:
         self._dispatcher = dispatcher
@@ -54,12 +55,12 @@ class WorkerServer:
     async def serve(
         self, wire: Wire[FromWorker], abort: Callable[[], None], admitted: Callable[[], None]
     ) -> None:
-        """Serve a connection until it ends; calls `admitted` if it is a worker's of this run, and
-        `abort` to cut it off."""
+        """Serve a connection until it ends; calls `admitted` once it belongs to a worker of this
+        run, and `abort` to cut it off."""
         async with wire.sending():
             match await wire.receive():
                 case [Hello() as hello]:
-                    why = self._roster.objection(hello)
+                    why = self._roster.refusal(hello)
                 case _:
                     return
             if why is not None:
@@ -72,16 +73,16 @@ class WorkerServer:
                 await self._listen(connection)
 
     async def _listen(self, connection: Connection) -> None:
-        """Take a worker's messages until its connection ends."""
+        """Handle a worker's messages until its connection ends."""
         try:
             while messages := await connection.wire.receive():
                 for message in messages:
                     if not self._is_current(connection):
                         return
                     if isinstance(message, Bye):
-                        await self._let_go(connection)
+                        await self._dismiss(connection)
                         return
-                    if not self._makes_sense(connection, message):
+                    if not self._is_valid(connection, message):
                         self._remove(
                             connection.number, Departure.LOST, "it sent what no worker sends"
                         )
@@ -91,12 +92,12 @@ class WorkerServer:
                 self._answer_waiting()
         finally:
             if self._is_current(connection):
-                self._ended(connection)
+                self._lost(connection)
 
     def _is_current(self, connection: Connection) -> bool:
         return self._connections.get(connection.number) is connection
 
-    def _makes_sense(self, connection: Connection, message: FromWorker) -> bool:
+    def _is_valid(self, connection: Connection, message: FromWorker) -> bool:
         if isinstance(message, Next):
             member = self._dispatcher.members[connection.number]
             busy = any(held.slot == message.slot for held in member.held.values())
@@ -105,53 +106,53 @@ class WorkerServer:
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """If something goes wrong here, the run must not go on."""
+        """Stop the run if something goes wrong here."""
         try:
             yield
         except OSError as error:
-            # The dispatcher writes records, and does nothing else with files or sockets.
+            # The dispatcher uses no files or sockets other than the records.
             self._status.fail(RecordsError(error))
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001  told by `check`; daisy's are not Exceptions
+        except BaseException as error:  # noqa: BLE001  `check` raises it; daisy's are no Exceptions
             self._status.fail(error)
 
     def _admit(self, hello: Hello, wire: Wire[FromWorker], abort: Callable[[], None]) -> Connection:
-        """Take a worker in, or back."""
+        """Admit a new worker, or one that reconnects."""
         kept: list[int] = []
         number = self._roster.number_of(hello.process)
         if number is not None:
             self._drop(number)
             kept = self._dispatcher.rejoin(number, hello.held)
         else:
-            number = self._enter(hello)
+            number = self._register(hello)
         connection = self._connections[number] = Connection(number, wire, abort)
         wire.send(Welcome(number=number, kept=kept))
         if self._dispatcher.members[number].leaving:
-            connection.end("there are fewer workers wanted")
+            connection.end("fewer workers are wanted")
         self._answer_waiting()
         return connection
 
-    def _enter(self, hello: Hello) -> int:
-        """Take in a new worker; returns its number."""
+    def _register(self, hello: Hello) -> int:
+        """Register a new worker; returns its number."""
         members = self._dispatcher.members
         holder = members.get(-1 if hello.number is None else hello.number)
         if holder is not None and (holder.has_ended or holder.away_since is not None):
             why = "another worker was started in its place"
             self._remove(holder.number, Departure.LOST, why)
-        number = self._roster.enter(hello.process, hello.number, members, hello.job)
+        number = self._roster.add(hello.process, hello.number, members, hello.job)
         name = f"{hello.host}, process {hello.pid}" + (f", job {hello.job}" if hello.job else "")
         self._dispatcher.join(Member(number, name, hello.slots, hello.job, hello.log))
         return number
 
     def _drop(self, number: int) -> None:
-        """Close a worker's connection, if there is one, and forget it."""
+        """Cut off a worker's connection, if there is one."""
         connection = self._connections.pop(number, None)
         if connection is not None:
             connection.abort()
 
-    def _ended(self, connection: Connection) -> None:
-        """Note that a worker's connection is lost. The worker may come back."""
+    def _lost(self, connection: Connection) -> None:
+        """Handle a lost connection: its worker may reconnect, unless its process has ended."""
         number = connection.number
         if self._dispatcher.members[number].has_ended:
             self._remove(number, Departure.LOST, "its process has ended")
@@ -159,21 +160,21 @@ class WorkerServer:
             self._drop(number)
             self._dispatcher.disconnect(number, "its connection was lost")
 
-    async def _let_go(self, connection: Connection) -> None:
-        """Let a worker go that has said good-bye."""
+    async def _dismiss(self, connection: Connection) -> None:
+        """Remove a worker that has said good-bye, and close its connection cleanly."""
         del self._connections[connection.number]
         self._remove(connection.number, Departure.FINISHED, "it said good-bye")
         await connection.wire.close()
 
     def _remove(self, number: int, cause: Departure, why: str) -> None:
-        """A worker is gone for good."""
+        """Remove a worker for good, and requeue its blocks."""
         self._forget(number)
-        self._dispatcher.leave(number, cause, why)
+        self._dispatcher.remove(number, cause, why)
         self._answer_waiting()
 
-    def _forget(self, number: int, *, bar: bool = False) -> None:
+    def _forget(self, number: int, *, ban: bool = False) -> None:
         self._drop(number)
-        self._roster.remove(number, bar=bar)
+        self._roster.remove(number, ban=ban)
 
     def _handle(self, connection: Connection, message: FromWorker) -> None:
         number, dispatcher = connection.number, self._dispatcher
@@ -182,15 +183,15 @@ class WorkerServer:
                 connection.waiting.add(slot)
             case Done():
                 dispatcher.done(number, message)
-            case Failed(block=block, error=error, traceback=traceback, fatal=fatal):
-                dispatcher.failed(number, block, error, traceback, fatal)
+            case Failed():
+                dispatcher.failed(number, message)
             case Back(block=block):
-                dispatcher.back(number, block)
+                dispatcher.hand_back(number, block)
             case Leaving():
                 dispatcher.members[number].leaving = True
 
     def _answer(self, connection: Connection) -> None:
-        """Answer a worker's slots that wait, as far as there are answers."""
+        """Answer a worker's waiting slots, as far as there are answers."""
         for slot in sorted(connection.waiting):
             match self._dispatcher.next(connection.number, slot):
                 case "wait":
@@ -211,38 +212,38 @@ class WorkerServer:
                 self._status.finished.set()
 
     def publish(self) -> None:
-        """Bring the status up to date."""
+        """Update the status."""
         self._status.counts = counts = self._dispatcher.counts
-        attendance = self._roster.attendance
-        if attendance is not self._status.attendance or attendance.done != counts.done:
-            self._roster.attendance = replace(attendance, done=counts.done)
-            self._status.attendance = self._roster.attendance
+        membership = self._roster.membership
+        if membership is not self._status.membership or membership.done != counts.done:
+            self._roster.membership = replace(membership, done=counts.done)
+            self._status.membership = self._roster.membership
 
     def drain(self) -> None:
-        """Hand out no more."""
+        """Hand out no more blocks."""
         self._dispatcher.drain()
         self._answer_waiting()
 
     def release(self, numbers: Collection[int]) -> None:
-        """Have workers that are not wanted any more finish what they hold, and end."""
+        """Have surplus workers finish the blocks they hold, and end."""
         for number in numbers:
             if number in self._dispatcher.members:
                 self._dispatcher.members[number].leaving = True
             if number in self._connections:
-                self._connections[number].end("there are fewer workers wanted")
+                self._connections[number].end("fewer workers are wanted")
 
     def gone(self, numbers: Collection[int]) -> None:
-        """The processes of these workers are known to have ended: none comes back."""
+        """Note that the processes of these workers have ended, so none of them reconnects."""
         for number in numbers:
             member = self._dispatcher.members.get(number)
             if member is not None:
-                # Its last messages may not have been read yet.
+                # It is removed once its last messages have been read.
                 member.has_ended = True
                 if member.away_since is not None:
                     self._remove(number, Departure.LOST, "its process has ended")
 
     async def tick(self) -> None:
-        """Evict who is away for too long, or takes too long for a block; answer who can be."""
+        """Periodically evict workers that are absent or overdue, and answer waiting slots."""
         last = time.monotonic()
         while True:
             await asyncio.sleep(TICK_S)
@@ -263,19 +264,19 @@ class WorkerServer:
                     self._forget(number)
                     why = f"has not been heard of for {absent:.0f} s"
                     self._dispatcher.evict(number, Departure.SILENT, why)
-                    # Whoever started it terminates its process.
+                    # Its fleet terminates the process.
                     self._status.lost.put(number)
 
     def _evict_overdue(self) -> None:
         for number, block in self._dispatcher.overdue():
             if number in self._dispatcher.members:
-                # It could come back before it is terminated, and take another block along.
-                self._forget(number, bar=True)
+                # It could otherwise reconnect before it is terminated, and take another block.
+                self._forget(number, ban=True)
                 self._dispatcher.time_out(number, block)
                 self._status.lost.put(number)
 
-    async def part(self, seconds: float) -> None:
-        """Give workers that have been told to end a moment to say so."""
+    async def wait_for_goodbyes(self, seconds: float) -> None:
+        """Wait at most this long for workers that have been told to end to say good-bye."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and any(
             connection.told_to_end for connection in self._connections.values()
@@ -283,10 +284,10 @@ class WorkerServer:
             await asyncio.sleep(TICK_S / 10)
 
     def close(self) -> None:
-        """Close all connections, and conclude the status."""
+        """Close all connections, and complete the status."""
         for number in list(self._dispatcher.members):
             self._forget(number)
-            self._dispatcher.leave(number, Departure.SCHEDULER_ENDED)
+            self._dispatcher.remove(number, Departure.SCHEDULER_ENDED)
         self.publish()
         self._status.shares = self._dispatcher.shares
         self._dispatcher.close()

@@ -18,7 +18,7 @@ import torch
 from blockwise_predict.engine.compute_queue import ComputeQueue
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.records import RunDir
-from blockwise_predict.scheduling.link import Link, Terms
+from blockwise_predict.scheduling.client import Client, ClientOptions
 from blockwise_predict.scheduling.transport.messages import MAX_TEXT, Done, Failed
 from blockwise_predict.worker.block import BlockProcessor, FatalError, StageError, describe
 from blockwise_predict.worker.job import own_job, own_log
@@ -57,7 +57,7 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     plan = run_dir.plan(unsafe_load_pickle=options.unsafe_load_pickle)
-    terms = Terms(
+    terms = ClientOptions(
         run=run_dir.run_id(),
         number=options.number,
         slots=options.slots or plan.config.slots,
@@ -93,9 +93,9 @@ def _told_to_end() -> threading.Event:
 
 
 def _serve(
-    processor: BlockProcessor, run_dir: RunDir, terms: Terms, stopping: threading.Event
+    processor: BlockProcessor, run_dir: RunDir, terms: ClientOptions, stopping: threading.Event
 ) -> int:
-    link = Link(run_dir.address, terms, stopping, _end_at_once)
+    link = Client(run_dir.address, terms, stopping, _end_at_once)
     print(
         f"worker {link.number} on {socket.gethostname()}: {terms.slots} slots, "
         f"{processor.plan.network.checkpoint}",
@@ -122,7 +122,7 @@ class Slot(threading.Thread):
     """A thread that does one block at a time."""
 
     def __init__(
-        self, number: int, processor: BlockProcessor, compute: ComputeQueue, link: Link
+        self, number: int, processor: BlockProcessor, compute: ComputeQueue, link: Client
     ) -> None:
         super().__init__(daemon=True)
         self.done = 0

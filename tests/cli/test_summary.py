@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from blockwise_predict.cli.running import _busy_text
-from blockwise_predict.scheduling.members import Busy
+from blockwise_predict.scheduling.members import Utilization
 
 
 def test_the_share_counts_from_the_first_block_to_the_last() -> None:
-    busy = Busy()
+    busy = Utilization()
     # Computed up to 109, 119 and 129: 9 + 8 of the 20 seconds after the first block.
     for end, compute, write in [(110.0, 5.0, 1.0), (120.0, 9.0, 1.0), (130.0, 8.0, 1.0)]:
         assert busy.share is None or busy.share <= 1
@@ -18,7 +18,7 @@ def test_the_share_counts_from_the_first_block_to_the_last() -> None:
 
 
 def test_one_block_has_no_share() -> None:
-    busy = Busy()
+    busy = Utilization()
     busy.count(5.0, 1.0, 1.0)
     assert busy.share is None
 

@@ -14,7 +14,7 @@ import yaml
 
 from blockwise_predict.config.model import load_config
 from blockwise_predict.errors import ConfigError
-from blockwise_predict.fleet import wanted_jobs
+from blockwise_predict.fleet import job_settings
 from blockwise_predict.fleet.commands import filled_in
 from blockwise_predict.records import RunDir
 from tests.support.jobs import Job
@@ -144,7 +144,7 @@ def test_consent_goes_to_workers_as_options(tmp_path: Path) -> None:
     assert words[-2:] == config.consent_options
     # Jobs that wait in a queue with another consent are not taken over.
     with_it, without = (
-        wanted_jobs(load_config({**NEEDED, "fleet": "slurm", "unsafe_load_pickle": unsafe}))
+        job_settings(load_config({**NEEDED, "fleet": "slurm", "unsafe_load_pickle": unsafe}))
         for unsafe in (True, False)
     )
     assert with_it != without

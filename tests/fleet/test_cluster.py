@@ -9,10 +9,10 @@ import pytest
 
 from blockwise_predict.errors import ConfigError, RunFailedError
 from blockwise_predict.fleet import cluster as cluster_module
-from blockwise_predict.fleet import places as places_module
+from blockwise_predict.fleet import job_table as job_table_module
 from blockwise_predict.fleet.queue import Job, Request, State
 from blockwise_predict.fleet.runner import QueueError
-from blockwise_predict.scheduling.members import Attendance, Attended, Changes
+from blockwise_predict.scheduling.members import Changes, Membership, Registration
 from tests.support.books import Book, Stage, patient
 from tests.support.runs import until
 
@@ -59,7 +59,7 @@ def test_a_job_that_was_never_seen_is_waited_for(
     stage.book.states.clear()
     stage.look()
     assert stage.book.submitted == 1
-    monkeypatch.setattr(places_module, "UNSEEN_S", 0.0)
+    monkeypatch.setattr(job_table_module, "APPEARANCE_S", 0.0)
     stage.look()
     assert stage.book.submitted > 1
 
@@ -69,7 +69,7 @@ def test_a_job_that_runs_and_does_not_join_is_ended(
 ) -> None:
     stage = Stage(tmp_path, 2)
     stage.book.set("book-1_0", State.RUNNING)
-    monkeypatch.setattr(cluster_module, "START_S", 0.05)
+    monkeypatch.setattr(cluster_module, "JOIN_TIMEOUT_S", 0.05)
     stage.look(5)
     assert stage.book.states["book-1_0"].what == "CANCELLED"
     assert stage.book.states["book-1_1"].state is State.WAITING
@@ -84,7 +84,7 @@ def test_a_queue_that_does_not_answer_stops_nothing(
     stage.book.set("book-1_0", State.ENDED, "NODE_FAIL", blameless=True)
     stage.look()
     stage.book.refuses = "slurm_load_jobs error: Unable to contact slurm controller"
-    monkeypatch.setattr(cluster_module, "SILENT_S", 0.05)
+    monkeypatch.setattr(cluster_module, "SILENCE_WARNING_S", 0.05)
     stage.look(5)
     stage.book.set("book-1_1", State.ENDED, "FAILED")
     stage.book.refuses = None
@@ -113,7 +113,7 @@ def test_a_queue_that_takes_no_jobs_is_asked_again_and_stops_a_run_without_worke
     stage.look()
     assert len(stage.alive()) == 1
     monkeypatch.setattr(stage.book, "submit", refuse)
-    monkeypatch.setattr(cluster_module, "REFUSING_S", 0.0)
+    monkeypatch.setattr(cluster_module, "REFUSAL_LIMIT_S", 0.0)
     stage.book.cancel_all("")
     with pytest.raises(RunFailedError, match="takes no jobs, and none is left"):
         stage.look(10)
@@ -148,7 +148,7 @@ def test_a_job_that_is_ending_for_long_and_comes_back_is_not_counted_twice(
     assert stage.book.submitted == 1
     stage.book.set("book-1_0", State.WAITING)
     stage.look()
-    monkeypatch.setattr(places_module, "HANGS_S", 0.0)
+    monkeypatch.setattr(job_table_module, "END_TIMEOUT_S", 0.0)
     stage.look()
     # Only what still hangs is replaced, and it is nobody's fault.
     assert stage.alive() == ["book-1_0", "book-1_1", "book-2_0"]
@@ -177,8 +177,8 @@ def test_workers_that_cannot_know_their_job_are_not_taken_for_late(
     """In a container without the job's environment, say."""
     stage = Stage(tmp_path, 1)
     stage.book.set("book-1_0", State.RUNNING)
-    monkeypatch.setattr(cluster_module, "START_S", 0.05)
-    stage.attendance = Attendance({0: Attended("", time.monotonic(), False)})
+    monkeypatch.setattr(cluster_module, "JOIN_TIMEOUT_S", 0.05)
+    stage.membership = Membership({0: Registration("", time.monotonic(), False)})
     stage.look(5)
     assert stage.alive() == ["book-1_0"]
 
@@ -190,10 +190,10 @@ def test_a_queue_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
     stage.book.hanging.set()
     until(lambda: stage.look(1) is None and stage.book.waiting.is_set())
     before = time.monotonic()
-    stage.fleet.scale(1, stage.attendance)
-    stage.fleet.end_workers([0], stage.attendance)
-    stage.fleet.drain(stage.attendance)
-    assert stage.fleet.check(stage.attendance) == Changes()
+    stage.fleet.scale(1, stage.membership)
+    stage.fleet.end_workers([0], stage.membership)
+    stage.fleet.drain(stage.membership)
+    assert stage.fleet.check(stage.membership) == Changes()
     assert time.monotonic() - before < 0.1
     stage.book.hanging.clear()
     until(lambda: stage.look(1) is None and not stage.alive())

@@ -45,7 +45,9 @@ def test_the_words_of_a_command(tmp_path: Path) -> None:
 
 def test_a_command_that_is_not_there_is_found_at_once(job: Job) -> None:
     output = predict(*job.arguments("c", "--fleet", "no-such-program x"), code=2)
-    assert "--fleet 'no-such-program x': no-such-program is no command of this machine" in output
+    assert (
+        "--fleet 'no-such-program x': no-such-program: command not found on this machine" in output
+    )
     assert not job.run_dir("c").exists()
 
 

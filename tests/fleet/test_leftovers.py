@@ -10,14 +10,14 @@ import pytest
 
 from blockwise_predict.config.model import load_config
 from blockwise_predict.errors import RunFailedError, RunStateError
+from blockwise_predict.fleet import job_settings
 from blockwise_predict.fleet import jobs as jobs_module
 from blockwise_predict.fleet import queue as queue_module
-from blockwise_predict.fleet import wanted_jobs
 from blockwise_predict.fleet.jobs import QUEUES, cancel_leftovers
 from blockwise_predict.fleet.queue import Job, State
 from blockwise_predict.fleet.runner import QueueError
 from blockwise_predict.records import RunDir
-from blockwise_predict.scheduling.members import Attendance
+from blockwise_predict.scheduling.members import Membership
 from tests.support.books import CONFIG, Stage, patient
 from tests.support.runs import until
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 def test_cancelling_does_not_give_up_at_the_first_error(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "VANISH_POLL_S", 0.0)
+    monkeypatch.setattr(queue_module, "CANCEL_POLL_S", 0.0)
     stage = Stage(tmp_path, 2)
     stage.look()
     answers = iter([True, True, False])
@@ -57,7 +57,7 @@ def test_jobs_are_left_to_a_run_that_has_taken_over(tmp_path: Path) -> None:
 def test_leftovers_that_cannot_be_cancelled_are_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "VANISH_S", 0.0)
+    monkeypatch.setattr(queue_module, "CANCEL_TIMEOUT_S", 0.0)
     stage = Stage(tmp_path, 2)
     monkeypatch.setitem(QUEUES, "book", lambda _: stage.book)
     stage.record.begin("book", "predict-old", {"fleet": "slurm"})
@@ -65,7 +65,7 @@ def test_leftovers_that_cannot_be_cancelled_are_not_forgotten(
     told: list[str] = []
     run_dir = RunDir(tmp_path)
     cancel_leftovers(run_dir, None, told.append, patient, keep=True)
-    assert "may still be in Book's queue, by the name predict-old, and cannot be" in told[0]
+    assert "may still be in Book's queue, under the name predict-old, and cannot be" in told[0]
     with pytest.raises(RunStateError, match=r"(?s)predict-old.*remove .*jobs\.json, and run this"):
         cancel_leftovers(run_dir, {"fleet": "slurm"}, told.append, patient, keep=False)
     cancel_leftovers(run_dir, {"fleet": "slurm"}, told.append, patient, keep=True)
@@ -81,10 +81,10 @@ def test_what_is_taken_over_was_submitted_with_the_same_script(tmp_path: Path) -
     script = tmp_path / "site.sbatch"
     script.write_text("#!/bin/sh\nexit 1\n")
     config = load_config({**CONFIG, "fleet": str(script)})
-    before = wanted_jobs(config)
-    assert before == wanted_jobs(config)
+    before = job_settings(config)
+    assert before == job_settings(config)
     script.write_text("#!/bin/sh\nexec predict worker\n")
-    assert wanted_jobs(config) != before
+    assert job_settings(config) != before
 
 
 def test_jobs_that_end_with_their_workers_are_not_cancelled(tmp_path: Path) -> None:
@@ -94,15 +94,15 @@ def test_jobs_that_end_with_their_workers_are_not_cancelled(tmp_path: Path) -> N
     stage.look()
     ended = iter([0, 1])
 
-    def attendance() -> Attendance:
+    def membership() -> Membership:
         """One worker after the other leaves, and its job ends a moment later."""
         if (number := next(ended, None)) is not None:
             stage.leave(number)
             key = f"book-1_{number}"
             threading.Timer(0.5, stage.book.set, (key, State.ENDED, "COMPLETED")).start()
-        return stage.attendance
+        return stage.membership
 
-    stage.fleet.finish(attendance, patient)
+    stage.fleet.finish(membership, patient)
     stage.fleet.kill(patient)
     assert {job.what for job in stage.book.states.values()} == {"COMPLETED"}
 

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.slow
 TAKE_OVER_SOON = """
 if {"run", "worker"} & set(sys.orig_argv):
     from blockwise_predict.records import lock
-    from blockwise_predict.scheduling import link
-    lock.WATCH_S, link.MOVED_S = 5.0, 1.0
+    from blockwise_predict.scheduling import client
+    lock.WATCH_S, client.TAKEOVER_POLL_S = 5.0, 1.0
 """
 
 
@@ -185,16 +185,14 @@ def test_a_bad_script_is_told_with_its_error(job: LSFJob, tmp_path: Path) -> Non
     shipped = (resource_folder("workers") / "lsf.bsub").read_text()
     script.write_text(shipped.replace('exec "${worker', 'module load nonsense\nexec "${worker'))
     output = predict(*job.arguments("a", "--fleet", script, *job.fleet[2:]), code=1)
-    assert re.search(
-        r"\d jobs in a row were of no use: no worker joined. The last one: job", output
-    )
+    assert re.search(r"\d consecutive jobs failed to start a worker. The last one: job", output)
     assert "EXIT with code 127" in output
     assert "module: command not found" in output
 
 
 def test_a_refused_submission_is_told(job: LSFJob) -> None:
     output = predict(*job.arguments("a", "--queue", "nowhere"), code=2)
-    assert "LSF does not take the jobs of" in output
+    assert "LSF does not accept the jobs of" in output
     assert "nowhere: No such queue. Job not submitted." in output
 
 

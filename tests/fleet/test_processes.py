@@ -12,7 +12,7 @@ from blockwise_predict.errors import ConfigError, RunFailedError
 from blockwise_predict.fleet import processes
 from blockwise_predict.fleet.processes import ProcessFleet
 from blockwise_predict.records import RunDir
-from blockwise_predict.scheduling.members import Attendance
+from blockwise_predict.scheduling.members import Membership
 from tests.support.jobs import Job
 from tests.support.runs import events, predict
 from tests.support.sabotage import at_startup
@@ -34,8 +34,10 @@ class Fleet:
         self.script.write_text(f"#!/bin/bash\necho $1 >>{self._started}\n{script}\n")
         self.script.chmod(0o755)
         self.warnings: list[str] = []
-        self.attendance = Attendance()
-        self.fleet = ProcessFleet(run_dir, size, self._words, {}, self.warnings.append, others=True)
+        self.membership = Membership()
+        self.fleet = ProcessFleet(
+            run_dir, size, self._words, environment={}, warn=self.warnings.append, remote=True
+        )
         self.fleet.start(patient)
 
     def _words(self, number: int) -> list[str]:
@@ -49,10 +51,10 @@ class Fleet:
 
     def join(self, *numbers: int) -> None:
         for number in numbers:
-            self.attendance = self.attendance.with_worker(number, "", time.monotonic())
+            self.membership = self.membership.with_worker(number, "", time.monotonic())
 
     def leave(self, number: int) -> None:
-        self.attendance = self.attendance.without_worker(number)
+        self.membership = self.membership.without_worker(number)
 
     def check_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
@@ -62,7 +64,7 @@ class Fleet:
 
     def check(self, times: int = 1) -> None:
         for _ in range(times):
-            self.fleet.check(self.attendance)
+            self.fleet.check(self.membership)
             time.sleep(0.02)
 
 
@@ -117,7 +119,7 @@ def test_what_was_passed_on_is_waited_for_and_passed_on_again_when_it_has_ended(
     some.join(0)
     some.check(times=5)
     some.leave(0)
-    some.fleet.end_workers([0], some.attendance)
+    some.fleet.end_workers([0], some.membership)
     some.check_until(lambda: some.started.count(0) == 3)
     some.check(times=20)
     assert some.started.count(0) == 3
@@ -152,7 +154,7 @@ def test_a_command_that_cannot_be_run_at_all_is_the_users_mistake(tmp_path: Path
     run_dir = RunDir(tmp_path)
     run_dir.logs.mkdir()
     words = [str(tmp_path / "nowhere")]
-    fleet = ProcessFleet(run_dir, 1, lambda _: words, {}, print, others=True)
+    fleet = ProcessFleet(run_dir, 1, lambda _: words, environment={}, warn=print, remote=True)
     with pytest.raises(ConfigError, match=r"workers cannot be started: .*nowhere"):
         fleet.start(patient)
 
@@ -160,7 +162,7 @@ def test_a_command_that_cannot_be_run_at_all_is_the_users_mistake(tmp_path: Path
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"workers": "many"}', '{"workers": 3}'])
 def test_a_wanted_number_that_cannot_be_read_asks_for_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / "scale.json").write_text(text)
-    assert RunDir(tmp_path).wanted_workers() == (3 if text.endswith("3}") else None)
+    assert RunDir(tmp_path).requested_workers() == (3 if text.endswith("3}") else None)
 
 
 def test_processes_that_hear_no_signal_end_together(
@@ -181,12 +183,12 @@ def test_what_the_main_loop_asks_for_does_not_wait_for_processes(
     some.check_until(lambda: len(some.started) == 3)
     some.join(0)
     begun = time.monotonic()
-    some.fleet.scale(1, some.attendance)
-    some.fleet.end_workers([0], some.attendance)
-    some.fleet.drain(some.attendance)
+    some.fleet.scale(1, some.membership)
+    some.fleet.end_workers([0], some.membership)
+    some.fleet.drain(some.membership)
     assert time.monotonic() - begun < 0.5
     # Those that were told to end and have not are killed all the same.
-    some.check_until(lambda: not any(seat.running for seat in some.fleet._seats))
+    some.check_until(lambda: not any(seat.running for seat in some.fleet._processes))
 
 
 def test_a_worker_that_does_not_join_is_told_as_such(
@@ -194,7 +196,7 @@ def test_a_worker_that_does_not_join_is_told_as_such(
 ) -> None:
     some = fleet(1, "exec sleep 1000")
     some.check_until(lambda: some.started == [0])
-    monkeypatch.setattr(some.fleet, "_start_s", 0.1)
+    monkeypatch.setattr(some.fleet, "_join_timeout", 0.1)
     some.check_until(lambda: bool(some.warnings))
     assert "worker 0 did not join within 0.1 s before its first block. " in some.warnings[0]
 
@@ -211,7 +213,7 @@ def test_a_worker_whose_process_has_ended_is_gone_though_its_connection_lingers(
     gone: list[int] = []
 
     def replaced() -> bool:
-        gone.extend(some.fleet.check(some.attendance).gone)
+        gone.extend(some.fleet.check(some.membership).gone)
         return len(some.started) == 3
 
     some.check_until(replaced)

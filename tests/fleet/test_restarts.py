@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockwise_predict.fleet.restarts import End, RestartPolicy, Verdict
+from blockwise_predict.fleet.restarts import RestartDecision, RestartPolicy, WorkerExit
 
 SIZE = 2
 FEW, MANY = 3, 3 * SIZE + 10
@@ -15,14 +15,16 @@ FEW, MANY = 3, 3 * SIZE + 10
 HAPPENINGS = "FfEJD"
 
 
-def told(happenings: str, size: int = SIZE) -> list[Verdict]:
+def told(happenings: str, size: int = SIZE) -> list[RestartDecision]:
     """What the policy says to each end."""
     policy, joins, done, said = RestartPolicy(1.0, 100.0), 0, 0, []
     for happening in happenings:
         joins += happening == "J"
         done += happening == "D"
         if happening in "FfE":
-            said.append(policy.ended(End(happening in "Ff", joins, done, happening == "f", size)))
+            said.append(
+                policy.ended(WorkerExit(happening in "Ff", joins, done, happening == "f", size))
+            )
     return said
 
 

@@ -21,19 +21,19 @@ def test_scaling_cancels_what_waits_first(tmp_path: Path) -> None:
     stage.join(1, "book-1_1")
     stage.book.set("book-1_2", State.RUNNING)
     stage.look()
-    assert stage.fleet.scale(2, stage.attendance).leaving == ()
+    assert stage.fleet.scale(2, stage.membership).leaving == ()
     stage.look()
     assert stage.alive() == ["book-1_0", "book-1_1"]
-    (leaving,) = stage.fleet.scale(1, stage.attendance).leaving
+    (leaving,) = stage.fleet.scale(1, stage.membership).leaving
     stage.look()
     assert stage.fleet.alive == 1
     assert stage.book.submitted == 1
     # It is told until it goes.
     assert stage.released == {leaving}
-    stage.book.set(stage.attendance.workers[leaving].job, State.ENDED, "COMPLETED")
+    stage.book.set(stage.membership.workers[leaving].job, State.ENDED, "COMPLETED")
     stage.leave(leaving)
     stage.look()
-    assert stage.fleet.scale(3, stage.attendance).leaving == ()
+    assert stage.fleet.scale(3, stage.membership).leaving == ()
     stage.look()
     assert stage.fleet.alive == 3
     assert stage.told == []
@@ -49,13 +49,13 @@ def test_jobs_that_are_too_many_are_cancelled_until_they_are_gone(tmp_path: Path
     stage.book.set("book-1_0", State.WAITING)
     stage.look()
     stage.book.refuses = "timed out"
-    assert stage.fleet.scale(0, stage.attendance).leaving == (1,)
+    assert stage.fleet.scale(0, stage.membership).leaving == (1,)
     assert len(stage.alive()) == 3
     stage.book.refuses = None
     stage.look()
     assert stage.alive() == ["book-1_1"]
     stage.leave(1)
-    stage.fleet.end_workers([1], stage.attendance)
+    stage.fleet.end_workers([1], stage.membership)
     stage.look()
     assert stage.alive() == []
     stage.look()
@@ -69,8 +69,8 @@ def test_no_more_than_the_throttle_run(tmp_path: Path) -> None:
         stage.look()
         assert stage.book.submitted == max(1, index - 2)
         stage.book.set(f"book-1_{index}", State.ENDED, "TIMEOUT")
-        attendance = stage.attendance.with_worker(index, f"book-1_{index}", time.monotonic())
-        stage.attendance = replace(attendance.without_worker(index), done=index + 1)
+        membership = stage.membership.with_worker(index, f"book-1_{index}", time.monotonic())
+        stage.membership = replace(membership.without_worker(index), done=index + 1)
     stage.look()
     assert stage.alive() == ["book-2_0", "book-3_0"]
 
@@ -83,7 +83,7 @@ def test_a_hundred_lost_workers_are_cancelled_by_one_command(tmp_path: Path) -> 
     for number in range(100):
         stage.leave(number)
     before = time.monotonic()
-    stage.fleet.end_workers(range(100), stage.attendance)
+    stage.fleet.end_workers(range(100), stage.membership)
     assert time.monotonic() - before < 0.1
     until(lambda: stage.look(1) is None and stage.book.submitted == 2)
     assert stage.book.cancelled == [[f"book-1_{number}" for number in range(100)]]

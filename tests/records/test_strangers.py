@@ -217,7 +217,7 @@ WRITERS: dict[str, Writer] = {
     "config.yaml": lambda run_dir, plan: run_dir.record(plan, "predict run"),
     "predict-run.json": lambda run_dir, plan: run_dir.record(plan, "predict run"),
     "server.json": lambda run_dir, _: run_dir.write_address(ADDRESS),
-    "scale.json": lambda run_dir, _: run_dir.want_workers(3),
+    "scale.json": lambda run_dir, _: run_dir.request_workers(3),
     "precision.json": lambda run_dir, _: run_dir.settle_precision(PrecisionChoice("float32")),
     "jobs.json": lambda run_dir, _: JobRecord(run_dir).begin("slurm", "predict-x", {}),
     "new ledger": lambda run_dir, plan: run_dir.replace_ledger(plan, blank(plan)),

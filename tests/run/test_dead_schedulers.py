@@ -32,7 +32,7 @@ def test_a_scheduler_that_died_on_another_host_is_succeeded(
     assert f"was last used by process {process.pid} on login-node-7 since 20" in output
     assert "waiting up to 15 s to see whether that is alive" in output
     assert "the lock of process" in output
-    assert "is stale: it is not running any more" in output
+    assert "is stale: it is no longer running" in output
     assert stored_bytes(job.output("h")) == expected
 
 

@@ -36,7 +36,7 @@ def test_a_folder_of_the_users_own_is_never_cleared(job: Job) -> None:
     before = contents(project)
     for more in ((), ("--overwrite",)):
         output = predict(*job.arguments("a", *ONE_BLOCK, "--run-dir", project, *more), code=2)
-        assert f"{project} is no run directory, and holds other files: blocks-mine.npy" in output
+        assert f"{project} is not a run directory, and holds other files: blocks-mine.npy" in output
         assert "--overwrite" not in output
         assert contents(project) == before
     assert not Path(job.output("a")).exists()

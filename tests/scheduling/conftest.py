@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from blockwise_predict.scheduling import link, retries, worker_server
+from blockwise_predict.scheduling import client, retries, worker_server
 
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens after a while happens soon."""
-    monkeypatch.setattr(link, "MOVED_S", 0.2)
+    monkeypatch.setattr(client, "TAKEOVER_POLL_S", 0.2)
     monkeypatch.setattr(retries, "LOST_DELAY", 0.1)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blockwise_predict.records.ledger import State
+from blockwise_predict.scheduling.transport.messages import Failed
 from tests.support.desks import Desk
 
 
@@ -198,7 +199,8 @@ def test_a_full_disk_stops_the_run_and_costs_no_attempt(folder: Path) -> None:
     desk = Desk(folder, 2, retries=0)
     desk.join(0)
     assert desk.next() == 0
-    desk.dispatcher.failed(0, 0, "the output cannot be written: disk full", "", fatal=True)
+    error = "the output cannot be written: disk full"
+    desk.dispatcher.failed(0, Failed(block=0, error=error, traceback="", fatal=True))
     assert desk.next() == "end"
     assert desk.dispatcher.reason == "the output cannot be written: disk full"
     assert desk.ledger.blocks(State.TODO) == [0, 1]

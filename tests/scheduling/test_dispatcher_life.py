@@ -82,7 +82,7 @@ class Life(RuleBasedStateMachine):
         elif what == "failed":
             self.desk.fail(block, worker, f"computing: {error}")
         else:
-            self.desk.dispatcher.back(worker, block)
+            self.desk.dispatcher.hand_back(worker, block)
 
     @precondition(lambda self: self.workers)
     @rule(data=st.data(), leaving=st.booleans())
@@ -118,7 +118,7 @@ class Life(RuleBasedStateMachine):
         dispatcher = self.desk.dispatcher
         held = [block for member in dispatcher.members.values() for block in member.held]
         assert len(held) == len(set(held))
-        waiting = [block for _, block in dispatcher._again]
+        waiting = [block for _, block in dispatcher._requeued]
         final = self.desk.ledger.blocks(State.DONE, State.FAILED)
         everywhere = [*held, *waiting, *final, *self.desk.blocks.left]
         assert sorted(everywhere) == list(range(self.count))

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.transport.gate import MAX_STRANGERS
+from blockwise_predict.records.address import Address
+from blockwise_predict.scheduling.transport.gate import MAX_HANDSHAKES
 from blockwise_predict.scheduling.transport.tls import make_key
 from tests.support.fuzz import Fuzzer
 from tests.support.jobs import Job
@@ -160,7 +160,7 @@ def test_connections_that_are_held_open_keep_nobody_out(
 ) -> None:
     run_dir = RunDir(job.run_dir("w"))
     address = run_dir.address()
-    held = hold_open(address.port, MAX_STRANGERS + 50, first)
+    held = hold_open(address.port, MAX_HANDSHAKES + 50, first)
     try:
         heard = answer(address, address.key, greeting(run_dir))
         assert heard is not None

@@ -43,7 +43,7 @@ def test_a_worker_that_was_cut_off_goes_on_with_its_block(tmp_path: Path) -> Non
         until(scheduler.server.status.finished.is_set)
         assert scheduler.server.status.counts.done == 1
         assert scheduler.events.count("join") == 1
-        assert scheduler.server.status.attendance.joins == 1
+        assert scheduler.server.status.membership.joins == 1
         assert not {"leave", "error"} & set(scheduler.events)
 
 
@@ -126,12 +126,12 @@ def test_a_worker_started_in_anothers_place_gets_its_number(tmp_path: Path) -> N
         old = Peer(scheduler.address, hello("a", number=0), Next(slot=0))
         assert [old.hear(), old.hear()] == [welcome(0), block(0)]
         scheduler.server.gone([0])
-        before = scheduler.server.status.attendance
+        before = scheduler.server.status.membership
         new = Peer(scheduler.address, hello("b", number=0), Next(slot=0))
         assert new.hear() == welcome(0)
         assert new.hear() == block(0)
         assert old.hear() is None
-        until(lambda: scheduler.server.status.attendance.joins == 2)
+        until(lambda: scheduler.server.status.membership.joins == 2)
         assert before.joins == 1, "a snapshot does not change"
 
 

@@ -16,10 +16,12 @@ def test_an_error_costs_an_attempt_and_delays_the_next_one() -> None:
     policy = RetryPolicy(retries=3)
     delays = []
     for _ in range(3):
-        delays.append(policy.failed(7, 0, "a.log", "computing: no", "traceback").delay)
-        assert not policy.is_used_up(7)
-    policy.failed(7, 0, "a.log", "computing: no", "traceback")
-    assert policy.is_used_up(7)
+        delays.append(
+            policy.failed(7, 0, "computing: no", log="a.log", traceback="traceback").delay
+        )
+        assert not policy.is_exhausted(7)
+    policy.failed(7, 0, "computing: no", log="a.log", traceback="traceback")
+    assert policy.is_exhausted(7)
     assert delays == [0.5, 2.0, 8.0]
 
 
@@ -39,7 +41,7 @@ def test_a_lost_worker_costs_an_attempt_only_of_a_block_that_was_alone_with_it(
 
 def test_an_exception_says_more_than_a_lost_worker() -> None:
     policy = RetryPolicy(retries=2)
-    policy.failed(1, 0, "first.log", "computing: no", "traceback")
+    policy.failed(1, 0, "computing: no", log="first.log", traceback="traceback")
     policy.lost([1], "second.log")
     attempts = policy.attempts(1)
     assert (attempts.error, attempts.log, attempts.count) == ("computing: no", "first.log", 2)
@@ -49,7 +51,7 @@ def test_an_exception_says_more_than_a_lost_worker() -> None:
 
 def test_after_an_error_another_worker_tries_if_there_is_one() -> None:
     policy = RetryPolicy(retries=2)
-    policy.failed(1, 3, "", "computing: no", "")
+    policy.failed(1, 3, "computing: no", log="", traceback="")
     assert not policy.may_go_to(1, 3, is_idle=True, others=True)
     assert policy.may_go_to(1, 3, is_idle=True, others=False)
     assert policy.may_go_to(1, 4, is_idle=False, others=True)
@@ -58,7 +60,7 @@ def test_after_an_error_another_worker_tries_if_there_is_one() -> None:
 def test_blocks_that_were_done_in_the_end_do_not_stop_a_run() -> None:
     policy = RetryPolicy(retries=2)
     for block in range(1000):
-        policy.failed(block, 0, "", "reading: the file server does not answer", "")
+        policy.failed(block, 0, "reading: the file server does not answer", log="", traceback="")
         policy.done(block)
     for block in range(1000):
         policy.lost([block], "")
@@ -69,11 +71,11 @@ def test_blocks_that_were_done_in_the_end_do_not_stop_a_run() -> None:
 @pytest.mark.parametrize(("slots", "errors"), [(1, 10), (4, 10), (6, 12), (100, 200)])
 def test_many_errors_are_more_than_one_hiccup_of_all_slots(slots: int, errors: int) -> None:
     policy = RetryPolicy(retries=2)
-    policy.saw(workers=1, slots=slots)
-    policy.saw(workers=1, slots=1)
+    policy.observe_fleet(workers=1, slots=slots)
+    policy.observe_fleet(workers=1, slots=1)
     for block in range(errors):
         assert policy.reason is None
-        policy.failed(block, 0, "", f"reading: chunk {block}", "")
+        policy.failed(block, 0, f"reading: chunk {block}", log="", traceback="")
     assert policy.reason == (
         f"{errors} different blocks failed with the same error: reading: chunk {errors - 1}"
     )
@@ -82,7 +84,7 @@ def test_many_errors_are_more_than_one_hiccup_of_all_slots(slots: int, errors: i
 @pytest.mark.parametrize(("workers", "lost"), [(1, 5), (4, 8), (50, 100)])
 def test_many_lost_workers_are_more_than_one_outage(workers: int, lost: int) -> None:
     policy = RetryPolicy(retries=2)
-    policy.saw(workers=workers, slots=workers)
+    policy.observe_fleet(workers=workers, slots=workers)
     for block in range(lost):
         assert policy.reason is None
         policy.lost([block], "")
@@ -94,7 +96,9 @@ def test_many_lost_workers_are_more_than_one_outage(workers: int, lost: int) -> 
 
 def test_the_user_is_told_once_of_errors_that_differ_in_numbers() -> None:
     policy = RetryPolicy(retries=2)
-    news = [policy.is_news(error) for error in ("chunk 1", "chunk 22", "out of memory", "chunk 3")]
+    news = [
+        policy.mark_reported(error) for error in ("chunk 1", "chunk 22", "out of memory", "chunk 3")
+    ]
     assert news == [True, False, True, False]
 
 
@@ -104,7 +108,7 @@ class Failures(RuleBasedStateMachine):
     @initialize(retries=st.integers(0, 3), workers=st.integers(1, 4), slots=st.integers(1, 3))
     def begin(self, retries: int, workers: int, slots: int) -> None:
         self.policy = RetryPolicy(retries)
-        self.policy.saw(workers=workers, slots=workers * slots)
+        self.policy.observe_fleet(workers=workers, slots=workers * slots)
         self.limit = retries + 1
         self.most = {LOST: max(5, 2 * workers)}
         self.most |= dict.fromkeys(ERRORS, max(10, 2 * workers * slots))
@@ -119,7 +123,7 @@ class Failures(RuleBasedStateMachine):
 
     @rule(block=st.integers(0, 30), error=st.sampled_from(ERRORS))
     def fail(self, block: int, error: str) -> None:
-        self.policy.failed(block, 0, "", error.format(block=block), "")
+        self.policy.failed(block, 0, error.format(block=block), log="", traceback="")
         self._count(block, error)
         assert not self.policy.must_be_alone(block)
 
@@ -144,7 +148,7 @@ class Failures(RuleBasedStateMachine):
             return
         for block in range(31):
             assert self.policy.attempts(block).count == self.counts.get(block, 0)
-            assert self.policy.is_used_up(block) == (self.counts.get(block, 0) >= self.limit)
+            assert self.policy.is_exhausted(block) == (self.counts.get(block, 0) >= self.limit)
         assert (self.policy.reason is not None) == self.stopped
 
 

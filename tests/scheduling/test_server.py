@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from blockwise_predict.errors import RunFailedError
-from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.link import Link, Terms
+from blockwise_predict.records.address import Address
+from blockwise_predict.scheduling.client import Client, ClientOptions
 from blockwise_predict.scheduling.server import Server
 from blockwise_predict.scheduling.transport import gate
 from blockwise_predict.scheduling.transport.sockets import reachable_at
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("soon")
 def test_more_links_than_the_gate_takes_at_once_all_get_in(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(gate, "MAX_STRANGERS", 4)
+    monkeypatch.setattr(gate, "MAX_HANDSHAKES", 4)
     with serving(tmp_path, blocks=300) as scheduler, ThreadPoolExecutor(300) as starters:
         links = list(starters.map(lambda _: joined(lambda: scheduler.address, wait=60), range(300)))
         assert sorted(worker.number for worker in links) == list(range(300))
@@ -95,7 +95,7 @@ def test_workers_get_in_beside_a_flood(tmp_path: Path) -> None:
             try:
                 assert flood.stdout is not None
                 assert flood.stdout.readline() == "600\n"
-                assert gate.MAX_STRANGERS < 600
+                assert gate.MAX_HANDSHAKES < 600
                 workers = [Peer(scheduler.address, hello(str(n))) for n in range(3)]
                 assert [worker.hear() for worker in workers] == [welcome(n) for n in range(3)]
                 assert flood.poll() is None
@@ -105,12 +105,21 @@ def test_workers_get_in_beside_a_flood(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"])
 def test_this_machine_reaches_what_it_listens_on(host: str, tmp_path: Path) -> None:
-    server = Server(Scheduler(tmp_path).dispatcher, "run", 0, host, 0, lambda *_, **__: None)
+    server = Server(
+        Scheduler(tmp_path).dispatcher,
+        run="run",
+        first_number=0,
+        host=host,
+        port=0,
+        event=lambda *_, **__: None,
+    )
     here, others = reachable_at(host)
     server.start()
     try:
         address = Address("here", here, others, server.port, server.key)
-        worker = Link(lambda: address, Terms("run", None, 1), threading.Event(), lambda *_: None)
+        worker = Client(
+            lambda: address, ClientOptions("run", None, 1), threading.Event(), lambda *_: None
+        )
         assert worker.number == 0
         worker.close()
     finally:

@@ -13,7 +13,7 @@ from blockwise_predict.fleet.jobs import JobRecord
 from blockwise_predict.fleet.queue import Job, Request, State
 from blockwise_predict.fleet.runner import QueueError
 from blockwise_predict.records import RunDir
-from blockwise_predict.scheduling.members import Attendance
+from blockwise_predict.scheduling.members import Membership
 
 
 def patient() -> bool:
@@ -88,7 +88,7 @@ class Stage:
         self.told: list[str] = []
         self.released: set[int] = set()
         self.gone: set[int] = set()
-        self.attendance = Attendance()
+        self.membership = Membership()
         (folder / "logs").mkdir()
         config = load_config({**CONFIG, "workers": size, **options})
         request = Request(folder / "s", "predict-x", size, folder / "logs", config, {})
@@ -100,7 +100,7 @@ class Stage:
     def look(self, times: int = 3) -> None:
         """Let the fleet ask the queue so often."""
         for _ in range(2 * times):
-            changes = self.fleet.check(self.attendance)
+            changes = self.fleet.check(self.membership)
             self.released.update(changes.leaving)
             self.gone.update(changes.gone)
             time.sleep(0.02)
@@ -108,11 +108,11 @@ class Stage:
     def join(self, number: int, key: str) -> None:
         """A job runs, and its worker joins."""
         self.book.set(key, State.RUNNING)
-        self.attendance = self.attendance.with_worker(number, key, time.monotonic())
+        self.membership = self.membership.with_worker(number, key, time.monotonic())
 
     def leave(self, number: int) -> None:
         """A worker's connection ends."""
-        self.attendance = self.attendance.without_worker(number)
+        self.membership = self.membership.without_worker(number)
 
     def alive(self) -> list[str]:
         return [key for key, job in self.book.states.items() if job.state is not State.ENDED]

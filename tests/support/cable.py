@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from blockwise_predict.records.rundir import Address
+from blockwise_predict.records.address import Address
 
 # Closing with this sends RST: the connection is gone, and the other end is told nothing else.
 AT_ONCE = struct.pack("ii", 1, 0)

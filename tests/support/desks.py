@@ -7,9 +7,10 @@ from pathlib import Path
 from blockwise_predict.records.departures import Departure
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import create_ledger, open_ledger
-from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
+from blockwise_predict.scheduling.dispatcher import Callbacks, Dispatcher
 from blockwise_predict.scheduling.members import Member
 from blockwise_predict.scheduling.retries import Attempts
+from blockwise_predict.scheduling.transport.messages import Failed
 from tests.support.peers import Blocks, done
 
 
@@ -22,9 +23,14 @@ class Desk:
         self.now = 0.0
         self.blocks = Blocks(count)
         self.warnings: list[str] = []
-        notes = Notes(self.failure, lambda *_, **__: None, self.warnings.append)
+        notes = Callbacks(self.failure, lambda *_, **__: None, self.warnings.append)
         self.dispatcher = Dispatcher(
-            self.blocks, self.ledger, retries, 100.0, notes, lambda: self.now
+            self.blocks,
+            self.ledger,
+            notes,
+            retries=retries,
+            block_timeout=100.0,
+            clock=lambda: self.now,
         )
 
     def failure(self, block: int, attempts: Attempts) -> Failure:
@@ -38,10 +44,10 @@ class Desk:
         return self.dispatcher.next(worker, 0)
 
     def leave(self, worker: int) -> None:
-        self.dispatcher.leave(worker, Departure.LOST)
+        self.dispatcher.remove(worker, Departure.LOST)
 
     def done(self, block: int, worker: int = 0) -> None:
         self.dispatcher.done(worker, done(block))
 
     def fail(self, block: int, worker: int = 0, error: str = "computing: no") -> None:
-        self.dispatcher.failed(worker, block, error, "traceback")
+        self.dispatcher.failed(worker, Failed(block=block, error=error, traceback="traceback"))

@@ -35,10 +35,10 @@ from blockwise_predict.io import (
 )
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.records import RunDir
+from blockwise_predict.records.address import Address
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import State
 from blockwise_predict.records.output_spec import output_spec
-from blockwise_predict.records.rundir import Address
 from blockwise_predict.records.workerlogs import worker_logs
 from blockwise_predict.run.recorded import find_run
 from tests.support.arrays import write_array
@@ -221,7 +221,7 @@ def _records(folder: Path) -> None:
     run_dir.settle_precision(PrecisionChoice("float32"))
     address = Address(host="here", here="127.0.0.1", hosts=(), port=7000, key="PEM")
     (run_dir.path / "server.json").write_text(json.dumps(asdict(address)))
-    run_dir.want_workers(3)
+    run_dir.request_workers(3)
     jobs = JobRecord(run_dir)
     jobs.begin("slurm", "predict-abc", {"cores": 1})
     jobs.add("123")
@@ -322,7 +322,7 @@ _ALL = (
     _record("identity", "identity.json", RunDir.identity, mutated_json),
     _record("precision", "precision.json", RunDir.precision, mutated_json),
     _record("address", "server.json", RunDir.address, mutated_json),
-    _record("scale", "scale.json", RunDir.wanted_workers, mutated_json),
+    _record("scale", "scale.json", RunDir.requested_workers, mutated_json),
     _record("jobs", "jobs.json", lambda run_dir: JobRecord(run_dir).read(), mutated_json),
     _record("failures", "failures.jsonl", lambda r: r.failures.read(), mutated_lines),
     _record("events", "events.jsonl", _events, mutated_lines),

@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.link import Link, Terms
+from blockwise_predict.records.address import Address
+from blockwise_predict.scheduling.client import Client, ClientOptions
 from tests.support.peers import done
 
 
 def joined(
     find: Callable[[], Address], slots: int = 1, wait: float = 20.0, number: int | None = None
-) -> Link:
-    terms = Terms("run", number, slots, wait=wait)
-    return Link(find, terms, threading.Event(), lambda *_: None)
+) -> Client:
+    terms = ClientOptions("run", number, slots, wait=wait)
+    return Client(find, terms, threading.Event(), lambda *_: None)
 
 
 class Worker(threading.Thread):
@@ -33,7 +33,7 @@ class Worker(threading.Thread):
             list(slots.map(lambda slot: self._work(connection, slot), range(self._slots)))
         connection.close()
 
-    def _work(self, connection: Link, slot: int) -> None:
+    def _work(self, connection: Client, slot: int) -> None:
         while (number := connection.next(slot)) is not None:
             time.sleep(self._seconds)
             self.done.append(number)

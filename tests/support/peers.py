@@ -14,9 +14,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from blockwise_predict import __version__
+from blockwise_predict.records.address import Address
 from blockwise_predict.records.ledger import create_ledger, open_ledger
-from blockwise_predict.records.rundir import Address
-from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
+from blockwise_predict.scheduling.dispatcher import Callbacks, Dispatcher
 from blockwise_predict.scheduling.server import Server
 from blockwise_predict.scheduling.transport.messages import Done, Hello, Message
 from blockwise_predict.scheduling.transport.tls import client_context
@@ -59,17 +59,21 @@ class Scheduler:
         create_ledger(self._file, (blocks,))
         self.events: list[str] = []
         self.warnings: list[str] = []
-        self.server = Server(self.dispatcher, "run", 0, "127.0.0.1", 0, self._event)
+        self.server = Server(
+            self.dispatcher, run="run", first_number=0, host="127.0.0.1", port=0, event=self._event
+        )
 
     def _event(self, kind: str, **_: object) -> None:
         self.events.append(kind)
 
     def dispatcher(self) -> Dispatcher:
         ledger = open_ledger(self._file, (self._blocks,))
-        notes = Notes(
+        notes = Callbacks(
             lambda *_: pytest.fail("a block was given up"), self._event, self.warnings.append
         )
-        return Dispatcher(Blocks(self._blocks), ledger, self._retries, self._deadline, notes)
+        return Dispatcher(
+            Blocks(self._blocks), ledger, notes, retries=self._retries, block_timeout=self._deadline
+        )
 
     @property
     def address(self) -> Address:
@@ -78,7 +82,7 @@ class Scheduler:
     @property
     def present(self) -> frozenset[int]:
         """Numbers of the workers that are there, or may come back."""
-        return self.server.status.attendance.present
+        return self.server.status.membership.present
 
 
 @contextmanager

@@ -17,9 +17,9 @@ CPU = ("--gpus", "0", "--cores", "1", "--job-memory", "1G", "--wall-time", "1h")
 IMPATIENT = """
 import sys
 if "run" in sys.orig_argv:
-    from blockwise_predict.fleet import cluster, losses
+    from blockwise_predict.fleet import cluster, job_failures
     cluster.POLL_S = 0.5
-    losses.FIRST_DELAY_S = 0.1
+    job_failures.FIRST_DELAY_S = 0.1
 """
 
 

@@ -1,1 +1,5 @@
-"""The connection between the scheduler and its workers: messages over WebSockets over TLS."""
+"""The connection between scheduler and workers: messages over WebSockets over TLS.
+
+connect is the worker's side, gate the scheduler's; both use wire (a connection), messages, tls and
+sockets.
+"""

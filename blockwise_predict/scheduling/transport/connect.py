@@ -1,4 +1,4 @@
-"""How a worker reaches the scheduler."""
+"""The worker's side of a connection: reaches the scheduler, and introduces the worker."""
 
 from __future__ import annotations
 
@@ -12,54 +12,59 @@ import aiohttp
 from yarl import URL
 
 from blockwise_predict.errors import RunStateError
-from blockwise_predict.records.rundir import Address
+from blockwise_predict.records.address import Address
 from blockwise_predict.scheduling.transport.messages import (
-    GREETING_S,
+    HELLO_TIMEOUT_S,
     FromScheduler,
     Hello,
     Refused,
     Welcome,
     parse_scheduler,
 )
-from blockwise_predict.scheduling.transport.sockets import keep_watch
+from blockwise_predict.scheduling.transport.sockets import configure
 from blockwise_predict.scheduling.transport.tls import client_context
-from blockwise_predict.scheduling.transport.wire import GOODBYE_S, HEARTBEAT_S, MAX_FRAME, Wire
+from blockwise_predict.scheduling.transport.wire import (
+    CLOSE_TIMEOUT_S,
+    HEARTBEAT_S,
+    MAX_FRAME,
+    Wire,
+)
 
-# Seconds until an address that does not answer is given up. Where many come at once, a scheduler
-# takes that long to come to the last one.
+# Timeout for one address (seconds). When many workers connect at the same time, the scheduler may
+# need that long to get to the last one.
 CONNECT_S = 15.0
 
 
-class NotThereError(Exception):
-    """No scheduler of this run answers, now."""
+class UnreachableError(Exception):
+    """No scheduler of this run can be reached at the moment."""
 
 
-class NoSchedulerError(NotThereError):
-    """There is no scheduler of this run, now."""
+class NoSchedulerError(UnreachableError):
+    """No scheduler of this run is running at the moment."""
 
 
 @asynccontextmanager
 async def connected(address: Address) -> AsyncIterator[Wire[FromScheduler]]:
-    """A connection to the first of the scheduler's addresses that shows the run's key.
+    """A connection to the first of the scheduler's addresses whose peer has the run's key.
 
-    Raises NotThereError if none does, and RunStateError if the key is none.
+    Raises UnreachableError if there is none, and RunStateError if the key is damaged.
     """
     try:
         context = client_context(address.key)
     except ssl.SSLError as error:
         raise RunStateError(f"the key in server.json is damaged ({error}).") from None
     except OSError as error:
-        raise NotThereError(f"the key cannot be put into a temporary file: {error}.") from None
+        raise UnreachableError(f"the key cannot be written to a temporary file: {error}.") from None
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
         websocket = await _connect(session, address)
-        keep_watch(websocket.get_extra_info("socket"))
+        configure(websocket.get_extra_info("socket"))
         yield Wire(websocket, parse_scheduler)
 
 
 async def _connect(
     session: aiohttp.ClientSession, address: Address
 ) -> aiohttp.ClientWebSocketResponse:
-    troubles = []
+    errors = []
     for host in address.reachable_at(socket.gethostname()):
         url = URL.build(scheme="wss", host=host, port=address.port, path="/")
         try:
@@ -68,41 +73,41 @@ async def _connect(
                     url,
                     heartbeat=HEARTBEAT_S,
                     max_msg_size=MAX_FRAME,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=GOODBYE_S),
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
                 )
         except (aiohttp.ClientError, OSError) as error:
-            troubles.append(f"{host}: {_why(error)}")
+            errors.append(f"{host}: {_reason(error)}")
     only = ""
     if not address.hosts:
         only = " It listens on its own machine only; predict run --listen ADDRESS opens it."
-    raise NotThereError(
+    raise UnreachableError(
         f"no scheduler answers at port {address.port} of {address.host} "
-        f"({'; '.join(troubles)}).{only}"
+        f"({'; '.join(errors)}).{only}"
     )
 
 
 async def greet(
     address: Address, wire: Wire[FromScheduler], hello: Hello
 ) -> tuple[Welcome, list[FromScheduler]]:
-    """Introduce a worker; returns its welcome, and what else the scheduler says at once.
+    """Introduce a worker; returns the scheduler's welcome, and any messages sent along with it.
 
-    Raises RunStateError if it is refused, and NotThereError without an answer.
+    Raises RunStateError if the worker is refused, and UnreachableError without an answer.
     """
     where = f"the scheduler at {address.host} port {address.port}"
     wire.send(hello)
-    # Who says nothing is like one who says something else.
+    # Silence is treated like any unexpected answer.
     with suppress(ConnectionError, TimeoutError):
-        async with asyncio.timeout(GREETING_S):
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
             await wire.flush()
             match await wire.receive():
                 case [Welcome() as welcome, *more]:
                     return welcome, more
                 case [Refused(why=why), *_]:
                     raise RunStateError(f"{where} refused this worker: {why}.")
-    raise NotThereError(f"{where} does not answer, or is not this run's any more.")
+    raise UnreachableError(f"{where} does not answer, or no longer belongs to this run.")
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return "it does not have the run's key"
     if isinstance(error, TimeoutError):

@@ -1,14 +1,14 @@
-"""What scheduler and workers say to each other: JSON objects in the frames of a WebSocket (`wire`).
+"""The protocol between scheduler and workers: JSON objects in the frames of a WebSocket (`wire`).
 
-Only who holds the run's key comes so far as to say anything (`tls`).
+Only a peer that holds the run's key gets as far as exchanging messages (`tls`).
 
-A worker says Hello, and is welcomed or refused. Its slots then ask for blocks (Next) and report
+A worker says Hello, and is welcomed or refused. Its slots then request blocks (Next) and report
 them (Done, Failed, Back); the scheduler answers with a Block when there is one, or with End when
-there will be none. A slot has one block at a time, and asks for the next one after it has reported
-the last one; so an answer tells it that the report has arrived.
+there will be none. A slot has one block at a time, and requests the next one after it has reported
+the last one, so the answer also acknowledges the report.
 
-A worker whose connection broke says Hello again, and which blocks it still holds, reports that may
-not have arrived included. Welcome says which of those are its own to finish.
+A worker whose connection broke says Hello again and names the blocks that it still holds, including
+those whose report may not have arrived. Welcome says which of them it is to finish.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 PROTOCOL = 2
 MAX_TEXT = 8000
 MAX_SLOTS = 1000
-# Workers may ask for a number below this one.
+# Workers may ask for numbers below this.
 MAX_NUMBER = 1_000_000
-# Seconds that a newcomer has to say who it is.
-GREETING_S = 10.0
+# Time for a new connection to say Hello, and for the scheduler to answer it (seconds).
+HELLO_TIMEOUT_S = 10.0
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Name = Annotated[str, Field(max_length=300)]
@@ -32,7 +32,7 @@ Blocks = Annotated[list[Count], Field(max_length=2 * MAX_SLOTS)]
 
 
 class Message(BaseModel):
-    """Base of all messages."""
+    """Base class of all messages; `say` tells them apart."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,10 +40,10 @@ class Message(BaseModel):
 class Hello(Message):
     """A worker joins.
 
-    `number` is None if it leaves it to the scheduler; `process` is its own mark, by which it is
-    known when it comes back (containers on one host may share host names and process ids), and
-    `held` are the blocks that it then holds; `job` names the cluster's job that it runs in, and
-    `log` the file that it writes to, where it knows one.
+    `number` is None if the scheduler is to assign one. `process` is a random id that identifies the
+    worker when it reconnects (containers may share host names and process ids), and `held` are the
+    blocks that it then holds. `job` is the cluster job that it runs in and `log` the file that it
+    writes to; "" if there is none.
     """
 
     say: Literal["hello"] = "hello"
@@ -61,17 +61,18 @@ class Hello(Message):
 
 
 class Next(Message):
-    """A slot has nothing to do."""
+    """A slot requests a block."""
 
     say: Literal["next"] = "next"
     slot: Count
 
 
 class Done(Message):
-    """A block is committed: seconds of reading, computing and writing; values of each kind.
+    """A block is committed.
 
-    `filled` is the number of input chunks that the fill value stood in for; `skipped` that the
-    block was left out, as asked for, since its input could not be read (`note` says why).
+    `read`, `compute` and `write` are in seconds; `clipped` and `nonfinite` count output values,
+    `filled` the input chunks that the fill value stood in for. `skipped`: the block was left out as
+    configured, since its input could not be read (`note` says why).
     """
 
     say: Literal["done"] = "done"
@@ -87,7 +88,7 @@ class Done(Message):
 
 
 class Failed(Message):
-    """A block failed; `fatal` if every other one would, through no fault of its own."""
+    """A block failed; `fatal` if every other block would fail for the same reason."""
 
     say: Literal["failed"] = "failed"
     fatal: bool = False
@@ -97,7 +98,7 @@ class Failed(Message):
 
 
 class Back(Message):
-    """A block is handed back as it was; no attempt."""
+    """A block is handed back unprocessed; this costs it no attempt."""
 
     say: Literal["back"] = "back"
     block: Count
@@ -110,14 +111,14 @@ class Leaving(Message):
 
 
 class Bye(Message):
-    """The worker ends. The scheduler closes the connection, which shows that it has heard all."""
+    """The worker ends. The scheduler closes the connection once it has received everything."""
 
     say: Literal["bye"] = "bye"
 
 
 class Welcome(Message):
-    """The worker is admitted, under this number; blocks that it holds and that are not `kept` are
-    others' to do."""
+    """The worker is admitted under this number. Of the blocks that it holds, those not in `kept`
+    have gone to others."""
 
     say: Literal["welcome"] = "welcome"
     number: int
@@ -151,10 +152,10 @@ FromWorker = Annotated[
 ]
 FromScheduler = Annotated[Welcome | Refused | Block | End, Field(discriminator="say")]
 
-# One frame holds what is said at one moment.
-Said = Annotated[list[FromWorker], Field(min_length=1, max_length=4 * MAX_SLOTS)]
-Answered = Annotated[list[FromScheduler], Field(min_length=1, max_length=4 * MAX_SLOTS)]
-parse_worker: TypeAdapter[list[FromWorker]] = TypeAdapter(Said)
-"""Reads a frame of a worker; ValidationError for anything that holds no messages."""
-parse_scheduler: TypeAdapter[list[FromScheduler]] = TypeAdapter(Answered)
-"""Reads a frame of the scheduler."""
+# The content of one frame.
+WorkerFrame = Annotated[list[FromWorker], Field(min_length=1, max_length=4 * MAX_SLOTS)]
+SchedulerFrame = Annotated[list[FromScheduler], Field(min_length=1, max_length=4 * MAX_SLOTS)]
+parse_worker: TypeAdapter[list[FromWorker]] = TypeAdapter(WorkerFrame)
+"""Parses a worker's frame; raises ValidationError for anything but messages."""
+parse_scheduler: TypeAdapter[list[FromScheduler]] = TypeAdapter(SchedulerFrame)
+"""Parses a frame of the scheduler."""

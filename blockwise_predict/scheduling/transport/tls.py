@@ -1,8 +1,8 @@
-"""The run's key: what scheduler and workers show each other, over TLS 1.3.
+"""The run's key: scheduler and workers authenticate each other with it, over TLS 1.3.
 
-One key pair with a certificate of its own, made anew at every start of the scheduler, which both
-ends hold and which is the only one that either trusts. Whoever has it belongs to the run; nobody
-else gets past the handshake. It stands in the run directory, readable by its owner alone.
+The key is a key pair with a self-signed certificate, made at every start of the scheduler. Both
+sides hold the same one and trust no other, so only those who have it get past the handshake. It is
+stored in the run directory, readable by its owner only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-# Clocks of a cluster's nodes differ, and the key is as old as its scheduler: no date is checked.
+# Valid at any time, since the clocks of a cluster's nodes may differ.
 _ALWAYS = datetime(2000, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -43,22 +43,25 @@ def make_key() -> str:
 
 
 def server_context(key: str) -> ssl.SSLContext:
-    """The scheduler's end: it shows the key, and admits those who show it, too."""
+    """The scheduler's side, which accepts only clients that have the key."""
     return _context(ssl.PROTOCOL_TLS_SERVER, key)
 
 
 def client_context(key: str) -> ssl.SSLContext:
-    """A worker's end. Raises ssl.SSLError if `key` is none."""
+    """A worker's side, which accepts only a server that has the key.
+
+    Raises ssl.SSLError if `key` is not the PEM of a key and its certificate.
+    """
     return _context(ssl.PROTOCOL_TLS_CLIENT, key)
 
 
 def _context(protocol: int, key: str) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # Not names but this one certificate is trusted.
+    # This one certificate is trusted, whatever the peer's name.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
-    # OpenSSL takes a key from a file only; this one nobody else may read, and it goes at once.
+    # OpenSSL loads a key only from a file. This one is private, and removed right away.
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(key)
         file.flush()

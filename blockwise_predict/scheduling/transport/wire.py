@@ -1,7 +1,6 @@
-"""Either end of a connection: messages over a WebSocket.
+"""Either side of a connection: messages over a WebSocket.
 
-aiohttp frames, answers pings, notices when the other end falls silent, and holds a sender back
-while the other end does not read.
+aiohttp does the framing and the heartbeat, and blocks a sender while its peer does not read.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from blockwise_predict.scheduling.transport.messages import Message
 
-# An end that is not heard of for 1.5 times this long counts as cut off (seconds).
+# Interval between pings (seconds); a peer that is silent for 1.5 times as long counts as lost.
 HEARTBEAT_S = 10.0
-# Seconds that closing a connection may take.
-GOODBYE_S = 2.0
-# Larger frames are refused. Two slots' tracebacks are the longest thing to say.
+# Timeout for closing a connection (seconds).
+CLOSE_TIMEOUT_S = 2.0
+# Maximum size of a frame (bytes). The largest that occur hold the tracebacks of several slots.
 MAX_FRAME = 1 << 20
 
 M = TypeVar("M")
@@ -29,41 +28,42 @@ WebSocket = ClientWebSocketResponse | WebSocketResponse
 
 
 class Wire(Generic[M]):
-    """Sends messages in order, those of one moment in one frame, and receives them.
+    """Sends messages in order, batched into frames, and receives them.
 
-    What is sent waits until the connection takes it: senders bound what they send unread.
-    `said_goodbye` tells, in the end, whether the other end has closed the connection in good order.
+    Messages wait in memory until the connection accepts them, so callers must bound what they send
+    to a peer that does not read. `closed_cleanly` says, once the connection has ended, whether the
+    peer closed it with a WebSocket close frame.
     """
 
     def __init__(self, socket: WebSocket, parse: TypeAdapter[list[M]]) -> None:
-        self.said_goodbye = False
+        self.closed_cleanly = False
         self._socket = socket
         self._parse = parse
         self._outbox: list[Message] = []
         self._pending = asyncio.Event()
 
     def send(self, *messages: Message) -> None:
-        """Send messages, or lose them with the connection."""
+        """Queue messages to be sent; they are lost if the connection breaks."""
         self._outbox += messages
         self._pending.set()
 
     async def receive(self) -> list[M]:
-        """The next messages; empty at the end, also that of one who sends something else."""
+        """The next messages; empty when the connection ends, or after anything but messages."""
         try:
             message: WSMessage = await self._socket.receive()
         except ConnectionError:
-            # It broke as a ping was to be answered.
+            # The connection broke while a ping was being answered.
             return []
         if message.type is WSMsgType.BINARY:
             try:
                 return self._parse.validate_json(message.data)
             except ValidationError:
                 return []
-        self.said_goodbye = message.type is WSMsgType.CLOSE
+        self.closed_cleanly = message.type is WSMsgType.CLOSE
         return []
 
     async def flush(self) -> None:
-        """Send what waits."""
+        """Send the queued messages."""
         self._pending.clear()
         if self._outbox:
             messages, self._outbox = self._outbox, []
@@ -71,7 +71,7 @@ class Wire(Generic[M]):
 
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[None]:
-        """Send what is to be sent, as long as this lasts."""
+        """Send queued messages in the background while the context lasts."""
         sender = asyncio.create_task(self._send())
         try:
             yield
@@ -84,13 +84,13 @@ class Wire(Generic[M]):
             try:
                 await self.flush()
             except ConnectionError:
-                # The connection's end, which `receive` tells of.
+                # `receive` reports the end of the connection.
                 return
 
     async def close(self) -> bool:
-        """Send what waits, and close the connection; whether the other end has received it all."""
+        """Send the queued messages, and close; returns whether the peer has received them all."""
         try:
-            async with asyncio.timeout(GOODBYE_S):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self.flush()
                 await self._socket.close()
         except (ConnectionError, TimeoutError):

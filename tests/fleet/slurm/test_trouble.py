@@ -52,9 +52,7 @@ def test_a_bad_script_is_told_with_its_error(job: SlurmJob, tmp_path: Path) -> N
     shipped = (resource_folder("workers") / "slurm.sbatch").read_text()
     script.write_text(shipped.replace('exec "${worker', 'module load nonsense\nexec "${worker'))
     output = predict(*job.arguments("a", "--fleet", script, *CPU, "--workers", "2"), code=1)
-    assert re.search(
-        r"\d jobs in a row were of no use: no worker joined. The last one: job", output
-    )
+    assert re.search(r"\d consecutive jobs failed to start a worker. The last one: job", output)
     assert re.search(r"ended before its worker joined \(FAILED\). Its log \S+\.log ends", output)
     assert "module: command not found" in output
     assert output.count("module: command not found") == 2, "once as a warning, once at the end"

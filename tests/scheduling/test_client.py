@@ -13,9 +13,9 @@ from queue import SimpleQueue
 import pytest
 from aiohttp import web
 
-from blockwise_predict.records.rundir import Address
+from blockwise_predict.records.address import Address
 from blockwise_predict.scheduling import worker_server
-from blockwise_predict.scheduling.link import Link, Terms
+from blockwise_predict.scheduling.client import Client, ClientOptions
 from blockwise_predict.scheduling.transport import connect, gate
 from blockwise_predict.scheduling.transport.messages import (
     End,
@@ -65,9 +65,11 @@ def scheduler(*says: Message, stays: bool = False) -> Iterator[Address]:
 
 def test_a_slot_that_asks_when_the_scheduler_has_gone_does_not_wait_for_an_answer() -> None:
     with scheduler(Welcome(number=3), End(why="there are no more blocks")) as address:
-        link = Link(lambda: address, Terms("run", None, 2), threading.Event(), lambda *_: None)
+        link = Client(
+            lambda: address, ClientOptions("run", None, 2), threading.Event(), lambda *_: None
+        )
         assert link.number == 3
-        while any(thread.name == "link" for thread in threading.enumerate()):
+        while any(thread.name == "scheduler-client" for thread in threading.enumerate()):
             time.sleep(0.01)
         answers: list[int | None] = []
         asking = threading.Thread(
@@ -82,15 +84,15 @@ def test_a_slot_that_asks_when_the_scheduler_has_gone_does_not_wait_for_an_answe
 def test_what_goes_on_besides_does_not_fail_unheard(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that cannot be told to end any more must not work on as if it could."""
 
-    async def fails(_: Link) -> None:
+    async def fails(_: Client) -> None:
         await asyncio.sleep(0.1)
         raise ValueError("no clock")
 
-    monkeypatch.setattr(Link, "_watch_for_the_end", fails)
+    monkeypatch.setattr(Client, "_watch_for_stop", fails)
     ends: SimpleQueue[tuple[str, bool]] = SimpleQueue()
     with scheduler(Welcome(number=3), stays=True) as address:
-        terms = Terms("run", None, 1)
-        link = Link(lambda: address, terms, threading.Event(), lambda *end: ends.put(end))
+        terms = ClientOptions("run", None, 1)
+        link = Client(lambda: address, terms, threading.Event(), lambda *end: ends.put(end))
         assert ends.get(timeout=20) == ("no clock", False)
         assert link.next(0) is None
 
