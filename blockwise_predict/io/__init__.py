@@ -13,7 +13,6 @@ from blockwise_predict.io.formats import Format, guess_format, names_array
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.output import (
     OutputArray,
-    OutputSpec,
     Write,
     open_output,
     output_exists,
@@ -22,6 +21,7 @@ from blockwise_predict.io.output import (
 )
 from blockwise_predict.io.placement import Placement
 from blockwise_predict.io.source import InputArray, open_input
+from blockwise_predict.io.spec import OutputSpec
 
 __all__ = [
     "BadInputError",

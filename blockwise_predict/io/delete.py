@@ -12,6 +12,7 @@ from typing import Any
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io.formats import ATTRIBUTES_FILE, METADATA_FILE, Node
 from blockwise_predict.io.kvstore import Json, is_local, normalize, open_store, storage_errors
+from blockwise_predict.io.spec import OutputSpec
 
 # Of deletions that are under way at a time on an object store.
 _AT_ONCE = 256
@@ -52,6 +53,14 @@ def chunk_keys(node: Node) -> ChunkKeys:
         raise ArrayError(
             f"{node.location}: its metadata do not say which files are its chunks ({error!r})."
         ) from None
+
+
+def output_keys(spec: OutputSpec) -> ChunkKeys:
+    """The keys of the chunks of an output that is to be created."""
+    counts = (1, *_counts(list(spec.shape), list(spec.chunk_shape)))
+    if spec.format == "n5":
+        return ChunkKeys((), counts[::-1], "/")
+    return ChunkKeys(("c",) if spec.format == "zarr3" else (), counts, "/")
 
 
 def _zarr2(metadata: Json) -> ChunkKeys:

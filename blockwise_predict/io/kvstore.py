@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ Json = dict[str, Any]
 _SCHEMES = ("file", "s3", "gs", "http", "https")
 # tensorstore's own 32 attempts keep a mistyped endpoint waiting for a quarter of an hour.
 _RETRIES = {"max_retries": 6, "initial_delay": "1s", "max_delay": "16s"}
-_UPDATE_ATTEMPTS = 100
+# Of a file that other processes change, too.
+UPDATE_ATTEMPTS = 100
 
 
 def normalize(path: str | Path) -> str:
@@ -186,6 +188,30 @@ def _parse(data: bytes, where: str) -> Json:
     return value
 
 
+@dataclass(frozen=True)
+class Document:
+    """A JSON file as it was read: `content` is None if there was none."""
+
+    content: Json | None
+    generation: bytes
+
+
+def read_document(store: Any, location: str, name: str) -> Document:
+    """The JSON file `name` of an open store, to be replaced by `replace_document`."""
+    _check_readable(store, location, name)
+    result = store.read(name).result()
+    content = _parse(result.value, join(location, name)) if result.state == "value" else None
+    return Document(content, result.stamp.generation)
+
+
+def replace_document(store: Any, name: str, content: Json, before: Document) -> bool:
+    """Write a JSON file, atomically, if it is still as it was read; whether that was so."""
+    data = json.dumps(content, indent=2).encode()
+    stamp = store.write(name, data, if_equal=before.generation).result()
+    # An empty generation says that the condition did not hold.
+    return bool(stamp.generation)
+
+
 def update_json(location: str, name: str, change: Callable[[Json | None], Json | None]) -> None:
     """Replace a JSON file by `change(its content)`, atomically, also against other writers.
 
@@ -194,19 +220,10 @@ def update_json(location: str, name: str, change: Callable[[Json | None], Json |
     """
     with storage_errors(location, "write"):
         store = open_store(location)
-        for _ in range(_UPDATE_ATTEMPTS):
-            _check_readable(store, location, name)
-            before = store.read(name).result()
-            content = (
-                _parse(before.value, join(location, name)) if before.state == "value" else None
-            )
-            after = change(content)
-            if after is None:
-                return
-            data = json.dumps(after, indent=2).encode()
-            stamp = store.write(name, data, if_equal=before.stamp.generation).result()
-            # An empty generation says that the condition did not hold.
-            if stamp.generation:
+        for _ in range(UPDATE_ATTEMPTS):
+            before = read_document(store, location, name)
+            after = change(before.content)
+            if after is None or replace_document(store, name, after, before):
                 return
     raise ArrayError(f"cannot write {join(location, name)}: other processes keep changing it.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.geometry.grid import Lengths
+from blockwise_predict.io import zarr_metadata
 from blockwise_predict.io.formats import (
     ATTRIBUTES_FILE,
     DRIVERS,
@@ -32,29 +32,6 @@ from blockwise_predict.io.kvstore import (
 from blockwise_predict.io.placement import Placement, place_array
 from blockwise_predict.io.source import fully_stored, in_c_order, open_array, spatial_window
 from blockwise_predict.io.statement import CHANNEL
-
-
-@dataclass(frozen=True)
-class OutputSpec:
-    """An array [channels, *spatial] to create. Spatial axes in C order; lengths in nm.
-
-    `offset` is the begin corner of its voxel 0. `input_voxel_size` is that of the input, needed
-    for the OME-NGFF translation (see `io.ngff`). `attributes` are JSON-able additions.
-    """
-
-    path: str
-    format: Format
-    shape: tuple[int, ...]
-    channels: int
-    dtype: str
-    chunk_shape: tuple[int, ...]
-    voxel_size: Lengths
-    offset: Lengths
-    input_voxel_size: Lengths
-    axis_names: tuple[str, ...]
-    channel_names: tuple[str, ...]
-    attributes: Json = field(default_factory=dict)
-    fill_value: int = 0
 
 
 class Write(Protocol):
@@ -210,11 +187,9 @@ def update_attributes(path: str | Path, values: Json) -> None:
     n5_own = {"dimensions", "blockSize", "dataType", "compression"} & set(values)
     if node.format == "n5" and n5_own:
         raise ValueError(f"{sorted(n5_own)} describe an N5 array itself and cannot be attributes")
-
-    def merge(content: Json | None) -> Json:
-        content = content or {}
-        if node.format != "zarr3":
-            return {**content, **values}
-        return {**content, "attributes": {**content.get("attributes", {}), **values}}
-
-    update_json(node.location, ATTRIBUTES_FILE[node.format], merge)
+    if node.format == "n5":
+        update_json(
+            node.location, ATTRIBUTES_FILE["n5"], lambda content: {**(content or {}), **values}
+        )
+    else:
+        zarr_metadata.update_attributes(node.location, node.format, values)
