@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from blockwise_predict.config.model import BadInput
 from blockwise_predict.errors import PredictError
+from blockwise_predict.io.interface import BlockSource
 from blockwise_predict.io.kvstore import reason_of
-from blockwise_predict.io.source import InputArray
 
 # So many chunks are looked at before a run.
 SAMPLED_CHUNKS = 64
@@ -28,7 +28,7 @@ class BadInputError(PredictError):
     """A chunk of the input is missing or damaged."""
 
 
-def missing_sample(array: InputArray, begin: Sequence[int], end: Sequence[int]) -> tuple[int, int]:
+def missing_sample(array: BlockSource, begin: Sequence[int], end: Sequence[int]) -> tuple[int, int]:
     """Looks at some chunks, spread over the voxels `begin .. end`.
 
     Returns how many of them are not stored, and how many were looked at.
@@ -60,12 +60,12 @@ def _first_voxel_of(
 
 
 class CheckedInput:
-    """An input array for one block's reading, with a rule for what cannot be read.
+    """An array for one block's reading, with a rule for what cannot be read.
 
     `filled` is the number of chunks that the fill value stood in for, and `note` names the first.
     """
 
-    def __init__(self, array: InputArray, rule: BadInput) -> None:
+    def __init__(self, array: BlockSource, rule: BadInput) -> None:
         self.shape = array.shape
         self.filled = 0
         self.note = ""

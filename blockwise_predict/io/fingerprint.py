@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from math import prod
 
-from blockwise_predict.io.formats import find_array
-from blockwise_predict.io.source import InputArray
+from blockwise_predict.io.interface import BlockSource
 
 # Of voxels that are looked at; at most so many places, spread over the array.
 _SAMPLE_BYTES = 32 << 20
@@ -15,12 +14,7 @@ _PLACES = 8
 _MAX_CHUNK_BYTES = 512 << 20
 
 
-def metadata_digest(path: str) -> str:
-    """sha256 of what says how an array is stored. Raises ArrayError if there is none any more."""
-    return find_array(path).metadata_sha256
-
-
-def sample_digests(array: InputArray) -> dict[str, str]:
+def sample_digests(array: BlockSource) -> dict[str, str]:
     """For a few chunks of an array, by their first voxel, the sha256 of their content.
 
     Chunks that are not stored, or cannot be read, are left out: they may be mended.

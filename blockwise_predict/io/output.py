@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io import zarr_metadata
 from blockwise_predict.io.formats import (
     ATTRIBUTES_FILE,
@@ -29,9 +28,19 @@ from blockwise_predict.io.kvstore import (
     storage_errors,
     update_json,
 )
-from blockwise_predict.io.placement import Placement, place_array
-from blockwise_predict.io.source import fully_stored, in_c_order, open_array, spatial_window
-from blockwise_predict.io.statement import CHANNEL
+from blockwise_predict.io.placement import Given, Placement, place_array
+from blockwise_predict.io.source import (
+    fully_stored,
+    in_c_order,
+    open_tensorstore,
+    spatial_window,
+)
+from blockwise_predict.io.statement import CHANNEL, Axes
+from blockwise_predict.io.storage import channel_names, storage_of
+from blockwise_predict.io.volume import Volume
+
+if TYPE_CHECKING:
+    import zarr
 
 
 class Write(Protocol):
@@ -41,36 +50,39 @@ class Write(Protocol):
         """Wait until it is committed; raises what went wrong."""
 
 
-class OutputArray:
+class OutputArray(Volume):
     """An array [channels, *spatial] to write to, made by `create_output` or `open_output`.
 
-    Attributes: `path`, `format`, `shape` and `chunk_shape` (spatial, voxels), `channels`, `dtype`,
-    `placement`, `channel_names`. Several threads and processes may write at once, because each
+    `chunk_shape` is what is written at once. Several threads and processes may write, because each
     writes whole chunks.
     """
 
-    def __init__(self, node: Node, store: Any, whole: Any, placement: Placement) -> None:
-        shape = tuple(int(length) for length in store.shape)
+    format: Format
+    channels: int
+
+    def __init__(
+        self, node: Node, store: Any, whole: Any, placement: Placement, axes: Axes
+    ) -> None:
         self.path = node.location
-        self.format: Format = node.format
-        self.channels, self.shape = shape[0], shape[1:]
+        self.format = node.format
+        self.storage = storage_of(node, store, axes)
+        self.channels, self.shape = self.storage.shape[0], self.storage.shape[1:]
         self.chunk_shape = tuple(int(n) for n in store.chunk_layout.write_chunk.shape)[1:]
-        self.dtype: np.dtype[Any] = np.dtype(store.dtype.numpy_dtype)
+        self.dtype = np.dtype(store.dtype.numpy_dtype)
         self.placement = placement
-        names = node.attributes.get("channel_names")
-        self.channel_names = tuple(map(str, names)) if isinstance(names, list) else ()
+        self.channel_names = channel_names(node)
         self._store = store
         self._whole = whole
 
     @property
-    def voxel_size(self) -> Lengths:
-        """Voxel size in nm."""
-        return self.placement.voxel_size
+    def zarr(self) -> zarr.Array:
+        """The array as zarr-python reads it. Raises ArrayError for N5, which it does not know."""
+        if self.format == "n5":
+            raise ArrayError(f"{self.path} is N5, which zarr-python 3 cannot open. Use `array`.")
+        from blockwise_predict.io.zarr_store import open_zarr
 
-    @property
-    def offset(self) -> Lengths:
-        """Begin corner of voxel 0 in nm."""
-        return self.placement.offset
+        with storage_errors(self.path, "open"):
+            return open_zarr(self.path, self.format)
 
     def write(self, begin: Sequence[int], data: np.ndarray[Any, Any]) -> None:
         """`start_write`, and wait for the commit."""
@@ -119,8 +131,8 @@ class OutputArray:
 def open_output(path: str | Path) -> OutputArray:
     """Open an array that `create_output` made, for writing. Raises ArrayError if there is none."""
     node = find_array(path)
-    store = open_array(node)
-    placement, axes = place_array(node, tuple(store.shape))
+    store = open_tensorstore(node)
+    placement, axes = place_array(node, tuple(store.shape), Given())
     if axes.of_kind(CHANNEL) != (0,):
         raise ArrayError(
             f"{node.location} has the axes {', '.join(axes.names)}; an output's first axis is its "
@@ -132,7 +144,7 @@ def open_output(path: str | Path) -> OutputArray:
             f"{node.location} has {channels} channels in chunks of {chunk}; an output's channels "
             "are never split. Something else has changed it, or made it."
         )
-    return OutputArray(node, store, _whole_chunks(node), placement)
+    return OutputArray(node, store, _whole_chunks(node), placement, axes)
 
 
 def _whole_chunks(node: Node) -> Any:
