@@ -1,7 +1,7 @@
 """Volumes: reading zarr 2, zarr 3 and N5 arrays wherever they are, and writing predictions.
 
-Everything that follows from a format or a convention of metadata ends here: the rest of the
-package sees arrays [C, *spatial], in C order, whose voxel size and offset are exact, in nm.
+Formats and metadata conventions are handled here. The rest of the package sees arrays
+[C, *spatial] in C order, with exact voxel sizes and offsets in nm.
 """
 
 from blockwise_predict.io.checked import BadInputError, CheckedInput, missing_sample

@@ -11,7 +11,7 @@ import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import funlib, n5, ngff, zarr_metadata
-from blockwise_predict.io.delete import delete_array, output_keys, strangers
+from blockwise_predict.io.delete import colliding_files, delete_array, output_keys
 from blockwise_predict.io.formats import (
     METADATA_FILE,
     Format,
@@ -65,7 +65,7 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
         _check_room(location, spec)
     elif not is_empty(location, besides=".zattrs"):
         raise ArrayError(
-            f"{location} holds files that are no array; they would mix with the output. "
+            f"{location} holds files that are not part of an array and would mix with the output. "
             "Remove them or choose another name."
         )
     for group in groups:
@@ -81,7 +81,7 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
 def delete_output(path: str | Path) -> list[str]:
     """Delete the array at `path` and its OME-NGFF entry in the group above, nothing beside them.
 
-    Returns the names of what else is in its folder, and stays. Raises ArrayError if there is no
+    Returns the names of other files in its folder, which stay. Raises ArrayError if there is no
     array, or if the folder is a symbolic link.
     """
     node = find_array(path)
@@ -93,9 +93,9 @@ def delete_output(path: str | Path) -> list[str]:
 
 
 def check_output(path: str | Path, wanted: Format, dtype: str) -> list[str]:
-    """The groups above an output that is to be written, container first; writes nothing.
+    """The groups above a planned output, container first; writes nothing.
 
-    Raises ArrayError if it cannot lie there, or if its format cannot hold the dtype.
+    Raises ArrayError if it cannot be created there, or if its format cannot hold the dtype.
     """
     location = normalize(path)
     name = np.dtype(dtype).name
@@ -132,8 +132,8 @@ def check_output(path: str | Path, wanted: Format, dtype: str) -> list[str]:
 
 
 def _check_room(location: str, spec: OutputSpec) -> None:
-    """Raise ArrayError if files are there that the new array would take for its chunks."""
-    if found := strangers(location, output_keys(spec)):
+    """Raise ArrayError if files are there that the new array would take for its own chunks."""
+    if found := colliding_files(location, output_keys(spec)):
         raise ArrayError(
             f"{location} holds files that the array would take for its chunks, as {found[0]}. "
             "Remove them or choose another name."

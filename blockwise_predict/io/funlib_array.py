@@ -7,6 +7,7 @@ nanometres is therefore placed in picometres, or femtometres; the array's `units
 from __future__ import annotations
 
 import uuid
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from blockwise_predict.io.statement import CHANNEL, SPACE
 if TYPE_CHECKING:
     from funlib.persistence import Array
 
+# dask walks through all chunks for each read: 0.1 s for this many, 10 s for a million.
+MAX_DASK_CHUNKS = 10_000
 # Parts of a nanometre.
 _UNITS = {"nm": 1, "pm": 10**3, "fm": 10**6}
 
@@ -44,7 +47,7 @@ def as_funlib(array: PlacedArray) -> Array:
         axis_names=[*["c^"] * has_channels, *placement.axis_names],
         units=[unit] * dims,
         types=[*[CHANNEL] * has_channels, *[SPACE] * dims],
-        chunks=(*([array.channels] if has_channels else []), *array.chunk_shape),
+        chunks=(*([array.channels] if has_channels else []), *_dask_chunks(array)),
     )
 
 
@@ -59,6 +62,19 @@ def _whole_unit(path: str, placement: Placement) -> tuple[str, int]:
         f"numbers only, and these are whole in none of {', '.join(_UNITS)}. Use `read`, with "
         "`voxel_size` and `offset`, which are exact."
     )
+
+
+def _dask_chunks(array: PlacedArray) -> tuple[int, ...]:
+    """Whole chunks of the array, as many together as it takes to keep dask's graph small.
+
+    What is read is unaffected: dask passes slices on to the array.
+    """
+    chunks = list(array.chunk_shape)
+    while True:
+        counts = [-(-n // chunk) for n, chunk in zip(array.shape, chunks, strict=True)]
+        if prod(counts) <= MAX_DASK_CHUNKS:
+            return tuple(chunks)
+        chunks[counts.index(max(counts))] *= 2
 
 
 class LazyVoxels:

@@ -42,7 +42,7 @@ def read_statements(node: Node, groups: list[Node], ndim: int) -> list[Statement
         *(_level(_plain(g, axes) or _pixel_resolution(g, axes), node, g) for g in groups),
         Statement(source=f"attribute 'axes' of {node.attributes_name}", axes=axes),
     ]
-    return [statement for statement in found if statement is not None and statement.says_something]
+    return [statement for statement in found if statement is not None and statement.is_informative]
 
 
 def _axes(node: Node, ndim: int) -> Axes | None:

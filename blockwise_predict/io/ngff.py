@@ -44,7 +44,7 @@ from blockwise_predict.io.units import (
 
 _NUMBER = re.compile(r"\d+(\.\d+)?([eE][-+]?\d+)?")
 
-# Of one array: a scale and a translation of its own, and of all levels.
+# Maximum number for one array. Two are usual for a level, and two for all levels.
 MAX_TRANSFORMATIONS = 16
 
 LOOKED_FOR = "multiscales of the groups above (OME-NGFF)"
@@ -94,15 +94,18 @@ def _datasets(group: Node) -> Iterator[tuple[str, Json, Json]]:
 def _statement(place: str, multiscale: Json, dataset: Json, ndim: int) -> Statement:
     axes, units = _axes(multiscale.get("axes"), ndim)
     if axes is None:
-        note = f"{place} is passed over: its axes are not those of an array with {ndim} axes"
+        note = f"{place} is ignored: its axes are not those of an array with {ndim} axes"
         return Statement(source=place, notes=(note,))
     transforms = _transforms(dataset) + _transforms(multiscale)
     if len(transforms) > MAX_TRANSFORMATIONS:
-        raise ArrayError(f"{place} has {len(transforms)} transformations, none has so many.")
+        raise ArrayError(
+            f"{place} has {len(transforms)} transformations; at most "
+            f"{MAX_TRANSFORMATIONS} are supported."
+        )
     unknown = {str(t.get("type")) for t in transforms} - {"scale", "translation", "identity"}
     if unknown:
         kind = shown(min(unknown))
-        note = f"{place} is passed over: its transformation {kind} is not understood"
+        note = f"{place} is ignored: its transformation {kind} is not understood"
         return Statement(source=place, axes=axes, notes=(note,))
     scale, shift = _compose(transforms, place, ndim)
     size, notes = spatial_lengths(scale, units, axes, place)

@@ -1,4 +1,4 @@
-"""Output arrays: what is to be written, and writing it chunk by chunk."""
+"""Output arrays, written by whole chunks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class Write(Protocol):
-    """A write under way."""
+    """A write in progress."""
 
     def result(self) -> None:
         """Wait until it is committed; raises what went wrong."""
@@ -91,10 +91,10 @@ class OutputArray(Volume):
     def start_write(self, begin: Sequence[int], data: np.ndarray[Any, Any]) -> Write:
         """Begin to write `data` [channels, *spatial] at voxel `begin`.
 
-        The data must not be changed any more. The write's `result()` returns after the commit, or
-        raises what went wrong. Raises ValueError unless the data cover whole chunks (the array's
-        end may cut the last), because two writers of one chunk would lose each other's data; and
-        for another dtype.
+        `data` must not be changed afterwards. The write's `result()` returns after the commit, or
+        raises what went wrong. Raises ValueError for another dtype, and unless `data` cover whole
+        chunks (the last may be cut by the array's end): two writers of one chunk would lose each
+        other's data.
         """
         end = tuple(b + n for b, n in zip(begin, data.shape[1:], strict=True))
         spatial_window(begin, end, self.shape, self.path)
@@ -142,16 +142,16 @@ def open_output(path: str | Path) -> OutputArray:
     if channels != chunk:
         raise ArrayError(
             f"{node.location} has {channels} channels in chunks of {chunk}; an output's channels "
-            "are never split. Something else has changed it, or made it."
+            "are never split. Another program has created or changed it."
         )
     return OutputArray(node, store, _whole_chunks(node), placement, axes)
 
 
 def _whole_chunks(node: Node) -> Any:
-    """The array as if it ended with its last chunks, to write to.
+    """The array extended to the end of its last chunks, for writing.
 
-    A write that covers a chunk only as far as the array goes would read it first; that costs a
-    read, and fails for ever once a chunk is damaged.
+    Otherwise a write to a chunk that the array's end cuts would read the chunk first, which costs
+    a read, and would always fail once the chunk is damaged.
     """
     spec: Json = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
     with storage_errors(node.location, "open"):
@@ -160,7 +160,7 @@ def _whole_chunks(node: Node) -> Any:
         sizes = zip(store.shape, store.chunk_layout.write_chunk.shape, strict=True)
         shape = [ceil(size / chunk) * chunk for size, chunk in sizes]
         metadata["dimensions" if node.format == "n5" else "shape"] = shape
-        # Otherwise a block of zeros would leave no chunk, and look like one never written.
+        # Otherwise a block of zeros would leave no chunk and look like one never written.
         spec |= {"metadata": metadata, "store_data_equal_to_fill_value": True}
         whole = ts.open({**spec, "assume_metadata": True}, context=storage_context()).result()
     return in_c_order(whole, node.format)
@@ -169,10 +169,10 @@ def _whole_chunks(node: Node) -> Any:
 def _to_whole_chunks(
     begin: Sequence[int], data: np.ndarray[Any, Any], chunk_shape: tuple[int, ...]
 ) -> tuple[tuple[slice, ...], np.ndarray[Any, Any]]:
-    """Where whole chunks with `data` lie, and their values: zeros beyond the data."""
+    """The window of the whole chunks that hold `data`, and their values: zeros beyond the data."""
     shape = [ceil(n / chunk) * chunk for n, chunk in zip(data.shape[1:], chunk_shape, strict=True)]
     if tuple(shape) != data.shape[1:]:
-        # Zeros that nobody writes to take no memory, however large the chunks are.
+        # The kernel provides untouched zeros without memory, however large the chunks are.
         padded = np.zeros((len(data), *shape), data.dtype)
         padded[(slice(None), *map(slice, data.shape[1:]))] = data
         data = padded

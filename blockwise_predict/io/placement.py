@@ -1,7 +1,7 @@
-"""Where an array lies in the world, and from which attribute that is known.
+"""Where an array lies in the world, and which attribute says so.
 
-Order: the command line; funlib's attributes; OME-NGFF; the conventions of N5. The first that gives
-a voxel size is used, likewise the first that gives an offset; a later one that disagrees is noted.
+Order: the user; funlib's attributes; OME-NGFF; the conventions of N5. The first that gives a voxel
+size is used, likewise the first that gives an offset; later ones that disagree are noted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Placement:
     """Where an array lies: spatial axes in C order, lengths in nm.
 
     `offset` is the begin corner of voxel 0. `notes` are lines for the user: values that were
-    guessed, places that disagree.
+    guessed, sources that disagree.
     """
 
     axis_names: tuple[str, ...]

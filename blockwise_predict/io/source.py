@@ -1,4 +1,4 @@
-"""Input arrays: bytes through tensorstore, in one order of axes whatever the format."""
+"""Input arrays: read through tensorstore, axes in one order whatever the format."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
 from blockwise_predict.io.storage import channel_names, storage_of
 from blockwise_predict.io.volume import Volume
 
-# Decoded. A chunk is read whole, by every slot of a worker.
+# Maximum decoded size. Chunks are read whole, by every slot of a worker.
 MAX_CHUNK_BYTES = 4 << 30
-# What numpy, and the networks, do not know as a number of their own.
+# Types that numpy lacks, or that networks cannot compute with.
 _READ_AS = {"bool": "uint8", "bfloat16": "float32", "int4": "int8", "uint4": "uint8"}
-# tensorstore knows more, but not as numbers that numpy can do arithmetic with.
+# tensorstore has more types, but numpy cannot do arithmetic with those.
 _NUMBERS = {
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64"),
@@ -90,10 +90,10 @@ def open_input(
 ) -> InputArray:
     """Open the zarr 2, zarr 3 or N5 array at a path or URL for reading.
 
-    `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes. So
-    many bytes of decoded chunks are kept for the next read.
-    Raises ArrayError if there is no array (the message lists those that are there), if it does not
-    say its voxel size, or if its axes or type of data cannot be read.
+    `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes.
+    `cache_bytes` of decoded chunks are kept for the next reads.
+    Raises ArrayError if there is no array (the message lists those nearby), if it does not say its
+    voxel size, or if its axes or type of data are not supported.
     """
     size = None if voxel_size is None else tuple(voxel_size)
     begin = None if offset is None else tuple(offset)
@@ -136,7 +136,7 @@ def open_tensorstore(node: Node, *, cache_bytes: int = 0) -> Any:
 
 
 def _check_chunks(store: Any, location: str) -> None:
-    """Raise ArrayError for chunks so large that to decode one would take all memory."""
+    """Raise ArrayError for chunks so large that decoding one would exhaust the memory."""
     chunk = [int(length) for length in store.chunk_layout.read_chunk.shape]
     size = prod(chunk) * int(store.dtype.numpy_dtype.itemsize)
     if size > MAX_CHUNK_BYTES:
@@ -147,11 +147,11 @@ def _check_chunks(store: Any, location: str) -> None:
 
 
 def fully_stored(view: Any) -> bool:
-    """Whether every chunk of a tensorstore's view is stored (it may be damaged)."""
+    """Whether every chunk in a view of a tensorstore is stored (it may be damaged)."""
     try:
         return bool(view.storage_statistics(query_fully_stored=True).result().fully_stored)
     except ValueError:
-        # A shard whose index is damaged: to read its chunks says so.
+        # A shard with a damaged index. Reading its chunks reports that.
         return True
 
 

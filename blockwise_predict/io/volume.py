@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from funlib.persistence import Array
 
 
-class Volume:
+class Volume(ABC):
     """An array [C, *spatial] at an exact place in the world.
 
     Attributes: `path`; `format`; `shape` and `chunk_shape` (spatial axes, voxels); `channels` (None
@@ -73,11 +74,11 @@ class Volume:
         """The voxels as a funlib.persistence.Array: see `as_funlib`."""
         return as_funlib(self)
 
+    @abstractmethod
     def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray[Any, Any]:
         """Voxels `begin` to `end` (half-open, within the array) as [C, *spatial], C=1 without
         a channel axis. Raises ValueError for voxels outside of the array.
         """
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         rows = describe_array(self)

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorstore as ts
 import zarr
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import (
     ByteRequest,
     OffsetByteRequest,
@@ -18,7 +19,6 @@ from zarr.abc.store import (
     Store,
     SuffixByteRequest,
 )
-from zarr.core.buffer import Buffer, BufferPrototype
 
 from blockwise_predict.io.formats import Format
 from blockwise_predict.io.kvstore import is_local, open_store

@@ -12,6 +12,7 @@ from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import create_output, open_array, open_output
+from blockwise_predict.io.funlib_array import MAX_DASK_CHUNKS
 from tests.support.arrays import (
     FORMATS,
     OUTPUT_FORMATS,
@@ -60,6 +61,17 @@ def test_an_output_of_any_format(tmp_path: Path, kind: str) -> None:
     )
     with pytest.raises(TypeError, match="item assignment"):
         array[Roi((40, 8, 120), (32, 16, 32))] = 0
+
+
+def test_a_little_of_a_huge_array(tmp_path: Path) -> None:
+    """3 billion chunks of 800 teravoxels, of which two are read: quickly, and alone."""
+    path = output_path(tmp_path, "zarr3")
+    shape = (20_000, 200_000, 200_000)
+    create_output(output_spec(path, shape=shape, chunk_shape=(64, 64, 64), **WHOLE))
+    array = open_output(path).array
+    assert array.data.npartitions <= MAX_DASK_CHUNKS
+    found = array[Roi((40 + 8 * 8190, -8, 120), (32, 8, 8))]
+    np.testing.assert_array_equal(found, np.zeros((2, 4, 2, 2), "uint8"), strict=True)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_an_array_is_deleted_and_not_what_is_in_its_folder(kind: str, tmp_path: 
     assert left == sorted([*names, str(link.relative_to(path))])
     assert not output_exists(path)
     assert contents(elsewhere) == {"0/0": b"mine"}
-    with pytest.raises(ArrayError, match="holds files that are no array"):
+    with pytest.raises(ArrayError, match="holds files that are not part of an array"):
         create_output(output_spec(path, kind))
     assert (
         not create_output(output_spec(path, kind), overwrite=True).read((0, 0, 0), (1,) * 3).any()
