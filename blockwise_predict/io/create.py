@@ -79,7 +79,7 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
 
 
 def delete_output(path: str | Path) -> list[str]:
-    """Delete the array at `path` and its OME-NGFF entry in the group above, nothing beside them.
+    """Delete the array at `path` and its OME-NGFF entry in the group above, and nothing else.
 
     Returns the names of other files in its folder, which stay. Raises ArrayError if there is no
     array, or if the folder is a symbolic link.
@@ -135,8 +135,8 @@ def _check_room(location: str, spec: OutputSpec) -> None:
     """Raise ArrayError if files are there that the new array would take for its own chunks."""
     if found := colliding_files(location, output_keys(spec)):
         raise ArrayError(
-            f"{location} holds files that the array would take for its chunks, as {found[0]}. "
-            "Remove them or choose another name."
+            f"{location} holds files that the array would take for its chunks, for example "
+            f"{found[0]}. Remove them or choose another name."
         )
 
 
@@ -187,7 +187,7 @@ def _write_multiscale(group: str, location: str, spec: OutputSpec) -> None:
 
 
 def _change_multiscales(group: Node, change: Callable[[list[Any]], list[Any]]) -> None:
-    """Replace a group's list of multiscales by `change(list)`, leaving all else as it is."""
+    """Replace a group's list of multiscales by `change(list)`; other attributes stay."""
 
     def update(attributes: Json) -> Json:
         holder = attributes if group.format == "zarr2" else attributes.get("ome", {})

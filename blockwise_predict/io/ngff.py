@@ -144,7 +144,7 @@ def _compose(transforms: list[Json], place: str, ndim: int) -> tuple[Lengths, Le
 def _vector(transform: Json, key: str, place: str, ndim: int) -> Lengths:
     what = f"{key} in {place}"
     if key not in transform:
-        raise ArrayError(f"{what}: no values are there. Pass --voxel-size and --offset.")
+        raise ArrayError(f"{what}: the values are missing. Pass --voxel-size and --offset.")
     values = exact_numbers(transform[key], what)
     if len(values) != ndim:
         raise ArrayError(f"{what} has {len(values)} values; the array has {ndim} axes.")
@@ -229,7 +229,7 @@ def direct_attributes(node_format: str, axis_names: tuple[str, ...], voxel_size:
 
 
 def with_entry(multiscales: list[Any], entry: Json) -> list[Any]:
-    """The multiscales with `entry` in the place of the one for the same array alone, or at the end.
+    """The multiscales with `entry` replacing the one of the same array alone, or appended.
 
     Viewers take the first of the list, so what was first stays first.
     """

@@ -76,7 +76,7 @@ class OutputArray(Volume):
 
     @property
     def zarr(self) -> zarr.Array:
-        """The array as zarr-python reads it. Raises ArrayError for N5, which it does not know."""
+        """The array as zarr-python opens it, read-only. Raises ArrayError for N5."""
         if self.format == "n5":
             raise ArrayError(f"{self.path} is N5, which zarr-python 3 cannot open. Use `array`.")
         from blockwise_predict.io.zarr_store import open_zarr

@@ -49,7 +49,7 @@ class Given:
     names: tuple[str, str] = ("--voxel-size", "--offset")
 
     def statements(self) -> list[Statement]:
-        """None, or one."""
+        """The user's statement, if there is any, as a list."""
         if self.voxel_size is None and self.offset is None:
             return []
         return [Statement("the user", self.voxel_size, self.offset, *self.names)]
@@ -58,7 +58,7 @@ class Given:
 def given_lengths(
     voxel_size: str | Sequence[object] | None, offset: str | Sequence[object] | None
 ) -> Given:
-    """What a Python call says of an array's place. Raises ArrayError for what is not lengths."""
+    """What a Python call says of an array's place. Raises ArrayError for invalid lengths."""
     names = ("voxel_size", "offset")
     size, begin = (
         _parsed(name, value) for name, value in zip(names, (voxel_size, offset), strict=True)
@@ -94,7 +94,7 @@ def place_array(node: Node, shape: Sequence[int], given: Given) -> tuple[Placeme
 def place(
     location: str, shape: Sequence[int], given: Given, found: list[Statement], looked_for: str
 ) -> tuple[Placement, Axes]:
-    """`place_array`, by statements that were `found`; `looked_for` names what was searched."""
+    """`place_array` by statements already `found`; errors name the sources `looked_for`."""
     _check_given(location, given, found)
     statements = given.statements() + found
     notes = [note for statement in statements for note in statement.notes]
@@ -134,7 +134,7 @@ def place(
 
 @contextmanager
 def _named(location: str) -> Iterator[None]:
-    """Name the array in errors that name an attribute alone."""
+    """Name the array in errors that only name an attribute."""
     try:
         yield
     except ArrayError as error:

@@ -175,13 +175,13 @@ def spatial_window(
 
 
 def _numeric(store: Any, location: str) -> Any:
-    """A tensorstore of numbers that numpy, and the networks, know."""
+    """The tensorstore, cast to a type that numpy and the networks support if need be."""
     wanted = read_as(store.dtype.name, location)
     return store if wanted == store.dtype.name else ts.cast(store, wanted)
 
 
 def read_as(dtype: str, location: str) -> str:
-    """The type of numbers as which voxels of a dtype are read. Raises ArrayError for no numbers."""
+    """The dtype as which voxels are read. Raises ArrayError for one that is not supported."""
     if dtype not in _NUMBERS and dtype not in _READ_AS:
         raise ArrayError(
             f"{location} holds {dtype}; integers or real numbers are needed, of a type that is "

@@ -112,7 +112,7 @@ def test_files_that_an_array_would_take_for_its_chunks_are_no_place_for_it(tmp_p
     path = output_path(tmp_path, "zarr3")
     (path / "c/0/0/0").mkdir(parents=True)
     (path / "c/0/0/0/1").write_text("mine")
-    with pytest.raises(ArrayError, match=r"would take for its chunks, as c/0/0/0/1"):
+    with pytest.raises(ArrayError, match=r"would take for its chunks, for example c/0/0/0/1"):
         create_output(output_spec(path), overwrite=True)
 
 
