@@ -11,7 +11,7 @@ from blockwise_predict.io.describe import describe_array
 from blockwise_predict.io.fingerprint import changed_places, sample_digests
 from blockwise_predict.io.formats import Format, guess_format, names_array
 from blockwise_predict.io.funlib_array import as_funlib
-from blockwise_predict.io.in_memory import open_in_memory
+from blockwise_predict.io.in_memory import MemoryArray, open_in_memory
 from blockwise_predict.io.interface import BlockSource, PlacedArray
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.output import (
@@ -32,6 +32,7 @@ __all__ = [
     "CheckedInput",
     "Format",
     "InputArray",
+    "MemoryArray",
     "OutputArray",
     "OutputSpec",
     "PlacedArray",

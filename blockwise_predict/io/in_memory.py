@@ -13,9 +13,8 @@ import numpy as np
 from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.io.adapters import Adapted, adapt
 from blockwise_predict.io.funlib import LOOKED_FOR
-from blockwise_predict.io.interface import BlockSource
 from blockwise_predict.io.placement import Placement, given_lengths, place
-from blockwise_predict.io.source import open_array, read_as, spatial_window
+from blockwise_predict.io.source import InputArray, open_array, read_as, spatial_window
 from blockwise_predict.io.statement import CHANNEL, SPACE, Axes, Statement, axes_from_names
 from blockwise_predict.io.storage import Storage
 from blockwise_predict.io.volume import Volume
@@ -85,14 +84,14 @@ def open_in_memory(
     voxel_size: str | Sequence[object] | None = None,
     offset: str | Sequence[object] | None = None,
     axis_names: Sequence[str] | None = None,
-) -> BlockSource:
+) -> InputArray | MemoryArray:
     """Take a numpy, dask, zarr, tensorstore, funlib.persistence or xarray array for reading.
 
     What is given here overrides what the array says of itself: `voxel_size` and `offset` in nm, as
     `open_array` takes them; `axis_names` for each of its axes, a channel's ending in `^`. Arrays
     that have no place of their own count voxels: 1 nm each, from 0 on. A zarr array must say its
     voxel size; on a disk it is opened by its path.
-    Nothing is read yet. Raises ArrayError for anything else, and as `open_array`.
+    Nothing is read yet. Raises ArrayError for any other object, and as `open_array`.
     """
     given = given_lengths(voxel_size, offset)
     adapted = adapt(data, given)

@@ -1,11 +1,11 @@
 """Groups, arrays and attributes of zarr 2 and 3, made by zarr-python.
 
-zarr-python works on a copy of a node's metadata in memory. What it changed there is then written
-by the client that moves the data, too: one set of credentials and endpoints for every kind of
-storage, and a document is replaced only if it is still as it was read, so that two processes never
-undo each other's changes, and nothing that exists is overwritten.
+zarr-python works on a copy of a node's metadata in memory. What it changes is then written through
+tensorstore, like the data: each kind of storage needs one client only, and one set of credentials.
+A document is replaced only if it has not changed since it was read, so concurrent processes never
+undo each other's changes, and no existing array is overwritten.
 
-zarr is imported where it is needed: that takes half a second, and workers do without.
+zarr is imported inside functions: that takes half a second, and workers do not need it.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from zarr.storage import MemoryStore
 
 _VERSIONS: dict[Format, Literal[2, 3]] = {"zarr2": 2, "zarr3": 3}
-# In the order of writing: an array or a group is there once its last document is.
+# In the order of writing: an array or a group exists once its last document does.
 _DOCUMENTS: dict[Format, tuple[str, ...]] = {
     "zarr2": (".zattrs", ".zgroup", ".zarray"),
     "zarr3": ("zarr.json",),
 }
-# zarr-python keeps these of a group's zarr.json. It would drop consolidated metadata, or parse
-# every array that they list, and it refuses what it does not know.
+# What zarr-python sees of a group's zarr.json. It would drop consolidated metadata, or parse every
+# array listed there, and it refuses keys that it does not know.
 _GROUP_KEYS = {"zarr_format", "node_type", "attributes"}
 
 
 def ensure_group(location: str, format_: Format) -> None:
-    """Create a group unless there is one; what is there is left as it is."""
+    """Create a group; an existing one is left as it is."""
     import zarr
 
     if read_node(location) is None:

@@ -19,6 +19,7 @@ from funlib.geometry import Roi
 from funlib.persistence import Array
 from zarr.storage import MemoryStore
 
+from blockwise_predict.engine.border import read_padded
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import CheckedInput, InputArray, missing_sample, sample_digests
 from blockwise_predict.io.in_memory import open_in_memory
@@ -82,6 +83,9 @@ def test_blocks_are_read_from_any_kind(kind: str) -> None:
     array = open_in_memory(KINDS[kind](data), voxel_size=(8, 4, 4))
     checked = CheckedInput(array, "fail")
     np.testing.assert_array_equal(checked.read((0, 0, 0), SHAPE)[0], data)
+    padded = read_padded(checked, Roi((-2, 3, 10), (4, 4, 8)), "reflect")
+    expected = np.pad(data, ((2, 0), (0, 0), (0, 4)), mode="reflect")[:4, 3:7, 10:18]
+    np.testing.assert_array_equal(padded[0], expected)
     assert missing_sample(array, (0, 0, 0), SHAPE)[0] == 0
     assert sample_digests(array)
     assert array.current_sha256() == array.metadata_sha256
