@@ -1,19 +1,21 @@
 """Volumes: reading zarr 2, zarr 3 and N5 arrays wherever they are, and writing predictions.
 
-Everything that follows from a format or a convention of metadata ends here: the rest of the
-package sees arrays [C, *spatial], in C order, whose voxel size and offset are exact, in nm.
+Formats and metadata conventions are handled here. The rest of the package sees arrays
+[C, *spatial] in C order, with exact voxel sizes and offsets in nm.
 """
 
 from blockwise_predict.io.checked import BadInputError, CheckedInput, missing_sample
 from blockwise_predict.io.create import check_output, create_output, delete_output
 from blockwise_predict.io.delete import check_deletable
 from blockwise_predict.io.describe import describe_array
-from blockwise_predict.io.fingerprint import changed_places, metadata_digest, sample_digests
+from blockwise_predict.io.fingerprint import changed_places, sample_digests
 from blockwise_predict.io.formats import Format, guess_format, names_array
+from blockwise_predict.io.funlib_array import as_funlib
+from blockwise_predict.io.in_memory import MemoryArray, open_in_memory
+from blockwise_predict.io.interface import BlockSource, PlacedArray
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.output import (
     OutputArray,
-    OutputSpec,
     Write,
     open_output,
     output_exists,
@@ -21,17 +23,22 @@ from blockwise_predict.io.output import (
     update_attributes,
 )
 from blockwise_predict.io.placement import Placement
-from blockwise_predict.io.source import InputArray, open_input
+from blockwise_predict.io.source import InputArray, open_array, open_input
+from blockwise_predict.io.spec import OutputSpec
 
 __all__ = [
     "BadInputError",
+    "BlockSource",
     "CheckedInput",
     "Format",
     "InputArray",
+    "MemoryArray",
     "OutputArray",
     "OutputSpec",
+    "PlacedArray",
     "Placement",
     "Write",
+    "as_funlib",
     "changed_places",
     "check_deletable",
     "check_output",
@@ -39,9 +46,10 @@ __all__ = [
     "delete_output",
     "describe_array",
     "guess_format",
-    "metadata_digest",
     "missing_sample",
     "names_array",
+    "open_array",
+    "open_in_memory",
     "open_input",
     "open_output",
     "output_exists",

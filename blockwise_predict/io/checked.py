@@ -1,7 +1,7 @@
-"""Reading input whose chunks may be missing or damaged, by a rule that the user has chosen.
+"""Reading input whose chunks may be missing or damaged, by a rule that the user chooses.
 
-To a zarr or N5 array a chunk that is not stored counts as its fill value. Writers leave out empty
-chunks, and copies that were cut short look the same: only the user can tell which it is.
+In zarr and N5 a chunk that is not stored reads as the fill value. A writer that leaves out empty
+chunks and a copy that was interrupted look the same: only the user can tell which it is.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from blockwise_predict.config.model import BadInput
 from blockwise_predict.errors import PredictError
+from blockwise_predict.io.interface import BlockSource
 from blockwise_predict.io.kvstore import reason_of
-from blockwise_predict.io.source import InputArray
 
-# So many chunks are looked at before a run.
+# Number of chunks that are checked before a run.
 SAMPLED_CHUNKS = 64
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]
@@ -28,16 +28,16 @@ class BadInputError(PredictError):
     """A chunk of the input is missing or damaged."""
 
 
-def missing_sample(array: InputArray, begin: Sequence[int], end: Sequence[int]) -> tuple[int, int]:
-    """Looks at some chunks, spread over the voxels `begin .. end`.
+def missing_sample(array: BlockSource, begin: Sequence[int], end: Sequence[int]) -> tuple[int, int]:
+    """Check some chunks, spread evenly over the voxels `begin .. end`.
 
-    Returns how many of them are not stored, and how many were looked at.
+    Returns how many of them are not stored, and how many were checked.
     """
     ranges = [
         range(b // chunk, -(-e // chunk))
         for b, e, chunk in zip(begin, end, array.chunk_shape, strict=True)
     ]
-    # In Python's integers: an array can have more chunks than 64 bits count.
+    # Python's integers: an array can have more than 2**64 chunks.
     total = prod(len(indices) for indices in ranges)
     count = min(SAMPLED_CHUNKS, total)
     places = {(total - 1) * number // max(1, count - 1) for number in range(count)}
@@ -51,7 +51,7 @@ def missing_sample(array: InputArray, begin: Sequence[int], end: Sequence[int]) 
 def _first_voxel_of(
     place: int, ranges: Sequence[range], chunk_shape: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """The first voxel of a chunk that is counted, in C order, in a box of chunks."""
+    """The first voxel of the chunk number `place`, in C order, of a box of chunks."""
     low = []
     for indices, chunk in zip(reversed(ranges), reversed(chunk_shape), strict=True):
         place, position = divmod(place, len(indices))
@@ -60,12 +60,12 @@ def _first_voxel_of(
 
 
 class CheckedInput:
-    """An input array for one block's reading, with a rule for what cannot be read.
+    """An array as one block reads it, with a rule for chunks that cannot be read.
 
-    `filled` is the number of chunks that the fill value stood in for, and `note` names the first.
+    `filled` counts the chunks replaced by the fill value; `note` names the first of them.
     """
 
-    def __init__(self, array: InputArray, rule: BadInput) -> None:
+    def __init__(self, array: BlockSource, rule: BadInput) -> None:
         self.shape = array.shape
         self.filled = 0
         self.note = ""
@@ -73,7 +73,7 @@ class CheckedInput:
         self._rule = rule
 
     def read(self, begin: tuple[int, ...], end: tuple[int, ...]) -> NDArray[np.generic]:
-        """Voxels `begin .. end`, `[C, *spatial]`. Raises BadInputError as the rule says."""
+        """Voxels `begin .. end`, `[C, *spatial]`. Raises BadInputError if the rule demands it."""
         if not self._array.is_stored(begin, end):
             self._report_missing(begin, end)
         try:
@@ -96,7 +96,7 @@ class CheckedInput:
         self._count(len(missing), what)
 
     def _read_by_chunk(self, begin: tuple[int, ...], end: tuple[int, ...]) -> NDArray[np.generic]:
-        """Read what can be read, with the fill value where that is nothing."""
+        """Read chunk by chunk, with the fill value for chunks that cannot be read."""
         shape = [e - b for b, e in zip(begin, end, strict=True)]
         data = np.full(
             (self._array.channels or 1, *shape), self._array.fill_value, self._array.dtype

@@ -10,11 +10,10 @@ import numpy as np
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.io import funlib, n5, ngff
-from blockwise_predict.io.delete import chunk_keys, delete_array, strangers
+from blockwise_predict.io import funlib, n5, ngff, zarr_metadata
+from blockwise_predict.io.delete import colliding_files, delete_array, output_keys
 from blockwise_predict.io.formats import (
-    ATTRIBUTES_FILE,
-    DRIVERS,
+    METADATA_FILE,
     Format,
     Node,
     container_of,
@@ -33,7 +32,8 @@ from blockwise_predict.io.kvstore import (
     storage_errors,
     update_json,
 )
-from blockwise_predict.io.output import OutputArray, OutputSpec, open_output
+from blockwise_predict.io.output import OutputArray, open_output
+from blockwise_predict.io.spec import LEVEL, OutputSpec, check_spec
 
 _N5_DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
 _DTYPES: dict[Format, tuple[str, ...]] = {
@@ -41,9 +41,6 @@ _DTYPES: dict[Format, tuple[str, ...]] = {
     "zarr3": (*_N5_DTYPES, "float16", "float32", "float64"),
     "n5": (*_N5_DTYPES, "float32", "float64"),
 }
-# Of compression. The next levels are half as fast, for 2 % of size (zstd, uint8 affinities).
-LEVEL = 1
-_RESERVED = {"voxel_size", "offset", "axis_names", "units", "types", "resolution", "transform"}
 
 
 def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
@@ -54,7 +51,7 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
     """
     location = normalize(spec.path)
     groups = check_output(location, spec.format, spec.dtype)
-    _check_spec(spec)
+    check_spec(spec)
     existing = read_node(location)
     if existing is not None and not existing.is_array:
         raise ArrayError(
@@ -68,24 +65,23 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
         _check_room(location, spec)
     elif not is_empty(location, besides=".zattrs"):
         raise ArrayError(
-            f"{location} holds files that are no array; they would mix with the output. "
+            f"{location} holds files that are not part of an array and would mix with the output. "
             "Remove them or choose another name."
         )
     for group in groups:
         _ensure_group(group, spec.format, is_container=group == groups[0])
-    if spec.format == "zarr2":
-        # First the attributes: the array is there once .zarray is, and then it is complete.
-        update_json(location, ".zattrs", lambda _: _attributes(spec))
-    _create_array(location, spec)
-    if spec.format != "n5":
+    if spec.format == "n5":
+        _create_n5(location, spec)
+    else:
+        zarr_metadata.create_array(location, spec, _attributes(spec))
         _write_multiscale(groups[-1], location, spec)
     return open_output(location)
 
 
 def delete_output(path: str | Path) -> list[str]:
-    """Delete the array at `path` and its OME-NGFF entry in the group above, nothing beside them.
+    """Delete the array at `path` and its OME-NGFF entry in the group above, and nothing else.
 
-    Returns the names of what else is in its folder, and stays. Raises ArrayError if there is no
+    Returns the names of other files in its folder, which stay. Raises ArrayError if there is no
     array, or if the folder is a symbolic link.
     """
     node = find_array(path)
@@ -97,9 +93,9 @@ def delete_output(path: str | Path) -> list[str]:
 
 
 def check_output(path: str | Path, wanted: Format, dtype: str) -> list[str]:
-    """The groups above an output that is to be written, container first; writes nothing.
+    """The groups above a planned output, container first; writes nothing.
 
-    Raises ArrayError if it cannot lie there, or if its format cannot hold the dtype.
+    Raises ArrayError if it cannot be created there, or if its format cannot hold the dtype.
     """
     location = normalize(path)
     name = np.dtype(dtype).name
@@ -136,47 +132,34 @@ def check_output(path: str | Path, wanted: Format, dtype: str) -> list[str]:
 
 
 def _check_room(location: str, spec: OutputSpec) -> None:
-    """Raise ArrayError if files are there that the new array would take for its chunks."""
-    metadata = {"chunk_key_encoding": {"name": "default"}, **_metadata(spec)}
-    keys = chunk_keys(Node(location, spec.format, True, metadata, {}))
-    if found := strangers(location, keys):
+    """Raise ArrayError if files are there that the new array would take for its own chunks."""
+    if found := colliding_files(location, output_keys(spec)):
         raise ArrayError(
-            f"{location} holds files that the array would take for its chunks, as {found[0]}. "
-            "Remove them or choose another name."
+            f"{location} holds files that the array would take for its chunks, for example "
+            f"{found[0]}. Remove them or choose another name."
         )
 
 
-def _check_spec(spec: OutputSpec) -> None:
-    """Raise ValueError for a spec that contradicts itself."""
-    per_axis = (spec.chunk_shape, spec.voxel_size, spec.offset, spec.input_voxel_size)
-    if any(len(values) != len(spec.shape) for values in (*per_axis, spec.axis_names)):
-        raise ValueError(f"{spec}: every per-axis value needs one entry for each spatial axis")
-    if min(*spec.shape, *spec.chunk_shape, spec.channels) < 1:
-        raise ValueError(f"{spec}: lengths of axes, chunks and channels must be positive")
-    if len(spec.channel_names) != spec.channels:
-        raise ValueError(f"{spec.channels} channels, {len(spec.channel_names)} channel names")
-    if _RESERVED & set(spec.attributes):
-        raise ValueError(f"{sorted(_RESERVED & set(spec.attributes))} are written from the spec")
-
-
 def _ensure_group(location: str, wanted: Format, *, is_container: bool) -> None:
-    """Make a group unless there is one; what is there is left as it is."""
-    groups: dict[Format, tuple[str, Json]] = {
-        "zarr2": (".zgroup", {"zarr_format": 2}),
-        "zarr3": ("zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}}),
-        # neuroglancer hands a group's attributes down to its arrays: keep them to a minimum.
-        "n5": ("attributes.json", {"n5": "4.0.0"} if is_container else {}),
-    }
-    name, content = groups[wanted]
-    update_json(location, name, lambda old: content if old is None else None)
+    """Create a group unless there is one; what is there is left as it is."""
+    if wanted != "n5":
+        zarr_metadata.ensure_group(location, wanted)
+        return
+    # neuroglancer hands a group's attributes down to its arrays: keep them to a minimum.
+    content: Json = {"n5": "4.0.0"} if is_container else {}
+    update_json(location, METADATA_FILE["n5"], lambda old: content if old is None else None)
 
 
-def _create_array(location: str, spec: OutputSpec) -> None:
-    request = {
-        "driver": DRIVERS[spec.format],
-        "kvstore": kvstore_spec(location),
-        "metadata": _metadata(spec),
+def _create_n5(location: str, spec: OutputSpec) -> None:
+    metadata = {
+        "dimensions": [*spec.shape[::-1], spec.channels],
+        "blockSize": [*spec.chunk_shape[::-1], spec.channels],
+        "dataType": np.dtype(spec.dtype).name,
+        # Every reader of N5 knows gzip; zstd came late, and neuroglancer lacks it.
+        "compression": {"type": "gzip", "level": LEVEL},
+        **_attributes(spec),
     }
+    request = {"driver": "n5", "kvstore": kvstore_spec(location), "metadata": metadata}
     with storage_errors(location, "create"):
         ts.open(request, create=True, open=False, context=storage_context()).result()
 
@@ -192,49 +175,6 @@ def _attributes(spec: OutputSpec) -> Json:
     return {**spec.attributes, **own, **names}
 
 
-def _metadata(spec: OutputSpec) -> Json:
-    """The array's metadata in the words of its format. Channels are first and never split."""
-    dtype = np.dtype(spec.dtype)
-    shape = [spec.channels, *spec.shape]
-    chunks = [spec.channels, *spec.chunk_shape]
-    # Shuffling bytes helps zstd with numbers of several bytes, and does nothing for others.
-    shuffled = dtype.itemsize > 1
-    blosc = {"cname": "zstd", "clevel": LEVEL, "blocksize": 0}
-    if spec.format == "zarr2":
-        return {
-            "shape": shape,
-            "chunks": chunks,
-            "dtype": dtype.newbyteorder("<").str,
-            "compressor": {"id": "blosc", **blosc, "shuffle": int(shuffled)},
-            "dimension_separator": "/",
-            "fill_value": spec.fill_value,
-            "order": "C",
-            "filters": None,
-        }
-    if spec.format == "zarr3":
-        shuffle = {"shuffle": "shuffle" if shuffled else "noshuffle", "typesize": dtype.itemsize}
-        return {
-            "shape": shape,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
-            "data_type": dtype.name,
-            "codecs": [
-                {"name": "bytes", "configuration": {"endian": "little"}},
-                {"name": "blosc", "configuration": {**blosc, **shuffle}},
-            ],
-            "fill_value": spec.fill_value,
-            "dimension_names": ["c", *spec.axis_names],
-            "attributes": _attributes(spec),
-        }
-    return {
-        "dimensions": shape[::-1],
-        "blockSize": chunks[::-1],
-        "dataType": dtype.name,
-        # Every reader of N5 knows gzip; zstd came late, and neuroglancer lacks it.
-        "compression": {"type": "gzip", "level": LEVEL},
-        **_attributes(spec),
-    }
-
-
 def _write_multiscale(group: str, location: str, spec: OutputSpec) -> None:
     shift = ngff.translation(spec.offset, spec.voxel_size, spec.input_voxel_size)
     version: Literal["0.4", "0.5"] = "0.4" if spec.format == "zarr2" else "0.5"
@@ -247,20 +187,17 @@ def _write_multiscale(group: str, location: str, spec: OutputSpec) -> None:
 
 
 def _change_multiscales(group: Node, change: Callable[[list[Any]], list[Any]]) -> None:
-    """Replace a group's list of multiscales by `change(list)`, leaving all else as it is."""
+    """Replace a group's list of multiscales by `change(list)`; other attributes stay."""
 
-    def update(content: Json | None) -> Json | None:
-        file = content or {}
-        attributes = file if group.format == "zarr2" else file.get("attributes", {})
+    def update(attributes: Json) -> Json:
         holder = attributes if group.format == "zarr2" else attributes.get("ome", {})
-        old = holder.get("multiscales", [])
-        new = change(old)
-        if new == old:
-            return None
+        new = change(holder.get("multiscales", []))
         rest = {key: value for key, value in holder.items() if key != "multiscales"}
         if group.format == "zarr2":
             return {**rest, "multiscales": new} if new else rest
-        ome = {"version": "0.5", **rest, "multiscales": new} if new else rest
-        return {**file, "attributes": {**attributes, "ome": ome}}
+        return {
+            **attributes,
+            "ome": {"version": "0.5", **rest, "multiscales": new} if new else rest,
+        }
 
-    update_json(group.location, ATTRIBUTES_FILE[group.format], update)
+    zarr_metadata.change_group_attributes(group.location, group.format, update)

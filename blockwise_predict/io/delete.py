@@ -1,4 +1,4 @@
-"""Deleting an array: its chunks and its metadata, and nothing that stands beside them."""
+"""Deleting an array: its chunks and its metadata, and nothing else in its folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io.formats import ATTRIBUTES_FILE, METADATA_FILE, Node
 from blockwise_predict.io.kvstore import Json, is_local, normalize, open_store, storage_errors
+from blockwise_predict.io.spec import OutputSpec
 
-# Of deletions that are under way at a time on an object store.
+# Number of concurrent deletions on an object store.
 _AT_ONCE = 256
-# Where tensorstore writes a file that it then renames; a kill leaves that behind.
+# Suffix of the file that tensorstore writes and then renames. A killed process leaves it behind.
 _UNFINISHED = ".__lock"
 
 
@@ -28,12 +29,12 @@ class ChunkKeys:
     separator: str
 
     def holds(self, key: str) -> bool:
-        """Whether a key is that of one of the chunks, or of one that was being written."""
+        """Whether a key names one of the chunks, or the unfinished write of one."""
         parts = key.removesuffix(_UNFINISHED).split(self.separator)
         return len(parts) == len(self.first) + len(self.counts) and self._begins(parts)
 
     def leads_to(self, folder: str) -> bool:
-        """Whether a folder of the array's may hold chunks."""
+        """Whether a folder inside the array may hold chunks."""
         return self.separator == "/" and self._begins(folder.split("/"))
 
     def _begins(self, parts: list[str]) -> bool:
@@ -45,13 +46,21 @@ class ChunkKeys:
 
 
 def chunk_keys(node: Node) -> ChunkKeys:
-    """The keys of an array's chunks. Raises ArrayError if its metadata do not say them."""
+    """The keys of an array's chunks. Raises ArrayError if its metadata do not define them."""
     try:
         return {"zarr2": _zarr2, "zarr3": _zarr3, "n5": _n5}[node.format](node.metadata)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise ArrayError(
             f"{node.location}: its metadata do not say which files are its chunks ({error!r})."
         ) from None
+
+
+def output_keys(spec: OutputSpec) -> ChunkKeys:
+    """The keys of the chunks of an output that is to be created."""
+    counts = (1, *_counts(list(spec.shape), list(spec.chunk_shape)))
+    if spec.format == "n5":
+        return ChunkKeys((), counts[::-1], "/")
+    return ChunkKeys(("c",) if spec.format == "zarr3" else (), counts, "/")
 
 
 def _zarr2(metadata: Json) -> ChunkKeys:
@@ -77,7 +86,7 @@ def _counts(shape: list[int], chunks: list[int]) -> tuple[int, ...]:
 
 
 def check_deletable(path: str | Path) -> None:
-    """Raise ArrayError for an array that is a symbolic link: what that leads to stays."""
+    """Raise ArrayError for an array that is a symbolic link: its target is never deleted."""
     location = normalize(path)
     if is_local(location) and os.path.islink(location):
         raise ArrayError(
@@ -90,7 +99,7 @@ def delete_array(node: Node) -> list[str]:
     """Delete an array; returns the names of files and folders in its folder that are not its own.
 
     The metadata go last: chunks that outlive them would reappear in the next array there. Raises
-    ArrayError as `check_deletable`, and if something cannot be deleted.
+    ArrayError for a symbolic link, and if something cannot be deleted.
     """
     check_deletable(node.location)
     with storage_errors(node.location, "delete"):
@@ -99,7 +108,7 @@ def delete_array(node: Node) -> list[str]:
 
 
 def metadata_files(node: Node) -> list[str]:
-    """The files that make a folder an array, in the order in which they can go."""
+    """The files that make a folder an array, in the order in which they are deleted."""
     last = METADATA_FILE[node.format]
     return [name for name in (ATTRIBUTES_FILE[node.format],) if name != last] + [last]
 
@@ -117,7 +126,7 @@ def delete_local(location: str, keys: ChunkKeys, metadata: list[str]) -> list[st
 
 
 def delete_chunks(location: str, keys: ChunkKeys, folder: str = "") -> list[str]:
-    """Delete the chunks below a folder of an array; returns the names of what else is there."""
+    """Delete the chunks below a folder of an array; returns the names of all other files there."""
     left = []
     for name, is_folder in list(_entries(location, folder)):
         path = os.path.join(location, name)
@@ -133,8 +142,8 @@ def delete_chunks(location: str, keys: ChunkKeys, folder: str = "") -> list[str]
     return sorted(left)
 
 
-def strangers(location: str, keys: ChunkKeys) -> list[str]:
-    """Names of files in a folder that an array with such chunks would take for its own."""
+def colliding_files(location: str, keys: ChunkKeys) -> list[str]:
+    """Names of files in a folder that an array with such chunk keys would take for its chunks."""
     if not is_local(location):
         with storage_errors(location, "list"):
             return [key for key in _list(open_store(location)) if keys.holds(key)]
@@ -150,7 +159,7 @@ def _chunks(location: str, keys: ChunkKeys, folder: str) -> Iterator[str]:
 
 
 def _entries(location: str, folder: str) -> Iterator[tuple[str, bool]]:
-    """Names, from the location on, in a folder; whether each is a folder, which no link is."""
+    """Entries of a folder, relative to the location, and whether each is a folder (not a link)."""
     with os.scandir(os.path.join(location, folder)) as entries:
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name

@@ -1,4 +1,4 @@
-"""Making an output array larger, keeping the chunks that it has."""
+"""Making an output array larger while keeping its chunks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from blockwise_predict.io.source import in_c_order
 def grow_output(path: str, shape: tuple[int, ...]) -> None:
     """Make an output larger at its ends: `shape` is its new spatial shape, voxels.
 
-    Chunks that the old end cut, and that now hold more voxels, are removed: they are to be written
-    again, and must not look as if they were complete. Raises ArrayError if that cannot be done.
+    Chunks that the old end cut now hold more voxels. They are removed, because they have to be
+    written again and must not look complete until then. Raises ArrayError if that fails.
     """
     output = open_output(path)
     node = find_array(path)
@@ -63,16 +63,16 @@ def check_movable(path: str) -> None:
 
 
 def aside(path: str) -> Path:
-    """Where an output's old array stands while its chunks move."""
+    """Where an output's old array is kept while its chunks move."""
     location = Path(normalize(path))
     return location.with_name(f".{location.name}.before-extension")
 
 
 def move_chunks(path: str, shift: tuple[int, ...]) -> None:
-    """Move the chunks from `aside(path)` to the array at `path`, `shift` chunks further, and what
-    else is there to the same place; delete the rest of the old array.
+    """Move the chunks from `aside(path)` to the array at `path`, `shift` chunks further, and other
+    files beside them; delete the rest of the old array.
 
-    Each chunk is in one of the two at any time, so that this can be cut off and run again.
+    Each chunk is in exactly one of the two at any time, so an interrupted move can be repeated.
     """
     old, new = aside(path), Path(normalize(path))
     output = open_output(path)
@@ -84,7 +84,7 @@ def move_chunks(path: str, shift: tuple[int, ...]) -> None:
                 target = new / chunk_key(output.format, _moved(index, shift))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(source, target)
-        _bring_along(old, new)
+        _move_remainder(old, new)
 
 
 def chunk_key(format_: Format, index: tuple[int, ...]) -> str:
@@ -104,10 +104,10 @@ def _moved(index: tuple[int, ...], shift: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(i + s for i, s in zip(index, shift, strict=True))
 
 
-def _bring_along(old: Path, new: Path) -> None:
-    """Move what is not the old array's own to the new one; remove the rest, metadata last."""
+def _move_remainder(old: Path, new: Path) -> None:
+    """Move files that are not part of the old array to the new one; then remove the old one."""
     node = find_array(new)
-    # The new array's keys are the old one's and more.
+    # The new array's keys include all of the old one's.
     keys, metadata = chunk_keys(node), metadata_files(node)
     for name in delete_chunks(str(old), keys):
         if name not in metadata:

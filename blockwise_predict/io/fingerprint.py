@@ -1,36 +1,30 @@
-"""Noticing that an input array is not the one that it was."""
+"""Detecting that an input array has changed."""
 
 from __future__ import annotations
 
 import hashlib
 from math import prod
 
-from blockwise_predict.io.formats import find_array
-from blockwise_predict.io.source import InputArray
+from blockwise_predict.io.interface import BlockSource
 
-# Of voxels that are looked at; at most so many places, spread over the array.
+# Maximum size of the sample, and the number of chunks in it.
 _SAMPLE_BYTES = 32 << 20
 _PLACES = 8
-# A larger chunk is not looked at: to decode it takes as much memory.
+# Larger chunks are not sampled: decoding one takes as much memory.
 _MAX_CHUNK_BYTES = 512 << 20
 
 
-def metadata_digest(path: str) -> str:
-    """sha256 of what says how an array is stored. Raises ArrayError if there is none any more."""
-    return find_array(path).metadata_sha256
-
-
-def sample_digests(array: InputArray) -> dict[str, str]:
+def sample_digests(array: BlockSource) -> dict[str, str]:
     """For a few chunks of an array, by their first voxel, the sha256 of their content.
 
-    Chunks that are not stored, or cannot be read, are left out: they may be mended.
+    Chunks that are missing or cannot be read are left out: they may be repaired later.
     """
     chunk_bytes = prod(array.chunk_shape) * array.dtype.itemsize * (array.channels or 1)
     if chunk_bytes > _MAX_CHUNK_BYTES:
         return {}
     places = max(1, min(_PLACES, _SAMPLE_BYTES // chunk_bytes))
     counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunk_shape, strict=True)]
-    # Evenly along the array's diagonal, in the middle of each part; each of few chunks once.
+    # Evenly along the array's diagonal, at the middle of each section, without repetitions.
     indices = [
         tuple(count * (2 * place + 1) // (2 * places) for count in counts)
         for place in range(places)

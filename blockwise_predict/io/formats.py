@@ -40,7 +40,7 @@ METADATA_FILE: dict[Format, str] = {
 
 _LISTED = 12
 _MAX_FOLDERS = 2000
-# Without a name that ends in .zarr or .n5, groups are looked for this far up.
+# How many folders up groups are searched for if no name ends in .zarr or .n5.
 _MAX_PARENTS = 4
 
 
@@ -56,14 +56,14 @@ class Node:
 
     @property
     def metadata_sha256(self) -> str:
-        """Of what says how an array is stored."""
+        """sha256 of the metadata that say how the array is stored; attributes do not count."""
         metadata = {key: value for key, value in self.metadata.items() if key != "attributes"}
         text = json.dumps([METADATA_FILE[self.format], metadata], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def attributes_name(self) -> str:
-        """The attributes' file, named from inside the container, for messages."""
+        """The attributes' file, relative to the container, for messages."""
         return join(path_in_container(self.location), ATTRIBUTES_FILE[self.format]).lstrip("/")
 
 
@@ -110,7 +110,7 @@ def container_of(location: str) -> str | None:
 
 
 def path_in_container(location: str) -> str:
-    """The location without what leads to its container; its last two names if it has none."""
+    """The location relative to its container; its last two names if it has none."""
     container = container_of(location)
     if container is None:
         return "/".join(root_and_parts(location)[1][-2:])
@@ -127,10 +127,9 @@ def groups_above(location: str) -> list[Node]:
 
 
 def guess_format(path: str | Path) -> Format | None:
-    """The format in which an array at `path` is to be written, as far as the path says.
+    """The format in which an array at `path` is to be written, as far as the path tells.
 
-    The format of the container that is there already; else N5 for a name that ends in .n5; else
-    None: no preference.
+    The format of an existing container; else N5 for a name that ends in .n5; else None.
     """
     location = normalize(path)
     container = container_of(location)
@@ -144,7 +143,7 @@ def guess_format(path: str | Path) -> Format | None:
 
 
 def names_array(path: str | Path) -> bool:
-    """Whether a path can only mean an array or a group: a URL, in a container, or one itself."""
+    """Whether a path can only mean an array or a group: a URL, in a container, or there."""
     location = normalize(path)
     if not is_local(location) or container_of(location) is not None:
         return True
@@ -152,7 +151,7 @@ def names_array(path: str | Path) -> bool:
 
 
 def find_array(path: str | Path) -> Node:
-    """The array at `path`. Raises ArrayError, listing arrays that are there, if there is none."""
+    """The array at `path`. Raises ArrayError, listing the arrays nearby, if there is none."""
     location = normalize(path)
     node = read_node(location)
     if node is not None and node.is_array:
@@ -176,7 +175,7 @@ def _suggestion(location: str) -> str:
     if not arrays:
         return f"No array was found below {folder}."
     names = ", ".join(arrays[:_LISTED]) + (", ..." if len(arrays) > _LISTED else "")
-    return f"Arrays that are there: {names}."
+    return f"Arrays found: {names}."
 
 
 def list_arrays(folder: str) -> list[str]:

@@ -3,8 +3,8 @@
 `voxel_size` (`resolution` in older files), `offset` (begin corner of voxel 0), `units` and
 `axis_names`, in the order of the array's axes, for the spatial axes or for all of them.
 
-funlib.persistence 0.7 turns voxel sizes and offsets into integers without a word (4.24 becomes 4),
-so `open_ds` places an array with fractional ones wrongly; the attributes themselves are exact.
+funlib.persistence 0.7 silently truncates voxel sizes and offsets to integers (4.24 becomes 4), so
+`open_ds` misplaces an array with fractional ones. The attributes themselves are exact.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read_statements(node: Node, ndim: int) -> list[Statement]:
         axes=axes,
         notes=tuple(dict.fromkeys(size_notes + offset_notes)),
     )
-    return [statement] if statement.says_something else []
+    return [statement] if statement.is_informative else []
 
 
 def _axes(attributes: Json, ndim: int) -> Axes | None:

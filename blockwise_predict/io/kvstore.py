@@ -1,8 +1,8 @@
 """Paths and URLs as tensorstore key-value stores, and small JSON files in them.
 
 A location is a folder: `/data/vol.zarr/raw`, `file:///...`, `s3://bucket/...`, `gs://bucket/...`,
-`http(s)://host/...`. For S3 the environment counts as it does for other tools: AWS_ENDPOINT_URL,
-AWS_REGION or AWS_DEFAULT_REGION, and the usual credentials.
+`http(s)://host/...`. S3 is configured by the usual environment variables: AWS_ENDPOINT_URL,
+AWS_REGION or AWS_DEFAULT_REGION, and credentials.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ from blockwise_predict.errors import ArrayError, shortened
 Json = dict[str, Any]
 
 _SCHEMES = ("file", "s3", "gs", "http", "https")
-# tensorstore's own 32 attempts keep a mistyped endpoint waiting for a quarter of an hour.
+# With tensorstore's default of 32 attempts a mistyped endpoint takes 15 minutes to fail.
 _RETRIES = {"max_retries": 6, "initial_delay": "1s", "max_delay": "16s"}
-_UPDATE_ATTEMPTS = 100
+# Maximum number of attempts to replace a file that other processes change, too.
+UPDATE_ATTEMPTS = 100
 
 
 def normalize(path: str | Path) -> str:
@@ -106,9 +108,9 @@ def _s3_spec(bucket: str, folder: str) -> Json:
 
 
 def storage_context(cache_bytes: int = 0) -> Any:
-    """The tensorstore context to open everything with: few retries, credentials found once.
+    """The tensorstore context to open everything with: few retries, credentials looked up once.
 
-    So many bytes of decoded chunks are kept in memory, those that were used last.
+    `cache_bytes` of decoded chunks are kept in memory, the most recently used ones.
     """
     return _context(bool(os.environ.get("AWS_ACCESS_KEY_ID")), cache_bytes)
 
@@ -117,7 +119,7 @@ def storage_context(cache_bytes: int = 0) -> Any:
 def _context(credentials_in_environment: bool, cache_bytes: int) -> Any:
     spec: Json = {f"{kind}_request_retries": _RETRIES for kind in ("s3", "gcs", "http")}
     if credentials_in_environment:
-        # The default chain would first look for files and cloud metadata, and log each miss.
+        # The default chain would first try files and cloud metadata, and log each miss.
         spec["aws_credentials"] = {"type": "environment"}
     if cache_bytes:
         spec["cache_pool"] = {"total_bytes_limit": cache_bytes}
@@ -136,7 +138,7 @@ def storage_errors(location: str, action: str) -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """The sentence of a tensorstore error, without the JSON and source places behind it."""
+    """The message of a tensorstore error, without the JSON and source locations that follow it."""
     return shortened(re.split(r" \[[\w -]+=", str(error))[0])
 
 
@@ -158,7 +160,7 @@ def read_json(location: str, name: str) -> Json | None:
 
 
 def _check_readable(store: Any, location: str, name: str) -> None:
-    """Raise ArrayError for a file that is larger than metadata are, or none at all (a pipe)."""
+    """Raise ArrayError for a file too large for metadata, or not a file (a pipe)."""
     where = join(location, name)
     try:
         if is_local(location):
@@ -172,7 +174,7 @@ def _check_readable(store: Any, location: str, name: str) -> None:
     except MalformedError as error:
         raise ArrayError(f"cannot read {where}: {error}.") from None
     except (OSError, RuntimeError, ValueError):
-        # Not there, or not that large; what else is wrong shows when it is read.
+        # Missing, or not that large; any other problem surfaces when it is read.
         return
 
 
@@ -186,33 +188,48 @@ def _parse(data: bytes, where: str) -> Json:
     return value
 
 
-def update_json(location: str, name: str, change: Callable[[Json | None], Json | None]) -> None:
-    """Replace a JSON file by `change(its content)`, atomically, also against other writers.
+@dataclass(frozen=True)
+class Document:
+    """A JSON file as it was read: `content` is None if there was none."""
 
-    `change` gets None for a file that is not there, and may return None to leave it as it is. It
-    may run several times: the write is done only if the file is still the one that was read.
+    content: Json | None
+    generation: bytes
+
+
+def read_document(store: Any, location: str, name: str) -> Document:
+    """The JSON file `name` of an open store, to be replaced by `replace_document`."""
+    _check_readable(store, location, name)
+    result = store.read(name).result()
+    content = _parse(result.value, join(location, name)) if result.state == "value" else None
+    return Document(content, result.stamp.generation)
+
+
+def replace_document(store: Any, name: str, content: Json, before: Document) -> bool:
+    """Atomically replace a JSON file unless it has changed since it was read; whether it was."""
+    data = json.dumps(content, indent=2).encode()
+    stamp = store.write(name, data, if_equal=before.generation).result()
+    # An empty generation says that the condition did not hold.
+    return bool(stamp.generation)
+
+
+def update_json(location: str, name: str, change: Callable[[Json | None], Json | None]) -> None:
+    """Atomically replace a JSON file by `change(its content)`, also with concurrent writers.
+
+    `change` gets None for a missing file, and may return None to leave the file as it is. It may
+    run several times: the file is replaced only if it has not changed since it was read.
     """
     with storage_errors(location, "write"):
         store = open_store(location)
-        for _ in range(_UPDATE_ATTEMPTS):
-            _check_readable(store, location, name)
-            before = store.read(name).result()
-            content = (
-                _parse(before.value, join(location, name)) if before.state == "value" else None
-            )
-            after = change(content)
-            if after is None:
-                return
-            data = json.dumps(after, indent=2).encode()
-            stamp = store.write(name, data, if_equal=before.stamp.generation).result()
-            # An empty generation says that the condition did not hold.
-            if stamp.generation:
+        for _ in range(UPDATE_ATTEMPTS):
+            before = read_document(store, location, name)
+            after = change(before.content)
+            if after is None or replace_document(store, name, after, before):
                 return
     raise ArrayError(f"cannot write {join(location, name)}: other processes keep changing it.")
 
 
 def is_empty(location: str, besides: str) -> bool:
-    """Whether there is no file in a folder, or no folder; the file named `besides` may be there."""
+    """Whether a folder is missing, or holds no file other than `besides`."""
     if is_local(location):
         return all(
             set(files) <= {besides} if folder == location else not files

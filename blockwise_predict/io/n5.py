@@ -42,7 +42,7 @@ def read_statements(node: Node, groups: list[Node], ndim: int) -> list[Statement
         *(_level(_plain(g, axes) or _pixel_resolution(g, axes), node, g) for g in groups),
         Statement(source=f"attribute 'axes' of {node.attributes_name}", axes=axes),
     ]
-    return [statement for statement in found if statement is not None and statement.says_something]
+    return [statement for statement in found if statement is not None and statement.is_informative]
 
 
 def _axes(node: Node, ndim: int) -> Axes | None:
@@ -88,13 +88,13 @@ def _pixel_resolution(node: Node, axes: Axes | None) -> Statement | None:
 
 
 def _downsampled(statement: Statement | None, node: Node) -> Statement | None:
-    """With the voxel size times the array's own `downsamplingFactors`, as neuroglancer has it."""
+    """The statement, voxel size times the array's own `downsamplingFactors`, as in neuroglancer."""
     what = f"'downsamplingFactors' of {node.attributes_name}"
     return _times(statement, node.attributes.get("downsamplingFactors"), what)
 
 
 def _level(statement: Statement | None, node: Node, group: Node) -> Statement | None:
-    """With a group's voxel size times the factors of this array among its levels s0, s1, ..."""
+    """The statement, a group's voxel size times the factors of this level (s0, s1, ...) of it."""
     level = re.fullmatch(r"s(\d+)", name_of(node.location))
     for key in ("scales", "downsamplingFactors"):
         table = group.attributes.get(key)

@@ -44,7 +44,7 @@ from blockwise_predict.io.units import (
 
 _NUMBER = re.compile(r"\d+(\.\d+)?([eE][-+]?\d+)?")
 
-# Of one array: a scale and a translation of its own, and of all levels.
+# Maximum number for one array. Two are usual for a level, and two for all levels.
 MAX_TRANSFORMATIONS = 16
 
 LOOKED_FOR = "multiscales of the groups above (OME-NGFF)"
@@ -94,15 +94,18 @@ def _datasets(group: Node) -> Iterator[tuple[str, Json, Json]]:
 def _statement(place: str, multiscale: Json, dataset: Json, ndim: int) -> Statement:
     axes, units = _axes(multiscale.get("axes"), ndim)
     if axes is None:
-        note = f"{place} is passed over: its axes are not those of an array with {ndim} axes"
+        note = f"{place} is ignored: its axes are not those of an array with {ndim} axes"
         return Statement(source=place, notes=(note,))
     transforms = _transforms(dataset) + _transforms(multiscale)
     if len(transforms) > MAX_TRANSFORMATIONS:
-        raise ArrayError(f"{place} has {len(transforms)} transformations, none has so many.")
+        raise ArrayError(
+            f"{place} has {len(transforms)} transformations; at most "
+            f"{MAX_TRANSFORMATIONS} are supported."
+        )
     unknown = {str(t.get("type")) for t in transforms} - {"scale", "translation", "identity"}
     if unknown:
         kind = shown(min(unknown))
-        note = f"{place} is passed over: its transformation {kind} is not understood"
+        note = f"{place} is ignored: its transformation {kind} is not understood"
         return Statement(source=place, axes=axes, notes=(note,))
     scale, shift = _compose(transforms, place, ndim)
     size, notes = spatial_lengths(scale, units, axes, place)
@@ -141,7 +144,7 @@ def _compose(transforms: list[Json], place: str, ndim: int) -> tuple[Lengths, Le
 def _vector(transform: Json, key: str, place: str, ndim: int) -> Lengths:
     what = f"{key} in {place}"
     if key not in transform:
-        raise ArrayError(f"{what}: no values are there. Pass --voxel-size and --offset.")
+        raise ArrayError(f"{what}: the values are missing. Pass --voxel-size and --offset.")
     values = exact_numbers(transform[key], what)
     if len(values) != ndim:
         raise ArrayError(f"{what} has {len(values)} values; the array has {ndim} axes.")
@@ -226,7 +229,7 @@ def direct_attributes(node_format: str, axis_names: tuple[str, ...], voxel_size:
 
 
 def with_entry(multiscales: list[Any], entry: Json) -> list[Any]:
-    """The multiscales with `entry` in the place of the one for the same array alone, or at the end.
+    """The multiscales with `entry` replacing the one of the same array alone, or appended.
 
     Viewers take the first of the list, so what was first stays first.
     """

@@ -1,18 +1,17 @@
-"""Output arrays: what is to be written, and writing it chunk by chunk."""
+"""Output arrays, written by whole chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry.grid import Lengths
+from blockwise_predict.io import zarr_metadata
 from blockwise_predict.io.formats import (
     ATTRIBUTES_FILE,
     DRIVERS,
@@ -29,71 +28,61 @@ from blockwise_predict.io.kvstore import (
     storage_errors,
     update_json,
 )
-from blockwise_predict.io.placement import Placement, place_array
-from blockwise_predict.io.source import fully_stored, in_c_order, open_array, spatial_window
-from blockwise_predict.io.statement import CHANNEL
+from blockwise_predict.io.placement import Given, Placement, place_array
+from blockwise_predict.io.source import (
+    fully_stored,
+    in_c_order,
+    open_tensorstore,
+    spatial_window,
+)
+from blockwise_predict.io.statement import CHANNEL, Axes
+from blockwise_predict.io.storage import channel_names, storage_of
+from blockwise_predict.io.volume import Volume
 
-
-@dataclass(frozen=True)
-class OutputSpec:
-    """An array [channels, *spatial] to create. Spatial axes in C order; lengths in nm.
-
-    `offset` is the begin corner of its voxel 0. `input_voxel_size` is that of the input, needed
-    for the OME-NGFF translation (see `io.ngff`). `attributes` are JSON-able additions.
-    """
-
-    path: str
-    format: Format
-    shape: tuple[int, ...]
-    channels: int
-    dtype: str
-    chunk_shape: tuple[int, ...]
-    voxel_size: Lengths
-    offset: Lengths
-    input_voxel_size: Lengths
-    axis_names: tuple[str, ...]
-    channel_names: tuple[str, ...]
-    attributes: Json = field(default_factory=dict)
-    fill_value: int = 0
+if TYPE_CHECKING:
+    import zarr
 
 
 class Write(Protocol):
-    """A write under way."""
+    """A write in progress."""
 
     def result(self) -> None:
         """Wait until it is committed; raises what went wrong."""
 
 
-class OutputArray:
+class OutputArray(Volume):
     """An array [channels, *spatial] to write to, made by `create_output` or `open_output`.
 
-    Attributes: `path`, `format`, `shape` and `chunk_shape` (spatial, voxels), `channels`, `dtype`,
-    `placement`, `channel_names`. Several threads and processes may write at once, because each
+    `chunk_shape` is what is written at once. Several threads and processes may write, because each
     writes whole chunks.
     """
 
-    def __init__(self, node: Node, store: Any, whole: Any, placement: Placement) -> None:
-        shape = tuple(int(length) for length in store.shape)
+    format: Format
+    channels: int
+
+    def __init__(
+        self, node: Node, store: Any, whole: Any, placement: Placement, axes: Axes
+    ) -> None:
         self.path = node.location
-        self.format: Format = node.format
-        self.channels, self.shape = shape[0], shape[1:]
+        self.format = node.format
+        self.storage = storage_of(node, store, axes)
+        self.channels, self.shape = self.storage.shape[0], self.storage.shape[1:]
         self.chunk_shape = tuple(int(n) for n in store.chunk_layout.write_chunk.shape)[1:]
-        self.dtype: np.dtype[Any] = np.dtype(store.dtype.numpy_dtype)
+        self.dtype = np.dtype(store.dtype.numpy_dtype)
         self.placement = placement
-        names = node.attributes.get("channel_names")
-        self.channel_names = tuple(map(str, names)) if isinstance(names, list) else ()
+        self.channel_names = channel_names(node)
         self._store = store
         self._whole = whole
 
     @property
-    def voxel_size(self) -> Lengths:
-        """Voxel size in nm."""
-        return self.placement.voxel_size
+    def zarr(self) -> zarr.Array:
+        """The array as zarr-python opens it, read-only. Raises ArrayError for N5."""
+        if self.format == "n5":
+            raise ArrayError(f"{self.path} is N5, which zarr-python 3 cannot open. Use `array`.")
+        from blockwise_predict.io.zarr_store import open_zarr
 
-    @property
-    def offset(self) -> Lengths:
-        """Begin corner of voxel 0 in nm."""
-        return self.placement.offset
+        with storage_errors(self.path, "open"):
+            return open_zarr(self.path, self.format)
 
     def write(self, begin: Sequence[int], data: np.ndarray[Any, Any]) -> None:
         """`start_write`, and wait for the commit."""
@@ -102,10 +91,10 @@ class OutputArray:
     def start_write(self, begin: Sequence[int], data: np.ndarray[Any, Any]) -> Write:
         """Begin to write `data` [channels, *spatial] at voxel `begin`.
 
-        The data must not be changed any more. The write's `result()` returns after the commit, or
-        raises what went wrong. Raises ValueError unless the data cover whole chunks (the array's
-        end may cut the last), because two writers of one chunk would lose each other's data; and
-        for another dtype.
+        `data` must not be changed afterwards. The write's `result()` returns after the commit, or
+        raises what went wrong. Raises ValueError for another dtype, and unless `data` cover whole
+        chunks (the last may be cut by the array's end): two writers of one chunk would lose each
+        other's data.
         """
         end = tuple(b + n for b, n in zip(begin, data.shape[1:], strict=True))
         spatial_window(begin, end, self.shape, self.path)
@@ -142,8 +131,8 @@ class OutputArray:
 def open_output(path: str | Path) -> OutputArray:
     """Open an array that `create_output` made, for writing. Raises ArrayError if there is none."""
     node = find_array(path)
-    store = open_array(node)
-    placement, axes = place_array(node, tuple(store.shape))
+    store = open_tensorstore(node)
+    placement, axes = place_array(node, tuple(store.shape), Given())
     if axes.of_kind(CHANNEL) != (0,):
         raise ArrayError(
             f"{node.location} has the axes {', '.join(axes.names)}; an output's first axis is its "
@@ -153,16 +142,16 @@ def open_output(path: str | Path) -> OutputArray:
     if channels != chunk:
         raise ArrayError(
             f"{node.location} has {channels} channels in chunks of {chunk}; an output's channels "
-            "are never split. Something else has changed it, or made it."
+            "are never split. Another program has created or changed it."
         )
-    return OutputArray(node, store, _whole_chunks(node), placement)
+    return OutputArray(node, store, _whole_chunks(node), placement, axes)
 
 
 def _whole_chunks(node: Node) -> Any:
-    """The array as if it ended with its last chunks, to write to.
+    """The array extended to the end of its last chunks, for writing.
 
-    A write that covers a chunk only as far as the array goes would read it first; that costs a
-    read, and fails for ever once a chunk is damaged.
+    Otherwise a write to a chunk that the array's end cuts would read the chunk first, which costs
+    a read, and would always fail once the chunk is damaged.
     """
     spec: Json = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
     with storage_errors(node.location, "open"):
@@ -171,7 +160,7 @@ def _whole_chunks(node: Node) -> Any:
         sizes = zip(store.shape, store.chunk_layout.write_chunk.shape, strict=True)
         shape = [ceil(size / chunk) * chunk for size, chunk in sizes]
         metadata["dimensions" if node.format == "n5" else "shape"] = shape
-        # Otherwise a block of zeros would leave no chunk, and look like one never written.
+        # Otherwise a block of zeros would leave no chunk and look like one never written.
         spec |= {"metadata": metadata, "store_data_equal_to_fill_value": True}
         whole = ts.open({**spec, "assume_metadata": True}, context=storage_context()).result()
     return in_c_order(whole, node.format)
@@ -180,10 +169,10 @@ def _whole_chunks(node: Node) -> Any:
 def _to_whole_chunks(
     begin: Sequence[int], data: np.ndarray[Any, Any], chunk_shape: tuple[int, ...]
 ) -> tuple[tuple[slice, ...], np.ndarray[Any, Any]]:
-    """Where whole chunks with `data` lie, and their values: zeros beyond the data."""
+    """The window of the whole chunks that hold `data`, and their values: zeros beyond the data."""
     shape = [ceil(n / chunk) * chunk for n, chunk in zip(data.shape[1:], chunk_shape, strict=True)]
     if tuple(shape) != data.shape[1:]:
-        # Zeros that nobody writes to take no memory, however large the chunks are.
+        # The kernel provides untouched zeros without memory, however large the chunks are.
         padded = np.zeros((len(data), *shape), data.dtype)
         padded[(slice(None), *map(slice, data.shape[1:]))] = data
         data = padded
@@ -210,11 +199,9 @@ def update_attributes(path: str | Path, values: Json) -> None:
     n5_own = {"dimensions", "blockSize", "dataType", "compression"} & set(values)
     if node.format == "n5" and n5_own:
         raise ValueError(f"{sorted(n5_own)} describe an N5 array itself and cannot be attributes")
-
-    def merge(content: Json | None) -> Json:
-        content = content or {}
-        if node.format != "zarr3":
-            return {**content, **values}
-        return {**content, "attributes": {**content.get("attributes", {}), **values}}
-
-    update_json(node.location, ATTRIBUTES_FILE[node.format], merge)
+    if node.format == "n5":
+        update_json(
+            node.location, ATTRIBUTES_FILE["n5"], lambda content: {**(content or {}), **values}
+        )
+    else:
+        zarr_metadata.update_attributes(node.location, node.format, values)

@@ -1,7 +1,7 @@
-"""Where an array lies in the world, and from which attribute that is known.
+"""Where an array lies in the world, and which attribute says so.
 
-Order: the command line; funlib's attributes; OME-NGFF; the conventions of N5. The first that gives
-a voxel size is used, likewise the first that gives an offset; a later one that disagrees is noted.
+Order: the user; funlib's attributes; OME-NGFF; the conventions of N5. The first that gives a voxel
+size is used, likewise the first that gives an offset; later ones that disagree are noted.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
-from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry.grid import Lengths, format_length, format_lengths
+from blockwise_predict.errors import ArrayError, shown
+from blockwise_predict.geometry.grid import Lengths, exact_lengths, format_length, format_lengths
 from blockwise_predict.io import funlib, n5, ngff
 from blockwise_predict.io.formats import Node, groups_above
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes, Statement
 from blockwise_predict.io.units import LARGEST, SMALLEST
 
 _DEFAULT_NAMES = ("z", "y", "x")
-_SAY_AXES = 'Say it in the array\'s attributes, for example "axis_names": ["c^", "z", "y", "x"].'
+_SAY_AXES = (
+    'Name them by axis_names, for example ["c^", "z", "y", "x"]: an attribute of arrays in storage.'
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Placement:
     """Where an array lies: spatial axes in C order, lengths in nm.
 
     `offset` is the begin corner of voxel 0. `notes` are lines for the user: values that were
-    guessed, places that disagree.
+    guessed, sources that disagree.
     """
 
     axis_names: tuple[str, ...]
@@ -38,39 +40,84 @@ class Placement:
     notes: tuple[str, ...] = ()
 
 
-def place_array(
-    node: Node,
-    shape: Sequence[int],
-    *,
-    voxel_size: Sequence[Fraction] | None = None,
-    offset: Sequence[Fraction] | None = None,
-) -> tuple[Placement, Axes]:
+@dataclass(frozen=True)
+class Given:
+    """What the user says of an array's place, in nm, and by which names: it overrides all else."""
+
+    voxel_size: Lengths | None = None
+    offset: Lengths | None = None
+    names: tuple[str, str] = ("--voxel-size", "--offset")
+
+    def statements(self) -> list[Statement]:
+        """The user's statement, if there is any, as a list."""
+        if self.voxel_size is None and self.offset is None:
+            return []
+        return [Statement("the user", self.voxel_size, self.offset, *self.names)]
+
+
+def given_lengths(
+    voxel_size: str | Sequence[object] | None, offset: str | Sequence[object] | None
+) -> Given:
+    """What a Python call says of an array's place. Raises ArrayError for invalid lengths."""
+    names = ("voxel_size", "offset")
+    size, begin = (
+        _parsed(name, value) for name, value in zip(names, (voxel_size, offset), strict=True)
+    )
+    return Given(size, begin, names)
+
+
+def _parsed(name: str, value: str | Sequence[object] | None) -> Lengths | None:
+    try:
+        return None if value is None else exact_lengths(_split(value))
+    except (TypeError, ValueError):
+        raise ArrayError(
+            f"{name}={shown(value)}: give one length in nm for each spatial axis, for example "
+            "(4.24, 4, 4)."
+        ) from None
+
+
+def _split(value: str | Sequence[object]) -> Sequence[object]:
+    return value.split(",") if isinstance(value, str) else value
+
+
+def place_array(node: Node, shape: Sequence[int], given: Given) -> tuple[Placement, Axes]:
     """Placement of an array whose stored shape, in C order, is `shape`; and its stored axes.
 
-    `voxel_size` and `offset` (nm) override what the attributes say. Raises ArrayError if there is
-    no voxel size, or if it stays unclear which axis is the channel.
+    Raises ArrayError if there is no voxel size, or if it stays unclear which axis is the channel.
     """
-    given = _given(voxel_size, offset)
-    with _named(node):
+    with _named(node.location):
         found = _statements(node, len(shape))
-    _check_given(node, given, found)
-    statements = given + found
+    looked_for = n5.LOOKED_FOR if node.format == "n5" else f"{funlib.LOOKED_FOR}; {ngff.LOOKED_FOR}"
+    return place(node.location, shape, given, found, looked_for)
+
+
+def place(
+    location: str, shape: Sequence[int], given: Given, found: list[Statement], looked_for: str
+) -> tuple[Placement, Axes]:
+    """`place_array` by statements already `found`; errors name the sources `looked_for`."""
+    _check_given(location, given, found)
+    statements = given.statements() + found
     notes = [note for statement in statements for note in statement.notes]
     sized = [s for s in statements if s.voxel_size is not None]
     if not sized:
-        raise ArrayError(_nothing_found(node, notes))
-    axes = _axes(node, shape, statements, sized[0], notes)
+        reasons = "".join(f" ({note})" for note in notes)
+        raise ArrayError(
+            f"{location} does not say its voxel size. Looked for: {looked_for}.{reasons} "
+            f"Pass {given.names[0]} (nm, in the order z, y, x), and {given.names[1]} if it is not "
+            "0."
+        )
+    axes = _axes(location, shape, statements, sized[0], notes)
     dims = len(axes.of_kind(SPACE))
     offsets = [s for s in statements if s.offset is not None]
     no_offset = Statement("", offset=(Fraction(0),) * dims, offset_source="none found, 0 assumed")
     begin_from = offsets[0] if offsets else no_offset
-    with _named(node):
+    with _named(location):
         size = _checked(sized[0].voxel_size, sized[0].voxel_size_source, axes)
         begin = _checked(begin_from.offset, begin_from.offset_source, axes)
     if any(length <= 0 for length in size):
         raise ArrayError(
-            f"{node.location}: {sized[0].voxel_size_source} is {format_lengths(size)}; every axis "
-            "must be positive. Correct it, or pass --voxel-size."
+            f"{location}: {sized[0].voxel_size_source} is {format_lengths(size)}; every axis "
+            f"must be positive. Correct it, or pass {given.names[0]}."
         )
     notes += _conflicts(sized, offsets)
     names = tuple(axes.names[index] for index in axes.of_kind(SPACE))
@@ -86,41 +133,30 @@ def place_array(
 
 
 @contextmanager
-def _named(node: Node) -> Iterator[None]:
-    """Name the array in errors that name an attribute alone."""
+def _named(location: str) -> Iterator[None]:
+    """Name the array in errors that only name an attribute."""
     try:
         yield
     except ArrayError as error:
         text = str(error)
-        raise ArrayError(text if node.location in text else f"{node.location}: {text}") from None
+        raise ArrayError(text if location in text else f"{location}: {text}") from None
 
 
-def _given(
-    voxel_size: Sequence[Fraction] | None, offset: Sequence[Fraction] | None
-) -> list[Statement]:
-    if voxel_size is None and offset is None:
-        return []
-    size = tuple(voxel_size) if voxel_size is not None else None
-    begin = tuple(offset) if offset is not None else None
-    return [Statement("the command line", size, begin, "--voxel-size", "--offset")]
-
-
-def _check_given(node: Node, given: list[Statement], found: list[Statement]) -> None:
-    """Raise ArrayError if the command line gives more or fewer values than the attributes have."""
+def _check_given(location: str, given: Given, found: list[Statement]) -> None:
+    """Raise ArrayError if the user gives more or fewer values than the attributes have."""
     lengths_found = [
         (source, len(values))
         for s in found
         for source, values in ((s.voxel_size_source, s.voxel_size), (s.offset_source, s.offset))
         if values is not None
     ]
-    for own in given:
-        for option, values in (("--voxel-size", own.voxel_size), ("--offset", own.offset)):
-            for source, count in lengths_found:
-                if values is not None and len(values) != count:
-                    raise ArrayError(
-                        f"{option} {','.join(map(format_length, values))} has {len(values)} values "
-                        f"for {node.location}; {source} has {count}. Give one per spatial axis."
-                    )
+    for name, values in zip(given.names, (given.voxel_size, given.offset), strict=True):
+        for source, count in lengths_found:
+            if values is not None and len(values) != count:
+                raise ArrayError(
+                    f"{name} {','.join(map(format_length, values))} has {len(values)} values "
+                    f"for {location}; {source} has {count}. Give one per spatial axis."
+                )
 
 
 def _statements(node: Node, ndim: int) -> list[Statement]:
@@ -134,17 +170,8 @@ def _statements(node: Node, ndim: int) -> list[Statement]:
     ]
 
 
-def _nothing_found(node: Node, notes: list[str]) -> str:
-    looked_for = n5.LOOKED_FOR if node.format == "n5" else f"{funlib.LOOKED_FOR}; {ngff.LOOKED_FOR}"
-    reasons = "".join(f" ({note})" for note in notes)
-    return (
-        f"{node.location} does not say its voxel size. Looked for: {looked_for}.{reasons} "
-        "Pass --voxel-size (nm, in the order z, y, x), and --offset if it is not 0."
-    )
-
-
 def _axes(
-    node: Node,
+    location: str,
     shape: Sequence[int],
     statements: list[Statement],
     sized: Statement,
@@ -154,37 +181,37 @@ def _axes(
     dims = len(sized.voxel_size or ())
     named = [s.axes for s in statements if s.axes is not None]
     fitting = [axes for axes in named if len(axes.of_kind(SPACE)) == dims]
-    axes = fitting[0] if fitting else _axes_from_shape(node, shape, dims, notes)
+    axes = fitting[0] if fitting else _axes_from_shape(location, shape, dims, notes)
     if len(axes.of_kind(CHANNEL)) > 1:
         raise ArrayError(
-            f"{node.location} has more than one channel axis ({', '.join(axes.names)}); "
+            f"{location} has more than one channel axis ({', '.join(axes.names)}); "
             "one or none can be read."
         )
     for index in axes.of_kind(TIME):
         if shape[index] != 1:
             raise ArrayError(
-                f"{node.location} has {shape[index]} time points (axis {axes.names[index]!r}); "
+                f"{location} has {shape[index]} time points (axis {axes.names[index]!r}); "
                 "only a single one can be read. Extract one time point first."
             )
     if dims not in (2, 3):
-        raise ArrayError(f"{node.location} has {dims} spatial axes; 2 or 3 can be read.")
+        raise ArrayError(f"{location} has {dims} spatial axes; 2 or 3 can be read.")
     return axes
 
 
-def _axes_from_shape(node: Node, shape: Sequence[int], dims: int, notes: list[str]) -> Axes:
+def _axes_from_shape(location: str, shape: Sequence[int], dims: int, notes: list[str]) -> Axes:
     names = _DEFAULT_NAMES[-dims:]
     if len(shape) == dims:
         return Axes(names, (SPACE,) * dims)
     text = "x".join(str(length) for length in shape)
     if len(shape) != dims + 1:
         raise ArrayError(
-            f"{node.location} has shape {text}, but its voxel size has {dims} values: "
+            f"{location} has shape {text}, but its voxel size has {dims} values: "
             f"which axes are spatial? {_SAY_AXES}"
         )
     shortest = [index for index, length in enumerate(shape) if length == min(shape)]
     if len(shortest) != 1:
         raise ArrayError(
-            f"{node.location} has shape {text} and {dims} spatial axes: which axis is the "
+            f"{location} has shape {text} and {dims} spatial axes: which axis is the "
             f"channel? {_SAY_AXES}"
         )
     channel = shortest[0]

@@ -1,9 +1,8 @@
-"""Input arrays: bytes through tensorstore, in one order of axes whatever the format."""
+"""Input arrays: read through tensorstore, axes in one order whatever the format."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 from pathlib import Path
@@ -13,70 +12,62 @@ import numpy as np
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError, shown
+from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.io.formats import DRIVERS, Format, Node, find_array
 from blockwise_predict.io.kvstore import kvstore_spec, storage_context, storage_errors
-from blockwise_predict.io.placement import Placement, place_array
+from blockwise_predict.io.placement import Given, Placement, given_lengths, place_array
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
+from blockwise_predict.io.storage import channel_names, storage_of
+from blockwise_predict.io.volume import Volume
 
-# Decoded. A chunk is read whole, by every slot of a worker.
+# Maximum decoded size. Chunks are read whole, by every slot of a worker.
 MAX_CHUNK_BYTES = 4 << 30
-# What numpy, and the networks, do not know as a number of their own.
+# Types that numpy lacks, or that networks cannot compute with.
 _READ_AS = {"bool": "uint8", "bfloat16": "float32", "int4": "int8", "uint4": "uint8"}
-# tensorstore knows more, but not as numbers that numpy can do arithmetic with.
+# tensorstore has more types, but numpy cannot do arithmetic with those.
 _NUMBERS = {
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64"),
 }
 
 
-@dataclass(frozen=True)
-class Storage:
-    """How an array is stored: its axes in C order, for `describe_array`."""
-
-    axes: Axes
-    shape: tuple[int, ...]
-    dtype: str
-    chunk_shape: tuple[int, ...]
-    shard_shape: tuple[int, ...] | None
-    compression: str
-
-
-class InputArray:
+class InputArray(Volume):
     """An array to read from, made by `open_input`. Safe to read from several threads.
 
-    Attributes: `path`; `format`; `shape` and `chunk_shape` (spatial axes, voxels; the smallest
-    piece that can be read); `channels` (None without a channel axis); `dtype` (as `read` returns;
-    bool as 0 and 1 of uint8: what is stored is `storage.dtype`); `fill_value` (of voxels that are
-    not stored); `placement`; `storage`; `metadata_sha256` (of what said how it is stored, when it
-    was opened).
+    `chunk_shape` is the smallest box that can be read; `dtype` is as `read` returns (bool as 0 and
+    1 of uint8: what is stored is `storage.dtype`); `fill_value` stands for voxels that are not
+    stored; `metadata_sha256` is of what said how the array is stored, when it was opened. `options`
+    are those of a run that opens it in the same way.
     """
 
     def __init__(self, node: Node, store: Any, placement: Placement, axes: Axes) -> None:
         spatial = axes.of_kind(SPACE)
         channel = axes.of_kind(CHANNEL)
-        chunks = tuple(int(length) for length in store.chunk_layout.read_chunk.shape)
         self.path = node.location
-        self.format: Format = node.format
+        self.format = node.format
         self.metadata_sha256 = node.metadata_sha256
         self.placement = placement
-        self.storage = _storage(node, store, axes, chunks)
-        self.shape: tuple[int, ...] = tuple(int(store.shape[axis]) for axis in spatial)
-        self.chunk_shape: tuple[int, ...] = tuple(chunks[axis] for axis in spatial)
-        self.channels: int | None = int(store.shape[channel[0]]) if channel else None
+        self.storage = storage_of(node, store, axes)
+        self.shape = tuple(self.storage.shape[axis] for axis in spatial)
+        self.chunk_shape = tuple(self.storage.chunk_shape[axis] for axis in spatial)
+        self.channels = self.storage.shape[channel[0]] if channel else None
+        self.channel_names = channel_names(node)
+        self.options: dict[str, Any] = {}
         view = _numeric(store, node.location)
         for axis in sorted(axes.of_kind(TIME), reverse=True):
             view = view[(slice(None),) * axis + (0,)]
         kept = [axis for axis, kind in enumerate(axes.kinds) if kind != TIME]
         order = [kept.index(axis) for axis in (*channel, *spatial)]
         self._view = view.transpose(order) if order else view
-        self.dtype: np.dtype[Any] = np.dtype(self._view.dtype.numpy_dtype)
+        self.dtype = np.dtype(self._view.dtype.numpy_dtype)
         fill = store.fill_value
-        self.fill_value = self.dtype.type(0 if fill is None else np.asarray(fill).item())
+        self.fill_value: np.generic = self.dtype.type(
+            0 if fill is None else np.asarray(fill).item()
+        )
 
-    @property
-    def dims(self) -> int:
-        """Number of spatial axes."""
-        return len(self.shape)
+    def current_sha256(self) -> str:
+        """`metadata_sha256` as it is now. Raises ArrayError if the array is no longer there."""
+        return find_array(self.path).metadata_sha256
 
     def is_stored(self, begin: Sequence[int], end: Sequence[int]) -> bool:
         """Whether every chunk with a voxel of `begin .. end` is stored (it may be damaged)."""
@@ -85,9 +76,6 @@ class InputArray:
         return fully_stored(view)
 
     def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray[Any, Any]:
-        """Voxels `begin` to `end` (half-open, within the array) as [C, *spatial], C=1 without
-        a channel axis. Raises ValueError for voxels outside of the array.
-        """
         window = spatial_window(begin, end, self.shape, self.path)
         if self.channels is None:
             data = self._view[window].read().result()[None]
@@ -105,21 +93,47 @@ def open_input(
 ) -> InputArray:
     """Open the zarr 2, zarr 3 or N5 array at a path or URL for reading.
 
-    `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes. So
-    many bytes of decoded chunks are kept for the next read.
-    Raises ArrayError if there is no array (the message lists those that are there), if it does not
-    say its voxel size, or if its axes or type of data cannot be read.
+    `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes.
+    `cache_bytes` of decoded chunks are kept for the next reads.
+    Raises ArrayError if there is no array (the message lists those nearby), if it does not say its
+    voxel size, or if its axes or type of data are not supported.
     """
+    size = None if voxel_size is None else tuple(voxel_size)
+    begin = None if offset is None else tuple(offset)
+    return _open(path, Given(size, begin), cache_bytes)
+
+
+def open_array(
+    path: str | Path,
+    *,
+    voxel_size: str | Sequence[object] | None = None,
+    offset: str | Sequence[object] | None = None,
+) -> InputArray:
+    """Open the zarr 2, zarr 3 or N5 array at a path or URL for reading.
+
+    `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes:
+    numbers, or text, which is exact (`("4.24", 4, 4)`, `"4.24,4,4"`).
+    Raises ArrayError as `open_input`, and for lengths that are not numbers.
+    """
+    return _open(path, given_lengths(voxel_size, offset))
+
+
+def _open(path: str | Path, given: Given, cache_bytes: int = 0) -> InputArray:
     node = find_array(path)
-    store = open_array(node, cache_bytes=cache_bytes)
+    store = open_tensorstore(node, cache_bytes=cache_bytes)
     shape = tuple(int(length) for length in store.shape)
     if 0 in shape:
         raise ArrayError(f"{node.location} is empty: its shape is {shape}. Choose another array.")
-    placement, axes = place_array(node, shape, voxel_size=voxel_size, offset=offset)
-    return InputArray(node, store, placement, axes)
+    placement, axes = place_array(node, shape, given)
+    array = InputArray(node, store, placement, axes)
+    lengths = {"voxel_size": given.voxel_size, "offset": given.offset}
+    array.options = {"input": str(path)} | {
+        key: tuple(map(format_length, length)) for key, length in lengths.items() if length
+    }
+    return array
 
 
-def open_array(node: Node, *, cache_bytes: int = 0) -> Any:
+def open_tensorstore(node: Node, *, cache_bytes: int = 0) -> Any:
     """The node's tensorstore, axes in C order."""
     spec: dict[str, Any] = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
     with storage_errors(node.location, "open"):
@@ -130,7 +144,7 @@ def open_array(node: Node, *, cache_bytes: int = 0) -> Any:
 
 
 def _check_chunks(store: Any, location: str) -> None:
-    """Raise ArrayError for chunks so large that to decode one would take all memory."""
+    """Raise ArrayError for chunks so large that decoding one would exhaust the memory."""
     chunk = [int(length) for length in store.chunk_layout.read_chunk.shape]
     size = prod(chunk) * int(store.dtype.numpy_dtype.itemsize)
     if size > MAX_CHUNK_BYTES:
@@ -141,11 +155,11 @@ def _check_chunks(store: Any, location: str) -> None:
 
 
 def fully_stored(view: Any) -> bool:
-    """Whether every chunk of a tensorstore's view is stored (it may be damaged)."""
+    """Whether every chunk in a view of a tensorstore is stored (it may be damaged)."""
     try:
         return bool(view.storage_statistics(query_fully_stored=True).result().fully_stored)
     except ValueError:
-        # A shard whose index is damaged: to read its chunks says so.
+        # A shard with a damaged index. Reading its chunks reports that.
         return True
 
 
@@ -169,48 +183,16 @@ def spatial_window(
 
 
 def _numeric(store: Any, location: str) -> Any:
-    name = store.dtype.name
-    if name in _READ_AS:
-        return ts.cast(store, _READ_AS[name])
-    if name not in _NUMBERS:
+    """The tensorstore, cast to a type that numpy and the networks support if need be."""
+    wanted = read_as(store.dtype.name, location)
+    return store if wanted == store.dtype.name else ts.cast(store, wanted)
+
+
+def read_as(dtype: str, location: str) -> str:
+    """The dtype as which voxels are read. Raises ArrayError for one that is not supported."""
+    if dtype not in _NUMBERS and dtype not in _READ_AS:
         raise ArrayError(
-            f"{location} holds {name}; integers or real numbers are needed, of a type that is "
+            f"{location} holds {dtype}; integers or real numbers are needed, of a type that is "
             f"supported: {', '.join(sorted(_NUMBERS | _READ_AS.keys()))}."
         )
-    return store
-
-
-def _storage(node: Node, store: Any, axes: Axes, chunks: tuple[int, ...]) -> Storage:
-    written = tuple(int(length) for length in store.chunk_layout.write_chunk.shape)
-    return Storage(
-        axes=axes,
-        shape=tuple(int(length) for length in store.shape),
-        dtype=store.dtype.name,
-        chunk_shape=chunks,
-        shard_shape=written if written != chunks else None,
-        compression=_compression(node),
-    )
-
-
-def _compression(node: Node) -> str:
-    """The compression in a few words, as the metadata names it."""
-    if node.format == "zarr3":
-        return _codec_names(node.metadata.get("codecs"))
-    compressor = node.metadata.get("compressor" if node.format == "zarr2" else "compression")
-    if not isinstance(compressor, dict):
-        return "none"
-    name = compressor.get("id") or compressor.get("type")
-    inner = compressor.get("cname")
-    return f"{name} ({inner})" if inner else str(name)
-
-
-def _codec_names(codecs: object) -> str:
-    """Codecs of zarr 3; inside a shard those of its chunks."""
-    names = []
-    for codec in codecs if isinstance(codecs, list) else []:
-        name = codec.get("name") if isinstance(codec, dict) else codec
-        configuration = codec.get("configuration") if isinstance(codec, dict) else None
-        if name == "sharding_indexed" and isinstance(configuration, dict):
-            return _codec_names(configuration.get("codecs"))
-        names.append(str(name))
-    return ", ".join(name for name in names if name != "bytes") or "none"
+    return _READ_AS.get(dtype, dtype)

@@ -12,7 +12,7 @@ from blockwise_predict.io.units import scaled
 SPACE, CHANNEL, TIME = "space", "channel", "time"
 KINDS = {SPACE, CHANNEL, TIME}
 
-# Of an axis, in characters.
+# Maximum length of an axis name, in characters.
 MAX_NAME = 100
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Axes:
 
 @dataclass(frozen=True)
 class Statement:
-    """What one place says. Axes in C order, lengths in nm, for all axes or the spatial ones."""
+    """What one source says. Axes in C order, lengths in nm, for all axes or the spatial ones."""
 
     source: str
     voxel_size: Lengths | None = None
@@ -43,13 +43,13 @@ class Statement:
     notes: tuple[str, ...] = ()
 
     @property
-    def says_something(self) -> bool:
-        """Whether anything was found there."""
+    def is_informative(self) -> bool:
+        """Whether anything was found."""
         return bool(self.voxel_size or self.offset or self.axes or self.notes)
 
 
 def axes_from_names(names: object, ndim: int) -> Axes | None:
-    """Axes of an array by their names alone; None unless each axis has a name, which is text.
+    """Axes of an array by their names alone; None unless each axis has a name (a string).
 
     A name that ends in `^` (funlib's mark), `c`, `channel` and the like is a channel; `t` or `time`
     is time.

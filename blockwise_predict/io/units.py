@@ -1,4 +1,4 @@
-"""Numbers and units of metadata, exactly: `4.24` in JSON is 106/25 nm."""
+"""Exact numbers and units of metadata: `4.24` in JSON is 106/25 nm."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from fractions import Fraction
 from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.geometry.grid import Lengths, exact
 
-# Of a length's or scale's absolute value: a light-year is 1e25 nm.
+# Limits of the absolute value of a length or scale: a light-year is 1e25 nm.
 SMALLEST, LARGEST = 1e-30, 1e30
-# As in numpy and tensorstore.
+# numpy's and tensorstore's limit.
 MAX_AXES = 32
 _PREFIXES = {
     ("", ""): 9,
@@ -51,9 +51,9 @@ def nanometers(unit: object, what: str) -> tuple[Fraction, str | None]:
 def exact_number(value: object, what: str) -> Fraction:
     """A JSON number as the ratio that was meant: 4.24 is 106/25, 3.3333333333333335 is 10/3.
 
-    A float is read as its shortest decimal, unless a ratio with a small denominator is the very
-    same float. Raises ArrayError, naming `what`, for anything that is not a finite number, and for
-    one that no length or scale can be.
+    A float is read as its shortest decimal, unless a ratio with a small denominator gives exactly
+    the same float. Raises ArrayError, naming `what`, for anything that is not a finite number, and
+    for numbers outside of the limits.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ArrayError(f"{what} holds {shown(value)}, which is not a number.")

@@ -18,7 +18,7 @@ from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.tiling import fixed_tile_warnings
-from blockwise_predict.io import InputArray, guess_format, missing_sample, sample_digests
+from blockwise_predict.io import BlockSource, guess_format, missing_sample, sample_digests
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import InputPlan, NetworkPlan, OutputPlan, Plan
 from blockwise_predict.plan.opened import Opened, open_inputs
@@ -38,7 +38,7 @@ def make_plan(
     recorded: Plan | None = None,
     *,
     model: TrainedModel | None = None,
-    array: InputArray | None = None,
+    array: BlockSource | None = None,
 ) -> Planned:
     """Decide a run from its configuration; what it names can be given as opened already.
 
@@ -118,7 +118,7 @@ def _network_plan(model: TrainedModel) -> NetworkPlan:
     )
 
 
-def _input_plan(array: InputArray) -> InputPlan:
+def _input_plan(array: BlockSource) -> InputPlan:
     placement = array.placement
     return InputPlan(
         path=array.path,
@@ -155,7 +155,7 @@ def _missing_warnings(opened: Opened, read: Roi) -> Iterator[str]:
     config, array = opened.config, opened.array
     if config.bad_input not in ("fail", "skip"):
         return
-    within = read.intersect(Roi((0,) * array.dims, array.shape))
+    within = read.intersect(Roi((0,) * len(array.shape), array.shape))
     missing, sampled = missing_sample(array, within.begin, within.end)
     if missing:
         outcome = {"fail": "fail", "skip": "be left out"}[config.bad_input]

@@ -13,7 +13,7 @@ from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import ArrayError, RunStateError
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
-from blockwise_predict.io import InputArray, open_input
+from blockwise_predict.io import BlockSource, open_input
 from blockwise_predict.plan.model import Plan
 
 
@@ -26,7 +26,7 @@ class Opened:
 
     config: RunConfig
     model: TrainedModel
-    array: InputArray
+    array: BlockSource
     device: torch.device
 
     @property
@@ -56,7 +56,7 @@ class Opened:
 
 
 def open_inputs(
-    config: RunConfig, *, model: TrainedModel | None = None, array: InputArray | None = None
+    config: RunConfig, *, model: TrainedModel | None = None, array: BlockSource | None = None
 ) -> Opened:
     """Open the checkpoint and the input of a configuration, unless they are given opened.
 
@@ -118,7 +118,7 @@ def workers_device(config: RunConfig) -> torch.device:
     return torch.device("cuda")
 
 
-def _check_channels(model: TrainedModel, array: InputArray) -> None:
+def _check_channels(model: TrainedModel, array: BlockSource) -> None:
     dims, spatial = model.shapes.dims, len(array.shape)
     if spatial not in (dims, dims + 1):
         raise ArrayError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,10 @@ from numpy.typing import NDArray
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import RunConfig, load_config
 from blockwise_predict.errors import ConfigError
-from blockwise_predict.geometry.grid import Lengths, VoxelGrid, format_lengths
-from blockwise_predict.io import InputArray, as_input
+from blockwise_predict.io import BlockSource, InputArray, Placement, open_array, open_in_memory
+from blockwise_predict.io.statement import CHANNEL, SPACE, Axes
+from blockwise_predict.io.storage import Storage
+from blockwise_predict.io.volume import Volume
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.run.progress import ProgressBar
@@ -27,9 +28,8 @@ from blockwise_predict.worker.setup import decide_precision, make_predictor
 
 # Options that say how to predict; all others are about files, workers and records.
 OPTIONS = (
-    *("iteration", "architecture", "unsafe_load_pickle", "voxel_size", "offset", "border"),
-    *("normalize", "bad_input", "output_dtype", "output_range", "tile_shape", "block_shape"),
-    *("precision", "memory", "device"),
+    *("iteration", "architecture", "unsafe_load_pickle", "border", "normalize", "bad_input"),
+    *("output_dtype", "output_range", "tile_shape", "block_shape", "precision", "memory", "device"),
 )
 
 
@@ -39,6 +39,8 @@ def predict(
     *,
     roi: str | Roi | None = None,
     channels: Sequence[str] | None = None,
+    voxel_size: str | Sequence[object] | None = None,
+    offset: str | Sequence[object] | None = None,
     progress: bool = True,
     **options: Any,
 ) -> Prediction:
@@ -46,29 +48,29 @@ def predict(
 
     model: a checkpoint's path, or what `open_checkpoint` gave.
     array: a path, what `open_array` gave, or an array of numpy, zarr, tensorstore, dask,
-        funlib.persistence or xarray, `[z, y, x]` or `[c, z, y, x]` (2-D without z). Where it does
-        not know its voxel size and offset, `voxel_size` and `offset` (nm) say them.
-    roi: the output ROI in nm, as `--roi` or as a Roi; the whole array by default.
+        funlib.persistence or xarray, `[z, y, x]` or `[c, z, y, x]` (2-D without z).
+    roi: the output ROI in nm, as `--roi` takes it or as a Roi; the whole array by default.
     channels: names of the output channels to return; all by default.
+    voxel_size, offset: in nm, instead of what the array says of itself; an array without a place
+        of its own has voxels of 1 nm, from 0 on.
     progress: whether to show a progress bar.
     options: how to predict, as in a configuration file: border, normalize, bad_input, precision,
-        device, memory, output_dtype, output_range, tile_shape, block_shape, voxel_size, offset;
-        iteration, architecture and unsafe_load_pickle for a model that is given as a path.
+        device, memory, output_dtype, output_range, tile_shape, block_shape; iteration, architecture
+        and unsafe_load_pickle of a model that is given as a path.
 
-    Raises an InputError for anything that does not fit, and BadInputError for input that cannot be
-    read.
+    Raises an InputError for anything that does not fit, and StageError for a block whose input
+    cannot be read.
     """
-    opened_model = model if isinstance(model, TrainedModel) else None
-    place = {key: options.pop(key) for key in ("voxel_size", "offset") if key in options}
-    source = as_input(array, **place)
+    source = _source(array, voxel_size, offset)
     config = _config(model, source, roi, options)
+    opened_model = model if isinstance(model, TrainedModel) else None
     made = make_plan(config, model=opened_model, array=source)
     plan, opened = made.plan, made.opened
     kept = _channel_numbers(plan, channels)
     precision = decide_precision(plan, opened).precision
-    target = _Memory(plan, kept)
+    prediction = Prediction(plan, kept, precision)
     predictor = make_predictor(plan, opened, precision)
-    processor = BlockProcessor(plan, source, target, predictor)
+    processor = BlockProcessor(plan, source, _Target(prediction, kept), predictor)
     with ExitStack() as shown:
         report = shown.enter_context(ProgressBar("Predicting")) if progress else Reporter()
         for warning in plan.warnings:
@@ -77,62 +79,61 @@ def predict(
         for number, block in enumerate(plan.blocks()):
             processor.process(block)
             report.progress(Counts(plan.num_blocks, number + 1, 0, 0))
-    grid = plan.output_grid
-    return Prediction(
-        data=target.data,
-        voxel_size=grid.voxel_size,
-        offset=grid.world(plan.output.roi_begin),
-        axis_names=plan.input.axis_names,
-        channels=tuple(plan.network.channel_names[number] for number in kept),
-        precision=precision,
-    )
+    return prediction
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(Volume):
     """A prediction in memory: `data` is `[channel, z, y, x]` (2-D without z).
 
-    `voxel_size` and `offset` are exact, in nm; `precision` is what the network computed in.
+    `channel_names` are those of its channels, `precision` is what the network computed in; place
+    and conversions (`roi`, `voxel_size`, `offset`, `array`, ...) are those of every volume.
     """
 
-    data: NDArray[np.generic]
-    voxel_size: Lengths
-    offset: Lengths
-    axis_names: tuple[str, ...]
-    channels: tuple[str, ...]
-    precision: str
-
-    @property
-    def bounds(self) -> str:
-        """The ROI in nm, as `--roi` takes it."""
-        return self._grid.world_bounds(Roi((0,) * self._grid.dims, self.data.shape[1:]))
-
-    @property
-    def _grid(self) -> VoxelGrid:
-        return VoxelGrid(self.voxel_size, self.offset)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.array(self.data, dtype=dtype, copy=copy)
-
-    def __repr__(self) -> str:
-        return (
-            f"<Prediction {' x '.join(map(str, self.data.shape))} {self.data.dtype} "
-            f"({', '.join(self.channels)}), {self.bounds} nm, "
-            f"voxels of {format_lengths(self.voxel_size)} nm>"
+    def __init__(self, plan: Plan, kept: list[int], precision: str) -> None:
+        names = tuple(plan.network.channel_names[number] for number in kept)
+        grid, shape = plan.output_grid, plan.output.shape
+        axes = plan.input.axis_names
+        self.data = np.empty((len(kept), *shape), plan.output.dtype)
+        self.precision = precision
+        self.path, self.format = "<prediction>", "numpy"
+        self.shape, self.chunk_shape, self.dtype = shape, plan.output.chunk_shape, self.data.dtype
+        self.channels, self.channel_names = len(kept), names
+        self.placement = Placement(
+            axis_names=axes,
+            voxel_size=grid.voxel_size,
+            offset=grid.world(plan.output.roi_begin),
+            voxel_size_source=plan.input.voxel_size_source,
+            offset_source=plan.input.offset_source,
+        )
+        self.storage = Storage(
+            axes=Axes(("c", *axes), (CHANNEL, *[SPACE] * len(axes))),
+            shape=self.data.shape,
+            dtype=self.dtype.name,
+            chunk_shape=(len(kept), *self.chunk_shape),
+            shard_shape=None,
+            compression="none",
         )
 
+    def read(self, begin: Sequence[int], end: Sequence[int]) -> NDArray[Any]:
+        """Voxels `begin` to `end` as `[C, *spatial]`."""
+        window = tuple(slice(b, e) for b, e in zip(begin, end, strict=True))
+        return self.data[(slice(None), *window)]
 
-class _Memory:
-    """Takes blocks' values like an output on disk; keeps the channels that are wanted."""
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.data, dtype=dtype, copy=bool(copy))
 
-    def __init__(self, plan: Plan, kept: list[int]) -> None:
-        self.data = np.empty((len(kept), *plan.output.shape), plan.output.dtype)
+
+class _Target:
+    """Takes blocks' values as an output on disk does; keeps the channels that are wanted."""
+
+    def __init__(self, prediction: Prediction, kept: list[int]) -> None:
+        self._data = prediction.data
         self._kept = kept
 
     def start_write(self, begin: Sequence[int], data: NDArray[Any]) -> _Written:
         """Keep `data`, `[channels, *spatial]`, at voxel `begin`."""
         window = tuple(slice(b, b + n) for b, n in zip(begin, data.shape[1:], strict=True))
-        self.data[(slice(None), *window)] = data[self._kept]
+        self._data[(slice(None), *window)] = data[self._kept]
         return _Written()
 
 
@@ -143,8 +144,23 @@ class _Written:
         """Return at once."""
 
 
+def _source(
+    array: Any, voxel_size: str | Sequence[object] | None, offset: str | Sequence[object] | None
+) -> BlockSource:
+    if isinstance(array, InputArray):
+        if voxel_size is None and offset is None:
+            return array
+        array = array.path
+    if isinstance(array, (str, Path)):
+        return open_array(array, voxel_size=voxel_size, offset=offset)
+    return open_in_memory(array, voxel_size=voxel_size, offset=offset)
+
+
 def _config(
-    model: str | Path | TrainedModel, source: InputArray, roi: str | Roi | None, options: Any
+    model: str | Path | TrainedModel,
+    source: BlockSource,
+    roi: str | Roi | None,
+    options: dict[str, Any],
 ) -> RunConfig:
     unknown = [key for key in options if key not in OPTIONS]
     if unknown:

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from blockwise_predict.errors import RunStateError
+from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io import OutputArray, read_attributes
 from blockwise_predict.io import open_output as open_array
 from blockwise_predict.plan.model import Plan
@@ -20,6 +22,10 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.records.find import find_run
 from blockwise_predict.records.ledger import State
 from blockwise_predict.records.provenance import ATTRIBUTE
+
+if TYPE_CHECKING:
+    import zarr
+    from funlib.persistence import Array
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,41 @@ class Output:
         self._trust_run_dir = trust_run_dir
 
     @property
+    def path(self) -> str:
+        """Path or URL of the array."""
+        return self._array.path
+
+    @property
+    def array(self) -> Array:
+        """The values as a funlib.persistence.Array, `[c, z, y, x]`."""
+        return self._array.array
+
+    @property
+    def zarr(self) -> zarr.Array:
+        """The values as zarr-python opens them, read-only. Raises ArrayError for N5."""
+        return self._array.zarr
+
+    @property
+    def roi(self) -> Roi:
+        """The ROI in nm. Raises ArrayError if it does not begin and end at whole nm."""
+        return self._array.roi
+
+    @property
+    def voxel_size(self) -> Lengths:
+        """Voxel size in nm, exact."""
+        return self._array.voxel_size
+
+    @property
+    def offset(self) -> Lengths:
+        """Begin corner in nm, exact."""
+        return self._array.offset
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return self._array.channel_names
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """How it was made: checkpoint, input, options, versions; `complete` once the run ended."""
         made: dict[str, Any] = read_attributes(self._array.path)[ATTRIBUTE]
@@ -113,15 +154,20 @@ class Output:
         errors = {block: failure.error for block, failure in run_dir.failures.read().items()}
         return Blocks(plan, states, errors)
 
+    def __repr__(self) -> str:
+        return f"{self._array!r}\n  made by    {self.provenance.get('command')}"
 
-def open_output(path: str, *, run_dir: str | None = None, trust_run_dir: bool = False) -> Output:
+
+def open_output(
+    path: str | Path, *, run_dir: str | None = None, trust_run_dir: bool = False
+) -> Output:
     """Open what `predict run` wrote, while the run goes on or after.
 
     run_dir: the run's records, if they are not beside the container. They are read when `blocks`
         is.
     Raises ArrayError if there is no array, and RunStateError if no run made it.
     """
-    array = open_array(path)
+    array = open_array(str(path))
     if not isinstance(read_attributes(path).get(ATTRIBUTE), dict):
         raise RunStateError(f"{path} was not made by predict run: it has no record of that.")
     return Output(array, run_dir, trust_run_dir=trust_run_dir)

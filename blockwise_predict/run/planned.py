@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import RunConfig
-from blockwise_predict.io import InputArray, check_output
+from blockwise_predict.io import BlockSource, check_output
 from blockwise_predict.plan.make import make_plan, output_format
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
@@ -54,7 +54,7 @@ class PlannedRun:
 
 
 def plan_run(
-    config: RunConfig, *, model: TrainedModel | None = None, array: InputArray | None = None
+    config: RunConfig, *, model: TrainedModel | None = None, array: BlockSource | None = None
 ) -> PlannedRun:
     """Plan the run of a configuration; what it names can be given as opened already.
 

@@ -23,10 +23,9 @@ from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.io import (
     BadInputError,
+    BlockSource,
     CheckedInput,
-    InputArray,
     Write,
-    metadata_digest,
     reason_of,
 )
 from blockwise_predict.plan.model import Plan
@@ -110,7 +109,7 @@ class BlockProcessor:
     """Reads, predicts and writes blocks of one plan, from several threads if they take turns."""
 
     def __init__(
-        self, plan: Plan, source: InputArray, target: Target, predictor: Predictor
+        self, plan: Plan, source: BlockSource, target: Target, predictor: Predictor
     ) -> None:
         self.plan = plan
         self._source = source
@@ -167,7 +166,7 @@ class BlockProcessor:
 
     def _check_input(self) -> None:
         """Raise FatalError if the input is not stored as it was when the run was planned."""
-        if metadata_digest(self._source.path) != self.plan.input.metadata_sha256:
+        if self._source.current_sha256() != self.plan.input.metadata_sha256:
             raise FatalError(
                 f"the input {self._source.path} has been changed while the run went on: it is not "
                 "stored as it was. Put it back, and run again; or predict the new one with another "

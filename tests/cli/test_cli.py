@@ -40,7 +40,7 @@ def test_inspect_of_an_array(tmp_path: Path) -> None:
 
 def test_inspect_of_what_is_not_there(tmp_path: Path) -> None:
     volume = write_volume(tmp_path / "v.zarr", np.zeros((4, 5, 6), np.uint16))
-    assert f"Arrays that are there: {volume}." in predict("inspect", tmp_path / "v.zarr", code=2)
+    assert f"Arrays found: {volume}." in predict("inspect", tmp_path / "v.zarr", code=2)
     assert "no such file, folder or array" in predict("inspect", tmp_path / "nothing", code=2)
 
 

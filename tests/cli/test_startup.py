@@ -44,7 +44,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     count(load, "read_weights")
     count(trained, "as_bytes")
     count(trained, "PredictionModel")
-    count(source, "open_array")
+    count(source, "open_tensorstore")
     count(InputArray, "read")
     return counts
 
@@ -59,7 +59,7 @@ def run(job: Job) -> None:
 def test_a_start_opens_and_hashes_everything_once(calls: Counter[str], tmp_path: Path) -> None:
     job = Job(tmp_path)
     run(job)
-    opened = {"read_weights": 1, "as_bytes": TENSORS, "open_array": 1}
+    opened = {"read_weights": 1, "as_bytes": TENSORS, "open_tensorstore": 1}
     assert {name: calls[name] for name in opened} == opened
     assert calls["PredictionModel"] == 1
     # At the end, too, to see whether it was changed.
@@ -79,5 +79,5 @@ def test_a_worker_opens_and_hashes_everything_once(calls: Counter[str], tmp_path
     calls.clear()
     build_processor(records.plan(), torch.device("cpu"), records)
     # That the weights are those of the plan is seen by their hash.
-    opened = {"read_weights": 1, "as_bytes": TENSORS, "open_array": 1, "PredictionModel": 1}
+    opened = {"read_weights": 1, "as_bytes": TENSORS, "open_tensorstore": 1, "PredictionModel": 1}
     assert {name: calls[name] for name in opened} == opened

@@ -277,7 +277,7 @@ def test_paths_that_cannot_be_written(tmp_path):
     stray = tmp_path / "new.zarr" / "stray"
     stray.mkdir()
     (stray / "chunk").write_text("x")
-    refused(stray, "holds files that are no array")
+    refused(stray, "holds files that are not part of an array")
     assert not (tmp_path / "plain").exists()
 
 

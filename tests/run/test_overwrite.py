@@ -95,7 +95,7 @@ def test_an_array_is_deleted_and_not_what_is_in_its_folder(kind: str, tmp_path: 
     assert left == sorted([*names, str(link.relative_to(path))])
     assert not output_exists(path)
     assert contents(elsewhere) == {"0/0": b"mine"}
-    with pytest.raises(ArrayError, match="holds files that are no array"):
+    with pytest.raises(ArrayError, match="holds files that are not part of an array"):
         create_output(output_spec(path, kind))
     assert (
         not create_output(output_spec(path, kind), overwrite=True).read((0, 0, 0), (1,) * 3).any()
@@ -107,7 +107,7 @@ def test_files_that_an_array_would_take_for_its_chunks_are_no_place_for_it(tmp_p
     path = output_path(tmp_path, "zarr3")
     (path / "c/0/0/0").mkdir(parents=True)
     (path / "c/0/0/0/1").write_text("mine")
-    with pytest.raises(ArrayError, match=r"would take for its chunks, as c/0/0/0/1"):
+    with pytest.raises(ArrayError, match=r"would take for its chunks, for example c/0/0/0/1"):
         create_output(output_spec(path), overwrite=True)
 
 

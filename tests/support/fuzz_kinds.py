@@ -27,7 +27,6 @@ from blockwise_predict.fleet.jobs import JobRecord
 from blockwise_predict.io import (
     create_output,
     describe_array,
-    metadata_digest,
     missing_sample,
     open_input,
     open_output,
@@ -140,7 +139,7 @@ def _open_array(folder: Path) -> None:
     path = next(folder.glob("volume.*")) / "raw"
     array = open_input(path)
     describe_array(array)
-    metadata_digest(array.path)
+    array.current_sha256()
     missing_sample(array, (0,) * array.dims, array.shape)
     sample_digests(array)
 
