@@ -172,6 +172,22 @@ def _prepare(plan: Plan, run_dir: RunDir, command: str, report: Reporter, overwr
     """Bring run directory and output into the state to work from."""
     if overwrite:
         _forget(plan, run_dir, report)
+    prepare_records(plan, run_dir, command, report.line, overwrite=overwrite)
+
+
+def prepare_records(
+    plan: Plan,
+    run_dir: RunDir,
+    command: str,
+    tell: Callable[[str], None],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Record a run that is new, goes on, or is extended, and make its output. The caller holds the
+    run's lock.
+
+    Raises RunStateError if what is there is not what such a run began.
+    """
     exists = output_exists(plan.output.path)
     if run_dir.begun:
         check_extension(plan, run_dir)
@@ -179,7 +195,7 @@ def _prepare(plan: Plan, run_dir: RunDir, command: str, report: Reporter, overwr
         larger = extends(plan, recorded)
         check_identity(plan, run_dir, larger_roi=larger)
         if larger:
-            extend_run(recorded, plan, run_dir, command, report.line)
+            extend_run(recorded, plan, run_dir, command, tell)
             return
         conclude_extension(plan, run_dir)
         done = _done_blocks(plan, run_dir)
