@@ -28,8 +28,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from engine import RESULTS, SHARED, machine
 
 from blockwise_predict.engine.border import read_padded
+from blockwise_predict.plan.opened import reopen
 from blockwise_predict.records import RunDir
-from blockwise_predict.worker.processor import open_parts
+from blockwise_predict.worker.setup import make_predictor
 
 
 def write_volume(path: Path, size: int) -> str:
@@ -49,13 +50,13 @@ def bare_engine(run_dir: RunDir) -> float:
     """Seconds for the blocks of a finished run, without reading, writing and scheduling."""
     plan, choice = run_dir.plan(), run_dir.precision()
     assert choice is not None
-    parts = open_parts(plan, torch.device("cpu"))
-    predictor = parts.predictor(choice.precision)
+    opened = reopen(plan, torch.device("cpu"))
+    predictor = make_predictor(plan, opened, choice.precision)
     lattice = predictor.lattice
     seconds = 0.0
     for block in plan.blocks():
         read = lattice.read_roi(block)
-        raw = read_padded(parts.source, read, plan.border)
+        raw = read_padded(opened.array, read, plan.border)
         begin = time.perf_counter()
         for _ in predictor.predict(raw, read, block, lattice):
             pass

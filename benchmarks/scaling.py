@@ -156,7 +156,7 @@ def make(folder: Path, edge: int) -> tuple[Plan, RunDir]:
             "precision": "float32",
         }
     )
-    plan, _ = make_plan(config)
+    plan = make_plan(config).plan
     run_dir = RunDir(folder / "run")
     run_dir.record(plan, "predict run")
     return plan, run_dir

@@ -9,7 +9,7 @@ from blockwise_predict.fleet import describe_fleet
 from blockwise_predict.plan.estimate import Estimate, estimate
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.room import ledger_bytes, room_problem
-from blockwise_predict.run.execute import plan_run
+from blockwise_predict.run.planned import plan_run
 from blockwise_predict.worker.probe import Probe, run_probe
 
 Rows = list[tuple[str, str]]
@@ -17,8 +17,9 @@ Rows = list[tuple[str, str]]
 
 def show_plan(config: RunConfig, *, probe: bool) -> tuple[Rows, Plan]:
     """Make the plan of a configuration, and the rows that tell it; with what a probe measures."""
-    made, opened, run_dir = plan_run(config)
-    cost = estimate(made, opened.model.shapes)
+    run = plan_run(config)
+    made, run_dir = run.plan, run.run_dir
+    cost = estimate(made, run.opened.model.shapes)
     if problem := room_problem(made, run_dir):
         made = made.model_copy(update={"warnings": (*made.warnings, problem)})
     rows = [*plan_rows(made), *cost_rows(cost)]
@@ -27,7 +28,7 @@ def show_plan(config: RunConfig, *, probe: bool) -> tuple[Rows, Plan]:
     )
     rows.append(("workers", describe_fleet(made.config, run_dir)))
     if probe:
-        rows += probe_rows(run_probe(made, opened, choose_device(config.device)), made, cost)
+        rows += probe_rows(run_probe(made, run.opened, choose_device(config.device)), made, cost)
     return rows, made
 
 

@@ -12,9 +12,10 @@ from blockwise_predict.cli.terminal import RunDisplay
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import PredictError
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.run.execute import Reporter, execute
+from blockwise_predict.run.execute import execute
+from blockwise_predict.run.planned import plan_run
 from blockwise_predict.run.result import RunResult
-from blockwise_predict.run.supervision import StopRequest
+from blockwise_predict.run.stop import StopRequest
 
 INTERRUPTED = 130
 TERM_GRACE_S = 12.0
@@ -30,16 +31,10 @@ def run_with_display(config: RunConfig, command: str, only_failed: bool = False)
     and SIGHUP stop the run. `command` is what the user is told to type to resume it.
     """
     stop = StopRequest()
-    display = RunDisplay()
-
-    def begin(plan: Plan, done: int) -> None:
-        # Before that there is nothing to end in good order.
-        _stop_on_signals(stop)
-        display.begin(plan, done)
-
-    report = Reporter(display.line, display.warn, begin, display.progress)
+    display = _StoppableDisplay(stop)
     try:
-        result = execute(config, command, report, stop, only_failed)
+        run = plan_run(config)
+        result = execute(run, command, report=display, stop=stop, only_failed=only_failed)
     except KeyboardInterrupt:
         display.line("Interrupted before the first block was begun.")
         return INTERRUPTED
@@ -52,6 +47,19 @@ def run_with_display(config: RunConfig, command: str, only_failed: bool = False)
     if result.interrupted:
         return INTERRUPTED
     return 0 if result.complete else 1
+
+
+class _StoppableDisplay(RunDisplay):
+    """Shows a run, which signals stop once it has begun; before, there is nothing to end."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def begin(self, plan: Plan, done: int) -> None:
+        """The run begins, or resumes after `done` blocks."""
+        _stop_on_signals(self._stop)
+        super().begin(plan, done)
 
 
 def _stop_on_signals(stop: StopRequest) -> None:

@@ -20,13 +20,14 @@ from rich.progress import (
 
 from blockwise_predict.cli.plaintext import plain
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.scheduling.members import Counts
 
 # Outside a terminal a line is written at this interval, if anything has changed.
 LINE_INTERVAL_S = 10.0
 
 
-class RunDisplay:
+class RunDisplay(Reporter):
     """Tells the user on stderr what a run does: blocks, voxels per second, time left."""
 
     def __init__(self) -> None:

@@ -67,12 +67,12 @@ def verify(
     with BlockProgress("Reading") as progress:
         report = verify_output(
             output,
-            run_dir,
-            sample,
-            seed,
-            repair,
-            progress.line,
-            progress.to,
+            run_dir=run_dir,
+            sample=sample,
+            seed=seed,
+            repair=repair,
+            tell=progress.line,
+            progress=progress.to,
             trust_run_dir=bool(trust_run_dir),
             unsafe_load_pickle=bool(unsafe_load_pickle),
         )

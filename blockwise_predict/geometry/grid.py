@@ -72,6 +72,11 @@ def format_bounds(begin: Sequence[Fraction], end: Sequence[Fraction]) -> str:
     return f"[{','.join(pairs)}]"
 
 
+def format_shape(shape: Sequence[int]) -> str:
+    """A shape as options are written: `64,64,64`."""
+    return ",".join(str(size) for size in shape)
+
+
 def parse_bounds(text: str) -> Bounds:
     """Read `[z0:z1,y0:y1,x0:x1]` in nm; any bound may be left out (`None`).
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.errors import GeometryError
+from blockwise_predict.geometry.grid import format_shape
 from blockwise_predict.geometry.lattice import AxisLattice, Lattice
 
 
@@ -72,15 +73,16 @@ def check_tile(wanted: tuple[int, ...], shapes: UNetShapes, volume_dims: int) ->
     """Raise GeometryError with the nearest shape that works if the network can't take the tile."""
     if len(wanted) != volume_dims:
         raise GeometryError(
-            f"--tile-shape {_text(wanted)} has {len(wanted)} axes, the volume has {volume_dims}."
+            f"--tile-shape {format_shape(wanted)} has {len(wanted)} axes, "
+            f"the volume has {volume_dims}."
         )
     slices = volume_dims - shapes.dims
     valid = shapes.valid_input_shape(wanted[slices:], "nearest")
     valid = tuple(max(v, m) for v, m in zip(valid, smallest_tile(shapes), strict=True))
     if valid != wanted[slices:]:
         raise GeometryError(
-            f"--tile-shape {_text(wanted)}: the network cannot take this input shape. "
-            f"Nearest that it can: {_text(wanted[:slices] + valid)}."
+            f"--tile-shape {format_shape(wanted)}: the network cannot take this input shape. "
+            f"Nearest that it can: {format_shape(wanted[:slices] + valid)}."
         )
 
 
@@ -94,23 +96,19 @@ def fixed_tile_warnings(shapes: UNetShapes, lattice: Lattice) -> list[str]:
     """What a user of a network that is not translation-equivariant must know; else nothing."""
     if shapes.equivariant:
         return []
-    tile = _text(lattice.tile_shape[-shapes.dims :])
+    tile = format_shape(lattice.tile_shape[-shapes.dims :])
     if any(shapes.receptive_margin):
-        lost = _text([lost_voxels(shapes, axis)[0] for axis in range(shapes.dims)])
+        lost = format_shape([lost_voxels(shapes, axis)[0] for axis in range(shapes.dims)])
         return [
             "padding 'same' puts zeros around every tile. The outer "
             f"{lost} output voxels of each tile are dropped, so that no seams appear; at the "
             f"volume's border the --border fill stands instead of zeros. One tile shape ({tile}) "
             "on a fixed lattice is used throughout."
         ]
-    stride = _text(lattice.stride[-shapes.dims :])
+    stride = format_shape(lattice.stride[-shapes.dims :])
     return [
         "attention makes this network's output depend on where its tile lies. One tile shape "
         f"({tile} input voxels) on a fixed lattice is used throughout, so that every voxel has one "
         "value whatever the ROI and the blocks; another --tile-shape gives other values, and faint "
         f"seams can stand every {stride} voxels."
     ]
-
-
-def _text(shape: Sequence[int]) -> str:
-    return ",".join(str(size) for size in shape)

@@ -1,37 +1,40 @@
-"""The block, and how it is tiled: as configured, or chosen for the memory that is there."""
+"""Third phase of planning: block and tile, as configured or chosen for the memory that is there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, prod
 
-import numpy as np
 import torch
 from funlib.geometry import Roi
 
 from blockwise_predict.architectures.trace import peak_elements
-from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.memory import available_bytes
 from blockwise_predict.engine.precision import likely_dtype
-from blockwise_predict.errors import ConfigError, GeometryError
+from blockwise_predict.errors import GeometryError
+from blockwise_predict.geometry.grid import format_shape
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import build_lattice
-from blockwise_predict.io import InputArray
 from blockwise_predict.plan.model import Tiling
+from blockwise_predict.plan.opened import Opened
+from blockwise_predict.plan.region import Region, check_axes
 from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, Limits, Sizing, within
 
-# The workers' data may take this part of the memory that is free when the plan is made.
+# Share of the memory that is free when the plan is made which the workers' data may take.
 MEMORY_SHARE = 0.5
-# What they may take on machines of which nothing is known: what most GPUs have to spare.
+# Memory for a worker on a machine that is not known here: what most GPUs have to spare.
 MEMORY_ELSEWHERE = 8 << 30
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The block (output voxels), its tiling for the likely precision, and for float32 if that
-    may be needed and takes more memory; `warnings` for the user.
+    """Block (output voxels) and tilings.
+
+    `tiling` is for the likely precision, `exact_tiling` for float32 where that may be needed and
+    takes more memory. `warnings` are for the user.
     """
 
     block_shape: tuple[int, ...]
@@ -40,47 +43,104 @@ class Layout:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Volumes:
-    """What is laid out: a network's passes over an array, for an output ROI in chunks.
-
-    `lattice` is of the tile that is given, or of any if it is to be chosen.
-    """
-
-    config: RunConfig
-    model: TrainedModel
-    array: InputArray
-    lattice: Lattice
-    roi: Roi
-    chunk: tuple[int, ...]
-
-
-def choose_layout(volumes: Volumes, device: torch.device) -> Layout:
-    """The layout of a run whose workers compute on `device`. Raises GeometryError, ConfigError."""
-    config, model = volumes.config, volumes.model
-    limits = _limits(config, device)
-    block = _given_block(config, volumes.chunk)
-    if not model.shapes.equivariant:
-        memory = _whole_pass_bytes(model, volumes.lattice)
-        block = block or _even_blocks(config, volumes.roi, volumes.chunk)
-        cache = _cache_bytes(volumes, volumes.lattice, block, limits)
-        tiling = Tiling(
-            lattice=volumes.lattice, streaming=None, memory_bytes=memory, cache_bytes=cache
-        )
-        return Layout(block, tiling, None)
-    likely = likely_dtype(config.precision, device)
-    sizing = Sizing(model, *_bytes(config, volumes.array), likely, limits)
-    block = block or sizing.block(tuple(volumes.roi.shape), volumes.chunk)
+def choose_layout(opened: Opened, region: Region) -> Layout:
+    """The sizes of a run. Raises GeometryError and ConfigError for sizes that do not fit."""
+    choice = _LayoutChoice(opened, region)
+    given = _given_block(opened.config, region.chunk_shape)
+    if not opened.model.shapes.equivariant:
+        block = given or _even_blocks(opened.config, region)
+        return Layout(block, choice.whole_passes(block), None)
+    precision = opened.config.precision
+    likely = likely_dtype(precision, opened.device)
+    sizing = choice.sizing(likely)
+    block = given or sizing.block(tuple(region.roi.shape), region.chunk_shape)
     exact = None
-    if config.precision == "auto" and likely != torch.float32:
-        in_float32 = Sizing(model, *_bytes(config, volumes.array), torch.float32, limits)
-        exact = _tiling(volumes, in_float32, block, limits)
-    tiling = _tiling(volumes, sizing, block, limits)
-    return Layout(block, tiling, exact, tuple(_memory_warnings(tiling, limits, config)))
+    if precision == "auto" and likely != torch.float32:
+        exact = choice.streamed(block, choice.sizing(torch.float32))
+    tiling = choice.streamed(block, sizing)
+    warnings = _memory_warnings(tiling, choice.limits, opened.config)
+    return Layout(block, tiling, exact, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class _LayoutChoice:
+    """How a region's blocks can be tiled within a worker's limits."""
+
+    opened: Opened
+    region: Region
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What a worker may use."""
+        config, device = self.opened.config, self.opened.device
+        memory = config.memory
+        if memory is None and config.is_elsewhere:
+            memory = _memory_elsewhere(config, device)
+        elif memory is None:
+            sharing = config.planned_workers
+            if device.type == "cuda":
+                sharing = ceil(config.planned_workers / torch.cuda.device_count())
+            memory = int(available_bytes(device) * MEMORY_SHARE / sharing)
+        return Limits(memory, config.planned_workers, config.slots, device.type)
+
+    def sizing(self, dtype: torch.dtype) -> Sizing:
+        """The choice of sizes for a dtype that the network computes in."""
+        opened = self.opened
+        return Sizing(opened.model, opened.raw_bytes, opened.value_bytes, dtype, self.limits)
+
+    def whole_passes(self, block: tuple[int, ...]) -> Tiling:
+        """One whole pass over each tile of the region's lattice, in float32."""
+        lattice, shapes = self.region.lattice, self.opened.model.shapes
+        return Tiling(
+            lattice=lattice,
+            streaming=None,
+            memory_bytes=4 * peak_elements(shapes, lattice.tile_shape[-shapes.dims :]),
+            cache_bytes=self._cache_bytes(lattice, block),
+        )
+
+    def streamed(self, block: tuple[int, ...], sizing: Sizing) -> Tiling:
+        """The tile, given or chosen, and how it is streamed."""
+        region, shapes = self.region, self.opened.model.shapes
+        roi, chunk, lattice = region.roi, region.chunk_shape, region.lattice
+        if self.opened.config.tile_shape is None:
+            tile = sizing.tile(lattice, tuple(roi.begin), tuple(roi.shape), block, chunk)
+            lattice = build_lattice(shapes, tile)
+        tile = lattice.tile_shape[-shapes.dims :]
+        held = within(block, tuple(roi.shape))
+        return Tiling(
+            lattice=lattice,
+            streaming=sizing.streaming(held, tile, chunk),
+            memory_bytes=sizing.bytes(held, tile, chunk),
+            cache_bytes=self._cache_bytes(lattice, block),
+        )
+
+    def _cache_bytes(self, lattice: Lattice, block: tuple[int, ...]) -> int:
+        """Bytes of decoded chunks that are kept for the next block."""
+        read = lattice.read_roi(Roi(self.region.roi.begin, block)).size
+        return self.limits.cache_bytes(int(read) * self.opened.raw_bytes)
+
+
+def memory_notes(opened: Opened) -> Iterator[str]:
+    """How much memory was counted on, for workers whose machines cannot be asked from here."""
+    config = opened.config
+    if config.memory is None and config.is_elsewhere:
+        size = _memory_elsewhere(config, opened.device) / 2**30
+        yield (
+            f"Each worker's data may take {size:.3g} GiB: what the workers' machines have is not "
+            "known here. --memory says otherwise."
+        )
+
+
+def _memory_elsewhere(config: RunConfig, device: torch.device) -> int:
+    """Bytes that a worker on a machine that is not known here may use."""
+    if config.job_memory is None:
+        return MEMORY_ELSEWHERE
+    share = int(config.job_memory * MEMORY_SHARE)
+    return share if device.type == "cpu" else min(share, MEMORY_ELSEWHERE)
 
 
 def _memory_warnings(tiling: Tiling, limits: Limits, config: RunConfig) -> Iterator[str]:
-    """That a worker will take more memory than it may."""
+    """Warn that a worker will take more memory than it may."""
     if tiling.memory_bytes <= limits.memory:
         return
     needed, allowed = (f"{size / 2**20:.0f} MiB" for size in (tiling.memory_bytes, limits.memory))
@@ -94,71 +154,8 @@ def _memory_warnings(tiling: Tiling, limits: Limits, config: RunConfig) -> Itera
     yield f"a worker's data take about {needed}, but {limit}, {why}"
 
 
-def _tiling(volumes: Volumes, sizing: Sizing, block: tuple[int, ...], limits: Limits) -> Tiling:
-    """The tile, given or chosen, and how it is streamed."""
-    roi, chunk, lattice = volumes.roi, volumes.chunk, volumes.lattice
-    if volumes.config.tile_shape is None:
-        tile = sizing.tile(lattice, tuple(roi.begin), tuple(roi.shape), block, chunk)
-        lattice = build_lattice(volumes.model.shapes, tile)
-    tile = lattice.tile_shape[-volumes.model.shapes.dims :]
-    held = within(block, tuple(roi.shape))
-    return Tiling(
-        lattice=lattice,
-        streaming=sizing.streaming(held, tile, chunk),
-        memory_bytes=sizing.bytes(held, tile, chunk),
-        cache_bytes=_cache_bytes(volumes, lattice, block, limits),
-    )
-
-
-def _cache_bytes(volumes: Volumes, lattice: Lattice, block: tuple[int, ...], limits: Limits) -> int:
-    """Bytes of decoded chunks that are kept for the next block."""
-    read = lattice.read_roi(Roi(volumes.roi.begin, block)).size
-    return limits.cache_bytes(int(read) * _bytes(volumes.config, volumes.array)[0])
-
-
-def _limits(config: RunConfig, device: torch.device) -> Limits:
-    """What a worker may use."""
-    memory = config.memory
-    if memory is None and config.is_elsewhere:
-        memory = _memory_elsewhere(config, device)
-    elif memory is None:
-        sharing = config.planned_workers
-        if device.type == "cuda":
-            sharing = ceil(config.planned_workers / torch.cuda.device_count())
-        memory = int(available_bytes(device) * MEMORY_SHARE / sharing)
-    return Limits(memory, config.planned_workers, config.slots, device.type)
-
-
-def _memory_elsewhere(config: RunConfig, device: torch.device) -> int:
-    """What a worker on a machine that is not known here may use."""
-    if config.job_memory is None:
-        return MEMORY_ELSEWHERE
-    part = int(config.job_memory * MEMORY_SHARE)
-    return part if device.type == "cpu" else min(part, MEMORY_ELSEWHERE)
-
-
-def memory_notes(config: RunConfig, device: torch.device) -> Iterator[str]:
-    """How much memory was counted on, where nothing could be asked."""
-    if config.memory is None and config.is_elsewhere:
-        size = _memory_elsewhere(config, device) / 2**30
-        yield (
-            f"Each worker's data may take {size:.3g} GiB: what the workers' machines have is not "
-            "known here. --memory says otherwise."
-        )
-
-
-def _whole_pass_bytes(model: TrainedModel, lattice: Lattice) -> int:
-    """Peak of one whole pass in float32."""
-    return 4 * peak_elements(model.shapes, lattice.tile_shape[-model.shapes.dims :])
-
-
-def _bytes(config: RunConfig, array: InputArray) -> tuple[int, int]:
-    """Bytes of an input voxel, all channels, and of an output value."""
-    raw = np.dtype(array.dtype).itemsize * (array.channels or 1)
-    return raw, np.dtype(config.output_dtype).itemsize
-
-
 def _given_block(config: RunConfig, chunk: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The block that is given. Raises GeometryError unless it is a multiple of the chunk."""
     if config.block_shape is None:
         return None
     check_axes("--block-shape", config.block_shape, len(chunk))
@@ -172,23 +169,14 @@ def _given_block(config: RunConfig, chunk: tuple[int, ...]) -> tuple[int, ...] |
     return config.block_shape
 
 
-def _even_blocks(config: RunConfig, roi: Roi, chunk: tuple[int, ...]) -> tuple[int, ...]:
-    """For fixed tiles: blocks of at most three chunks an axis, some for each worker."""
-    counts = [ceil(n / (3 * c)) for n, c in zip(roi.shape, chunk, strict=True)]
-    chunks = [ceil(n / c) for n, c in zip(roi.shape, chunk, strict=True)]
+def _even_blocks(config: RunConfig, region: Region) -> tuple[int, ...]:
+    """For fixed tiles: blocks of at most three chunks an axis, several for each worker."""
+    axes = list(zip(region.roi.shape, region.chunk_shape, strict=True))
+    chunks = [ceil(n / c) for n, c in axes]
+    counts = [ceil(n / (3 * c)) for n, c in axes]
     while prod(counts) < BLOCKS_PER_WORKER * config.planned_workers and counts != chunks:
         axis = max(range(len(counts)), key=lambda a: chunks[a] / counts[a])
         counts[axis] += 1
-    return tuple(ceil(n / k) * c for n, k, c in zip(chunks, counts, chunk, strict=True))
-
-
-def check_axes(option: str, shape: tuple[int, ...], dims: int) -> None:
-    """Raise ConfigError if an option has not one number for each axis."""
-    if len(shape) != dims:
-        given = f"{option} {format_shape(shape)} has {len(shape)} axes"
-        raise ConfigError(f"{given}, the volume has {dims}.")
-
-
-def format_shape(shape: Sequence[int]) -> str:
-    """As options are written: `64,64,64`."""
-    return ",".join(str(size) for size in shape)
+    return tuple(
+        ceil(n / k) * c for n, k, c in zip(chunks, counts, region.chunk_shape, strict=True)
+    )

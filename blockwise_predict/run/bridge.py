@@ -22,9 +22,9 @@ import numpy as np
 from blockwise_predict.config.model import RunConfig, load_config
 from blockwise_predict.errors import PredictError, RunFailedError
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.run.execute import plan_run, run_dir_of
 from blockwise_predict.run.external import ExternalWorker, open_run, pass_of
 from blockwise_predict.run.pipeline import TaskGrid, task_grid, task_rois
+from blockwise_predict.run.planned import plan_run, run_dir_of
 from blockwise_predict.worker.block import FatalError, describe
 
 Say = Callable[[dict[str, Any]], None]
@@ -32,11 +32,10 @@ Say = Callable[[dict[str, Any]], None]
 
 def serve_run(config: RunConfig, lines: TextIO, say: Say) -> None:
     """Plan a run, open it when asked to, and hold its lock until `lines` end."""
-    plan, _, run_dir = plan_run(config)
-    grid = task_grid(plan, "nm")
-    say(_description(plan, grid))
+    run = plan_run(config)
+    say(_description(run.plan, task_grid(run.plan, "nm")))
     for _line in lines:
-        _, done = open_run(plan, run_dir, f"volara, from {run_dir.path / 'config.yaml'}")
+        _, done = open_run(run, "blockwise-predict, a task of volara")
         say({"done": np.packbits(done).tobytes().hex()})
 
 

@@ -10,14 +10,12 @@ machine or on a file system that is not coherent, means that a block is done aga
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,38 +24,28 @@ from numpy.typing import NDArray
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.engine.turns import Turn, at_once
 from blockwise_predict.errors import ConfigError, LockLostError, RecordsError, RunStateError
-from blockwise_predict.io import sample_digests
-from blockwise_predict.plan.model import Plan
+from blockwise_predict.geometry.grid import exact_lengths
+from blockwise_predict.io import InputArray, open_input, sample_digests
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.identity import check_unchanged
 from blockwise_predict.records.ledger import PREDICTED, State
 from blockwise_predict.records.lock import hold_lock, read_holder
 from blockwise_predict.records.room import room_problem
-from blockwise_predict.run.execute import prepare_records
+from blockwise_predict.run.planned import PlannedRun
+from blockwise_predict.run.prepare import blocks_to_skip, prepare_run, requeue_skipped
+from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import collect_result
 from blockwise_predict.worker.block import BlockReport, FatalError, StageError, describe
-from blockwise_predict.worker.processor import build_processor, open_source
+from blockwise_predict.worker.setup import build_processor
 
 FINAL = (*PREDICTED, State.SKIPPED)
 """States of blocks that need not be done."""
 
-_log = logging.getLogger(__name__)
+_REPORT = Reporter()
 _locks = ExitStack()
 _held: dict[Path, str] = {}
 atexit.register(_locks.close)
-
-
-class Planned(Protocol):
-    """A run, decided, and where its records are."""
-
-    @property
-    def plan(self) -> Plan:
-        """What will be done."""
-
-    @property
-    def run_dir(self) -> RunDir:
-        """The records."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +60,14 @@ class WorkerPass:
     lock_key: str
 
 
-def open_run(plan: Plan, run_dir: RunDir, command: str) -> tuple[WorkerPass, NDArray[np.uint8]]:
+def open_run(run: PlannedRun, command: str) -> tuple[WorkerPass, NDArray[np.uint8]]:
     """Begin or resume a run: returns its workers' pass, and which blocks need not be done (u1, in
     the shape of the block grid).
 
     This process holds the run's lock from now on, until it ends. Raises an InputError before
     anything is written if something does not fit.
     """
+    plan, run_dir = run.plan, run.run_dir
     if plan.config.is_elsewhere:
         raise ConfigError(
             f"fleet {plan.config.fleet}: the pipeline starts its workers itself. Leave fleet out; "
@@ -89,12 +78,10 @@ def open_run(plan: Plan, run_dir: RunDir, command: str) -> tuple[WorkerPass, NDA
     run_dir.make()
     with run_dir.usable():
         key = _hold(run_dir)
-        prepare_records(plan, run_dir, command, _log.info)
+        prepare_run(run, command, _REPORT)
         with closing(run_dir.ledger(plan)) as ledger:
-            if plan.config.bad_input != "skip":
-                for block in ledger.blocks(State.SKIPPED):
-                    ledger.set(block, State.TODO)
-            final = np.isin(ledger.states, FINAL).astype(np.uint8)
+            requeue_skipped(plan, ledger)
+            final = blocks_to_skip(ledger, only_failed=False)
             run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
             run_dir.events.write("begin", command=command, version=plan.version)
             if final.all():
@@ -132,7 +119,7 @@ def _hold(run_dir: RunDir) -> str:
     file = run_dir.path / "lock"
     holder = read_holder(file)
     if holder is None or _held.get(file) != holder.key:
-        _locks.enter_context(hold_lock(file, _log.warning, trusted=run_dir.trusted))
+        _locks.enter_context(hold_lock(file, _REPORT.line, trusted=run_dir.trusted))
         holder = read_holder(file)
         assert holder is not None
         _held[file] = holder.key
@@ -188,8 +175,16 @@ class ExternalWorker:
             if not np.isin(ledger.states, FINAL).all():
                 return
             self._check_held()
-            check_unchanged(self.plan, sample_digests(open_source(self.plan)))
+            check_unchanged(self.plan, sample_digests(self._input()))
             collect_result(self.plan, self._run_dir, ledger)
+
+    def _input(self) -> InputArray:
+        source = self.plan.input
+        return open_input(
+            source.path,
+            voxel_size=exact_lengths(source.voxel_size),
+            offset=exact_lengths(source.offset),
+        )
 
     def _record_failure(self, number: int, error: Exception) -> None:
         """How often the block was tried is the other scheduler's to know: each counts as one."""

@@ -6,7 +6,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -17,7 +17,8 @@ from blockwise_predict.errors import GeometryError
 from blockwise_predict.geometry.grid import format_lengths
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.run.daisy_worker import work
-from blockwise_predict.run.external import Planned, open_run
+from blockwise_predict.run.external import open_run
+from blockwise_predict.run.planned import PlannedRun
 
 Unit = Literal["nm", "voxel"]
 
@@ -98,7 +99,7 @@ def _context(plan: Plan, axis: int) -> tuple[int, int]:
 
 
 def daisy_task(
-    planned: Planned,
+    run: PlannedRun,
     *,
     upstream_tasks: Sequence[Any] = (),
     task_id: str = "predict",
@@ -117,14 +118,14 @@ def daisy_task(
     Raises GeometryError for voxel sizes that are no integers in `unit`, ConfigError for a fleet
     other than local, and RunStateError if what is recorded is not this run.
     """
-    plan = planned.plan
     if upstream_tasks:
         # What the input holds now is not what will be predicted, and is not to be compared with it.
-        source = plan.input.model_copy(update={"sample_sha256": {}})
-        plan = plan.model_copy(update={"input": source})
+        source = run.plan.input.model_copy(update={"sample_sha256": {}})
+        run = replace(run, plan=run.plan.model_copy(update={"input": source}))
+    plan = run.plan
     grid = task_grid(plan, unit)
     rois = task_rois(plan, grid)
-    worker_pass, skip = open_run(plan, planned.run_dir, f"daisy_task in {shlex.join(sys.argv)}")
+    worker_pass, skip = open_run(run, f"daisy_task in {shlex.join(sys.argv)}")
     with warnings.catch_warnings():
         # The pipeline's operators are the newer way to name upstream tasks, which a task that is
         # handed out alone cannot use.

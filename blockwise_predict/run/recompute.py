@@ -13,10 +13,11 @@ from blockwise_predict.engine.settings import PRECISION_BYTES, PrecisionChoice
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import CheckedInput, OutputArray
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.opened import reopen
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.atomic import damaged
 from blockwise_predict.records.find import find_precision
-from blockwise_predict.worker.processor import open_parts
+from blockwise_predict.worker.setup import make_predictor
 
 # Another machine, or another tile, may round otherwise: in float32 by so much of the values' span.
 FLOAT32_TOLERANCE = 1e-4
@@ -27,14 +28,14 @@ LARGEST = 20
 class Recompute:
     """Predicts blocks of a plan as its workers do, in the precision of the run.
 
-    Raises as `open_parts`, and RunStateError if the run's precision is not recorded.
+    Raises as `reopen`, and RunStateError if the run's precision is not recorded.
     """
 
     def __init__(self, plan: Plan, run_dir: RunDir, device: torch.device) -> None:
         self._plan = plan
         self._precision = _recorded_precision(plan, run_dir)
-        self._parts = open_parts(plan, device)
-        self._predictor = self._parts.predictor(self._precision.precision)
+        self._opened = reopen(plan, device)
+        self._predictor = make_predictor(plan, self._opened, self._precision.precision)
 
     def difference(self, output: OutputArray, block: Roi) -> str | None:
         """In what a stored block differs from what is computed now; None if in nothing.
@@ -43,7 +44,7 @@ class Recompute:
         """
         lattice = self._predictor.lattice
         read = lattice.read_roi(block)
-        source = CheckedInput(self._parts.source, self._plan.config.bad_input)
+        source = CheckedInput(self._opened.array, self._plan.config.bad_input)
         raw = read_padded(source, read, self._plan.border)
         for row in self._predictor.predict(raw, read, block, lattice):
             region = row.roi - self._plan.output.roi.begin

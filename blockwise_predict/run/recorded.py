@@ -37,22 +37,22 @@ def config_of_retry(recorded: RunConfig, given: Mapping[str, Any]) -> RunConfig:
 
 def verify_output(
     output: str,
-    run_dir: str | None,
-    sample: int,
-    seed: int | None,
-    repair: bool,
-    tell: Callable[[str], None],
-    progress: Callable[[int, int], None],
     *,
+    run_dir: str | None = None,
+    sample: int = 0,
+    seed: int | None = None,
+    repair: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
     trust_run_dir: bool = False,
     unsafe_load_pickle: bool = False,
 ) -> Report:
-    """Verify the output of a recorded run; see `verify`. A repair holds the run's lock."""
+    """Verify the output of a recorded run; see `verify`. A repair holds the run's lock.
+
+    `tell` gets what the user should know beside the report.
+    """
     records, plan = find_run(
-        output,
-        run_dir,
-        trust_run_dir=trust_run_dir,
-        unsafe_load_pickle=unsafe_load_pickle,
+        output, run_dir, trust_run_dir=trust_run_dir, unsafe_load_pickle=unsafe_load_pickle
     )
     lock = records.path / "lock"
     with ExitStack() as held:
@@ -61,4 +61,4 @@ def verify_output(
                 held.enter_context(hold_lock(lock, tell, trusted=trust_run_dir))
         elif holder := read_holder(lock):
             tell(f"A run is recorded as going on ({holder}): what it has not done yet is missing.")
-        return verify(plan, records, sample, repair, progress, seed)
+        return verify(plan, records, sample=sample, seed=seed, repair=repair, progress=progress)

@@ -14,6 +14,7 @@ from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.find import find_precision
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 from blockwise_predict.records.provenance import ATTRIBUTE, ending
+from blockwise_predict.run.supervision import Outcome
 
 # Of blocks that are named in the output's attributes.
 NAMED_BLOCKS = 100
@@ -26,7 +27,7 @@ class RunResult:
     `done`, `filled` and `skipped` are numbers of blocks: predicted, of which some with the fill
     value for input that could not be read, and left out on purpose. `failures` are the blocks that
     used up their attempts. `busy` is, for each worker of two blocks or more, the share of the time
-    that its device was computing.
+    that its device was computing, `seconds` the run's duration.
     """
 
     plan: Plan
@@ -39,6 +40,7 @@ class RunResult:
     nonfinite: int
     precision: PrecisionChoice
     busy: dict[int, float]
+    seconds: float
 
     @property
     def complete(self) -> bool:
@@ -50,10 +52,9 @@ def collect_result(
     plan: Plan,
     run_dir: RunDir,
     ledger: Ledger,
-    busy: dict[int, float] | None = None,
-    interrupted: bool = False,
+    outcome: Outcome | None = None,
 ) -> RunResult:
-    """Sum up a run, and record its end in the output."""
+    """Sum up a run and record its end in the output; without `outcome`, nothing was left to do."""
     failed = ledger.blocks(State.FAILED)
     recorded = run_dir.failures.read()
     done = ledger.count(*PREDICTED)
@@ -65,11 +66,12 @@ def collect_result(
         filled=_rois(plan, ledger.blocks(State.FILLED)),
         skipped=_rois(plan, ledger.blocks(State.SKIPPED)),
         failures=tuple(recorded.get(b) or _unexplained(plan, b) for b in failed),
-        interrupted=interrupted,
+        interrupted=outcome is not None and outcome.interrupted,
         clipped_fraction=clipped / values if values else 0.0,
         nonfinite=nonfinite,
         precision=find_precision(plan, run_dir) or PrecisionChoice(plan.precision),
-        busy=busy or {},
+        busy={} if outcome is None else outcome.busy,
+        seconds=0.0 if outcome is None else outcome.seconds,
     )
     record = read_attributes(plan.output.path).get(ATTRIBUTE)
     end = ending(result.complete, values, clipped, nonfinite, result.precision)

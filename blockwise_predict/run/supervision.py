@@ -1,4 +1,4 @@
-"""Runs a plan's blocks to the end: serves the workers, and watches over their fleet."""
+"""Running a plan's blocks to the end: serving workers and supervising their fleet."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import Ledger
 from blockwise_predict.records.rundir import Address
+from blockwise_predict.run.stop import StopRequest
 from blockwise_predict.scheduling.blocks import FreshBlocks
 from blockwise_predict.scheduling.dispatcher import Dispatcher, Notes
 from blockwise_predict.scheduling.members import Changes, Counts
@@ -27,63 +28,60 @@ from blockwise_predict.scheduling.server import Server
 from blockwise_predict.scheduling.transport.sockets import reachable_at
 
 POLL_S = 0.1
-# Time for workers to finish what they hold when the run must stop (seconds).
+# Grace period for workers to finish their blocks when the run must stop (seconds).
 STOP_GRACE_S = 30.0
-# Intervals at which the ledger is brought to the disk, and another number of workers looked for.
-SYNC_S, LOOK_S = 30.0, 1.0
+# Intervals at which the ledger is synced to disk and `predict scale` is looked for (seconds).
+SYNC_S, RESCALE_S = 30.0, 1.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its counts, how busy its workers' devices were."""
+    """How a run ended.
+
+    `busy` is the share of the time that each worker's device computed; `seconds` the time from the
+    start of the fleet to its end.
+    """
 
     counts: Counts
     busy: dict[int, float]
     interrupted: bool
-
-
-class StopRequest:
-    """Set from a signal handler: once to drain, twice to stop at once."""
-
-    def __init__(self) -> None:
-        self.times = 0
-        self._limit = float("inf")
-
-    def request(self, within: float = float("inf")) -> None:
-        """Ask once more; what is not done `within` so many seconds is left undone."""
-        self.times += 1
-        self._limit = min(self._limit, time.monotonic() + within)
-
-    @property
-    def at_once(self) -> bool:
-        """Whether nothing is waited for any more."""
-        return self.times > 1 or time.monotonic() > self._limit
+    seconds: float
 
 
 def run_blocks(
     plan: Plan,
     run_dir: RunDir,
     ledger: Ledger,
-    leave: NDArray[np.uint8],
+    *,
+    skip_mask: NDArray[np.uint8],
     fleet: Fleet,
-    tell: Callable[[Counts], None],
+    progress: Callable[[Counts], None],
     warn: Callable[[str], None],
     stop: StopRequest,
-    check: Callable[[], None],
+    check_lock: Callable[[], None],
 ) -> Outcome:
-    """Run all blocks but those to `leave` (u1, per block); returns when they are, or on `stop`.
+    """Run all blocks outside `skip_mask` (u1 per block); return when they are done, or on `stop`.
 
-    `tell` gets the counts now and then, `warn` what the user should see; `check` raises when the
-    run has lost its lock. Raises RunFailedError when the run stops early, after the workers have
-    finished what they hold; OSErrors mean that a record could not be written.
+    `progress` gets the counts at each poll, `warn` what the user should see; `check_lock` raises
+    when the run has lost its lock. Raises RunFailedError when the run stops early, after workers
+    have finished the blocks that they hold; an OSError means that a record could not be written.
     """
-    make_dispatcher = partial(_dispatcher, plan, run_dir, ledger, leave, warn)
+    begun = time.monotonic()
+    make_dispatcher = partial(_dispatcher, plan, run_dir, ledger, skip_mask, warn)
     host, port = fleet.listens_on, 0
     if plan.config.listen is not None:
         host, port = listen_address(plan.config.listen)
     run, event = run_dir.run_id(), run_dir.events.write
     server = Server(make_dispatcher, run, fleet.first_free, host, port, event)
-    watch = _Watch(server, run_dir, ledger, fleet, tell, stop, check)
+    watch = _Watch(
+        server=server,
+        run_dir=run_dir,
+        ledger=ledger,
+        fleet=fleet,
+        progress=progress,
+        stop=stop,
+        check_lock=check_lock,
+    )
 
     def hurry() -> bool:
         return stop.at_once
@@ -117,14 +115,19 @@ def run_blocks(
         ledger.sync()
     counts = server.status.counts
     finished = counts.done + counts.failed + counts.skipped == counts.total
-    return Outcome(counts, server.status.shares, interrupted=stop.times > 0 and not finished)
+    return Outcome(
+        counts,
+        server.status.shares,
+        interrupted=stop.times > 0 and not finished,
+        seconds=time.monotonic() - begun,
+    )
 
 
 def _dispatcher(
     plan: Plan,
     run_dir: RunDir,
     ledger: Ledger,
-    leave: NDArray[np.uint8],
+    skip_mask: NDArray[np.uint8],
     warn: Callable[[str], None],
 ) -> Dispatcher:
     def failure(block: int, attempts: Attempts) -> Failure:
@@ -136,7 +139,7 @@ def _dispatcher(
         return failure
 
     return Dispatcher(
-        FreshBlocks(plan, leave),
+        FreshBlocks(plan, skip_mask),
         ledger,
         plan.config.retries,
         plan.config.block_timeout,
@@ -145,41 +148,42 @@ def _dispatcher(
 
 
 class _Watch:
-    """Looks after a run, from its beginning to its end, in the main thread."""
+    """Supervises a run in the calling thread, from its first block to its last."""
 
     def __init__(
         self,
+        *,
         server: Server,
         run_dir: RunDir,
         ledger: Ledger,
         fleet: Fleet,
-        tell: Callable[[Counts], None],
+        progress: Callable[[Counts], None],
         stop: StopRequest,
-        check: Callable[[], None],
+        check_lock: Callable[[], None],
     ) -> None:
         self._server = server
         self._run_dir = run_dir
         self._ledger = ledger
         self._fleet = fleet
-        self._tell = tell
+        self._progress = progress
         self._stop = stop
-        self._check = check
-        self._synced = self._looked = time.monotonic()
+        self._check_lock = check_lock
+        self._synced = self._rescaled = time.monotonic()
 
     def until_the_end(self) -> None:
-        """Until all blocks are final, or those in work after a stop; raises what ends it early."""
+        """Return when all blocks are final or, after a stop, drained; raise what ends it early."""
         status = self._server.status
         while not status.finished.wait(POLL_S):
             self._server.check()
-            self._check()
-            self._tell(status.counts)
+            self._check_lock()
+            self._progress(status.counts)
             if self._stop.times:
                 self._drain()
                 break
-            self._now_and_then()
+            self._periodic_work()
             self._look_after_fleet()
         self._server.check()
-        self._tell(status.counts)
+        self._progress(status.counts)
 
     def _look_after_fleet(self) -> None:
         status = self._server.status
@@ -194,31 +198,31 @@ class _Watch:
         self._server.release(changes.leaving)
         self._server.gone(changes.gone)
 
-    def _now_and_then(self) -> None:
+    def _periodic_work(self) -> None:
         now = time.monotonic()
         if now - self._synced > SYNC_S:
             self._ledger.sync()
             self._synced = now
-        if now - self._looked > LOOK_S:
-            self._looked = now
+        if now - self._rescaled > RESCALE_S:
+            self._rescaled = now
             wanted = self._run_dir.wanted_workers()
             if wanted is not None and wanted != self._fleet.size:
                 self._run_dir.events.write("scale", workers=wanted, before=self._fleet.size)
                 self._pass_on(self._fleet.scale(wanted, self._server.status.attendance))
 
     def _drain(self) -> None:
-        """Until the blocks in work are done, or the user will not wait for them."""
+        """Return when the blocks in flight are done, or the user does not wait for them."""
         status = self._server.status
         self._server.drain()
         self._fleet.drain(status.attendance)
         while not self._stop.at_once and status.counts.processing:
             status.finished.wait(POLL_S)
             self._server.check()
-            self._tell(status.counts)
+            self._progress(status.counts)
             self._look_after_fleet()
 
     def stop_early(self) -> None:
-        """Let the workers finish what they hold, for a while."""
+        """Let workers finish the blocks that they hold, within `STOP_GRACE_S`."""
         status = self._server.status
         self._server.drain()
         self._fleet.drain(status.attendance)

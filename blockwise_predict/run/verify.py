@@ -110,15 +110,17 @@ class _Verdict:
 def verify(
     plan: Plan,
     run_dir: RunDir,
+    *,
     sample: int,
+    seed: int | None,
     repair: bool,
     progress: Callable[[int, int], None],
-    seed: int | None = None,
 ) -> Report:
     """Look at every block of a run's output, and compute `sample` random ones again.
 
-    With `repair`, bad blocks are marked for the next run, and a lost ledger is written anew; the
-    caller holds the run's lock. Raises an InputError if something cannot be opened at all.
+    With `repair`, bad blocks are marked for the next run, and a lost ledger is rebuilt; the caller
+    holds the run's lock. `progress` gets the number of blocks looked at, and of all. Raises an
+    InputError if something cannot be opened at all.
     """
     output = open_output(plan.output.path)
     if output.shape != plan.output.shape:
@@ -127,10 +129,10 @@ def verify(
             f"{plan.output.shape}."
         )
     states, problem = _recorded_states(plan, run_dir)
-    verdicts = _look(plan, output, states, run_dir, progress)
-    chosen = _chosen(verdicts, sample, seed)
-    sampled, sample_problem = _compute_again(plan, run_dir, output, verdicts, chosen)
-    repaired = _repair(plan, run_dir, states, verdicts) if repair else None
+    run = _RecordedRun(plan, run_dir, output, states)
+    verdicts = _look(run, progress)
+    sampled, sample_problem = _compute_again(run, verdicts, _chosen(verdicts, sample, seed))
+    repaired = _repair(run, verdicts) if repair else None
     return Report(
         counts={f: sum(v.finding == f for v in verdicts) for f in Finding},
         ranges=tuple(_ranges(plan, verdicts)),
@@ -141,6 +143,16 @@ def verify(
     )
 
 
+@dataclass(frozen=True)
+class _RecordedRun:
+    """A run, its output, and the recorded states of its blocks (None if they are lost)."""
+
+    plan: Plan
+    run_dir: RunDir
+    output: OutputArray
+    states: NDArray[np.uint8] | None
+
+
 def _recorded_states(plan: Plan, run_dir: RunDir) -> tuple[NDArray[np.uint8] | None, str | None]:
     try:
         with closing(run_dir.ledger(plan)) as ledger:
@@ -149,37 +161,32 @@ def _recorded_states(plan: Plan, run_dir: RunDir) -> tuple[NDArray[np.uint8] | N
         return None, str(error)
 
 
-def _look(
-    plan: Plan,
-    output: OutputArray,
-    states: NDArray[np.uint8] | None,
-    run_dir: RunDir,
-    progress: Callable[[int, int], None],
-) -> list[_Verdict]:
-    failures = run_dir.failures.read()
+def _look(run: _RecordedRun, progress: Callable[[int, int], None]) -> list[_Verdict]:
+    """The verdict on each block, by its record and by what is stored."""
+    failures = run.run_dir.failures.read()
+    num_blocks = run.plan.num_blocks
 
     def verdict(number: int) -> _Verdict:
-        state = None if states is None else State(states[number])
+        state = None if run.states is None else State(run.states[number])
         if state is not None and state not in PREDICTED:
             failure = failures.get(number) if state == State.FAILED else None
             return _Verdict(_OF_STATE[state], failure.error if failure else "")
-        block = plan.numbered_block(number)
-        problem = stored_problem(output, block - plan.output.roi.begin)
+        in_array = run.plan.numbered_block(number) - run.plan.output.roi.begin
+        problem = stored_problem(run.output, in_array)
         if problem is None:
             return _Verdict(Finding.COMPLETE if state is None else _OF_STATE[state])
         # Without a record, a block whose chunks are not all there is one that was not done.
-        in_array = block - plan.output.roi.begin
-        missing = state is None and not output.is_stored(in_array.begin, in_array.end)
+        missing = state is None and not run.output.is_stored(in_array.begin, in_array.end)
         return _Verdict(Finding.MISSING if missing else Finding.DAMAGED, problem)
 
     verdicts = []
     with ThreadPoolExecutor(READERS) as readers:
-        # Some at a time: what waits to be looked at takes memory, too.
-        for begin in range(0, plan.num_blocks, BLOCKS_AT_ONCE):
-            numbers = range(begin, min(begin + BLOCKS_AT_ONCE, plan.num_blocks))
+        # In batches, since blocks that wait to be looked at take memory, too.
+        for begin in range(0, num_blocks, BLOCKS_AT_ONCE):
+            numbers = range(begin, min(begin + BLOCKS_AT_ONCE, num_blocks))
             for found in readers.map(verdict, numbers):
                 verdicts.append(found)
-                progress(len(verdicts), plan.num_blocks)
+                progress(len(verdicts), num_blocks)
     return verdicts
 
 
@@ -207,19 +214,19 @@ def _chosen(verdicts: list[_Verdict], sample: int, seed: int | None) -> list[int
 
 
 def _compute_again(
-    plan: Plan, run_dir: RunDir, output: OutputArray, verdicts: list[_Verdict], chosen: list[int]
+    run: _RecordedRun, verdicts: list[_Verdict], chosen: list[int]
 ) -> tuple[int, str | None]:
-    """Compute blocks again, and compare: their number, or why none can be computed."""
+    """Compute blocks again and compare: how many, or why none can be computed."""
     if not chosen:
         return 0, None
     try:
-        recompute = Recompute(plan, run_dir, choose_device(plan.config.device))
+        recompute = Recompute(run.plan, run.run_dir, choose_device(run.plan.config.device))
     except InputError as error:
         return 0, str(error)
     computed = 0
     for number in chosen:
         try:
-            problem = recompute.difference(output, plan.numbered_block(number))
+            problem = recompute.difference(run.output, run.plan.numbered_block(number))
         except Exception as error:  # noqa: BLE001
             # Whatever keeps a block from being computed says nothing against what else was found.
             reason = str(error) if isinstance(error, PredictError) else describe(error)
@@ -231,16 +238,14 @@ def _compute_again(
     return computed, None
 
 
-def _repair(
-    plan: Plan, run_dir: RunDir, states: NDArray[np.uint8] | None, verdicts: list[_Verdict]
-) -> int:
-    """Have the ledger say what was found; returns the number of blocks to be done again."""
+def _repair(run: _RecordedRun, verdicts: list[_Verdict]) -> int:
+    """Bring the ledger in line with what was found; returns the number of blocks to do again."""
     bad = [n for n, v in enumerate(verdicts) if v.finding in (Finding.DAMAGED, Finding.DIFFERENT)]
-    if states is None:
+    if run.states is None:
         good = [State.DONE if v.finding in STORED else State.TODO for v in verdicts]
-        run_dir.replace_ledger(plan, records_of(np.array(good, np.uint8)))
+        run.run_dir.replace_ledger(run.plan, records_of(np.array(good, np.uint8)))
         return len(bad)
-    with closing(run_dir.ledger(plan)) as ledger:
+    with closing(run.run_dir.ledger(run.plan)) as ledger:
         for number in bad:
             ledger.set(number, State.TODO)
     return len(bad)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from funlib.geometry import Coordinate, Roi
@@ -12,9 +12,9 @@ from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.plan.estimate import pass_flops
-from blockwise_predict.plan.make import Opened
 from blockwise_predict.plan.model import Plan, Tiling
-from blockwise_predict.worker.processor import Parts
+from blockwise_predict.plan.opened import Opened
+from blockwise_predict.worker.setup import decide_precision, make_predictor
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Probe:
 def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
     """Read and predict some planes of a block in the middle of the ROI; nothing is written.
 
-    `opened` is what the plan was made from.
+    `opened` is what the plan was made from, `device` this machine's.
     """
-    parts = Parts(plan, opened.model.build(), opened.model.shapes, opened.array, device)
-    choice = parts.choose_precision()
+    opened = replace(opened, device=device)
+    choice = decide_precision(plan, opened)
     tiling = plan.tiling_for(choice.precision)
     lattice = tiling.lattice
-    predictor = parts.predictor(choice.precision)
+    predictor = make_predictor(plan, opened, choice.precision)
     part = _part(plan, tiling)
     read = lattice.read_roi(part)
     begin = time.perf_counter()
-    raw = read_padded(parts.source, read, plan.border)
+    raw = read_padded(opened.array, read, plan.border)
     reading = time.perf_counter() - begin
     peak = PeakMemory(device)
     # The first time, algorithms are chosen and kernels compiled.
@@ -59,7 +59,9 @@ def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
         for _ in predictor.predict(raw, read, part, lattice):
             pass
         computing = time.perf_counter() - begin
-    flops = sum(pass_flops(parts.shapes, tuple(tile.read.shape)) for tile in lattice.cover(part))
+    flops = sum(
+        pass_flops(opened.model.shapes, tuple(tile.read.shape)) for tile in lattice.cover(part)
+    )
     return Probe(choice, flops / computing, raw.nbytes / reading, peak.bytes(), device)
 
 

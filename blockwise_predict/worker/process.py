@@ -22,7 +22,7 @@ from blockwise_predict.scheduling.link import Link, Terms
 from blockwise_predict.scheduling.transport.messages import MAX_TEXT, Done, Failed
 from blockwise_predict.worker.block import BlockProcessor, FatalError, StageError, describe
 from blockwise_predict.worker.job import own_job, own_log
-from blockwise_predict.worker.processor import build_processor
+from blockwise_predict.worker.setup import build_processor
 
 # A log that has grown so large begins anew.
 MAX_LOG_BYTES = 16 << 20

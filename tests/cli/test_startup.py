@@ -14,9 +14,11 @@ from blockwise_predict.checkpoint import load, trained
 from blockwise_predict.config.model import load_config
 from blockwise_predict.io import InputArray, source
 from blockwise_predict.records import RunDir
-from blockwise_predict.run.execute import Reporter, execute
-from blockwise_predict.run.supervision import StopRequest
-from blockwise_predict.worker.processor import build_processor
+from blockwise_predict.run.execute import execute
+from blockwise_predict.run.planned import plan_run
+from blockwise_predict.run.reporter import Reporter
+from blockwise_predict.run.stop import StopRequest
+from blockwise_predict.worker.setup import build_processor
 from tests.run.test_run import Job
 
 # Of the tiny network: seven convolutions and their biases.
@@ -51,8 +53,7 @@ def run(job: Job) -> None:
     names = [str(word).removeprefix("--").replace("-", "_") for word in job.options[::2]]
     given = dict(zip(names, map(str, job.options[1::2]), strict=True))
     config = load_config({**given, "output": job.output("s"), "roi": "[:160,:160,:160]"})
-    quiet: Callable[..., None] = lambda *_: None  # noqa: E731
-    execute(config, "predict run", Reporter(quiet, quiet, quiet, quiet), StopRequest())
+    execute(plan_run(config), "predict run", report=Reporter(), stop=StopRequest())
 
 
 def test_a_start_opens_and_hashes_everything_once(calls: Counter[str], tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ import sys
 if "worker" in sys.orig_argv:
     import os, signal, time
     from pathlib import Path
-    from blockwise_predict import block
+    from blockwise_predict.worker import block
     process = block.BlockProcessor.process
     def dies(self, roi, turn):
         mark = Path({mark!r})

@@ -19,7 +19,7 @@ from blockwise_predict.geometry.lattice import AxisLattice
 from blockwise_predict.plan.estimate import Estimate, estimate, pass_flops
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.worker.processor import open_parts
+from blockwise_predict.plan.opened import reopen
 from tests.support.networks import save_network
 from tests.support.runs import predict, tiny_config
 
@@ -30,16 +30,16 @@ def planned(folder: Path, **options: object) -> tuple[Plan, Estimate]:
     folder.mkdir(exist_ok=True)
     shapes = {"chunk_shape": "32,32,32", "block_shape": "96,96,96"}
     config = tiny_config(folder, (150, 140, 260), **{**shapes, **options})
-    plan, opened = make_plan(config)
-    return plan, estimate(plan, opened.model.shapes)
+    made = make_plan(config)
+    return made.plan, estimate(made.plan, made.opened.model.shapes)
 
 
 def decoded_chunks(plan: Plan) -> int:
     """Chunks of the input that are decoded when its blocks are read in their order."""
-    parts = open_parts(plan, torch.device("cpu"))
+    opened = reopen(plan, torch.device("cpu"))
     before = misses()
     for block in plan.blocks():
-        read_padded(parts.source, plan.lattice.read_roi(block), plan.border)
+        read_padded(opened.array, plan.lattice.read_roi(block), plan.border)
     return misses() - before
 
 

@@ -239,7 +239,8 @@ def test_no_link_in_a_run_directory_is_written_through(
 ) -> None:
     options = dict(zip(made.options[::2], made.options[1::2], strict=True))
     given = {str(key)[2:].replace("-", "_"): str(value) for key, value in options.items()}
-    plan, _ = make_plan(load_config({**given, "output": made.output("a"), "roi": ONE_BLOCK[1]}))
+    config = load_config({**given, "output": made.output("a"), "roi": ONE_BLOCK[1]})
+    plan = make_plan(config).plan
     run_dir = RunDir(tmp_path / "run")
     run_dir.record(plan, "predict run")
     target = tmp_path / "precious"

@@ -27,7 +27,7 @@ WAITING = """
 import sys
 if "worker" in sys.orig_argv:
     import pathlib, time
-    from blockwise_predict import block
+    from blockwise_predict.worker import block
     process = block.BlockProcessor.process
     blocks = []
     def waiting(self, roi, turn):
@@ -57,7 +57,7 @@ def misbehave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str, body:
         "import sys\n"
         'if "worker" in sys.orig_argv:\n'
         "    import os, time, torch\n"
-        "    from blockwise_predict import block\n"
+        "    from blockwise_predict.worker import block\n"
         f"    real = block.BlockProcessor.{where}\n"
         "    calls = []\n"
         "    def replaced(self, *arguments):\n"
@@ -389,7 +389,7 @@ def test_a_clock_that_jumps_changes_nothing(
 
 def test_logs_stay_small(tmp_path: Path) -> None:
     code = (
-        "from blockwise_predict import worker\n"
+        "from blockwise_predict.worker import process as worker\n"
         "worker.MAX_LOG_BYTES = 100_000\n"
         "for number in range(1000):\n"
         "    print('x' * 1000, flush=True)\n"

@@ -12,9 +12,10 @@ import zarr
 from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.io import create_output
 from blockwise_predict.plan.make import make_plan
+from blockwise_predict.plan.opened import reopen
 from blockwise_predict.records.output_spec import output_spec
 from blockwise_predict.worker.block import BlockProcessor
-from blockwise_predict.worker.processor import open_parts
+from blockwise_predict.worker.setup import make_predictor
 from tests.run.test_run import Job
 from tests.support.runs import predict, read_output, tiny_config
 
@@ -47,12 +48,13 @@ def test_memory_that_is_planned_is_enough_for_chunks_beyond_the_roi(
     roi: tuple[int, ...], tmp_path: Path
 ) -> None:
     config = tiny_config(tmp_path, roi, precision="float32", chunk_shape="384,384,384")
-    plan, _ = make_plan(config)
+    plan = make_plan(config).plan
     (block,) = plan.blocks()
     cpu = torch.device("cpu")
-    parts = open_parts(plan, cpu)
+    opened = reopen(plan, cpu)
     target = create_output(output_spec(plan, "predict run"))
-    processor = BlockProcessor(plan, parts.source, target, parts.predictor("float32"))
+    predictor = make_predictor(plan, opened, "float32")
+    processor = BlockProcessor(plan, opened.array, target, predictor)
     peak = PeakMemory(cpu)
     processor.process(block)
     assert peak.bytes() <= plan.tiling.memory_bytes

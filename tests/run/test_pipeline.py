@@ -23,6 +23,7 @@ from blockwise_predict.io import read_attributes
 from blockwise_predict.records import default_run_dir
 from blockwise_predict.records.provenance import ATTRIBUTE
 from blockwise_predict.run.pipeline import daisy_task, task_grid, task_rois
+from blockwise_predict.run.planned import plan_run
 from tests.support.networks import save_network
 from tests.support.reference import Held, one_pass
 from tests.support.runs import (
@@ -36,7 +37,6 @@ from tests.support.runs import (
 )
 from tests.support.shared import ROOT
 
-pytestmark = pytest.mark.slow
 SHAPE = (40, 36, 33)
 BLOCKS = 27
 FRAGMENT_BLOCKS = 4 * 2 * 2
@@ -123,6 +123,7 @@ if "daisy._subprocess_worker" in sys.orig_argv:
 """
 
 
+@pytest.mark.slow
 def test_fragments_follow_affinities(tmp_path: Path) -> None:
     job = Pipeline(tmp_path)
     assert job.run() == {"predict": [BLOCKS, 0, 0], "fragments": [FRAGMENT_BLOCKS, 0, 0]}
@@ -147,6 +148,7 @@ def test_fragments_follow_affinities(tmp_path: Path) -> None:
     assert stored_bytes(str(job.fragments)) == labels_before
 
 
+@pytest.mark.slow
 def test_without_the_dependency_fragments_come_too_early(tmp_path: Path) -> None:
     """What the test of the order sees when there is none."""
     job = Pipeline(tmp_path)
@@ -155,6 +157,7 @@ def test_without_the_dependency_fragments_come_too_early(tmp_path: Path) -> None
     assert [note for note in job.notes() if note["undone"]]
 
 
+@pytest.mark.slow
 def test_fragments_begin_before_the_last_affinities(tmp_path: Path) -> None:
     job = Pipeline(tmp_path, workers=1)
     job.misbehave(SLOW)
@@ -175,6 +178,7 @@ def workers_of(process: subprocess.Popen[str], run_dir: Path) -> list[psutil.Pro
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
     job = Pipeline(tmp_path)
     job.misbehave(SLOW)
@@ -190,6 +194,7 @@ def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
     assert f"{BLOCKS} blocks: {BLOCKS} complete" in predict("verify", job.output)
 
 
+@pytest.mark.slow
 def test_a_killed_pipeline_goes_on(tmp_path: Path) -> None:
     job = Pipeline(tmp_path)
     job.misbehave(SLOW)
@@ -212,6 +217,7 @@ def test_a_killed_pipeline_goes_on(tmp_path: Path) -> None:
     assert read_attributes(job.output)[ATTRIBUTE]["complete"] is True
 
 
+@pytest.mark.slow
 def test_predict_run_finishes_what_a_pipeline_began(tmp_path: Path) -> None:
     job = Pipeline(tmp_path, retries=0)
     job.misbehave(
@@ -238,6 +244,7 @@ def test_predict_run_finishes_what_a_pipeline_began(tmp_path: Path) -> None:
     assert job.run()["predict"] == [BLOCKS, BLOCKS, 0]
 
 
+@pytest.mark.slow
 def test_an_input_that_the_pipeline_writes(tmp_path: Path) -> None:
     """Predicted as it is in the end, though it was empty when the plan was made."""
     job = Pipeline(tmp_path, bad_input="fill-missing")
@@ -252,31 +259,25 @@ def test_an_input_that_the_pipeline_writes(tmp_path: Path) -> None:
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, (20, 20, 20), workers=1)
-    daisy_task(planned_run(config))
+    daisy_task(plan_run(config))
     save_network(tmp_path, seed=1)
     with pytest.raises(RunStateError, match=r"weights \(sha256\): was"):
-        daisy_task(planned_run(config))
-
-
-def planned_run(config: Any) -> Any:
-    from tests.support.pipelines import Planned
-
-    return Planned(config)
+        daisy_task(plan_run(config))
 
 
 def test_daisy_starts_its_workers_here(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, (20, 20, 20), fleet="slurm", gpus=0)
     with pytest.raises(ConfigError, match="fleet slurm: the pipeline starts its workers itself"):
-        daisy_task(planned_run(config))
+        daisy_task(plan_run(config))
     assert not default_run_dir(config.output).exists()
 
 
 def test_voxels_that_are_no_integers_of_nm(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, (20, 20, 20), voxel_size="4.5,4,4")
     with pytest.raises(GeometryError, match=r"voxels of 4.5 x 4 x 4 nm.*unit='voxel'"):
-        daisy_task(planned_run(config))
+        daisy_task(plan_run(config))
     assert not default_run_dir(config.output).exists()
-    task = daisy_task(planned_run(config), unit="voxel")
+    task = daisy_task(plan_run(config), unit="voxel")
     assert task.write_roi == Roi((0, 0, 0), (20, 20, 20))
 
 
@@ -294,7 +295,7 @@ def test_what_blocks_read_is_within_what_daisy_waits_for(
         offset="30,-40,0",
     )
     save_network(tmp_path, **more)
-    plan = planned_run(config).plan
+    plan = plan_run(config).plan
     grid = task_grid(plan, "nm")
     rois = task_rois(plan, grid)
     context = rois.write.begin - rois.read.begin

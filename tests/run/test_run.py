@@ -109,7 +109,7 @@ SLOW = """
 import sys
 if "worker" in sys.orig_argv:
     import time
-    from blockwise_predict import block
+    from blockwise_predict.worker import block
     process = block.BlockProcessor.process
     def slow(self, roi, turn):
         time.sleep(0.2)
@@ -121,7 +121,7 @@ POISON = """
 import sys
 if "worker" in sys.orig_argv:
     import os
-    from blockwise_predict import block
+    from blockwise_predict.worker import block
     process = block.BlockProcessor.process
     def poisoned(self, roi, turn):
         if tuple(roi.begin) == (16, 16, 0):
@@ -208,11 +208,11 @@ def test_ctrl_c_before_anything_was_begun_ends_at_once(
 PLANNING = """
 import pathlib, sys, time
 if "run" in sys.orig_argv:
-    from blockwise_predict import run
-    def plan(*_):
+    from blockwise_predict.run import planned
+    def plan(*_, **__):
         pathlib.Path({folder!r}, "planning").touch()
         time.sleep(60)
-    run.make_plan = plan
+    planned.make_plan = plan
 """
 """Runs whose plan takes long."""
 

@@ -68,7 +68,7 @@ def asked(kind):
     return True
 if "worker" in sys.orig_argv:
     import time
-    from blockwise_predict import block
+    from blockwise_predict.worker import block
     process = block.BlockProcessor.process
     predict = block.BlockProcessor._predict
     def slow(self, roi, turn):

@@ -204,7 +204,7 @@ def _plan_config(folder: Path) -> None:
 
 
 def _records(folder: Path) -> None:
-    plan, _ = make_plan(_config(folder))
+    plan = make_plan(_config(folder)).plan
     run_dir = RunDir(folder / "run")
     run_dir.record(plan, "predict run")
     create_output(output_spec(plan, "predict run"))

@@ -21,26 +21,19 @@ import zarr
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from blockwise_predict.config.model import RunConfig, load_config
+from blockwise_predict.config.model import load_config
 from blockwise_predict.io import open_output
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED
-from blockwise_predict.run.execute import plan_run
 from blockwise_predict.run.pipeline import daisy_task
+from blockwise_predict.run.planned import PlannedRun, plan_run
 from tests.support.runs import VOXEL_SIZE
 
 # Of fragments: blocks of so many voxels, with so many around them.
 BLOCK, CONTEXT = (12, 20, 20), (2, 3, 3)
 
 
-class Planned:
-    """What is planned, and where it is recorded."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self.plan, _, self.run_dir = plan_run(config)
-
-
-def fragments_task(planned: Planned, fragments: Path, upstream: list[object]) -> object:
+def fragments_task(planned: PlannedRun, fragments: Path, upstream: list[object]) -> object:
     """Fragments of the affinities that a plan predicts, in blocks of their own."""
     size = daisy.Coordinate(VOXEL_SIZE)
     roi = planned.plan.output.roi * size
@@ -123,7 +116,7 @@ def fill(target: str, raw: str, block: daisy.Block) -> None:
 def main(config: Path, fragments: Path, apart: bool, raw: Path | None) -> None:
     """Run the pipeline; prints how many blocks of each task daisy did and skipped, as JSON."""
     os.chdir(fragments.parent)
-    planned = Planned(load_config({}, config))
+    planned = plan_run(load_config({}, config))
     before = []
     if raw is not None:
         before = [upstream_task(planned.plan.input.path, raw, planned.plan.input.shape)]

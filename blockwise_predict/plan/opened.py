@@ -1,0 +1,138 @@
+"""First phase of planning: open what a configuration names, and check that it goes together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from blockwise_predict.checkpoint import TrainedModel, load_checkpoint
+from blockwise_predict.config.model import Format, RunConfig
+from blockwise_predict.engine.precision import check_precision
+from blockwise_predict.engine.predictor import choose_device
+from blockwise_predict.errors import ArrayError, RunStateError
+from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
+from blockwise_predict.io import InputArray, check_output, guess_format, open_input
+from blockwise_predict.plan.model import Plan
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a run works with, opened once and handed on.
+
+    `device` is what the workers compute on, as far as that is known on this machine.
+    """
+
+    config: RunConfig
+    model: TrainedModel
+    array: InputArray
+    device: torch.device
+
+    @property
+    def format(self) -> Format:
+        """The format of the output: as given, by the name of its container, or zarr 3."""
+        return self.config.format or guess_format(self.config.output) or "zarr3"
+
+    @property
+    def input_grid(self) -> VoxelGrid:
+        """The voxel grid of the input."""
+        placement = self.array.placement
+        return VoxelGrid(placement.voxel_size, placement.offset)
+
+    @property
+    def scale(self) -> tuple[int, ...]:
+        """Output voxels per input voxel, for each axis of the volume."""
+        return self.over_volume(self.model.shapes.scale)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of an input voxel, all channels."""
+        return np.dtype(self.array.dtype).itemsize * (self.array.channels or 1)
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of an output value."""
+        return np.dtype(self.config.output_dtype).itemsize
+
+    def over_volume(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Sizes along the network's axes, with 1 along the slices that a 2-D network runs over."""
+        return (1,) * (len(self.array.shape) - len(sizes)) + tuple(sizes)
+
+
+def open_inputs(
+    config: RunConfig, *, model: TrainedModel | None = None, array: InputArray | None = None
+) -> Opened:
+    """Open the checkpoint and the input of a configuration, unless they are given opened.
+
+    Raises an InputError if something cannot be opened, or if network, input and options do not go
+    together.
+    """
+    if model is None:
+        model = load_checkpoint(
+            config.checkpoint,
+            iteration=config.iteration,
+            architecture=config.architecture,
+            unsafe=config.unsafe_load_pickle,
+        )
+    if array is None:
+        array = open_input(
+            config.input,
+            voxel_size=exact_lengths(config.voxel_size) if config.voxel_size else None,
+            offset=exact_lengths(config.offset) if config.offset else None,
+        )
+    opened = Opened(config, model, array, workers_device(config))
+    _check_channels(model, array)
+    check_output(config.output, opened.format, config.output_dtype)
+    check_precision(config.precision, opened.device, model.shapes.equivariant)
+    return opened
+
+
+def reopen(plan: Plan, device: torch.device) -> Opened:
+    """Open what a plan was made from, for a worker that computes on `device`.
+
+    Raises RunStateError if the weights have changed since, and an InputError if something can no
+    longer be opened.
+    """
+    config = plan.config
+    model = load_checkpoint(
+        config.checkpoint,
+        iteration=plan.network.iteration,
+        architecture=config.architecture,
+        unsafe=config.unsafe_load_pickle,
+    )
+    if model.sha256 != plan.network.weights_sha256:
+        raise RunStateError(
+            f"{model.path} has changed since the run began: its weights' sha256 was "
+            f"{plan.network.weights_sha256}, is now {model.sha256}."
+        )
+    array = open_input(
+        plan.input.path,
+        voxel_size=exact_lengths(plan.input.voxel_size),
+        offset=exact_lengths(plan.input.offset),
+        cache_bytes=plan.tiling.cache_bytes,
+    )
+    return Opened(config, model, array, device)
+
+
+def workers_device(config: RunConfig) -> torch.device:
+    """What the workers compute on, as far as that is known here. Raises ConfigError."""
+    if not config.is_elsewhere:
+        return choose_device(config.device)
+    if config.device == "cpu" or (config.device == "auto" and config.gpus == 0):
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def _check_channels(model: TrainedModel, array: InputArray) -> None:
+    dims, spatial = model.shapes.dims, len(array.shape)
+    if spatial not in (dims, dims + 1):
+        raise ArrayError(
+            f"{array.path} has {spatial} spatial axes {array.shape}, "
+            f"but {model.path} is a {dims}-D network."
+        )
+    wanted, there = model.architecture.fmaps_in, array.channels or 1
+    if wanted != there:
+        raise ArrayError(
+            f"{array.path} has {there} channels, but {model.path} was trained on {wanted}."
+        )

@@ -1,0 +1,91 @@
+"""Second phase of planning: which voxels are predicted, on which lattice, and in which chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from funlib.geometry import Coordinate, Roi
+
+from blockwise_predict.errors import ConfigError, GeometryError
+from blockwise_predict.geometry.grid import format_shape, resolve_roi
+from blockwise_predict.geometry.lattice import Lattice
+from blockwise_predict.geometry.tiling import (
+    build_lattice,
+    check_tile,
+    fixed_tile,
+    smallest_tile,
+)
+from blockwise_predict.plan.opened import Opened
+
+# Edge of a chunk (voxels) where none is given, by the number of axes.
+CHUNK_EDGE = {2: 512, 3: 64}
+
+
+@dataclass(frozen=True)
+class Region:
+    """What is predicted: `roi` and `chunk_shape` in output voxels, from the input's origin.
+
+    `lattice` is of the tile that is given; where the tile is still to be chosen, of the smallest
+    one, which has the same points. `notes` tell the user how the ROI came to be.
+    """
+
+    roi: Roi
+    chunk_shape: tuple[int, ...]
+    lattice: Lattice
+    notes: tuple[str, ...]
+
+
+def choose_region(opened: Opened) -> Region:
+    """The region of a run. Raises GeometryError and ConfigError for what does not fit."""
+    config, array, scale = opened.config, opened.array, opened.scale
+    lattice = build_lattice(opened.model.shapes, _first_tile(opened))
+    volume = Roi((0,) * len(scale), Coordinate(array.shape) * Coordinate(scale))
+    if config.border == "valid":
+        volume = _valid_volume(opened, lattice)
+    roi, notes = resolve_roi(config.roi, opened.input_grid.divided(scale), volume)
+    chunk = _chunk_shape(opened, roi)
+    if any(c > n for c, n in zip(chunk, roi.shape, strict=True)):
+        notes.append(
+            f"chunks of {format_shape(chunk)} voxels reach beyond the ROI, of "
+            f"{format_shape(roi.shape)}: they are stored whole, with zeros there"
+        )
+    return Region(roi, chunk, lattice, tuple(notes))
+
+
+def _first_tile(opened: Opened) -> tuple[int, ...]:
+    """The tile that is given, or the fixed one; the smallest where sizes are still to be chosen."""
+    shapes, architecture = opened.model.shapes, opened.model.architecture
+    if (given := opened.config.tile_shape) is not None:
+        check_tile(given, shapes, len(opened.array.shape))
+        return given
+    if shapes.equivariant:
+        return opened.over_volume(smallest_tile(shapes))
+    increase = architecture.eval_shape_increase or (0,) * shapes.dims
+    eval_shape = [a + b for a, b in zip(architecture.input_shape, increase, strict=True)]
+    return opened.over_volume(fixed_tile(shapes, eval_shape))
+
+
+def _valid_volume(opened: Opened, lattice: Lattice) -> Roi:
+    """The output voxels whose whole context lies inside the input."""
+    volume = lattice.whole_passes(opened.array.shape)
+    if volume is None:
+        raise GeometryError(
+            f"--border valid leaves nothing of {opened.array.path} {opened.array.shape}: the "
+            f"network needs {opened.model.shapes.context} voxels of context. Use --border reflect."
+        )
+    return volume
+
+
+def _chunk_shape(opened: Opened, roi: Roi) -> tuple[int, ...]:
+    dims, given = len(roi.shape), opened.config.chunk_shape
+    if given is None:
+        return tuple(min(CHUNK_EDGE[dims], size) for size in roi.shape)
+    check_axes("--chunk-shape", given, dims)
+    return given
+
+
+def check_axes(option: str, shape: tuple[int, ...], dims: int) -> None:
+    """Raise ConfigError unless an option has one number for each of the volume's axes."""
+    if len(shape) != dims:
+        given = f"{option} {format_shape(shape)} has {len(shape)} axes"
+        raise ConfigError(f"{given}, the volume has {dims}.")

@@ -1,0 +1,85 @@
+"""Bringing run directory and output into the state that a run works from."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise_predict.errors import RunStateError
+from blockwise_predict.io import create_output, open_output, output_exists
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.records.identity import check_identity
+from blockwise_predict.records.ledger import PREDICTED, Ledger, State
+from blockwise_predict.records.output_spec import output_spec
+from blockwise_predict.run.extension import (
+    check_extension,
+    conclude_extension,
+    extend_run,
+    extends,
+)
+from blockwise_predict.run.overwrite import count_done, delete_earlier_run, made_by_run
+from blockwise_predict.run.planned import PlannedRun
+from blockwise_predict.run.reporter import Reporter
+
+
+def prepare_run(run: PlannedRun, command: str, report: Reporter) -> None:
+    """Record a run and create its output, or make sure that both are as an earlier start left them.
+
+    The caller holds the run's lock. Raises RunStateError if what is there is not this run's.
+    """
+    plan, run_dir = run.plan, run.run_dir
+    if run.overwrite:
+        delete_earlier_run(plan, run_dir, report)
+    exists = output_exists(plan.output.path)
+    if run_dir.begun:
+        check_extension(plan, run_dir)
+        recorded = run_dir.plan()
+        larger = extends(plan, recorded)
+        check_identity(plan, run_dir, larger_roi=larger)
+        if larger:
+            extend_run(recorded, plan, run_dir, command, report.line)
+            return
+        conclude_extension(plan, run_dir)
+        done = count_done(plan, run_dir)
+        if done and not exists:
+            raise RunStateError(
+                f"{run_dir} records {done} finished blocks, but {plan.output.path} is gone. "
+                "Put it back, or start afresh with --overwrite."
+            )
+    elif exists:
+        replace = ", or replace it with --overwrite" if made_by_run(plan.output.path) else ""
+        raise RunStateError(
+            f"--output {plan.output.path} exists, and {run_dir} has no record of a run that "
+            f"made it. Give another name{replace}."
+        )
+    run_dir.record(plan, command)
+    if not exists:
+        create_output(output_spec(plan, command), overwrite=run.overwrite)
+    _check_output(plan)
+
+
+def _check_output(plan: Plan) -> None:
+    """Raise RunStateError if the output is not the array that the plan says."""
+    output = open_output(plan.output.path)
+    there = (output.format, output.shape, output.chunk_shape, str(output.dtype))
+    planned = (plan.output.format, plan.output.shape, plan.output.chunk_shape, plan.output.dtype)
+    if there != planned:
+        raise RunStateError(
+            f"{plan.output.path} is not the array that this run made: it is {there}, and was "
+            f"{planned} (format, shape, chunks, dtype). Put that back, or start afresh with "
+            "--overwrite."
+        )
+
+
+def blocks_to_skip(ledger: Ledger, only_failed: bool) -> NDArray[np.uint8]:
+    """Mask of the blocks that this run does not do, u1 per block."""
+    if only_failed:
+        return (ledger.states != State.FAILED).astype(np.uint8)
+    return np.isin(ledger.states, (*PREDICTED, State.SKIPPED)).astype(np.uint8)
+
+
+def requeue_skipped(plan: Plan, ledger: Ledger) -> None:
+    """Mark blocks that were skipped for their input as to do, if the run no longer skips such."""
+    if plan.config.bad_input != "skip":
+        for block in ledger.blocks(State.SKIPPED):
+            ledger.set(block, State.TODO)

@@ -1,0 +1,82 @@
+"""From a plan and what it was made from to what predicts its blocks."""
+
+from __future__ import annotations
+
+import torch
+from funlib.geometry import Coordinate, Roi
+
+from blockwise_predict.engine.border import read_padded
+from blockwise_predict.engine.passes import Pass, make_pass, predict_tile
+from blockwise_predict.engine.precision import choose_precision, faster_precisions
+from blockwise_predict.engine.predictor import Predictor
+from blockwise_predict.engine.settings import PrecisionChoice
+from blockwise_predict.io import CheckedInput, open_output
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.opened import Opened, reopen
+from blockwise_predict.records import RunDir
+from blockwise_predict.worker.block import BlockProcessor
+
+# Output voxels along an axis of the tile that precisions are tried on, by the network's axes.
+TRIAL_EDGE = {2: 512, 3: 48}
+
+
+def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockProcessor:
+    """Open what a plan names, and settle the precision of its run. Raises as `reopen`."""
+    opened = reopen(plan, device)
+    choice = run_dir.precision() or decide_precision(plan, opened)
+    if plan.precision == "auto":
+        # Another worker may have been faster, and settled it.
+        choice = run_dir.settle_precision(choice)
+    print(f"computing on {device}, precision {choice}", flush=True)
+    target = open_output(plan.output.path)
+    predictor = make_predictor(plan, opened, choice.precision)
+    return BlockProcessor(plan, opened.array, target, predictor)
+
+
+def decide_precision(plan: Plan, opened: Opened) -> PrecisionChoice:
+    """The precision that is given, or the one that `auto` finds on a tile of the input."""
+    if plan.precision != "auto":
+        return PrecisionChoice(plan.precision)
+    # A damaged chunk does not matter here: the block that needs it reports it.
+    source = CheckedInput(opened.array, "fill")
+    raw = read_padded(source, trial_tile(plan), plan.border)
+    return choose_precision(
+        lambda precision: predict_tile(_make_pass(plan, opened, precision), raw),
+        plan.output.encoding,
+        faster_precisions(opened.device, opened.model.shapes, plan.tiling.streaming is not None),
+    )
+
+
+def make_predictor(plan: Plan, opened: Opened, precision: str) -> Predictor:
+    """What predicts the plan's blocks."""
+    return Predictor(
+        _make_pass(plan, opened, precision),
+        plan.tiling_for(precision).lattice,
+        len(plan.network.channel_names),
+        plan.output.encoding,
+        plan.output.chunk_shape,
+    )
+
+
+def _make_pass(plan: Plan, opened: Opened, precision: str) -> Pass:
+    """The network at a precision, over tiles of the plan."""
+    return make_pass(
+        opened.model.build(),
+        opened.model.shapes,
+        len(plan.block_shape),
+        plan.tiling_for(precision).streaming,
+        precision,
+        plan.normalization,
+        opened.device,
+    )
+
+
+def trial_tile(plan: Plan) -> Roi:
+    """Input of a small pass in the middle of the ROI, to try precisions on."""
+    roi = plan.output.roi
+    shape = Coordinate(min(TRIAL_EDGE[plan.network.dims], size) for size in roi.shape)
+    begin = roi.begin + (roi.shape - shape) / 2
+    lattice = plan.lattice
+    if plan.tiling.streaming is None:
+        return next(lattice.cover(Roi(begin, (1,) * len(shape)))).read
+    return next(lattice.cover(Roi(begin, shape))).read
