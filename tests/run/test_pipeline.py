@@ -65,6 +65,7 @@ class Pipeline:
         self.run_dir = default_run_dir(self.output)
         self.fragments = folder / "fragments" / "labels.zarr"
         self.fragments.parent.mkdir()
+        self.log = self.fragments.parent / "fragments.jsonl"
 
     def start(self, *more: object, **environment: str) -> subprocess.Popen[str]:
         """Run it in a process of its own, as its users do."""
@@ -93,8 +94,7 @@ class Pipeline:
 
     def notes(self) -> list[dict[str, Any]]:
         """What each block of fragments saw of the affinities as it began."""
-        file = self.fragments.parent / "fragments.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()]
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def misbehave(self, body: str) -> None:
         """Code that every process of the pipeline runs as it starts."""
@@ -109,7 +109,7 @@ def finished(process: subprocess.Popen[str]) -> dict[str, list[int]]:
     return json.loads(out)
 
 
-# Workers of the prediction, and not those of the fragments, import `external`.
+# In daisy's workers: blocks take a moment.
 SLOW = """
 import sys
 if "daisy._subprocess_worker" in sys.orig_argv:
@@ -120,6 +120,21 @@ if "daisy._subprocess_worker" in sys.orig_argv:
         time.sleep(0.3)
         return process(self, roi, turn)
     block.BlockProcessor.process = slow
+"""
+# From the {first}th block on, wait for fragments, which write that file first.
+WAITING = """
+import sys
+if "daisy._subprocess_worker" in sys.orig_argv:
+    import itertools, os, time
+    from blockwise_predict.worker import block
+    process, count = block.BlockProcessor.process, itertools.count(1)
+    def wait(self, roi, turn):
+        deadline = time.monotonic() + 200
+        while next(count) >= {first} and not os.path.exists({file!r}):
+            assert time.monotonic() < deadline, "there are no fragments"
+            time.sleep(0.02)
+        return process(self, roi, turn)
+    block.BlockProcessor.process = wait
 """
 
 
@@ -151,19 +166,20 @@ def test_fragments_follow_affinities(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_without_the_dependency_fragments_come_too_early(tmp_path: Path) -> None:
     """What the test of the order sees when there is none."""
-    job = Pipeline(tmp_path)
-    job.misbehave(SLOW)
+    job = Pipeline(tmp_path, workers=1)
+    job.misbehave(WAITING.format(first=1, file=str(job.log)))
     job.run("--apart")
     assert [note for note in job.notes() if note["undone"]]
 
 
 @pytest.mark.slow
 def test_fragments_begin_before_the_last_affinities(tmp_path: Path) -> None:
-    job = Pipeline(tmp_path, workers=1)
-    job.misbehave(SLOW)
-    job.run()
+    """As soon as the blocks are there that the first of them reads: 0 to 13, in C order."""
+    job = Pipeline(tmp_path, workers=1, slots=1)
+    job.misbehave(WAITING.format(first=15, file=str(job.log)))
+    assert job.run()["predict"] == [BLOCKS, 0, 0]
     assert not [note for note in job.notes() if note["undone"]]
-    assert min(note["done"] for note in job.notes()) < BLOCKS
+    assert job.notes()[0]["done"] == 14
 
 
 def workers_of(process: subprocess.Popen[str], run_dir: Path) -> list[psutil.Process]:
