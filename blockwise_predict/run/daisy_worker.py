@@ -12,7 +12,7 @@ from typing import Protocol
 import daisy
 from funlib.geometry import Coordinate
 
-from blockwise_predict.engine.turns import Turns
+from blockwise_predict.engine.compute_queue import ComputeQueue
 from blockwise_predict.errors import RunFailedError
 from blockwise_predict.run.external import ExternalWorker, WorkerPass
 from blockwise_predict.worker.block import FatalError
@@ -34,11 +34,11 @@ def work(worker_pass: WorkerPass, grid: Grid) -> None:
     os.environ["TOKIO_WORKER_THREADS"] = "1"
     number = int(daisy.Context.from_env()["worker_id"])
     worker = ExternalWorker(worker_pass, number)
-    turns, stop = Turns(), threading.Event()
+    compute, stop = ComputeQueue(), threading.Event()
     slots = worker.plan.config.slots
     with ThreadPoolExecutor(slots, thread_name_prefix="slot") as pool:
-        running = [pool.submit(_slot, worker, grid, turns, stop) for _ in range(slots)]
-        turns.serve(lambda: not all(slot.done() for slot in running))
+        running = [pool.submit(_slot, worker, grid, compute, stop) for _ in range(slots)]
+        compute.serve(lambda: not all(slot.done() for slot in running))
     for slot in running:
         slot.result()
     worker.close()
@@ -48,7 +48,7 @@ class _BlockFailedError(Exception):
     """A block that went wrong, and could go well when it is tried again."""
 
 
-def _slot(worker: ExternalWorker, grid: Grid, turns: Turns, stop: threading.Event) -> None:
+def _slot(worker: ExternalWorker, grid: Grid, compute: ComputeQueue, stop: threading.Event) -> None:
     """Do one block after the other. A client of daisy's has one block at a time."""
     client = daisy.Client()
     try:
@@ -58,15 +58,15 @@ def _slot(worker: ExternalWorker, grid: Grid, turns: Turns, stop: threading.Even
                 if block is None:
                     return
                 number = worker.plan.block_number(grid.voxel(block.write_roi.begin))
-                _process(worker, number, turns)
+                _process(worker, number, compute)
     except BaseException:
         stop.set()
         raise
 
 
-def _process(worker: ExternalWorker, number: int, turns: Turns) -> None:
+def _process(worker: ExternalWorker, number: int, compute: ComputeQueue) -> None:
     try:
-        worker.process(number, turns)
+        worker.process(number, compute)
     except (FatalError, RunFailedError):
         raise
     except Exception as error:

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from blockwise_predict.engine.compute_queue import Compute, compute_inline
 from blockwise_predict.engine.predictor import choose_device
-from blockwise_predict.engine.turns import Turn, at_once
 from blockwise_predict.errors import ConfigError, LockLostError, RecordsError, RunStateError
 from blockwise_predict.geometry.grid import exact_lengths
 from blockwise_predict.io import InputArray, open_input, sample_digests
@@ -127,7 +127,8 @@ def _hold(run_dir: RunDir) -> str:
 
 
 class ExternalWorker:
-    """Processes and records the blocks of an open run. Several threads may, if they take turns.
+    """Processes and records the blocks of an open run. Safe for several threads, which compute
+    one at a time.
 
     `number` tells the workers of a machine apart: it decides which GPU computes. Raises an
     InputError if what the run names cannot be opened any more.
@@ -145,7 +146,7 @@ class ExternalWorker:
         self._processor = build_processor(self.plan, device, self._run_dir)
         self._ledger = self._run_dir.ledger(self.plan)
 
-    def process(self, number: int, turn: Turn = at_once) -> None:
+    def process(self, number: int, compute: Compute = compute_inline) -> None:
         """Do a block, and record what has become of it; one that was done since stays as it is.
 
         Raises what went wrong: FatalError, LockLostError and RecordsError if no other block could
@@ -155,7 +156,7 @@ class ExternalWorker:
         if self._ledger.states[number] in FINAL:
             return
         try:
-            report = self._processor.process(self.plan.numbered_block(number), turn)
+            report = self._processor.process(self.plan.numbered_block(number), compute)
         except Exception as error:
             self._check_held()
             self._record_failure(number, error)

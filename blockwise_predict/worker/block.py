@@ -116,23 +116,25 @@ class BlockProcessor:
         self._target = target
         self.predictor = predictor
 
-    def process(self, block: Roi, turn: Compute = compute_inline) -> BlockReport:
+    def process(self, block: Roi, compute: Compute = compute_inline) -> BlockReport:
         """Process a block (output voxels from the input's origin); return when it is committed.
 
-        What needs the device is done in a `turn`. If memory runs out, the block is processed again
+        What needs the device is done through `compute`. If memory runs out, the block is processed again
         with a smaller tile, and so are all blocks after it.
         """
         while True:
             lattice = self.predictor.lattice
             try:
-                return self._done(block, lattice, turn)
+                return self._done(block, lattice, compute)
             except Exception as error:
-                if not is_out_of_memory(error) or not turn(partial(self.predictor.shrink, lattice)):
+                if not is_out_of_memory(error) or not compute(
+                    partial(self.predictor.shrink, lattice)
+                ):
                     raise
             # Outside `except`, where the error no longer keeps the memory of what failed.
             self._log_shrinking(lattice)
 
-    def _done(self, block: Roi, lattice: Lattice, turn: Compute) -> BlockReport:
+    def _done(self, block: Roi, lattice: Lattice, compute: Compute) -> BlockReport:
         started = time.perf_counter()
         report = BlockReport(begin=tuple(block.begin), voxels=block.size)
         with stage("reading"):
@@ -141,7 +143,7 @@ class BlockProcessor:
         if raw is None:
             return report
         with stage("computing"):
-            writes = turn(lambda: self._predict(raw, block, lattice, report))
+            writes = compute(lambda: self._predict(raw, block, lattice, report))
         computed = time.perf_counter()
         for write in writes:
             with stage("writing"):
