@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from blockwise_predict.config.model import load_config
+from blockwise_predict.config.option import option_name
 
 
 @click.command(short_help="Make a small volume, predict it, and draw a picture.")
@@ -35,10 +36,8 @@ def demo(folder: Path) -> None:
     files = Demonstration(folder)
     click.echo(f"Making a volume of {' x '.join(map(str, SHAPE))} voxels: {files.raw}")
     phantom = files.write_phantom()
-    words = ["predict", "run"]
-    for key, value in files.options().items():
-        words += [f"--{key.replace('_', '-')}", value]
-    command = shlex.join(words)
+    words = [word for key, value in files.options().items() for word in (option_name(key), value)]
+    command = shlex.join(["predict", "run", *words])
     click.echo(f"Predicting affinities of cells, as this command would:\n  {command}")
     code = run_with_display(load_config(files.options()), command)
     if code == 0:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from blockwise_predict.cli.options import TRUST_RUN_DIR
-from blockwise_predict.cli.verify import RUN_DIR
+from blockwise_predict.cli.options import run_option
 
 LINES = 40
 
@@ -16,14 +15,14 @@ LINES = 40
 @click.argument("output", metavar="OUTPUT")
 @click.option("--worker", type=int, metavar="N", help="All of what worker N has said.")
 @click.option("--failed", is_flag=True, help="Only workers that failed, or whose blocks did.")
-@RUN_DIR
-@TRUST_RUN_DIR
+@run_option("run_dir")
+@run_option("trust_run_dir")
 def logs(
     output: str,
     worker: int | None,
     failed: bool,
     run_dir: str | None,
-    trust_run_dir: bool | None,
+    trust_run_dir: bool,
 ) -> None:
     """List the workers of the run that made OUTPUT, or read what they said.
 
@@ -38,7 +37,7 @@ def logs(
     from blockwise_predict.records.find import find_run
     from blockwise_predict.records.workerlogs import worker_logs
 
-    records, _ = find_run(output, run_dir, trust_run_dir=bool(trust_run_dir))
+    records, _ = find_run(output, run_dir, trust_run_dir=trust_run_dir)
     found = worker_logs(records)
     if worker is not None:
         _show_whole(found.of(worker))

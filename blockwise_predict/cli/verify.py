@@ -9,24 +9,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blockwise_predict.cli.options import TRUST_RUN_DIR, UNSAFE_LOAD_PICKLE
+from blockwise_predict.cli.options import run_option
 
 if TYPE_CHECKING:
     from blockwise_predict.run.verify import Report
 
-RUN_DIR = click.option(
-    "--run-dir",
-    metavar="FOLDER",
-    help="The run's records. [default: beside the output's container]",
-)
 SHOWN_RANGES = 30
 
 
 @click.command(short_help="Check an output: every chunk, and blocks computed again.")
 @click.argument("output", metavar="OUTPUT")
-@RUN_DIR
-@TRUST_RUN_DIR
-@UNSAFE_LOAD_PICKLE
+@run_option("run_dir")
+@run_option("trust_run_dir")
+@run_option("unsafe_load_pickle")
 @click.option(
     "--sample",
     type=click.IntRange(0),
@@ -42,8 +37,8 @@ SHOWN_RANGES = 30
 def verify(
     output: str,
     run_dir: str | None,
-    trust_run_dir: bool | None,
-    unsafe_load_pickle: bool | None,
+    trust_run_dir: bool,
+    unsafe_load_pickle: bool,
     sample: int,
     seed: int | None,
     as_json: bool,
@@ -73,8 +68,8 @@ def verify(
             repair,
             progress.line,
             progress.to,
-            trust_run_dir=bool(trust_run_dir),
-            unsafe_load_pickle=bool(unsafe_load_pickle),
+            trust_run_dir=trust_run_dir,
+            unsafe_load_pickle=unsafe_load_pickle,
         )
     if as_json:
         click.echo(json.dumps({"good": report.good, **asdict(report)}, indent=2))

@@ -14,12 +14,13 @@ from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict import __version__
 from blockwise_predict.checkpoint import TrainedModel, load_checkpoint, nonfinite_weights
-from blockwise_predict.config.model import Format, RunConfig
+from blockwise_predict.config.model import RunConfig
+from blockwise_predict.config.values import Format
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ArrayError, ConfigError, GeometryError
-from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths, format_length, resolve_roi
+from blockwise_predict.geometry.grid import VoxelGrid, format_length, resolve_roi
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import (
     build_lattice,
@@ -85,8 +86,8 @@ def open_named(config: RunConfig) -> Opened:
     )
     array = open_input(
         config.input,
-        voxel_size=exact_lengths(config.voxel_size) if config.voxel_size else None,
-        offset=exact_lengths(config.offset) if config.offset else None,
+        voxel_size=config.voxel_size,
+        offset=config.offset,
     )
     _check_channels(model, array)
     check_output(config.output, _format(config), config.output_dtype)
