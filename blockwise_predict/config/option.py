@@ -53,7 +53,7 @@ class Option:
     """What the user is told of an option.
 
     `kind` is the type of a value on the command line: bool, int, float, or str for all others.
-    `default` is in words; None if there is none to speak of. `limits` are `MIN..MAX`, or empty.
+    `default` is in words, or None; `limits` of a number too, or empty.
     """
 
     key: str
@@ -126,4 +126,6 @@ def _limits(constraints: list[Any]) -> str:
         next((str(getattr(one, bound)) for one in constraints if hasattr(one, bound)), "")
         for bound in ("ge", "le")
     )
-    return f"{lowest}..{highest}" if lowest or highest else ""
+    if highest:
+        return f"{lowest} to {highest}"
+    return f"at least {lowest}" if lowest else ""
