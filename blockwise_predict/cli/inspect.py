@@ -37,8 +37,6 @@ def inspect(
     predict inspect weights.pt --architecture arch.yaml
     predict inspect volume.zarr/raw
     """
-    from blockwise_predict.checkpoint import load_checkpoint
-    from blockwise_predict.checkpoint.describe import describe_checkpoint
     from blockwise_predict.io import describe_array, names_array, open_input
 
     if names_array(path):
@@ -46,6 +44,9 @@ def inspect(
         return
     if not Path(path).exists():
         raise InputError(f"{path}: no such file, folder or array.")
+    from blockwise_predict.checkpoint import load_checkpoint
+    from blockwise_predict.checkpoint.describe import describe_checkpoint
+
     model = load_checkpoint(
         path, iteration=iteration, architecture=architecture, unsafe=unsafe_load_pickle
     )
