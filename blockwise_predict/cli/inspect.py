@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from blockwise_predict.geometry.grid import Lengths
 
 
-@click.command(short_help="Show what was understood of a checkpoint or an array.")
+@click.command(short_help="Show how a checkpoint or an array is interpreted.")
 @click.argument("path")
 @run_option("iteration")
 @run_option("architecture")
@@ -30,7 +30,7 @@ def inspect(
     voxel_size: Lengths | None,
     offset: Lengths | None,
 ) -> None:
-    """Show what was understood of PATH, a checkpoint or an array.
+    """Show how PATH, a checkpoint or an array, is interpreted.
 
     \b
     predict inspect dacapo/my_run --iteration 50000

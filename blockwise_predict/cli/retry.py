@@ -19,11 +19,11 @@ from blockwise_predict.cli.options import run_option
 @run_option("fleet", unset="local, slurm or lsf, as recorded")
 @run_option("submit_options", unset="none")
 def retry(output: str, run_dir: str | None, **given: Any) -> None:
-    """Try those blocks of OUTPUT again that used up their attempts, with the options of its run.
+    """Try the blocks of OUTPUT that used up their attempts again, with the options of its run.
 
-    What the run was allowed to execute (a job script or command of yours, further options of the
-    queue, a checkpoint that runs code) is not taken from its records: allow it here once more.
-    `predict run` with the same command tries failed blocks, too, and goes on with all others.
+    What the run was allowed to execute (your own job script or command, further options of sbatch
+    or bsub, a checkpoint that runs code) is not taken from its records; allow it again here. The
+    original `predict run` command also tries failed blocks again, and continues with all others.
 
     \b
     predict retry predictions.zarr/affs

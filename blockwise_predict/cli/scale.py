@@ -14,11 +14,11 @@ from blockwise_predict.config.fields import MAX_WORKERS
 @run_option("run_dir")
 @run_option("trust_run_dir")
 def scale(output: str, workers: int, run_dir: str | None, trust_run_dir: bool) -> None:
-    """Have the run that is predicting OUTPUT keep another number of WORKERS.
+    """Change the number of workers of the run that is predicting OUTPUT to WORKERS.
 
-    More are started at once. Of those that are too many, jobs that still wait are cancelled first;
-    then workers finish the blocks they hold, and end. A run that is started again begins with its
-    own --workers.
+    Additional workers are started at once. To have fewer, pending jobs are cancelled first; then
+    workers finish the blocks they hold, and exit. A run that is started again uses its own
+    --workers.
 
     \b
     predict scale predictions.zarr/affs 64

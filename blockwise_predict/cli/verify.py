@@ -26,13 +26,13 @@ SHOWN_RANGES = 30
     "--sample",
     type=click.IntRange(0),
     default=0,
-    help="Compute N random blocks again.",
+    help="Compute N random blocks again, and compare.",
     metavar="N",
 )
-@click.option("--seed", type=int, help="Of the choice of blocks. [default: another every time]")
+@click.option("--seed", type=int, help="Seed for the choice of blocks. [default: random]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option(
-    "--repair", is_flag=True, help="Have the next run do bad blocks again; rebuild lost records."
+    "--repair", is_flag=True, help="Mark bad blocks for the next run; rebuild lost records."
 )
 def verify(
     output: str,
@@ -44,12 +44,12 @@ def verify(
     as_json: bool,
     repair: bool,
 ) -> None:
-    """Check that OUTPUT holds what its run was to write.
+    """Check that OUTPUT holds everything that its run should have written.
 
-    Every chunk is read; blocks are told apart as complete, filled (input that could not be read was
-    replaced), skipped (left out on purpose), failed, missing (not done yet), damaged, different
-    (from what a --sample gave when computed again), or unchecked (could not be computed again).
-    Exit code 1 if anything is wrong or missing.
+    Every chunk is read. A block is complete, filled (unreadable input was replaced), skipped (left
+    out on purpose), failed, missing (not done yet), damaged, different (from what --sample computed
+    again), or unchecked (it could not be computed again). Exit code 1 if anything is wrong or
+    missing.
 
     \b
     predict verify predictions.zarr/affs --sample 5
@@ -93,10 +93,10 @@ def _show(report: Report) -> None:
     if report.sample_problem:
         click.echo(f"No block could be computed again: {report.sample_problem}")
     if report.ledger_problem:
-        click.echo(f"The record of finished blocks is not usable: {report.ledger_problem}")
+        click.echo(f"The record of finished blocks cannot be used: {report.ledger_problem}")
     if report.repaired is not None:
         what = "The record of finished blocks was written anew" if report.ledger_problem else ""
         marked = f"{report.repaired} blocks were marked to be done again"
         click.echo(f"{what}; {marked}." if what else f"{marked}.")
     elif not report.good and report.needs_repair:
-        click.echo("With --repair, the next predict run does the bad ones again.")
+        click.echo("Give --repair to have the next predict run compute the bad ones again.")

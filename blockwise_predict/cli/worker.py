@@ -9,7 +9,7 @@ import click
 from blockwise_predict.cli.options import run_option
 
 
-@click.command(short_help="Work on a run; what fleets start.")
+@click.command(short_help="Work on a run; fleets start this command.")
 @click.argument("run_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--number", type=int, help="Number of this worker. [default: the next free one]")
 @run_option("device", unset="the run's")
@@ -23,7 +23,7 @@ from blockwise_predict.cli.options import run_option
     default=300.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to look for the run's scheduler, at the beginning and when it is lost.",
+    help="How long to look for the scheduler, at the start and when the connection is lost.",
 )
 @click.option(
     "--grace",
@@ -31,7 +31,7 @@ from blockwise_predict.cli.options import run_option
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="After a signal to end, how long to finish blocks before they are handed back.",
+    help="How long to finish blocks after a signal to end, before they are handed back.",
 )
 @run_option("trust_run_dir")
 @run_option("unsafe_load_pickle")
@@ -48,8 +48,8 @@ def worker(
 ) -> None:
     """Work on the run in RUN_DIR until it is done, or until SIGTERM, SIGINT or SIGURG.
 
-    `predict run` starts its workers by itself. By hand this adds one, on the scheduler's machine or
-    on any other one that sees RUN_DIR and can reach the scheduler (predict run --listen):
+    `predict run` starts its own workers. Use this command to add one by hand, on any machine that
+    sees RUN_DIR and can reach the scheduler (predict run --listen):
 
     \b
     predict worker predictions.zarr.predict-run/affs --device cuda:1

@@ -113,13 +113,16 @@ def load_value(key: str, value: object) -> Any:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise ConfigError(_explain(key, error.errors()[0], None)) from None
+        raise ConfigError(_explain(key, error.errors()[0], None, True)) from None
 
 
-def load_config(options: Mapping[str, Any], file: str | Path | None = None) -> RunConfig:
+def load_config(
+    options: Mapping[str, Any], file: str | Path | None = None, *, command_line: bool = True
+) -> RunConfig:
     """Build the configuration from options and a YAML file; options that are not None win.
 
-    Raises a ConfigError that lists every mistake with its key, value and origin.
+    Raises a ConfigError that lists every mistake with its key, value and origin: `--roi` where the
+    options are those of a `command_line`, else `roi`.
     """
     given = {key: value for key, value in options.items() if value is not None}
     from_file = _read_yaml(file) if file is not None else {}
@@ -130,7 +133,7 @@ def load_config(options: Mapping[str, Any], file: str | Path | None = None) -> R
         for problem in error.errors()[:MAX_LISTED]:
             key = str(problem["loc"][0]) if problem["loc"] else ""
             origin = str(file) if key in from_file and key not in given else None
-            lines.append(_explain(key, problem, origin))
+            lines.append(_explain(key, problem, origin, command_line))
         if more > 0:
             lines.append(f"and {more} more mistakes.")
         raise ConfigError("\n".join(lines)) from None
@@ -143,9 +146,9 @@ def load_config(options: Mapping[str, Any], file: str | Path | None = None) -> R
     return config
 
 
-def _explain(key: str, problem: Any, file: str | None) -> str:
+def _explain(key: str, problem: Any, file: str | None, command_line: bool) -> str:
     key = shown(key)[1:-1]
-    name = option_name(key) if file is None and key else key
+    name = option_name(key) if command_line and file is None and key else key
     where = f"{file}: {name}" if file else name
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
