@@ -19,7 +19,7 @@ from blockwise_predict.cli.options import run_option
 @run_option("fleet", unset="local, slurm or lsf, as recorded")
 @run_option("submit_options", unset="none")
 def retry(output: str, run_dir: str | None, **given: Any) -> None:
-    """Try the blocks of OUTPUT that used up their attempts again, with the options of its run.
+    """Retry the blocks of OUTPUT that used up their attempts, with the options of its run.
 
     What the run was allowed to execute (your own job script or command, further options of sbatch
     or bsub, a checkpoint that runs code) is not taken from its records; allow it again here. The

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 from typing import Literal, get_args, get_origin
 
@@ -18,6 +19,7 @@ from blockwise_predict.config.model import JOB_OPTIONS, OPTIONS, RunConfig, load
 from blockwise_predict.config.option import Group, option_name
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.grid import RequestedRoi
+from tests.support.shared import ROOT
 
 NEEDED = {"checkpoint": "c", "input": "i.zarr/raw", "output": "o.zarr/out"}
 # What commands other than run and plan take of a run's options.
@@ -136,6 +138,15 @@ def test_a_recorded_configuration_is_plain_yaml() -> None:
     assert again["roi"] == "[0:1,:,:]"
     assert again["voxel_size"] == ["4.24", "4", "4"]
     assert again["memory"] == 8 * 2**30
+
+
+@pytest.mark.parametrize("name", ["local", "slurm", "lsf"])
+def test_keys_that_shipped_configurations_only_mention_are_valid(name: str) -> None:
+    file = ROOT / "configs" / f"{name}.yaml"
+    mentioned = re.findall(r"^# (\w+: .+)$", file.read_text(), re.MULTILINE)
+    given = {key: value for line in mentioned for key, value in yaml.safe_load(line).items()}
+    assert len(given) >= 3
+    assert load_config(given, file)
 
 
 @pytest.mark.parametrize(
