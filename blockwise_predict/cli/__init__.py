@@ -1,7 +1,7 @@
 """The command `predict`.
 
-Commands import what is slow to import (torch, tensorstore, daisy) when they run, so that `--help`
-and mistakes of form are answered at once.
+What is slow to import (torch, tensorstore, daisy) is imported inside the commands, so that `--help`
+and malformed options are answered at once.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def predict() -> None:
     """Run a trained U-Net over a volume too large for one machine.
 
     \b
-    predict demo                      see it work, in a picture, within two minutes
-    predict inspect CHECKPOINT        what a network needs and gives
-    predict inspect ARRAY             what was understood of an array, and from where
+    predict demo                      a small example, with a picture, in two minutes
+    predict inspect CHECKPOINT        a network's context, channels and size
+    predict inspect ARRAY             an array's geometry, and where it was read from
     predict plan ...                  what a run would do and cost; writes nothing
     predict run ...                   run it; the same command again resumes it
-    predict logs OUTPUT               what its workers said
-    predict scale OUTPUT N            give it more workers, or fewer
+    predict logs OUTPUT               the logs of its workers
+    predict scale OUTPUT N            change its number of workers
     predict verify OUTPUT             check what it wrote, chunk by chunk
     predict retry OUTPUT              try its failed blocks again
     predict workers list              scripts for clusters and containers, to edit
@@ -49,7 +49,7 @@ for command in (run, plan, inspect, logs, scale, verify, retry, worker, workers,
 
 
 def main() -> None:
-    """Entry point: a user's mistake is a short message and exit 2, never a traceback."""
+    """Entry point. A user's mistake ends in a short message and exit code 2, never a traceback."""
     use_plain_streams()
     try:
         predict()

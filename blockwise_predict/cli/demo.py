@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from blockwise_predict.config.model import load_config
+from blockwise_predict.config.option import option_name
 
 
 @click.command(short_help="Make a small volume, predict it, and draw a picture.")
@@ -16,14 +17,14 @@ from blockwise_predict.config.model import load_config
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("predict-demo"),
     show_default=True,
-    help="Where the volume, the prediction and the picture go.",
+    help="Folder for the volume, the prediction and the picture.",
 )
 def demo(folder: Path) -> None:
-    """Make a small EM-like volume, predict it as any other, and draw a picture of both.
+    """Make a small EM-like volume, predict it like any other, and draw a picture of both.
 
-    The network is small, trained on such volumes (benchmarks/train_demo.py), and predicts
-    affinities: for each voxel and axis, whether the next voxel lies inside the same cell. Takes
-    less than two minutes on two cores.
+    The network is small, was trained on such volumes (benchmarks/train_demo.py), and predicts
+    affinities: for each voxel and axis, whether the next voxel is in the same cell. Takes less than
+    two minutes on two cores.
 
     \b
     predict demo
@@ -35,11 +36,9 @@ def demo(folder: Path) -> None:
     files = Demonstration(folder)
     click.echo(f"Making a volume of {' x '.join(map(str, SHAPE))} voxels: {files.raw}")
     phantom = files.write_phantom()
-    words = ["predict", "run"]
-    for key, value in files.options().items():
-        words += [f"--{key.replace('_', '-')}", value]
-    command = shlex.join(words)
-    click.echo(f"Predicting affinities of cells, as this command would:\n  {command}")
+    words = [word for key, value in files.options().items() for word in (option_name(key), value)]
+    command = shlex.join(["predict", "run", *words])
+    click.echo(f"Predicting affinities of cells, as this command does:\n  {command}")
     code = run_with_display(load_config(files.options()), command)
     if code == 0:
         files.draw(phantom)

@@ -6,29 +6,28 @@ from pathlib import Path
 
 import click
 
-from blockwise_predict.cli.options import TRUST_RUN_DIR
-from blockwise_predict.cli.verify import RUN_DIR
+from blockwise_predict.cli.options import run_option
 
 LINES = 40
 
 
-@click.command(short_help="Read the logs of a run's workers.")
+@click.command(short_help="Show the logs of a run's workers.")
 @click.argument("output", metavar="OUTPUT")
-@click.option("--worker", type=int, metavar="N", help="All of what worker N has said.")
-@click.option("--failed", is_flag=True, help="Only workers that failed, or whose blocks did.")
-@RUN_DIR
-@TRUST_RUN_DIR
+@click.option("--worker", type=int, metavar="N", help="Show the whole log of worker N.")
+@click.option("--failed", is_flag=True, help="Show only workers that failed, or whose blocks did.")
+@run_option("run_dir")
+@run_option("trust_run_dir")
 def logs(
     output: str,
     worker: int | None,
     failed: bool,
     run_dir: str | None,
-    trust_run_dir: bool | None,
+    trust_run_dir: bool,
 ) -> None:
-    """List the workers of the run that made OUTPUT, or read what they said.
+    """List the workers of the run that wrote OUTPUT, or show their logs.
 
-    Without options, one line for each worker and each log: who it was, where, what became of it.
-    With --failed, the errors of blocks and the end of the log of every worker that failed.
+    Without options: one line per worker, with its times, its host, how it ended and its log. With
+    --failed: for every worker that failed, the errors of its blocks and the end of its log.
 
     \b
     predict logs predictions.zarr/affs
@@ -38,7 +37,7 @@ def logs(
     from blockwise_predict.records.find import find_run
     from blockwise_predict.records.workerlogs import worker_logs
 
-    records, _ = find_run(output, run_dir, trust_run_dir=bool(trust_run_dir))
+    records, _ = find_run(output, run_dir, trust_run_dir=trust_run_dir)
     found = worker_logs(records)
     if worker is not None:
         _show_whole(found.of(worker))
@@ -54,7 +53,7 @@ def logs(
         for one in found.all:
             click.echo(one.title)
         if not found.all:
-            click.echo(f"No worker has begun yet; logs will be in {records.logs}.")
+            click.echo(f"No worker has started yet; logs will be in {records.logs}.")
 
 
 def _show_whole(log: Path) -> None:

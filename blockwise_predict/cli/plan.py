@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from blockwise_predict.cli.options import run_options
+from blockwise_predict.cli.options import GroupedCommand, run_options
 from blockwise_predict.cli.tables import print_rows
 from blockwise_predict.config.model import RunConfig
 
 
-@click.command(short_help="Show what a run would do and cost; writes nothing.")
+@click.command(cls=GroupedCommand, short_help="Show what a run would do and cost; writes nothing.")
 @click.option(
     "--probe", is_flag=True, help="Predict a part of one block, and tell the speed and the hours."
 )

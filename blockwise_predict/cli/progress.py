@@ -1,4 +1,4 @@
-"""A bar for work of known length, on a terminal; nothing elsewhere."""
+"""A progress bar for work of known length on a terminal; nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blockwise_predict.run.progress import block_bar
 
 
 class BlockProgress:
-    """Shows how many blocks of a command's are done."""
+    """Shows how many blocks a command has done."""
 
     def __init__(self, what: str) -> None:
         self._console = make_console()

@@ -8,25 +8,22 @@ from typing import Any
 
 import click
 
-from blockwise_predict.cli.options import TRUST_RUN_DIR, UNSAFE_LOAD_PICKLE
-from blockwise_predict.cli.verify import RUN_DIR
+from blockwise_predict.cli.options import run_option
 
 
 @click.command(short_help="Try the failed blocks of a run again, and only those.")
 @click.argument("output", metavar="OUTPUT")
-@RUN_DIR
-@TRUST_RUN_DIR
-@UNSAFE_LOAD_PICKLE
-@click.option(
-    "--fleet", metavar="KIND", help="As for predict run. [default: local, slurm or lsf as recorded]"
-)
-@click.option("--submit-options", metavar="WORDS", help="As for predict run. [default: none]")
+@run_option("run_dir")
+@run_option("trust_run_dir")
+@run_option("unsafe_load_pickle")
+@run_option("fleet", unset="local, slurm or lsf, as recorded")
+@run_option("submit_options", unset="none")
 def retry(output: str, run_dir: str | None, **given: Any) -> None:
-    """Try those blocks of OUTPUT again that used up their attempts, with the options of its run.
+    """Retry the blocks of OUTPUT that used up their attempts, with the options of its run.
 
-    What the run was allowed to execute (a job script or command of yours, further options of the
-    queue, a checkpoint that runs code) is not taken from its records: allow it here once more.
-    `predict run` with the same command tries failed blocks, too, and goes on with all others.
+    What the run was allowed to execute (your own job script or command, further options of sbatch
+    or bsub, a checkpoint that runs code) is not taken from its records; allow it again here. The
+    original `predict run` command also tries failed blocks again, and continues with all others.
 
     \b
     predict retry predictions.zarr/affs
@@ -36,7 +33,7 @@ def retry(output: str, run_dir: str | None, **given: Any) -> None:
     from blockwise_predict.records.find import find_run
     from blockwise_predict.run.recorded import config_of_retry
 
-    _, plan = find_run(output, run_dir, trust_run_dir=bool(given["trust_run_dir"]))
+    _, plan = find_run(output, run_dir, trust_run_dir=given["trust_run_dir"])
     command = shlex.join(["predict", *sys.argv[1:]])
     config = config_of_retry(plan.config, given)
     finish_process(run_with_display(config, command, only_failed=True))

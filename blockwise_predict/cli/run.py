@@ -7,16 +7,28 @@ import sys
 
 import click
 
-from blockwise_predict.cli.options import run_options
+from blockwise_predict.cli.options import GroupedCommand, run_options
 from blockwise_predict.config.model import RunConfig
 
+EXIT_CODES = {
+    0: "every voxel is predicted",
+    1: "some blocks failed",
+    2: "an option, a file or a record is wrong",
+    130: "interrupted",
+}
 
-@click.command(short_help="Predict a volume; the same command again resumes it.")
+
+@click.command(
+    cls=GroupedCommand,
+    short_help="Predict a volume; the same command again resumes it.",
+    epilog=f"Exit codes: {', '.join(f'{code} {what}' for code, what in EXIT_CODES.items())}.",
+)
 @run_options
 def run(config: RunConfig) -> None:
-    """Predict a volume, block by block; the same command again resumes.
+    """Predict a volume, block by block; the same command again resumes the run.
 
-    Options can also stand in a YAML file (keys as the options, with _ for -); options win.
+    Options can also be given in a YAML file (keys are the options' names with _ for -). Those on
+    the command line win.
 
     \b
     predict run --checkpoint dacapo/my_run --input volume.zarr/raw \\
@@ -29,9 +41,8 @@ def run(config: RunConfig) -> None:
                 --input raw.n5/volume --voxel-size 4.24,4,4 --output out.zarr/mito
     predict run config.yaml --workers 2
 
-    Ctrl-C (or SIGTERM, or closing the terminal) lets the blocks in work finish; a second one stops
-    at once. Exit codes: 0 every voxel is predicted, 1 some blocks failed, 2 something given is
-    wrong, 130 interrupted.
+    Ctrl-C (or SIGTERM, or closing the terminal) lets blocks that are being computed finish; a
+    second one stops at once.
     """
     from blockwise_predict.cli.running import finish_process, run_with_display
 

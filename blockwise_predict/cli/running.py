@@ -25,10 +25,10 @@ SHOWN_ROIS = 5
 
 
 def run_with_display(config: RunConfig, command: str, only_failed: bool = False) -> int:
-    """Run, showing progress and the outcome on stderr; returns the exit code.
+    """Run, with progress and the outcome on stderr; returns the exit code.
 
-    With `only_failed`, blocks that failed before are tried again, and no others. SIGINT, SIGTERM
-    and SIGHUP stop the run. `command` is what the user is told to type to resume it.
+    With `only_failed`, only blocks that failed before are tried again. SIGINT, SIGTERM, SIGURG and
+    SIGHUP stop the run. `command` is what the user is told to type to resume it.
     """
     stop = StopRequest()
     display = _StoppableDisplay(stop)
@@ -67,23 +67,23 @@ def _stop_on_signals(stop: StopRequest) -> None:
         stop.request(TERM_GRACE_S)
 
     def hung_up(*_: object) -> None:
-        # The system and a shell may both say so: that is no second request.
+        # The system and a shell may both send it: that is not a second request.
         if not stop.times:
             soon()
 
     signal.signal(signal.SIGINT, lambda *_: stop.request())
-    # Systems and clusters that send it do not wait for long. SIGURG is LSF's warning of a limit.
+    # Systems and clusters that send these do not wait for long. SIGURG is LSF's warning of a limit.
     for number in (signal.SIGTERM, signal.SIGURG):
         signal.signal(number, soon)
-    # A terminal that is closed, or a lost ssh session; not if started with nohup.
+    # A closed terminal or a lost ssh session; ignored if started with nohup.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, hung_up)
 
 
 def finish_process(code: int) -> NoReturn:
-    """End the process after a run, when nothing is left to clean up.
+    """Exit at once after a run, when nothing is left to clean up.
 
-    Taking torch and its threads down in good order would take another second.
+    An orderly shutdown of torch and its threads would take another second.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -124,9 +124,12 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
 
 
 def _show_bad_input(result: RunResult, display: RunDisplay) -> None:
-    """Blocks in which input that could not be read was filled, and those left out for that."""
+    """Warn of blocks whose unreadable input was filled, and of those left out because of it."""
     for rois, what in (
-        (result.filled, "hold values predicted from the fill value, where input could not be read"),
+        (
+            result.filled,
+            "hold values predicted from the fill value, where input could not be read",
+        ),
         (result.skipped, "are left out, since their input could not be read"),
     ):
         if rois:
@@ -135,12 +138,12 @@ def _show_bad_input(result: RunResult, display: RunDisplay) -> None:
 
 
 def _busy_text(busy: dict[int, float]) -> str:
-    """Which share of the time devices computed, for each worker; where they are many, the least."""
+    """The share of the time that each worker's device computed; of many workers, the lowest."""
     by_share = sorted(busy, key=lambda worker: busy[worker])
     shown = sorted(by_share[:SHOWN_WORKERS])
     shares = ", ".join(f"worker {worker} {busy[worker]:.0%}" for worker in shown)
     if len(busy) > len(shown):
-        shares = f"{sum(busy.values()) / len(busy):.0%} on average, least {shares}"
+        shares = f"{sum(busy.values()) / len(busy):.0%} on average, lowest {shares}"
     return f"Devices computed: {shares}"
 
 
@@ -157,7 +160,7 @@ def _show_failures(result: RunResult, display: RunDisplay, command: str) -> None
         display.line(f"The first one's traceback:\n{first.traceback}")
     others = "Everything else is written"
     if left := result.plan.num_blocks - result.done - len(result.skipped) - len(failures):
-        others = f"{left} more blocks are still to do, everything else is written"
+        others = f"{left} more blocks are still to do; everything else is written"
     display.line(f"{others}. Try again with:\n  {_resume_command(command)}")
 
 

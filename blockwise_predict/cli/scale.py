@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import click
 
-from blockwise_predict.cli.options import TRUST_RUN_DIR
-from blockwise_predict.cli.verify import RUN_DIR
-from blockwise_predict.config.model import MAX_WORKERS
+from blockwise_predict.cli.options import run_option
+from blockwise_predict.config.fields import MAX_WORKERS
 
 
 @click.command(short_help="Change the number of workers of a running run.")
 @click.argument("output", metavar="OUTPUT")
 @click.argument("workers", type=click.IntRange(0, MAX_WORKERS), metavar="WORKERS")
-@RUN_DIR
-@TRUST_RUN_DIR
-def scale(output: str, workers: int, run_dir: str | None, trust_run_dir: bool | None) -> None:
-    """Have the run that is predicting OUTPUT keep another number of WORKERS.
+@run_option("run_dir")
+@run_option("trust_run_dir")
+def scale(output: str, workers: int, run_dir: str | None, trust_run_dir: bool) -> None:
+    """Change the number of workers of the run that is predicting OUTPUT to WORKERS.
 
-    More are started at once. Of those that are too many, jobs that still wait are cancelled first;
-    then workers finish the blocks they hold, and end. A run that is started again begins with its
-    own --workers.
+    Additional workers are started at once. To have fewer, pending jobs are cancelled first; then
+    workers finish the blocks they hold, and exit. A run that is started again uses its own
+    --workers.
 
     \b
     predict scale predictions.zarr/affs 64
@@ -29,7 +28,7 @@ def scale(output: str, workers: int, run_dir: str | None, trust_run_dir: bool | 
     from blockwise_predict.records.find import find_run
     from blockwise_predict.records.lock import is_held
 
-    records, _ = find_run(output, run_dir, trust_run_dir=bool(trust_run_dir))
+    records, _ = find_run(output, run_dir, trust_run_dir=trust_run_dir)
     address = records.address()
     if not is_held(records.path / "lock"):
         raise RunStateError(

@@ -1,4 +1,4 @@
-"""What a run shows: a live bar in a terminal, plain lines elsewhere."""
+"""Progress of a run: a live bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINE_INTERVAL_S = 10.0
 
 
 class RunDisplay(Reporter):
-    """Tells the user on stderr what a run does: blocks, voxels per second, time left."""
+    """Shows on stderr how a run proceeds: blocks, voxels per second, time left."""
 
     def __init__(self) -> None:
         self.console = make_console()
@@ -49,7 +49,7 @@ class RunDisplay(Reporter):
         self.console.print(plain(f"Warning: {text}"), markup=False, style="yellow")
 
     def begin(self, plan: Plan, done: int) -> None:
-        """The run begins, or goes on after `done` blocks."""
+        """The run begins, or resumes after `done` blocks."""
         self._plan, self._done_before = plan, done
         self._begun = time.monotonic()
         total = plan.num_blocks
@@ -67,7 +67,7 @@ class RunDisplay(Reporter):
             TimeRemainingColumn(),
             TextColumn("left"),
             console=self.console,
-            # What is printed beside it must not get its way of drawing.
+            # Output of others must not pass through the bar's control characters.
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -75,7 +75,7 @@ class RunDisplay(Reporter):
         self._progress.start()
 
     def progress(self, counts: Counts) -> None:
-        """The counts now; called often."""
+        """Show the current counts; called often."""
         if self._progress is not None:
             rate = self._rate_text(counts)
             self._progress.update(
@@ -116,26 +116,26 @@ class RunDisplay(Reporter):
 
 
 def make_console() -> Console:
-    """The terminal, to draw on; pass it texts from files through `plain` only."""
+    """A console on stderr; pass text from files through `plain` before printing it."""
     return Console(file=_stderr(), highlight=False, soft_wrap=True)
 
 
 def _not_done(counts: Counts) -> list[str]:
-    """What became of blocks that are neither done nor still to do."""
+    """How many blocks failed or were skipped, in words."""
     numbers = ((counts.failed, "failed"), (counts.skipped, "skipped"))
     return [f"{number} {what}" for number, what in numbers if number]
 
 
 class _Unheard(io.FileIO):
-    """A file descriptor that takes what cannot be written, too.
+    """A file descriptor that discards what cannot be written.
 
-    A terminal is closed, a disk that holds a log is full, and in `predict run ... | tee log` Ctrl-C
-    ends `tee` as well: a run must not break off, and leave its jobs in the queue, because nobody
-    hears what it says. Warnings are in the run's events, too.
+    The terminal may be closed, the disk of a log full, and in `predict run ... | tee log` Ctrl-C
+    ends `tee` as well. A run must not abort, and leave its jobs in the queue, because its messages
+    cannot be shown. Warnings are recorded in the run's events as well.
     """
 
     def write(self, data: Any) -> int:
-        """Write, if that is possible."""
+        """Write, if possible."""
         try:
             return super().write(data)
         except OSError:

@@ -9,52 +9,47 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blockwise_predict.cli.options import TRUST_RUN_DIR, UNSAFE_LOAD_PICKLE
+from blockwise_predict.cli.options import run_option
 
 if TYPE_CHECKING:
     from blockwise_predict.run.verify import Report
 
-RUN_DIR = click.option(
-    "--run-dir",
-    metavar="FOLDER",
-    help="The run's records. [default: beside the output's container]",
-)
 SHOWN_RANGES = 30
 
 
 @click.command(short_help="Check an output: every chunk, and blocks computed again.")
 @click.argument("output", metavar="OUTPUT")
-@RUN_DIR
-@TRUST_RUN_DIR
-@UNSAFE_LOAD_PICKLE
+@run_option("run_dir")
+@run_option("trust_run_dir")
+@run_option("unsafe_load_pickle")
 @click.option(
     "--sample",
     type=click.IntRange(0),
     default=0,
-    help="Compute N random blocks again.",
+    help="Compute N random blocks again, and compare.",
     metavar="N",
 )
-@click.option("--seed", type=int, help="Of the choice of blocks. [default: another every time]")
+@click.option("--seed", type=int, help="Seed for the choice of blocks. [default: random]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option(
-    "--repair", is_flag=True, help="Have the next run do bad blocks again; rebuild lost records."
+    "--repair", is_flag=True, help="Mark bad blocks for the next run; rebuild lost records."
 )
 def verify(
     output: str,
     run_dir: str | None,
-    trust_run_dir: bool | None,
-    unsafe_load_pickle: bool | None,
+    trust_run_dir: bool,
+    unsafe_load_pickle: bool,
     sample: int,
     seed: int | None,
     as_json: bool,
     repair: bool,
 ) -> None:
-    """Check that OUTPUT holds what its run was to write.
+    """Check that OUTPUT holds everything that its run should have written.
 
-    Every chunk is read; blocks are told apart as complete, filled (input that could not be read was
-    replaced), skipped (left out on purpose), failed, missing (not done yet), damaged, different
-    (from what a --sample gave when computed again), or unchecked (could not be computed again).
-    Exit code 1 if anything is wrong or missing.
+    Every chunk is read. A block is complete, filled (unreadable input was replaced), skipped (left
+    out on purpose), failed, missing (not done yet), damaged, different (from what --sample computed
+    again), or unchecked (it could not be computed again). Exit code 1 if anything is wrong or
+    missing.
 
     \b
     predict verify predictions.zarr/affs --sample 5
@@ -73,8 +68,8 @@ def verify(
             repair=repair,
             tell=progress.line,
             progress=progress.to,
-            trust_run_dir=bool(trust_run_dir),
-            unsafe_load_pickle=bool(unsafe_load_pickle),
+            trust_run_dir=trust_run_dir,
+            unsafe_load_pickle=unsafe_load_pickle,
         )
     if as_json:
         click.echo(json.dumps({"good": report.good, **asdict(report)}, indent=2))
@@ -98,10 +93,10 @@ def _show(report: Report) -> None:
     if report.sample_problem:
         click.echo(f"No block could be computed again: {report.sample_problem}")
     if report.ledger_problem:
-        click.echo(f"The record of finished blocks is not usable: {report.ledger_problem}")
+        click.echo(f"The record of finished blocks cannot be used: {report.ledger_problem}")
     if report.repaired is not None:
         what = "The record of finished blocks was written anew" if report.ledger_problem else ""
         marked = f"{report.repaired} blocks were marked to be done again"
         click.echo(f"{what}; {marked}." if what else f"{marked}.")
     elif not report.good and report.needs_repair:
-        click.echo("With --repair, the next predict run does the bad ones again.")
+        click.echo("Give --repair to have the next predict run compute the bad ones again.")

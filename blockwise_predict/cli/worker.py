@@ -6,16 +6,14 @@ from pathlib import Path
 
 import click
 
-from blockwise_predict.cli.options import TRUST_RUN_DIR, UNSAFE_LOAD_PICKLE
+from blockwise_predict.cli.options import run_option
 
 
-@click.command(short_help="Work on a run; what fleets start.")
+@click.command(short_help="Work on a run; fleets start this command.")
 @click.argument("run_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--number", type=int, help="Number of this worker. [default: the next free one]")
-@click.option("--device", help="auto, cpu, cuda or cuda:N. [default: the run's]")
-@click.option(
-    "--slots", type=click.IntRange(1, 16), help="Blocks side by side. [default: the run's]"
-)
+@run_option("device", unset="the run's")
+@run_option("slots", unset="the run's")
 @click.option(
     "--threads", type=click.IntRange(1), help="CPU threads for the network. [default: all cores]"
 )
@@ -25,7 +23,7 @@ from blockwise_predict.cli.options import TRUST_RUN_DIR, UNSAFE_LOAD_PICKLE
     default=300.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to look for the run's scheduler, at the beginning and when it is lost.",
+    help="How long to look for the scheduler, at the start and when the connection is lost.",
 )
 @click.option(
     "--grace",
@@ -33,10 +31,10 @@ from blockwise_predict.cli.options import TRUST_RUN_DIR, UNSAFE_LOAD_PICKLE
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="After a signal to end, how long to finish blocks before they are handed back.",
+    help="How long to finish blocks after a signal to end, before they are handed back.",
 )
-@TRUST_RUN_DIR
-@UNSAFE_LOAD_PICKLE
+@run_option("trust_run_dir")
+@run_option("unsafe_load_pickle")
 def worker(
     run_dir: Path,
     number: int | None,
@@ -45,13 +43,13 @@ def worker(
     threads: int | None,
     wait: float,
     grace: float,
-    trust_run_dir: bool | None,
-    unsafe_load_pickle: bool | None,
+    trust_run_dir: bool,
+    unsafe_load_pickle: bool,
 ) -> None:
     """Work on the run in RUN_DIR until it is done, or until SIGTERM, SIGINT or SIGURG.
 
-    `predict run` starts its workers by itself. By hand this adds one, on the scheduler's machine or
-    on any other one that sees RUN_DIR and can reach the scheduler (predict run --listen):
+    `predict run` starts its own workers. Use this command to add one by hand, on any machine that
+    sees RUN_DIR and can reach the scheduler (predict run --listen):
 
     \b
     predict worker predictions.zarr.predict-run/affs --device cuda:1
@@ -60,6 +58,6 @@ def worker(
     from blockwise_predict.records import RunDir
     from blockwise_predict.worker.process import WorkerOptions, run_worker
 
-    options = WorkerOptions(number, device, slots, threads, wait, grace, bool(unsafe_load_pickle))
-    run_worker(RunDir(run_dir.absolute(), trusted=bool(trust_run_dir)), options)
+    options = WorkerOptions(number, device, slots, threads, wait, grace, unsafe_load_pickle)
+    run_worker(RunDir(run_dir.absolute(), trusted=trust_run_dir), options)
     finish_process(0)

@@ -1,1 +1,1 @@
-"""What was asked for: RunConfig, how values are written, and files read within bounds."""
+"""What was asked for: options and their values, shipped files, and safe reading of text files."""

@@ -1,9 +1,9 @@
 """What only the user can allow, on the command line: that something is executed in their name.
 
-A file that names a program, or says that a checkpoint may run code, may be somebody else's: a
-configuration that was handed on, the record of a colleague's run. So consent is written nowhere
-and read from no file. It comes with the command, each time, and goes to the workers that this
-command starts as options on theirs.
+A file that names a program, or allows a checkpoint to run code, may have been written by somebody
+else: a configuration that was handed on, the record of a colleague's run. So consent is neither
+recorded nor read from a file. It is given with each command, and passed on to the workers that this
+command starts, as options of theirs.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from blockwise_predict.config.option import option_name
 from blockwise_predict.errors import ConfigError
 
 CONSENT = ("unsafe_load_pickle", "trust_run_dir")
-"""Keys of a configuration that hold for one command only."""
+"""Keys of a configuration that are valid for one command only."""
 
 
 def refuse_consent_of_file(
     file: str | Path | None, allowed: Iterable[str], programs: Mapping[str, str]
 ) -> None:
-    """Raise ConfigError for what a file says that only the command line can.
+    """Raise ConfigError for what a file says and only the command line may.
 
-    That is, keys that it has `allowed`, and keys whose values can execute `programs`.
+    That is, the keys of `CONSENT` that it has `allowed`, and values that can execute `programs`, by
+    their keys.
     """
     lines = [
-        f"{file}: {key}: a file cannot allow that. If you do, give {_option(key)} on the command "
-        "line."
+        f"{file}: {key}: a file cannot allow that. To allow it, give {option_name(key)} on the "
+        "command line."
         for key in allowed
     ]
     lines += [
-        f"{file}: {key} {text!r} can execute programs, which a file cannot decide. If you want "
-        f"that, give {as_option(key, text)} on the command line."
+        f"{file}: {key} {text!r} can execute programs, which a file cannot allow. To allow it, "
+        f"give {as_option(key, text)} on the command line."
         for key, text in programs.items()
     ]
     if lines:
@@ -40,7 +42,10 @@ def refuse_consent_of_file(
 
 
 def with_consent(recorded: object, *, unsafe_load_pickle: bool) -> object:
-    """A recorded configuration, if it is one, with this command's consent, whatever it says."""
+    """A recorded configuration with this command's consent in place of what the record says.
+
+    What is not a mapping is returned unchanged.
+    """
     if not isinstance(recorded, dict):
         return recorded
     kept = {key: value for key, value in recorded.items() if key not in CONSENT}
@@ -49,9 +54,5 @@ def with_consent(recorded: object, *, unsafe_load_pickle: bool) -> object:
 
 def as_option(key: str, text: str) -> str:
     """A key and its value as they are typed."""
-    # With =, since a value may begin with a dash.
-    return f"{_option(key)}={shlex.quote(text)}"
-
-
-def _option(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
+    # With "=", since a value may begin with a dash.
+    return f"{option_name(key)}={shlex.quote(text)}"

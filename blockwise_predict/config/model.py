@@ -1,7 +1,7 @@
 """What the user asked for: one frozen, strict `RunConfig`, from options and an optional YAML file.
 
-A value is checked for its form here; whether it fits the checkpoint and the volume is found when
-the plan is made. All mistakes of form are reported at once, each with its key and where it stood.
+Only the form of a value is checked here; whether it fits the checkpoint and the volume is found out
+when the plan is made. All mistakes are reported at once, each with its key and where it was given.
 """
 
 from __future__ import annotations
@@ -10,115 +10,43 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from blockwise_predict.config.consent import CONSENT, refuse_consent_of_file
+from blockwise_predict.config.fields import RunOptions
+from blockwise_predict.config.option import Group, Option, option_name
 from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.config.untrusted import MalformedError, read_yaml, text_keys
-from blockwise_predict.config.values import (
-    Fleet,
-    FleetKind,
-    LengthTexts,
-    Listen,
-    Memory,
-    Normalize,
-    PathText,
-    Range,
-    RoiText,
-    Shape,
-    WallTime,
-    Words,
-    fleet_kind,
-)
+from blockwise_predict.config.values import Cluster, FleetKind, NamedFleet, fleet_kind
 from blockwise_predict.errors import ConfigError, shown
-from blockwise_predict.geometry.grid import Lengths, exact_lengths
 
-Border = Literal["reflect", "edge", "constant", "valid"]
-Format = Literal["zarr3", "zarr2", "n5"]
-BadInput = Literal["fail", "fill-missing", "fill", "skip"]
-Precision = Literal["auto", "float32", "mixed", "bfloat16", "float16", "tfloat32"]
-# Of what a cluster is asked for.
-JOB_OPTIONS = (
-    *("queue", "project", "gpus", "cores", "job_memory", "wall_time", "throttle"),
-    "submit_options",
-)
-MAX_WORKERS = 1024
-MAX_JOBS = 1_000_000
 # Of mistakes that are listed at once.
 MAX_LISTED = 20
-OUTPUT_DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32")
 
 
-class RunConfig(BaseModel):
-    """One prediction run, as asked for. Shapes in voxels, lengths in nm, axes (z, y, x)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    checkpoint: PathText = Field(description="DaCapo run folder, iteration file or weights file")
-    iteration: int | None = Field(None, ge=0, lt=1 << 63)
-    architecture: PathText | None = None
-    unsafe_load_pickle: bool = Field(False, exclude=True)
-
-    input: PathText = Field(description="input array: container and name, e.g. volume.zarr/raw")
-    voxel_size: LengthTexts | None = None
-    offset: LengthTexts | None = None
-    border: Border = "reflect"
-    bad_input: BadInput = "fail"
-    normalize: Normalize = "auto"
-
-    output: PathText = Field(description="output array: container and name, e.g. out.zarr/affs")
-    format: Format | None = None
-    output_dtype: Literal["uint8", "int8", "uint16", "int16", "float16", "float32"] = "float32"
-    output_range: Range | None = None
-    chunk_shape: Shape | None = None
-    roi: RoiText | None = None
-
-    block_shape: Shape | None = None
-    tile_shape: Shape | None = None
-
-    precision: Precision = "auto"
-    memory: Memory | None = None
-
-    fleet: Fleet = "local"
-    workers: int = Field(1, ge=0, le=MAX_WORKERS)
-    slots: int = Field(2, ge=1, le=16)
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    retries: int = Field(2, ge=0, le=100)
-    block_timeout: float = Field(3600.0, ge=10, allow_inf_nan=False)
-    run_dir: PathText | None = None
-    trust_run_dir: bool = Field(False, exclude=True)
-    overwrite: bool = False
-
-    queue: str | None = Field(None, min_length=1)
-    project: str | None = Field(None, min_length=1)
-    gpus: int | None = Field(None, ge=0, le=64)
-    cores: int | None = Field(None, ge=1, le=1024)
-    job_memory: Memory | None = None
-    wall_time: WallTime | None = None
-    throttle: int | None = Field(None, ge=1, le=MAX_JOBS)
-    submit_options: Words = ()
-    listen: Listen | None = None
+class RunConfig(RunOptions):
+    """One prediction run, as asked for: its options, checked against each other."""
 
     @property
     def planned_workers(self) -> int:
-        """How many workers to plan for; those of a run that starts none join by themselves."""
+        """Number of workers to plan for: at least one, also where they are started by hand."""
         return max(1, self.workers)
 
     @property
     def consent_options(self) -> list[str]:
-        """What this command line allows, as options for the workers that it starts."""
-        return [f"--{key.replace('_', '-')}" for key in CONSENT if getattr(self, key)]
+        """The options by which this command line's consent is passed on to its workers."""
+        return [option_name(key) for key in CONSENT if getattr(self, key)]
 
     @property
     def programs(self) -> dict[str, str]:
-        """The keys whose values are, or can name, programs to execute; with these, as for a shell.
+        """Keys whose values are, or can name, programs to execute; and those values, shell-quoted.
 
-        Options of sbatch and bsub are among them: some run commands or set the jobs' environment.
+        Options of sbatch and bsub count, since some run commands or set the jobs' environment.
         """
         programs = {}
-        if self.fleet not in ("local", "slurm", "lsf"):
+        if self.fleet not in get_args(NamedFleet):
             programs["fleet"] = self.fleet
         if self.submit_options:
             programs["submit_options"] = shlex.join(self.submit_options)
@@ -130,15 +58,20 @@ class RunConfig(BaseModel):
         return fleet_kind(self.fleet)
 
     @property
+    def is_on_cluster(self) -> bool:
+        """Whether the workers are jobs of a cluster's queue."""
+        return self.fleet_kind in get_args(Cluster)
+
+    @property
     def is_elsewhere(self) -> bool:
-        """Whether the workers run on other machines than this one."""
+        """Whether the workers run on other machines."""
         return self.fleet_kind != "local"
 
     def absolute(self) -> Self:
-        """The same with absolute paths, so that it holds in any working directory."""
+        """The same with absolute paths, so that it is valid in any working directory."""
         keys = ("checkpoint", "architecture", "input", "output", "run_dir")
         paths = {key: getattr(self, key) for key in keys}
-        if self.fleet_kind in ("slurm", "lsf") and self.fleet != self.fleet_kind:
+        if self.is_on_cluster and self.fleet != self.fleet_kind:
             paths["fleet"] = self.fleet
         return self.model_copy(
             update={
@@ -152,36 +85,44 @@ class RunConfig(BaseModel):
     def _range_needs_an_integer(self) -> Self:
         if self.output_range is not None and self.output_dtype.startswith("float"):
             raise ValueError(
-                f"output_range is only for integer outputs, output_dtype is {self.output_dtype}"
+                f"output_range is only for integer outputs, but output_dtype is {self.output_dtype}"
             )
         return self
 
     @model_validator(mode="after")
     def _job_options_need_a_cluster(self) -> Self:
         given = [key for key in JOB_OPTIONS if getattr(self, key) not in (None, ())]
-        if given and self.fleet_kind not in ("slurm", "lsf"):
+        if given and not self.is_on_cluster:
             raise ValueError(
-                f"{', '.join(given)}: only for jobs of Slurm and LSF, and fleet is {self.fleet}"
+                f"{', '.join(given)}: only for jobs of Slurm and LSF, but fleet is {self.fleet}"
             )
         return self
 
 
-def load_lengths(option: str, text: str | None) -> Lengths | None:
-    """Lengths (nm) of an option outside a `RunConfig`. Raises ConfigError as for one inside."""
-    if text is None:
-        return None
+OPTIONS = {key: Option.of(key, field) for key, field in RunConfig.model_fields.items()}
+"""What the user is told of each option, by its key."""
+
+JOB_OPTIONS = tuple(key for key, told in OPTIONS.items() if told.group is Group.CLUSTER)
+"""Keys of what a cluster is asked for."""
+
+
+def load_value(key: str, value: object) -> Any:
+    """One value, as `RunConfig` would hold it. Raises ConfigError as `load_config` does."""
+    field = RunConfig.model_fields[key]
+    kind: Any = Annotated[field.annotation, field]
     try:
-        return exact_lengths(TypeAdapter(LengthTexts).validate_python(text))
+        return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise ConfigError(_explain(option, error.errors()[0], None, False)) from None
+        raise ConfigError(_explain(key, error.errors()[0], None, True)) from None
 
 
 def load_config(
     options: Mapping[str, Any], file: str | Path | None = None, *, command_line: bool = True
 ) -> RunConfig:
-    """Build the configuration from options (those that are not None win) and a YAML file.
+    """Build the configuration from options and a YAML file; options that are not None win.
 
-    Raises ConfigError that lists every mistake with its key, value and origin.
+    Raises a ConfigError that lists every mistake with its key, value and origin: `--roi` where the
+    options are those of a `command_line`, else `roi`.
     """
     given = {key: value for key, value in options.items() if value is not None}
     from_file = _read_yaml(file) if file is not None else {}
@@ -207,7 +148,7 @@ def load_config(
 
 def _explain(key: str, problem: Any, file: str | None, command_line: bool) -> str:
     key = shown(key)[1:-1]
-    name = f"--{key.replace('_', '-')}" if command_line and file is None and key else key
+    name = option_name(key) if command_line and file is None and key else key
     where = f"{file}: {name}" if file else name
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
@@ -230,4 +171,4 @@ def _read_yaml(file: str | Path) -> dict[str, Any]:
     except MalformedError as error:
         raise ConfigError(f"{file}: is not valid YAML of keys and values: {error}.") from None
     example = resource_folder("configs") / "local.yaml"
-    raise ConfigError(f"{file}: must be a mapping of keys and values, as {example} is.")
+    raise ConfigError(f"{file}: must be a mapping of keys to values, like {example}.")

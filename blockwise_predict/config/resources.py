@@ -1,4 +1,4 @@
-"""The shipped folders `workers` and `configs`, wherever the package is installed from."""
+"""The shipped folders `workers` and `configs`, from a wheel or a checkout."""
 
 from __future__ import annotations
 

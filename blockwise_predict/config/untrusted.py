@@ -1,8 +1,8 @@
 """Text from files that somebody else may have written: bounded before it takes memory.
 
-A few hundred bytes of YAML can stand for gigabytes, and a number may have a million digits. So the
-size of a file is bounded before it is read, and its depth, nodes and digits while it is parsed;
-what is wrong is reported with its place.
+A few hundred bytes of YAML can expand to gigabytes, and a number may have a million digits. So the
+size of a file is limited before it is read, and its depth, nodes and digits while it is parsed.
+Errors name the line and column.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ MAX_DIGITS = 100
 
 
 class MalformedError(ValueError):
-    """What is wrong with a text, and at which place in it."""
+    """What is wrong with a text, and where."""
 
 
 def read_bounded(file: str | Path, limit: int) -> bytes:
-    """The content of a file. Raises OSError, and MalformedError if it has more bytes than that."""
+    """The content of a file. Raises OSError, and MalformedError beyond `limit` bytes."""
     with open(file, "rb") as handle:
         data = handle.read(limit + 1)
     check_size(len(data), limit)
@@ -42,13 +42,13 @@ def read_bounded(file: str | Path, limit: int) -> bytes:
 
 
 def check_size(size: int, limit: int) -> None:
-    """Raise MalformedError for more bytes than are read of such a file."""
+    """Raise MalformedError for a file of more than `limit` bytes."""
     if size > limit:
         raise MalformedError(f"it has more than {limit >> 20} MiB, the most that is read")
 
 
 def check_regular(status: Any) -> None:
-    """Raise MalformedError for what is no regular file: reading a pipe may never end."""
+    """Raise MalformedError unless a file is regular: reading a pipe may never end."""
     if not stat.S_ISREG(status.st_mode):
         raise MalformedError("it is not a regular file")
 
@@ -113,18 +113,18 @@ def _check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         place = f"{text[error.start]!a} in {shown(text)}"
-        raise MalformedError(f"{place} is half a character of UTF-16") from None
+        raise MalformedError(f"{place} is an unpaired surrogate of UTF-16") from None
 
 
 def parse_yaml(data: bytes | str) -> Any:
-    """A YAML document that is data alone, with tuples as DaCapo writes them.
+    """A YAML document that is only data, with tuples as DaCapo writes them.
 
     Raises MalformedError, with line and column, for anything else, and beyond the bounds of size,
     depth, nodes (aliases written out) and digits.
     """
     check_size(len(data), MAX_YAML_BYTES)
     try:
-        # A subclass of SafeLoader: makes tuples and YAML's own kinds, nothing else.
+        # A subclass of SafeLoader: it makes tuples and YAML's own types, nothing else.
         return yaml.load(data, Loader=_BoundedLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -141,12 +141,12 @@ def read_yaml(file: str | Path) -> Any:
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """PyYAML's safe loader within bounds, and with the one Python tag that DaCapo writes."""
+    """PyYAML's safe loader with limits, and with the one Python tag that DaCapo writes."""
 
     def __init__(self, stream: bytes | str) -> None:
         super().__init__(stream)
         self._depth = self._nodes = 0
-        # Of each complete node, aliases written out: how many nodes and levels it has.
+        # Number of nodes and levels of each complete node, with aliases expanded.
         self._extent: dict[int, tuple[int, int]] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -184,16 +184,17 @@ class _BoundedLoader(yaml.SafeLoader):
         return nodes, levels + 1
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """A node's value. Raises ConstructorError for a scalar that is not of its kind."""
+        """A node's value. Raises ConstructorError for a scalar that does not fit its tag."""
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             kind = node.tag.rpartition(":")[2]
-            problem = f"{shown(node.value) if isinstance(node.value, str) else 'this'} is no {kind}"
+            text = shown(node.value) if isinstance(node.value, str) else "this"
+            problem = f"{text} is not a valid {kind}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping. Raises ConstructorError for a key that holds something which can change."""
+        """A mapping. Raises ConstructorError for a key that is not hashable."""
         try:
             return super().construct_mapping(node, deep)  # type: ignore[arg-type]
         except TypeError:
@@ -223,7 +224,7 @@ _BoundedLoader.add_constructor("tag:yaml.org,2002:python/tuple", _BoundedLoader.
 
 
 def text_keys(mapping: dict[Hashable, Any]) -> dict[str, Any]:
-    """The mapping. Raises MalformedError that names a key which is not text."""
+    """The mapping unchanged. Raises a MalformedError that names a key which is not text."""
     others = [key for key in mapping if not isinstance(key, str)]
     if others:
         raise MalformedError(f"the key {shown(others[0])} is not text")

@@ -1,35 +1,52 @@
-"""How values are written in options and YAML files, and what they mean."""
+"""How values are written in options and YAML files, and what they become."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
-from typing import Annotated, Literal
+from math import isfinite
+from typing import Annotated, Literal, get_args
 
-import numpy as np
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+)
 
 from blockwise_predict.errors import GeometryError
-from blockwise_predict.geometry.grid import exact, parse_bounds
+from blockwise_predict.geometry.grid import Lengths, RequestedRoi, exact_lengths, format_length
 
-# Of voxels along an axis: far more than any chunk, block or tile.
+Border = Literal["reflect", "edge", "constant", "valid"]
+BadInput = Literal["fail", "fill-missing", "fill", "skip"]
+Format = Literal["zarr3", "zarr2", "n5"]
+OutputDtype = Literal["uint8", "int8", "uint16", "int16", "float16", "float32"]
+Precision = Literal["auto", "float32", "mixed", "bfloat16", "float16", "tfloat32"]
+Cluster = Literal["slurm", "lsf"]
+# What is shipped with the package, and so needs no consent.
+NamedFleet = Literal["local", Cluster]
+FleetKind = Literal[NamedFleet, "command"]
+
+# Limits per axis (voxels): far larger than any chunk, block or tile.
 MAX_SIZE = 1 << 31
-# Of bytes: a number with more digits is a mistake.
+# In bytes: a larger number is a mistake.
 MAX_MEMORY = 1 << 60
-# What Linux takes.
+# Linux's own limits (bytes).
 MAX_PATH, MAX_NAME = 4000, 255
-# Of values and spans: within them neither float32 nor what is computed from them overflows.
+# Limits of values and spans: within them neither float32 nor what is computed from them overflows.
 SMALLEST, LARGEST = 1e-30, 1e30
-_MEMORY_UNITS = {"": 1} | {
-    prefix + suffix: base ** (power + 1)
-    for power, prefixes in enumerate(("kK", "M", "G", "T"))
-    for prefix in prefixes
-    for suffix, base in (("", 1000), ("i", 1024))
+_BYTES = TypeAdapter(ByteSize)
+# Job scripts are recognized by their suffix.
+_SCRIPTS: dict[str, Cluster] = {
+    ".sbatch": "slurm",
+    ".slurm": "slurm",
+    ".bsub": "lsf",
+    ".lsf": "lsf",
 }
-# Job scripts are told apart by their names.
-_SCRIPTS = {".sbatch": "slurm", ".slurm": "slurm", ".bsub": "lsf", ".lsf": "lsf"}
-FleetKind = Literal["local", "slurm", "lsf", "command"]
 
 
 def _split(value: object) -> object:
@@ -54,16 +71,14 @@ def _shape(value: object) -> object:
     return shape
 
 
-def _length_texts(value: object) -> object:
+def _lengths(value: object) -> Lengths:
     parts = _split(value)
-    if not isinstance(parts, (list, tuple)):
-        raise ValueError("write one length in nm for each axis, for example 4.24,4,4")
-    try:
-        for part in parts:
-            exact(part)
-    except ValueError:
-        raise ValueError("write one length in nm for each axis, for example 4.24,4,4") from None
-    return tuple(str(part) for part in parts)
+    if isinstance(parts, (list, tuple)):
+        try:
+            return exact_lengths(parts)
+        except ValueError:
+            pass
+    raise ValueError("write one length in nm for each axis, for example 4.24,4,4")
 
 
 def _numbers(value: object) -> object:
@@ -74,7 +89,7 @@ def _numbers(value: object) -> object:
         low, high = (float(part) for part in parts)
     except (OverflowError, TypeError, ValueError):
         raise ValueError("write LOW,HIGH, for example 0,1") from None
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+    if not (isfinite(low) and isfinite(high) and low < high):
         raise ValueError("HIGH must be greater than LOW, and both finite")
     _check_span("HIGH - LOW", high - low, low, high)
     return (low, high)
@@ -87,28 +102,22 @@ def _check_span(name: str, span: float, *values: float) -> None:
         raise ValueError(f"no number may be beyond {LARGEST:g}")
 
 
-def _memory(value: object) -> object:
-    """`8GiB`, `500 MB` or bytes, as bytes."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kKMGT]i?)?B?\s*", str(value))
+def _size(value: object) -> int:
+    """Bytes of `8GiB`, `500 MB`, `8Gi`, `8G` or a plain number."""
+    # ByteSize alone would take `1,5GiB` for 1 byte, and does not know `8Gi`.
+    found = re.fullmatch(r"\s*(\d{1,20})(\.\d*)?\s*([kMGT]i?)?B?\s*", str(value), re.IGNORECASE)
     if found is None:
-        raise ValueError("write a size, for example 8GiB")
-    size = float(found[1]) * _MEMORY_UNITS[found[2] or ""]
-    if size > MAX_MEMORY:
-        raise ValueError(f"at most {MAX_MEMORY} bytes")
-    return int(size)
+        raise ValueError("write a size of at most 1 EiB, for example 8GiB")
+    whole, fraction, prefix = found.groups()
+    return _BYTES.validate_python(f"{whole}{fraction or '.'}0{prefix or ''}B")
 
 
-def _roi(value: object) -> object:
-    if value is not None:
-        try:
-            parse_bounds(str(value))
-        except GeometryError as error:
-            # The message is the end of a sentence here.
-            raise ValueError(str(error).removesuffix(".")) from None
-        return str(value)
-    return value
+def _roi(value: object) -> RequestedRoi:
+    try:
+        return RequestedRoi.parse(str(value))
+    except GeometryError as error:
+        # The message ends a sentence here.
+        raise ValueError(str(error).removesuffix(".")) from None
 
 
 def _normalize(value: object) -> object:
@@ -122,7 +131,7 @@ def _normalize(value: object) -> object:
         first, second = (float(number) for number in numbers.split(","))
     except ValueError:
         raise ValueError(f"write {kind}: and two numbers, for example {kind}:0,255") from None
-    if not (np.isfinite(first) and np.isfinite(second)):
+    if not (isfinite(first) and isfinite(second)):
         raise ValueError("both numbers must be finite")
     if kind == "range":
         if second <= first:
@@ -136,9 +145,13 @@ def _normalize(value: object) -> object:
 
 
 def fleet_kind(fleet: str) -> FleetKind:
-    """What starts the workers: a name, a job script's path, or a command. Raises ValueError."""
-    if fleet in ("local", "slurm", "lsf"):
-        return fleet  # type: ignore[return-value]
+    """What starts the workers, from a name, a job script's path, or a command.
+
+    Raises ValueError for anything else.
+    """
+    for name in get_args(NamedFleet):
+        if fleet == name:
+            return name
     try:
         words = shlex.split(fleet)
     except ValueError as error:
@@ -147,7 +160,7 @@ def fleet_kind(fleet: str) -> FleetKind:
         return "command"
     for suffix, kind in _SCRIPTS.items():
         if fleet.endswith(suffix):
-            return kind  # type: ignore[return-value]
+            return kind
     raise ValueError(
         "write local, slurm, lsf, the path of a job script (its name ends with .sbatch or .bsub), "
         "or a command of several words, for example 'ssh gpu{number}'"
@@ -159,10 +172,14 @@ def _fleet(value: object) -> object:
     return str(value)
 
 
+def _device(value: object) -> object:
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)) is None:
+        raise ValueError("write auto, cpu, cuda or cuda:N, for example cuda:1")
+    return str(value)
+
+
 def _wall_time(value: object) -> object:
-    """A time as `HH:MM:SS`, from that, `D-HH:MM:SS`, or `1d12h`, `90m`."""
-    if value is None:
-        return None
+    """A time as `HH:MM:SS`, from that form, `D-HH:MM:SS`, `1d12h` or `90m`."""
     text = str(value).strip()
     if found := re.fullmatch(r"(?:(\d{1,4})-)?(\d{1,6}):([0-5]\d):([0-5]\d)", text):
         days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
@@ -171,17 +188,17 @@ def _wall_time(value: object) -> object:
         seconds = 0
     else:
         raise ValueError(
-            "write hours:minutes:seconds (in a YAML file between quotes), days-hours:minutes:"
-            "seconds, or for example 90m, 12h, 1d12h"
+            "write hours:minutes:seconds (in quotes in a YAML file), days-hours:minutes:seconds, "
+            "or for example 90m, 12h, 1d12h"
         )
     total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     if total == 0:
-        raise ValueError("must be longer than nothing")
+        raise ValueError("must be longer than 0 seconds")
     return f"{total // 3600:02d}:{total // 60 % 60:02d}:{total % 60:02d}"
 
 
 def _words(value: object) -> object:
-    """Options as words, from a text as for a shell, or a list of words."""
+    """Options as words, from text quoted as in a shell, or from a list of words."""
     if isinstance(value, str):
         try:
             return tuple(shlex.split(value))
@@ -191,14 +208,12 @@ def _words(value: object) -> object:
 
 
 def _listen(value: object) -> object:
-    if value is not None:
-        listen_address(str(value))
-        return str(value)
-    return value
+    listen_address(str(value))
+    return str(value)
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """`ADDRESS` or `ADDRESS:PORT`, as both; port 0 stands for any. Raises ValueError."""
+    """Address and port of `ADDRESS` or `ADDRESS:PORT`; port 0: any free one. Raises ValueError."""
     found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]\s]+)(?::(\d{1,5}))?", text)
     if found is None or int(found[2] or 0) > 65535:
         raise ValueError("write ADDRESS or ADDRESS:PORT, for example 10.0.0.7:7000 or 0.0.0.0")
@@ -206,23 +221,30 @@ def listen_address(text: str) -> tuple[str, int]:
 
 
 def _path(value: str) -> str:
-    """A path or URL that a file system can hold."""
+    """A path or URL that a file system can store."""
     if any(ord(character) < 32 for character in value):
-        raise ValueError("a path cannot hold control characters")
+        raise ValueError("a path cannot contain control characters")
     if len(os.fsencode(value)) > MAX_PATH or any(
         len(os.fsencode(name)) > MAX_NAME for name in value.split("/")
     ):
-        raise ValueError(f"a path has at most {MAX_PATH} bytes, each name in it {MAX_NAME}")
+        raise ValueError(
+            f"a path may have at most {MAX_PATH} bytes, and each name in it {MAX_NAME}"
+        )
     return value
 
 
 Shape = Annotated[tuple[int, ...], BeforeValidator(_shape)]
-LengthTexts = Annotated[tuple[str, ...], BeforeValidator(_length_texts)]
+LengthsNm = Annotated[
+    Lengths,
+    PlainValidator(_lengths),
+    PlainSerializer(lambda lengths: tuple(map(format_length, lengths))),
+]
 Range = Annotated[tuple[float, float], BeforeValidator(_numbers)]
-Memory = Annotated[int, BeforeValidator(_memory)]
-RoiText = Annotated[str, BeforeValidator(_roi)]
+Memory = Annotated[int, BeforeValidator(_size), Field(le=MAX_MEMORY)]
+RoiNm = Annotated[RequestedRoi, PlainValidator(_roi), PlainSerializer(str)]
 Normalize = Annotated[str, BeforeValidator(_normalize)]
 Fleet = Annotated[str, BeforeValidator(_fleet)]
+Device = Annotated[str, BeforeValidator(_device)]
 WallTime = Annotated[str, BeforeValidator(_wall_time)]
 PathText = Annotated[str, AfterValidator(_path)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]

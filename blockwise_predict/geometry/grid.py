@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
+from typing import Self
 
 from funlib.geometry import Coordinate, Roi
 
@@ -119,6 +120,22 @@ def _not_bounds(axis: str, text: str, why: str = "") -> GeometryError:
 
 
 @dataclass(frozen=True)
+class RequestedRoi:
+    """A ROI as it was asked for: its text, and the `bounds` (nm) that were read from it."""
+
+    text: str
+    bounds: Bounds
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `[z0:z1,y0:y1,x0:x1]`. Raises GeometryError as `parse_bounds` does."""
+        return cls(text, parse_bounds(text))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
 class VoxelGrid:
     """A voxel grid: along an axis, voxel i spans `size` nm from `offset + i*size` on."""
 
@@ -180,31 +197,32 @@ class VoxelGrid:
         return (world - self.offset[axis]) / self.voxel_size[axis]
 
 
-def resolve_roi(text: str | None, grid: VoxelGrid, volume: Roi) -> tuple[Roi, list[str]]:
-    """The output ROI in voxels of `grid`, and lines to show the user about how it came to be.
+def resolve_roi(
+    requested: RequestedRoi | None, grid: VoxelGrid, volume: Roi
+) -> tuple[Roi, list[str]]:
+    """The output ROI in voxels of `grid`, and notes for the user on how it was adjusted.
 
-    `text` is the ROI in nm, or None for the whole `volume` (voxels). Off the voxel grid it is
-    snapped outward; what lies outside the volume is cut off. Raises GeometryError if nothing of
-    the volume is left.
+    Without a `requested` ROI it is the whole `volume` (voxels). A ROI off the voxel grid is snapped
+    outward; what lies outside the volume is cut off. Raises GeometryError if nothing is left.
     """
-    if text is None:
+    if requested is None:
         return volume, []
-    wanted, moved = grid.voxel_roi(parse_bounds(text), volume)
+    wanted, moved = grid.voxel_roi(requested.bounds, volume)
     notes = []
     if moved:
         notes.append(
-            f"ROI {text} is off the voxel grid: snapped outward to {grid.world_bounds(wanted)}"
+            f"ROI {requested} is off the voxel grid: snapped outward to {grid.world_bounds(wanted)}"
         )
     if any(e <= b for b, e in zip(wanted.begin, wanted.end, strict=True)) or not (
         wanted.intersects(volume)
     ):
         raise GeometryError(
-            f"ROI {text} misses the volume, which spans {grid.world_bounds(volume)} nm."
+            f"ROI {requested} misses the volume, which spans {grid.world_bounds(volume)} nm."
         )
     roi = wanted.intersect(volume)
     if roi != wanted:
         notes.append(
-            f"ROI {text} reaches beyond the volume: cut to {grid.world_bounds(roi)} "
+            f"ROI {requested} reaches beyond the volume: cut to {grid.world_bounds(roi)} "
             f"(the volume spans {grid.world_bounds(volume)})"
         )
     return roi, notes

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise_predict.config.model import BadInput
+from blockwise_predict.config.values import BadInput
 from blockwise_predict.errors import PredictError
 from blockwise_predict.io.interface import BlockSource
 from blockwise_predict.io.kvstore import reason_of

@@ -7,8 +7,8 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from blockwise_predict.config.values import Format as Format
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io.kvstore import (
     Json,
@@ -20,8 +20,6 @@ from blockwise_predict.io.kvstore import (
     read_json,
     root_and_parts,
 )
-
-Format = Literal["zarr2", "zarr3", "n5"]
 
 DRIVERS: dict[Format, str] = {"zarr2": "zarr", "zarr3": "zarr3", "n5": "n5"}
 """tensorstore's names of the formats."""

@@ -13,7 +13,8 @@ from funlib.geometry import Roi
 
 from blockwise_predict import __version__
 from blockwise_predict.checkpoint import TrainedModel, nonfinite_weights
-from blockwise_predict.config.model import Format, RunConfig
+from blockwise_predict.config.model import RunConfig
+from blockwise_predict.config.values import Format
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.grid import format_length

@@ -14,7 +14,8 @@ from typing import Any, Self
 from funlib.geometry import Coordinate, Roi
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from blockwise_predict.config.model import Format, RunConfig
+from blockwise_predict.config.model import RunConfig
+from blockwise_predict.config.values import Format
 from blockwise_predict.engine.settings import PRECISION_BYTES, Streaming
 from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.errors import shown

@@ -73,8 +73,8 @@ def open_inputs(
     if array is None:
         array = open_input(
             config.input,
-            voxel_size=exact_lengths(config.voxel_size) if config.voxel_size else None,
-            offset=exact_lengths(config.offset) if config.offset else None,
+            voxel_size=config.voxel_size,
+            offset=config.offset,
         )
     opened = Opened(config, model, array, workers_device(config))
     _check_channels(model, array)

@@ -1,4 +1,4 @@
-"""The workers of a run, as its events and its logs tell of them."""
+"""The workers of a run, from its events and its logs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from blockwise_predict.records.events import is_worker_event
 
 @dataclass
 class WorkerLog:
-    """One worker: its number (None: it never joined), where it ran, its log, what went wrong.
+    """One worker: its number (None if it never joined), its host, its log, its blocks' errors.
 
-    `departure` and `why` say how it left the run, `exit` how its process ended, if not well.
+    `departure` and `why` say how it left the run, `exit` how its process ended if it failed.
+    Times are seconds since the epoch.
     """
 
     number: int | None
@@ -33,18 +34,18 @@ class WorkerLog:
 
     @property
     def failed(self) -> bool:
-        """Whether it failed, or blocks did on it."""
+        """Whether it failed, or any of its blocks did."""
         return self.number is None or bool(self._state or self.errors)
 
     @property
     def _state(self) -> str:
-        """How it was lost, in words; empty if it was not."""
+        """How it was lost, for the user; empty if it was not."""
         lost = self.departure is not None and self.departure.failed
         return self.exit or (self.why if lost else "")
 
     @property
     def title(self) -> str:
-        """One line."""
+        """The worker in one line: number, times, host, how it ended, errors, log."""
         if self.number is None:
             return f"(never joined)  {self.log}"
         times = _period(self.joined, self.left)
@@ -57,18 +58,18 @@ class WorkerLog:
 
 @dataclass(frozen=True)
 class WorkerLogs:
-    """All workers of a run as they joined; then the logs of those that never did."""
+    """All workers of a run in the order they joined; then the logs of those that never did."""
 
     folder: Path
     all: list[WorkerLog]
 
     @property
     def failed(self) -> list[WorkerLog]:
-        """Workers that failed, or whose blocks did."""
+        """Workers that failed, or any of whose blocks did."""
         return [one for one in self.all if one.failed]
 
     def of(self, number: int) -> Path:
-        """The log of a worker. Raises RunStateError if there is none."""
+        """The latest log of a worker. Raises RunStateError if there is none."""
         logs = [one.log for one in self.all if one.number == number and one.log is not None]
         if not logs:
             known = sorted({one.number for one in self.all if one.number is not None})
@@ -80,7 +81,7 @@ class WorkerLogs:
 
 
 def worker_logs(run_dir: RunDir) -> WorkerLogs:
-    """The workers that the events of a run tell of, and logs that belong to none of them."""
+    """The workers in the events of a run, and the logs that belong to none of them."""
     workers: list[WorkerLog] = []
     latest: dict[int, WorkerLog] = {}
     for event in filter(is_worker_event, run_dir.events.read()):
@@ -100,7 +101,7 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
             one.why = event["why"] or "its connection was lost"
         elif number in latest and event["event"] == "exit":
             latest[number].exit = event["how"]
-    # Workers name the file itself; the folder may be reached by a link.
+    # Workers record the file itself; the folder may be reached through a link.
     known = {one.log.resolve() for one in workers if one.log is not None}
     lost = [
         WorkerLog(None, "", file)
@@ -112,7 +113,7 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
 
 
 def _period(begin: float, end: float | None) -> str:
-    """From when to when, in local time; without an end if it goes on."""
+    """Begin and end (seconds since the epoch) in local time; no end while the worker is there."""
     first = datetime.fromtimestamp(begin)
     if end is None:
         return f"{first:%Y-%m-%d %H:%M:%S}-"

@@ -119,8 +119,8 @@ class BlockProcessor:
     def process(self, block: Roi, compute: Compute = compute_inline) -> BlockReport:
         """Process a block (output voxels from the input's origin); return when it is committed.
 
-        What needs the device is done through `compute`. If memory runs out, the block is processed again
-        with a smaller tile, and so are all blocks after it.
+        What needs the device is done through `compute`. If memory runs out, the block is processed
+        again with a smaller tile, and so are all blocks after it.
         """
         while True:
             lattice = self.predictor.lattice

@@ -45,7 +45,7 @@ def test_axis_names(job: Job) -> None:
     # Half of a surrogate pair, which UTF-8 cannot hold, is no traceback.
     attributes["axis_names"] = [HOSTILE, "y", "x"]
     file.write_text(json.dumps(attributes))
-    assert "is half a character of UTF-16" in predict("inspect", job.input, code=2)
+    assert "is an unpaired surrogate of UTF-16" in predict("inspect", job.input, code=2)
 
 
 def test_on_a_terminal(job: Job) -> None:

@@ -27,6 +27,6 @@ def test_each_worker_is_named_and_of_many_the_least_busy() -> None:
     assert _busy_text({0: 0.95, 1: 1.0}) == "Devices computed: worker 0 95%, worker 1 100%"
     many = dict.fromkeys(range(20), 0.9) | {7: 0.5}
     text = _busy_text(many)
-    assert text.startswith("Devices computed: 88% on average, least worker 0 90%")
+    assert text.startswith("Devices computed: 88% on average, lowest worker 0 90%")
     assert "worker 7 50%" in text
     assert text.count("worker") == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import click
@@ -47,7 +48,7 @@ def test_all_mistakes_are_reported_at_once_with_their_origin(tmp_path: Path) -> 
         ("normalize", "minmax", "auto, none, range:LOW,HIGH"),
         ("normalize", "range:5,5", "HIGH must be greater"),
         ("normalize", "zscore:5", "two numbers"),
-        ("device", "gpu", "pattern"),
+        ("device", "gpu", "write auto, cpu, cuda or cuda:N"),
         ("output_dtype", "int64", "uint8"),
     ],
 )
@@ -66,7 +67,7 @@ def test_a_range_without_an_integer_dtype_is_refused() -> None:
 def test_shapes_and_lengths_as_people_write_them() -> None:
     config = load_config({**NEEDED, "block_shape": "64x64x64", "voxel_size": [4.24, 4, 4]})
     assert config.block_shape == (64, 64, 64)
-    assert config.voxel_size == ("4.24", "4", "4")
+    assert config.voxel_size == (Fraction(106, 25), 4, 4)
 
 
 @pytest.mark.parametrize(

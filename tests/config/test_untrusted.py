@@ -33,7 +33,7 @@ YAML_CASES = {
     "billion laughs": (LAUGHS, r"line 5, column 4: with its aliases written out"),
     "an alias in itself": ("a: &a [*a]\n", "line 1, column 4: an alias stands inside"),
     "deep nesting": ("a: " + "[" * 5000, "line 1, column 67: it is nested deeper than 64"),
-    "no date": ("a: 2001-99-99\n", "line 1, column 4: '2001-99-99' is no timestamp"),
+    "no date": ("a: 2001-99-99\n", "line 1, column 4: '2001-99-99' is not a valid timestamp"),
     "many digits": ("a:\n  b: " + "9" * 5000, "line 2, column 6: the number .* has 5000 digits"),
     "half a character": ('a: "\\ud800"\n', "line 1, column 4: "),
     "no UTF-8": ("a: \udcff", "invalid start byte"),

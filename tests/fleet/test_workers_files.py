@@ -29,7 +29,9 @@ def test_list_and_copy_hand_them_out(tmp_path: Path) -> None:
     assert copied.read_text() == (WORKERS / "slurm.sbatch").read_text()
     output = predict("workers", "copy", "slurm", tmp_path, code=2)
     assert f"{copied} exists. Give another name, or remove it first." in output
-    assert "is no folder" in predict("workers", "copy", "lsf", tmp_path / "no" / "x.bsub", code=2)
+    assert "is not a folder" in predict(
+        "workers", "copy", "lsf", tmp_path / "no" / "x.bsub", code=2
+    )
     output = predict("workers", "copy", "pbs", code=2)
     assert "'pbs' is not one of 'slurm', 'lsf'" in output
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from blockwise_predict.errors import GeometryError
 from blockwise_predict.geometry.grid import (
+    RequestedRoi,
     VoxelGrid,
     exact,
     format_bounds,
@@ -71,32 +72,32 @@ def test_empty_roi_is_refused() -> None:
 
 
 def test_roi_on_the_grid_is_taken_as_it_is() -> None:
-    roi, notes = resolve_roi("[110:150,0:8,-8:112]", GRID, VOLUME)
+    roi, notes = resolve_roi(RequestedRoi.parse("[110:150,0:8,-8:112]"), GRID, VOLUME)
     assert roi == Roi((1, 0, 0), (4, 2, 30))
     assert notes == []
 
 
 def test_roi_off_the_grid_is_snapped_outward_and_said_so() -> None:
-    roi, notes = resolve_roi("[111:119,1:7,:]", GRID, VOLUME)
+    roi, notes = resolve_roi(RequestedRoi.parse("[111:119,1:7,:]"), GRID, VOLUME)
     assert roi == Roi((1, 0, 0), (1, 2, 30))
     assert len(notes) == 1
     assert "snapped outward to [110:120,0:8,-8:112]" in notes[0]
 
 
 def test_roi_beyond_the_volume_is_cut_and_said_so() -> None:
-    roi, notes = resolve_roi("[0:120,:,:]", GRID, VOLUME)
+    roi, notes = resolve_roi(RequestedRoi.parse("[0:120,:,:]"), GRID, VOLUME)
     assert roi == Roi((0, 0, 0), (2, 20, 30))
     assert "cut to [100:120,0:80,-8:112]" in notes[0]
 
 
 def test_roi_that_misses_the_volume_is_an_error_with_the_volume() -> None:
     with pytest.raises(GeometryError, match=r"misses the volume, which spans \[100:200,0:80"):
-        resolve_roi("[0:100,:,:]", GRID, VOLUME)
+        resolve_roi(RequestedRoi.parse("[0:100,:,:]"), GRID, VOLUME)
 
 
 def test_roi_with_too_few_axes() -> None:
     with pytest.raises(GeometryError, match="2 axes, the volume has 3"):
-        resolve_roi("[0:10,0:10]", GRID, VOLUME)
+        resolve_roi(RequestedRoi.parse("[0:10,0:10]"), GRID, VOLUME)
 
 
 def test_no_roi_is_the_whole_volume() -> None:

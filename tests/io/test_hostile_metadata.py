@@ -62,7 +62,7 @@ METADATA = {
     "deep": ('{"a": ' + "[" * 100_000, "nested deeper than 64"),
     "deep and whole": ('{"a": ' + "[" * 80 + "]" * 80 + "}", "nested deeper than 64"),
     "no UTF-8": ('{"a": "\udcff"}', "is not UTF-8"),
-    "half": ('{"a": "\\ud800"}', "half a character"),
+    "half": ('{"a": "\\ud800"}', "unpaired surrogate"),
     "cut": ('{"voxel_size": [4, 4', "line 1 column 21"),
     "a list": ("[1]", "holds a JSON list; an object is needed"),
     "text": ('{"voxel_size": ["4", 4, 4]}', "holds '4', which is not a number"),

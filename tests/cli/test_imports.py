@@ -1,0 +1,111 @@
+"""What a command imports: what is slow to import only where it is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blockwise_predict.cli import predict as predict_group
+from blockwise_predict.config.model import load_config
+from blockwise_predict.io import create_output
+from blockwise_predict.plan.make import make_plan
+from blockwise_predict.records import RunDir, default_run_dir
+from blockwise_predict.records.output_spec import output_spec
+from tests.support.networks import save_network
+from tests.support.runs import write_volume
+
+# What options are declared, parsed and shown with.
+LIGHT = {
+    *("blockwise_predict", "click", "funlib", "yaml"),
+    *("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
+}
+# What takes long, and is for computing, scheduling or drawing.
+HEAVY = {"torch", "daisy", "zarr", "dask", "scipy", "aiohttp", "cryptography", "rich", "PIL"}
+RUN = """
+import json, sys
+{statement}
+names = {{name.split(".")[0] for name in sys.modules}} - set(sys.stdlib_module_names)
+print()
+print(json.dumps(sorted(names)))
+"""
+COMMAND = """
+from blockwise_predict.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert (end.code or 0) == {code}, end.code
+"""
+
+
+@cache
+def imports_of(statement: str, *arguments: str) -> frozenset[str]:
+    """Packages outside the standard library that a fresh interpreter has imported at the end."""
+    code = RUN.format(statement=statement)
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return frozenset(json.loads(result.stdout.splitlines()[-1]))
+
+
+def imports_of_command(*arguments: object, code: int = 0) -> set[str]:
+    """The packages that `predict ARGUMENTS` imports, which ends with a `code`."""
+    # Without what an environment imports by itself when Python starts.
+    return {*imports_of(COMMAND.format(code=code), *map(str, arguments))} - imports_of("")
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    assert imports_of("import blockwise_predict") - imports_of("") == {"blockwise_predict"}
+
+
+@pytest.mark.parametrize("name", [None, *predict_group.commands])
+def test_help_imports_only_what_declares_options(name: str | None) -> None:
+    imported = imports_of_command(*([name] if name else []), "--help")
+    assert imported <= LIGHT | private(imported)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--border", "mirror"],
+        ["run", "--checkpoint", "c", "--roi", "[1-2]"],
+        ["plan", "none.yaml"],
+        ["inspect", "volume.zarr", "--voxel-size", "4,four,4"],
+        ["worker", ".", "--device", "gpu"],
+    ],
+)
+def test_mistakes_of_form_are_found_as_quickly(words: list[str]) -> None:
+    imported = imports_of_command(*words, code=2)
+    assert imported <= LIGHT | private(imported)
+
+
+def test_scripts_are_listed_and_copied_as_quickly(tmp_path: Path) -> None:
+    for words in (["list"], ["copy", "slurm", tmp_path]):
+        imported = imports_of_command("workers", *words)
+        assert imported <= LIGHT | private(imported)
+
+
+def test_records_and_arrays_are_read_without_what_computes(tmp_path: Path) -> None:
+    weights, architecture = save_network(tmp_path)
+    volume = write_volume(tmp_path / "v.zarr", np.zeros((20, 20, 20), np.uint8))
+    output = f"{tmp_path}/out.zarr/affs"
+    given = {"checkpoint": str(weights), "architecture": str(architecture), "input": volume}
+    plan, _ = make_plan(load_config({**given, "output": output, "device": "cpu"}))
+    RunDir(default_run_dir(output)).record(plan, "predict run")
+    create_output(output_spec(plan, "predict run"))
+    # Nothing runs, so that there is nothing to scale.
+    for words, code in ((("logs", output), 0), (("scale", output, 3), 2), (("inspect", volume), 0)):
+        assert imports_of_command(*words, code=code) & HEAVY == set(), words
+    # That they would be seen.
+    assert "torch" in imports_of_command("inspect", weights, "--architecture", architecture)
+
+
+def private(names: set[str]) -> set[str]:
+    """Helpers that compiled modules leave behind, `_cython_3_1_4` for example."""
+    return {name for name in names if name.startswith("_") or name == "cython_runtime"}
