@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -38,6 +39,8 @@ from blockwise_predict.scheduling.transport.messages import (
     Welcome,
 )
 from blockwise_predict.scheduling.transport.wire import GOODBYE_S, Wire
+
+_log = logging.getLogger(__name__)
 
 # Delay before the scheduler is looked for again, in seconds.
 FIRST_DELAY_S, MAX_DELAY_S = 0.2, 5.0
@@ -158,7 +161,7 @@ class Link:
                 self._slots.forget_reports()
             if self._all_is_said:
                 return
-            print("the connection to the scheduler is lost: looking for it", flush=True)
+            _log.info("the connection to the scheduler is lost: looking for it")
 
     async def _join(
         self, connection: AsyncExitStack
@@ -183,7 +186,7 @@ class Link:
             if time.monotonic() > deadline:
                 raise RunStateError(why)
             if not told:
-                print(f"{why} Looking for it for {self._terms.wait:g} s.", flush=True)
+                _log.info("%s Looking for it for %g s.", why, self._terms.wait)
                 told = True
             await asyncio.sleep(delay)
             delay = min(MAX_DELAY_S, delay * 1.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import deque
@@ -29,6 +30,8 @@ from blockwise_predict.io import (
     reason_of,
 )
 from blockwise_predict.plan.model import Plan
+
+_log = logging.getLogger(__name__)
 
 # What a place that takes no more says: space, quota, a disk that became read-only.
 _STORAGE_FULL = re.compile(
@@ -192,4 +195,4 @@ class BlockProcessor:
 
     def _tell_of_shrinking(self, lattice: Lattice) -> None:
         before, after = lattice.tile_shape, self.predictor.lattice.tile_shape
-        print(f"out of memory: tiles are {after} instead of {before} input voxels", flush=True)
+        _log.warning("out of memory: tiles are %s instead of %s input voxels", after, before)

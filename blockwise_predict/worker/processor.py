@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,8 @@ from blockwise_predict.io import CheckedInput, InputArray, open_input, open_outp
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.worker.block import BlockProcessor
+
+_log = logging.getLogger(__name__)
 
 # Output voxels along an axis of the tile that precisions are tried on.
 TRIAL_EDGE_2D, TRIAL_EDGE_3D = 512, 48
@@ -112,7 +115,7 @@ def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockP
     if plan.precision == "auto":
         # Another worker may have been faster; then it is that one's.
         choice = run_dir.settle_precision(choice)
-    print(f"computing on {device}, precision {choice}", flush=True)
+    _log.info("computing on %s, precision %s", device, choice)
     target = open_output(plan.output.path)
     return BlockProcessor(plan, parts.source, target, parts.predictor(choice.precision))
 

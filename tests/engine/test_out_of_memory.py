@@ -17,7 +17,7 @@ from tests.support.runs import predict, read_output, write_volume
 AGAIN = """
 import re, resource, sys, torch
 from pathlib import Path
-from blockwise_predict.processor import build_processor
+from blockwise_predict.worker.processor import build_processor
 from blockwise_predict.records import RunDir
 
 torch.set_num_threads(1)
@@ -55,5 +55,5 @@ def test_out_of_memory_makes_tiles_smaller(tmp_path: Path) -> None:
         again, capture_output=True, text=True, check=False, timeout=300, env=environment
     )
     assert result.returncode == 0, result.stderr
-    assert "out of memory: tiles are (36, 336, 176) instead of (36, 336, 336)" in result.stdout
+    assert "out of memory: tiles are (36, 336, 176) instead of (36, 336, 336)" in result.stderr
     np.testing.assert_allclose(read_output(output), expected, atol=1e-5)
