@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 
 import click
@@ -58,6 +60,9 @@ def worker(
     from blockwise_predict.records import RunDir
     from blockwise_predict.worker.process import WorkerOptions, run_worker
 
+    # The fleet has this process's output go to a file.
+    logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s")
+    logging.getLogger("blockwise_predict").setLevel(logging.INFO)
     options = WorkerOptions(number, device, slots, threads, wait, grace, unsafe_load_pickle)
     run_worker(RunDir(run_dir.absolute(), trusted=trust_run_dir), options)
     finish_process(0)

@@ -8,6 +8,7 @@ import shlex
 from math import isfinite
 from typing import Annotated, Literal, get_args
 
+from funlib.geometry import Roi
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -113,6 +114,10 @@ def _size(value: object) -> int:
 
 
 def _roi(value: object) -> RequestedRoi:
+    if isinstance(value, Roi):
+        # As Python users have it, in nm.
+        axes = zip(value.begin, value.end, strict=True)
+        value = f"[{','.join(f'{begin}:{end}' for begin, end in axes)}]"
     try:
         return RequestedRoi.parse(str(value))
     except GeometryError as error:
@@ -220,6 +225,10 @@ def listen_address(text: str) -> tuple[str, int]:
     return found[1].strip("[]"), int(found[2] or 0)
 
 
+def _path_text(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def _path(value: str) -> str:
     """A path or URL that a file system can store."""
     if any(ord(character) < 32 for character in value):
@@ -246,6 +255,6 @@ Normalize = Annotated[str, BeforeValidator(_normalize)]
 Fleet = Annotated[str, BeforeValidator(_fleet)]
 Device = Annotated[str, BeforeValidator(_device)]
 WallTime = Annotated[str, BeforeValidator(_wall_time)]
-PathText = Annotated[str, AfterValidator(_path)]
+PathText = Annotated[str, BeforeValidator(_path_text), AfterValidator(_path)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Listen = Annotated[str, BeforeValidator(_listen)]

@@ -168,8 +168,6 @@ def _config(
             f"{', '.join(unknown)}: not an option of predict in memory. Possible: "
             f"{', '.join(OPTIONS)}."
         )
-    if isinstance(roi, Roi):
-        roi = f"[{','.join(f'{b}:{e}' for b, e in zip(roi.begin, roi.end, strict=True))}]"
     checkpoint = model.options if isinstance(model, TrainedModel) else {"checkpoint": str(model)}
     given = {**checkpoint, **options, "input": source.path, "output": "memory.zarr/prediction"}
     return load_config({**given, "roi": roi}, command_line=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -38,6 +39,8 @@ from blockwise_predict.scheduling.transport.messages import (
     Welcome,
 )
 from blockwise_predict.scheduling.transport.wire import CLOSE_TIMEOUT_S, Wire
+
+_log = logging.getLogger(__name__)
 
 # Delay before the next attempt to reach the scheduler: the first one and the longest (seconds).
 FIRST_DELAY_S, MAX_DELAY_S = 0.2, 5.0
@@ -162,7 +165,7 @@ class Client:
                 self._slots.forget_reports()
             if self._is_complete:
                 return
-            print("the connection to the scheduler is lost: looking for it", flush=True)
+            _log.info("the connection to the scheduler is lost: looking for it")
 
     async def _join(
         self, connection: AsyncExitStack
@@ -172,7 +175,7 @@ class Client:
         Raises RunStateError if it refuses, or cannot be reached within `wait` seconds.
         """
         deadline = time.monotonic() + self._options.wait
-        delay, printed = FIRST_DELAY_S, False
+        delay, logged = FIRST_DELAY_S, False
         while True:
             try:
                 return await self._greet(connection, self._current_address())
@@ -186,9 +189,9 @@ class Client:
                 raise RunStateError("told to end before it had joined.")
             if time.monotonic() > deadline:
                 raise RunStateError(why)
-            if not printed:
-                print(f"{why} Looking for it for {self._options.wait:g} s.", flush=True)
-                printed = True
+            if not logged:
+                _log.info("%s Looking for it for %g s.", why, self._options.wait)
+                logged = True
             await asyncio.sleep(delay)
             delay = min(MAX_DELAY_S, delay * 1.5)
 

@@ -30,13 +30,14 @@ from blockwise_predict.io import (
 )
 from blockwise_predict.plan.model import Plan
 
+_log = logging.getLogger(__name__)
+
 # Errors of storage that takes no more data: no space, a quota, a disk that became read-only.
 _STORAGE_FULL = re.compile(
     r"No space left on device|Disk quota exceeded|Read-only file system|QuotaExceeded"
 )
 # Rows that may still be being written when the next one is complete; more would only take memory.
 WRITES_IN_FLIGHT = 1
-_LOGGER = logging.getLogger("blockwise_predict")
 
 
 @dataclass
@@ -198,4 +199,4 @@ class BlockProcessor:
 
     def _log_shrinking(self, lattice: Lattice) -> None:
         before, after = lattice.tile_shape, self.predictor.lattice.tile_shape
-        _LOGGER.warning("out of memory: tiles are %s instead of %s input voxels", after, before)
+        _log.warning("out of memory: tiles are %s instead of %s input voxels", after, before)

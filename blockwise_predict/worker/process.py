@@ -5,6 +5,7 @@ The main thread computes; the slots' threads talk to the scheduler, read, and wa
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -23,6 +24,8 @@ from blockwise_predict.scheduling.transport.messages import MAX_TEXT, Done, Fail
 from blockwise_predict.worker.block import BlockProcessor, FatalError, StageError, describe
 from blockwise_predict.worker.job import own_job, own_log
 from blockwise_predict.worker.setup import build_processor
+
+_log = logging.getLogger(__name__)
 
 # A log that has grown so large begins anew.
 MAX_LOG_BYTES = 16 << 20
@@ -96,11 +99,8 @@ def _serve(
     processor: BlockProcessor, run_dir: RunDir, terms: ClientOptions, stopping: threading.Event
 ) -> int:
     link = Client(run_dir.address, terms, stopping, _end_at_once)
-    print(
-        f"worker {link.number} on {socket.gethostname()}: {terms.slots} slots, "
-        f"{processor.plan.network.checkpoint}",
-        flush=True,
-    )
+    host, checkpoint = socket.gethostname(), processor.plan.network.checkpoint
+    _log.info("worker %d on %s: %d slots, %s", link.number, host, terms.slots, checkpoint)
     compute = ComputeQueue()
     slots = [Slot(number, processor, compute, link) for number in range(terms.slots)]
     for slot in slots:
@@ -108,13 +108,13 @@ def _serve(
     compute.serve(lambda: any(slot.is_alive() for slot in slots))
     link.close()
     done = sum(slot.done for slot in slots)
-    print(f"worker {link.number}: {done} blocks done", flush=True)
+    _log.info("worker %d: %d blocks done", link.number, done)
     return done
 
 
 def _end_at_once(why: str, well: bool) -> None:
     """What is in work is others' to do."""
-    print(f"{why}: this worker ends", flush=True)
+    _log.info("%s: this worker ends", why)
     os._exit(0 if well else LOST_SCHEDULER)
 
 
@@ -144,7 +144,7 @@ class Slot(threading.Thread):
         except Exception as error:  # noqa: BLE001
             # Whatever a block raises fails that block alone; it is recorded and reported.
             trace = traceback.format_exc()
-            print(trace, file=sys.stderr, flush=True)
+            _log.error("block %d failed:\n%s", number, trace)
             own = isinstance(error, (StageError, FatalError))
             self._link.report(
                 self._number,

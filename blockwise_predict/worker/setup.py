@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from funlib.geometry import Coordinate, Roi
 
@@ -16,6 +18,8 @@ from blockwise_predict.plan.opened import Opened, reopen
 from blockwise_predict.records import RunDir
 from blockwise_predict.worker.block import BlockProcessor
 
+_log = logging.getLogger(__name__)
+
 # Output voxels along an axis of the tile that precisions are tried on, by the network's axes.
 TRIAL_EDGE = {2: 512, 3: 48}
 
@@ -27,7 +31,7 @@ def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockP
     if plan.precision == "auto":
         # Another worker may have been faster, and settled it.
         choice = run_dir.settle_precision(choice)
-    print(f"computing on {device}, precision {choice}", flush=True)
+    _log.info("computing on %s, precision %s", device, choice)
     target = open_output(plan.output.path)
     predictor = make_predictor(plan, opened, choice.precision)
     return BlockProcessor(plan, opened.array, target, predictor)

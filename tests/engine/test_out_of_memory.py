@@ -55,5 +55,5 @@ def test_out_of_memory_makes_tiles_smaller(tmp_path: Path) -> None:
         again, capture_output=True, text=True, check=False, timeout=300, env=environment
     )
     assert result.returncode == 0, result.stderr
-    assert "out of memory: tiles are (36, 336, 176) instead of (36, 336, 336)" in result.stdout
+    assert "out of memory: tiles are (36, 336, 176) instead of (36, 336, 336)" in result.stderr
     np.testing.assert_allclose(read_output(output), expected, atol=1e-5)
