@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +26,7 @@ from blockwise_predict.run.planned import plan_run
 from tests.support.networks import save_network
 from tests.support.reference import Held, one_pass
 from tests.support.runs import (
+    PATIENCE_S,
     blocks_done,
     predict,
     read_output,
@@ -109,19 +109,7 @@ def finished(process: subprocess.Popen[str]) -> dict[str, list[int]]:
     return json.loads(out)
 
 
-# In daisy's workers: blocks take a moment.
-SLOW = """
-import sys
-if "daisy._subprocess_worker" in sys.orig_argv:
-    import time
-    from blockwise_predict.worker import block
-    process = block.BlockProcessor.process
-    def slow(self, roi, turn):
-        time.sleep(0.3)
-        return process(self, roi, turn)
-    block.BlockProcessor.process = slow
-"""
-# From the {first}th block on, wait for fragments, which write that file first.
+# In each of daisy's workers: from its block number `first` on, wait for a file.
 WAITING = """
 import sys
 if "daisy._subprocess_worker" in sys.orig_argv:
@@ -129,12 +117,23 @@ if "daisy._subprocess_worker" in sys.orig_argv:
     from blockwise_predict.worker import block
     process, count = block.BlockProcessor.process, itertools.count(1)
     def wait(self, roi, turn):
-        deadline = time.monotonic() + 200
-        while next(count) >= {first} and not os.path.exists({file!r}):
-            assert time.monotonic() < deadline, "there are no fragments"
+        late, deadline = next(count) >= {first}, time.monotonic() + 400
+        while late and not os.path.exists({file!r}):
+            assert time.monotonic() < deadline, "waited too long"
             time.sleep(0.02)
         return process(self, roi, turn)
     block.BlockProcessor.process = wait
+"""
+POISON = """
+import sys
+if "daisy._subprocess_worker" in sys.orig_argv:
+    from blockwise_predict.worker import block
+    process = block.BlockProcessor.process
+    def poisoned(self, roi, turn):
+        if tuple(roi.begin) == (16, 16, 16):
+            raise ValueError("poison")
+        return process(self, roi, turn)
+    block.BlockProcessor.process = poisoned
 """
 
 
@@ -197,14 +196,17 @@ def workers_of(process: subprocess.Popen[str], run_dir: Path) -> list[psutil.Pro
 @pytest.mark.slow
 def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
     job = Pipeline(tmp_path)
-    job.misbehave(SLOW)
+    go = tmp_path / "go"
+    job.misbehave(WAITING.format(first=3, file=str(go)))
     process = job.start()
-    for done in (2, 8):
-        until(lambda done=done: blocks_done(job.run_dir) >= done)
-        until(lambda: bool(workers_of(process, job.run_dir)))
-        workers_of(process, job.run_dir)[0].send_signal(signal.SIGKILL)
+    # Two workers have done two blocks each, and hold two.
+    until(lambda: blocks_done(job.run_dir) == 4, PATIENCE_S)
+    killed, other = workers_of(process, job.run_dir)
+    killed.kill()
+    go.touch()
     counts = finished(process)
     assert counts == {"predict": [BLOCKS, 0, 0], "fragments": [FRAGMENT_BLOCKS, 0, 0]}
+    assert not other.is_running()
     assert not [note for note in job.notes() if note["undone"]]
     assert stored_bytes(job.output) == job.peaceful()
     assert f"{BLOCKS} blocks: {BLOCKS} complete" in predict("verify", job.output)
@@ -213,22 +215,23 @@ def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_pipeline_goes_on(tmp_path: Path) -> None:
     job = Pipeline(tmp_path)
-    job.misbehave(SLOW)
+    go = tmp_path / "go"
+    job.misbehave(WAITING.format(first=3, file=str(go)))
     process = job.start()
-    until(lambda: blocks_done(job.run_dir) >= 4)
+    until(lambda: blocks_done(job.run_dir) == 4, PATIENCE_S)
     # Its lock is held by the process that made the task.
     refused = predict("verify", job.output, "--repair", code=2)
     assert f"is in use by process {process.pid}" in refused
-    children = psutil.Process(process.pid).children(recursive=True)
+    workers = workers_of(process, job.run_dir)
     process.kill()
     process.wait()
-    psutil.wait_procs(children, timeout=60)
-    done = blocks_done(job.run_dir)
-    assert 4 <= done < BLOCKS
+    go.touch()
+    psutil.wait_procs(workers, timeout=PATIENCE_S)
+    # Workers finish what they hold.
+    assert blocks_done(job.run_dir) == 8
     assert read_attributes(job.output)[ATTRIBUTE]["complete"] is False
-    assert f"{done} complete" in predict("verify", job.output, code=1)
-    counts = job.run()
-    assert counts["predict"] == [BLOCKS, done, 0]
+    assert "8 complete" in predict("verify", job.output, code=1)
+    assert job.run()["predict"] == [BLOCKS, 8, 0]
     assert stored_bytes(job.output) == job.peaceful()
     assert read_attributes(job.output)[ATTRIBUTE]["complete"] is True
 
@@ -236,16 +239,7 @@ def test_a_killed_pipeline_goes_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_predict_run_finishes_what_a_pipeline_began(tmp_path: Path) -> None:
     job = Pipeline(tmp_path, retries=0)
-    job.misbehave(
-        SLOW
-        + """
-    def poisoned(self, roi, turn):
-        if tuple(roi.begin) == (16, 16, 16):
-            raise ValueError("poison")
-        return process(self, roi, turn)
-    block.BlockProcessor.process = poisoned
-"""
-    )
+    job.misbehave(POISON)
     process = job.start()
     out, errors = process.communicate(timeout=300)
     assert json.loads(out)["predict"] == [BLOCKS - 1, 0, 1], errors
