@@ -17,7 +17,7 @@ from tests.support.runs import predict, read_output, write_volume
 AGAIN = """
 import re, resource, sys, torch
 from pathlib import Path
-from blockwise_predict.processor import build_processor
+from blockwise_predict.worker.processor import build_processor
 from blockwise_predict.records import RunDir
 
 torch.set_num_threads(1)
