@@ -179,7 +179,9 @@ def _write_multiscale(group: str, location: str, spec: OutputSpec) -> None:
     shift = ngff.translation(spec.offset, spec.voxel_size, spec.input_voxel_size)
     version: Literal["0.4", "0.5"] = "0.4" if spec.format == "zarr2" else "0.5"
     name = name_of(location)
-    entry = ngff.multiscale_entry(name, version, spec.axis_names, spec.voxel_size, shift)
+    entry = ngff.multiscale_entry(
+        name, version, axis_names=spec.axis_names, voxel_size=spec.voxel_size, shift=shift
+    )
     node = read_node(group)
     if node is None:
         raise ArrayError(f"{group} was removed while {location} was created.")

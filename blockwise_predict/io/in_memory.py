@@ -102,7 +102,7 @@ def open_in_memory(
     found = [*_named(adapted, axis_names), *adapted.statements]
     if given.voxel_size is None and not adapted.must_say:
         found = [*found, *_assumed(adapted, found)]
-    placement, axes = place(adapted.name, adapted.shape, given, found, LOOKED_FOR)
+    placement, axes = place(adapted.name, adapted.shape, given, found=found, looked_for=LOOKED_FOR)
     named = [statement.axes for statement in found if statement.axes is not None]
     if named and axes not in named:
         raise ArrayError(

@@ -198,6 +198,7 @@ def _dimension_units(units: object, axes: Axes, what: str) -> tuple[Lengths | No
 def multiscale_entry(
     name: str,
     version: Literal["0.4", "0.5"],
+    *,
     axis_names: tuple[str, ...],
     voxel_size: Lengths,
     shift: Lengths,

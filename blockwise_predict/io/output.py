@@ -61,7 +61,7 @@ class OutputArray(Volume):
     channels: int
 
     def __init__(
-        self, node: Node, store: Any, whole: Any, placement: Placement, axes: Axes
+        self, node: Node, *, store: Any, whole: Any, placement: Placement, axes: Axes
     ) -> None:
         self.path = node.location
         self.format = node.format
@@ -144,7 +144,7 @@ def open_output(path: str | Path) -> OutputArray:
             f"{node.location} has {channels} channels in chunks of {chunk}; an output's channels "
             "are never split. Another program has created or changed it."
         )
-    return OutputArray(node, store, _whole_chunks(node), placement, axes)
+    return OutputArray(node, store=store, whole=_whole_chunks(node), placement=placement, axes=axes)
 
 
 def _whole_chunks(node: Node) -> Any:

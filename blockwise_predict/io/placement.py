@@ -88,11 +88,16 @@ def place_array(node: Node, shape: Sequence[int], given: Given) -> tuple[Placeme
     with _named(node.location):
         found = _statements(node, len(shape))
     looked_for = n5.LOOKED_FOR if node.format == "n5" else f"{funlib.LOOKED_FOR}; {ngff.LOOKED_FOR}"
-    return place(node.location, shape, given, found, looked_for)
+    return place(node.location, shape, given, found=found, looked_for=looked_for)
 
 
 def place(
-    location: str, shape: Sequence[int], given: Given, found: list[Statement], looked_for: str
+    location: str,
+    shape: Sequence[int],
+    given: Given,
+    *,
+    found: list[Statement],
+    looked_for: str,
 ) -> tuple[Placement, Axes]:
     """`place_array` by statements already `found`; errors name the sources `looked_for`."""
     _check_given(location, given, found)
@@ -106,7 +111,7 @@ def place(
             f"Pass {given.names[0]} (nm, in the order z, y, x), and {given.names[1]} if it is not "
             "0."
         )
-    axes = _axes(location, shape, statements, sized[0], notes)
+    axes = _axes(location, shape, statements=statements, sized=sized[0], notes=notes)
     dims = len(axes.of_kind(SPACE))
     offsets = [s for s in statements if s.offset is not None]
     no_offset = Statement("", offset=(Fraction(0),) * dims, offset_source="none found, 0 assumed")
@@ -173,6 +178,7 @@ def _statements(node: Node, ndim: int) -> list[Statement]:
 def _axes(
     location: str,
     shape: Sequence[int],
+    *,
     statements: list[Statement],
     sized: Statement,
     notes: list[str],

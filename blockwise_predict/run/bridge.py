@@ -39,7 +39,7 @@ def serve_run(config: RunConfig, lines: TextIO, say: Say) -> None:
         say({"done": np.packbits(done).tobytes().hex()})
 
 
-def serve_blocks(config: RunConfig, number: int, workers: int, lines: TextIO, say: Say) -> None:
+def serve_blocks(config: RunConfig, *, number: int, workers: int, lines: TextIO, say: Say) -> None:
     """Work on the run that is open, as one of so many workers of this machine, on the blocks that
     `lines` name."""
     worker = ExternalWorker(pass_of(run_dir_of(config.absolute()), workers), number)
@@ -90,7 +90,7 @@ def main() -> int:
             serve_run(config, sys.stdin, say)
         else:
             number, workers = map(int, numbers)
-            serve_blocks(config, number, workers, sys.stdin, say)
+            serve_blocks(config, number=number, workers=workers, lines=sys.stdin, say=say)
     except (PredictError, FatalError) as error:
         say({"fatal": str(error)})
         return 1

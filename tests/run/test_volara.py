@@ -184,7 +184,7 @@ def test_both_sides_of_the_bridge(tmp_path: Path) -> None:
     serve_run(config, io.StringIO(""), said.append)
     assert not default_run_dir(config.output).exists()
     with pytest.raises(RunStateError, match="no run is open"):
-        serve_blocks(config, 0, 1, io.StringIO(""), said.append)
+        serve_blocks(config, number=0, workers=1, lines=io.StringIO(""), say=said.append)
     serve_run(config, io.StringIO("open\n"), said.append)
     first, _, opened = said
     assert (first["begin"], first["shape"]) == ([0, 0, 0], [200, 180, 170])
@@ -194,13 +194,17 @@ def test_both_sides_of_the_bridge(tmp_path: Path) -> None:
     begins = [[z, y, x] for z in (0, 160) for y in (0, 160) for x in (0, 160)]
     lines = [json.dumps({"begin": begin}) + "\n" for begin in begins]
     said.clear()
-    serve_blocks(config, 0, 1, io.StringIO("".join(lines[:5])), said.append)
+    serve_blocks(
+        config, number=0, workers=1, lines=io.StringIO("".join(lines[:5])), say=said.append
+    )
     assert said == [{"ready": True}, *({"done": block} for block in range(5))]
     assert read_attributes(config.output)[ATTRIBUTE]["complete"] is False
     said.clear()
     serve_run(config, io.StringIO("open\n"), said.append)
     assert said[1] == {"done": "f8"}
-    serve_blocks(config, 0, 1, io.StringIO("".join(lines[5:])), said.append)
+    serve_blocks(
+        config, number=0, workers=1, lines=io.StringIO("".join(lines[5:])), say=said.append
+    )
     assert read_attributes(config.output)[ATTRIBUTE]["complete"] is True
     output = str(tmp_path / "peace.zarr" / "prediction")
     options = plan_run(config).plan.config.model_dump(exclude_none=True, mode="json")
@@ -217,7 +221,9 @@ def test_a_block_that_fails_is_told(tmp_path: Path) -> None:
     chunk = next(Path(config.input).glob("0*"))
     chunk.write_bytes(b"damaged")
     said.clear()
-    serve_blocks(config, 0, 1, io.StringIO('{"begin": [0, 0, 0]}\n'), said.append)
+    serve_blocks(
+        config, number=0, workers=1, lines=io.StringIO('{"begin": [0, 0, 0]}\n'), say=said.append
+    )
     assert "reading: " in said[1]["error"]
     records = RunDir(default_run_dir(config.output))
     assert "reading: " in records.failures.read()[0].error
