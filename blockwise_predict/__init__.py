@@ -1,7 +1,7 @@
 """blockwise-predict: run a trained U-Net over volumes too large for one machine.
 
-The public API; see docs/api.md. Names are imported when they are first used, so that importing the
-package costs next to nothing.
+The public API; see docs/api.md. Names are imported on first use, so that importing the
+package is cheap.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-# Two folders have the names of public functions. Imported once, they do not take the names again.
+# Two folders share their names with public functions. Importing a folder for the first time sets
+# its name in this module; so they are imported here, and their names deleted below.
 import blockwise_predict.plan
 import blockwise_predict.run  # noqa: F401
 from blockwise_predict.errors import (
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
     from blockwise_predict.run.api import plan, run
     from blockwise_predict.run.in_memory import Prediction, predict
     from blockwise_predict.run.output import Output, open_output
-    from blockwise_predict.run.pipeline import daisy_task
+    from blockwise_predict.run.pipelines.daisy_task import daisy_task
     from blockwise_predict.run.planned import PlannedRun
-    from blockwise_predict.run.recorded import verify
     from blockwise_predict.run.reporter import Reporter
     from blockwise_predict.run.result import RunResult
     from blockwise_predict.run.stop import StopRequest
-    from blockwise_predict.run.verify import Report
+    from blockwise_predict.run.verification.findings import Report
+    from blockwise_predict.run.verification.verify import verify
 
 __version__ = version("blockwise-predict")
 __all__ = [
@@ -76,25 +77,25 @@ _MODULES = {
     "Output": "run.output",
     "PlannedRun": "run.planned",
     "Prediction": "run.in_memory",
-    "Report": "run.verify",
+    "Report": "run.verification.findings",
     "Reporter": "run.reporter",
     "RunResult": "run.result",
     "StopRequest": "run.stop",
     "TrainedModel": "checkpoint",
-    "daisy_task": "run.pipeline",
+    "daisy_task": "run.pipelines.daisy_task",
     "open_array": "io",
     "open_checkpoint": "checkpoint",
     "open_output": "run.output",
     "plan": "run.api",
     "predict": "run.in_memory",
     "run": "run.api",
-    "verify": "run.recorded",
+    "verify": "run.verification.verify",
 }
 del globals()["plan"], globals()["run"], globals()["blockwise_predict"]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported now."""
+    """Import a public name on first use."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

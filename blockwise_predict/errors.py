@@ -1,7 +1,7 @@
 """Errors a user can meet.
 
     PredictError                exit 1
-    ├── RunFailedError          exit 1   the run ended and not every voxel was predicted
+    ├── RunFailedError          exit 1   the run ended before every voxel was predicted
     │   ├── LockLostError                another run has taken over
     │   └── RecordsError                 the run directory cannot be written
     └── InputError (ValueError) exit 2   something the user gave is wrong; found before any work
@@ -18,13 +18,15 @@ the message alone, never a traceback.
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-# Of a library's message inside one of ours.
+# Maximum number of characters of a library's message inside one of ours.
 MAX_REASON = 400
 
 
 def first_error(error: BaseException) -> BaseException:
-    """The first of the errors in a group, which tasks that go on side by side may raise."""
+    """The first error of a group, such as concurrent tasks raise; any other error as it is."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
@@ -37,21 +39,30 @@ class PredictError(Exception):
 
 
 class RunFailedError(PredictError):
-    """The run ended, and some voxels were not predicted."""
+    """The run ended before every voxel was predicted."""
 
 
 class LockLostError(RunFailedError):
-    """Another run took this one for dead, and has taken over."""
+    """Another run has taken over, because this one did not seem to be alive."""
 
 
 class RecordsError(RunFailedError):
-    """The run's records cannot be written, for what the system says."""
+    """The run's records cannot be written; the message includes the system's error."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(
             f"the run's records cannot be written: {error}\nNothing that was finished is lost. "
-            "Mend that, then run the same command again."
+            "Fix the cause, then run the same command again."
         )
+
+
+@contextmanager
+def as_records_error() -> Iterator[None]:
+    """Turn an OSError, raised while a record is written, into RecordsError."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordsError(error) from None
 
 
 class InputError(PredictError, ValueError):
@@ -69,7 +80,7 @@ class CheckpointError(InputError):
 
 
 class ArrayError(InputError):
-    """An array is missing, unreadable, of an unsupported kind, or does not say where it lies."""
+    """An array is missing, unreadable, unsupported, or does not say where it lies."""
 
 
 class GeometryError(InputError):
@@ -84,7 +95,7 @@ for _error in (
     *(PredictError, RunFailedError, LockLostError, RecordsError, InputError, ConfigError),
     *(CheckpointError, ArrayError, GeometryError, RunStateError),
 ):
-    # As users import them, and as tracebacks should name them.
+    # The name under which users import them is also the one that tracebacks show.
     _error.__module__ = "blockwise_predict"
 
 
@@ -106,6 +117,6 @@ _SHORT = _short_repr()
 
 
 def shortened(text: str, limit: int = MAX_REASON) -> str:
-    """A text, its middle left out if it is longer than `limit` characters."""
+    """A text; if it is longer than `limit` characters, with its middle replaced by dots."""
     half = limit // 2
     return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"

@@ -31,7 +31,7 @@ def retry(output: str, run_dir: str | None, **given: Any) -> None:
     """
     from blockwise_predict.cli.running import finish_process, run_with_display
     from blockwise_predict.records.find import find_run
-    from blockwise_predict.run.recorded import config_of_retry
+    from blockwise_predict.run.retry import config_of_retry
 
     _, plan = find_run(output, run_dir, trust_run_dir=given["trust_run_dir"])
     command = shlex.join(["predict", *sys.argv[1:]])

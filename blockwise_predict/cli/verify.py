@@ -12,7 +12,7 @@ import click
 from blockwise_predict.cli.options import run_option
 
 if TYPE_CHECKING:
-    from blockwise_predict.run.verify import Report
+    from blockwise_predict.run.verification.findings import Report
 
 SHOWN_RANGES = 30
 
@@ -57,7 +57,7 @@ def verify(
     predict verify predictions.zarr/affs --repair; predict run ...
     """
     from blockwise_predict.cli.progress import BlockProgress
-    from blockwise_predict.run.recorded import verify as verify_output
+    from blockwise_predict.run.verification.verify import verify as verify_output
 
     with BlockProgress("Reading") as progress:
         report = verify_output(

@@ -1,1 +1,1 @@
-"""What will be done: the Plan, and how it is made."""
+"""The plan of a run: how it is made, and what it will cost."""

@@ -1,9 +1,9 @@
-"""What a plan will cost: passes, arithmetic, memory, bytes.
+"""The costs of a plan: passes, arithmetic, bytes read and written.
 
-Blocks form a grid, and what a block costs along one axis does not depend on where it lies along the
-others. So costs are counted axis by axis and multiplied. Along an axis, blocks inside the volume
-repeat: they lie on the lattice and on the input's chunks as the block one period before. So no more
-than a period and the outermost blocks are looked at, however large the volume is.
+Blocks form a grid, and the cost of a block along one axis does not depend on its position along the
+others. So costs are counted axis by axis, and multiplied. Along an axis, blocks inside the volume
+are periodic: each lies on the lattice and on the input's chunks in the same way as the block one
+period before. So only one period and the outermost blocks are counted, however large the volume.
 """
 
 from __future__ import annotations
@@ -21,16 +21,22 @@ from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.architectures.trace import flops, flops_without_halo
 from blockwise_predict.plan.model import Plan
 
-# Of a longer period, only its first blocks are looked at.
-LONGEST_PERIOD = 4096
+# Maximum number of blocks of a period that are counted; of a longer one, only the first are.
+MAX_PERIOD = 4096
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Costs of a run. `halo_overhead` is arithmetic relative to passes without any halo,
-    `read_amplification` bytes decoded relative to the bytes that the ROI and its context hold, with
-    what a single worker keeps of the block before (several workers take turns at the blocks);
-    `exact` says whether that is of all blocks, or from a sample of them.
+    """Costs of a run.
+
+    passes: number of forward passes.
+    flops: floating-point operations.
+    halo_overhead: arithmetic relative to passes without any halo.
+    bytes_in: decoded bytes of input chunks. A single worker reuses chunks of the previous block;
+        with several workers, consecutive blocks go to different ones.
+    bytes_out: bytes of output values, before compression.
+    read_amplification: decoded bytes relative to the bytes of the ROI and its context.
+    exact: whether all blocks were counted, or a sample of them.
     """
 
     passes: int
@@ -44,10 +50,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _AxisCosts:
-    """Costs along one axis, added up over the places that blocks have along it.
+    """Costs along one axis, added up over the positions of blocks along it.
 
-    `passes` by input size; `chunks` of the input that are decoded, and of these `kept_chunks` that
-    the place before has left in memory.
+    `passes` are numbers of passes by input size, `chunks` the number of decoded input chunks, of
+    which `kept_chunks` are still in memory from the previous position.
     """
 
     passes: dict[int, int]
@@ -57,7 +63,7 @@ class _AxisCosts:
 
 
 def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
-    """Add up the costs of a plan's blocks."""
+    """The costs of all blocks of a plan."""
     axes = [_axis_costs(plan, axis) for axis in range(len(plan.block_shape))]
     passes = prod(sum(costs.passes.values()) for costs in axes)
     total = sum(
@@ -66,7 +72,7 @@ def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
     )
     decoded = _decoded_chunks(plan, axes) * prod(plan.input.chunk_shape)
     itemsize = np.dtype(plan.input.dtype).itemsize * (plan.input.channels or 1)
-    needed = _inside(plan, plan.lattice.read_roi(plan.output.roi))
+    needed = _voxels_inside(plan, plan.lattice.read_roi(plan.output.roi))
     values_out = plan.output.roi.size * len(plan.network.channel_names)
     return Estimate(
         passes=passes,
@@ -80,23 +86,23 @@ def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
 
 
 def pass_flops(shapes: UNetShapes, tile: tuple[int, ...]) -> int:
-    """Arithmetic of a pass over a tile of the input; of a 2-D net's, over the slices of one."""
+    """Floating-point operations of a pass over an input tile; of a 2-D network, of all slices."""
     slices = len(tile) - shapes.dims
     return prod(tile[:slices]) * flops(shapes, tile[slices:])
 
 
-def _inside(plan: Plan, roi: Roi) -> int:
-    """Voxels of an input ROI that the input array holds."""
+def _voxels_inside(plan: Plan, roi: Roi) -> int:
+    """Number of voxels of an input ROI that lie inside the input array."""
     volume = Roi((0,) * len(plan.input.shape), plan.input.shape)
     return int(volume.intersect(roi).size)
 
 
 def _decoded_chunks(plan: Plan, axes: list[_AxisCosts]) -> int:
-    """Chunks that are decoded for all blocks."""
+    """Number of chunks that are decoded for all blocks."""
     *across, last = axes
     decoded = last.chunks
     if plan.config.workers == 1:
-        # What the block before has left in the cache, along the axis that blocks follow.
+        # Consecutive blocks are neighbours along the last axis, and share chunks in the cache.
         decoded -= last.kept_chunks
     return decoded * prod(costs.chunks for costs in across)
 
@@ -105,7 +111,7 @@ def _axis_costs(plan: Plan, axis: int) -> _AxisCosts:
     passes: defaultdict[int, int] = defaultdict(int)
     chunks = kept = 0
     period = _period(plan, axis)
-    for place, times in _places(plan, axis, min(period, LONGEST_PERIOD)):
+    for place, times in _places(plan, axis, min(period, MAX_PERIOD)):
         begin, end = plan.block_range(axis, place)
         for size, number in _pass_sizes(plan, axis, begin, end):
             passes[size] += number * times
@@ -114,20 +120,20 @@ def _axis_costs(plan: Plan, axis: int) -> _AxisCosts:
         if place:
             before = _chunks(plan, axis, *plan.block_range(axis, place - 1))
             kept += len(range(touched.start, min(touched.stop, before.stop))) * times
-    return _AxisCosts(passes, chunks, kept, exact=period <= LONGEST_PERIOD)
+    return _AxisCosts(passes, chunks, kept, exact=period <= MAX_PERIOD)
 
 
 def _period(plan: Plan, axis: int) -> int:
-    """Blocks along an axis after which they lie as before on the lattice and the input's chunks."""
+    """Number of blocks after which their position on lattice and input chunks repeats."""
     block = plan.block_shape[axis]
     cells = (plan.lattice.axes[axis].step, plan.scale[axis] * plan.input.chunk_shape[axis])
     return lcm(*(cell // gcd(cell, block) for cell in cells))
 
 
 def _places(plan: Plan, axis: int, period: int) -> Iterator[tuple[int, int]]:
-    """Places along an axis to look at, each with the number of places that it stands for."""
+    """Positions of blocks to count along an axis, each with the number of those it stands for."""
     count = plan.blocks_per_axis[axis]
-    # From places further inside, no pass reaches beyond the volume, and none is cut.
+    # Passes of blocks further inside do not reach the border of the volume.
     reach = plan.lattice.axes[axis].input_size * plan.scale[axis]
     outermost = 1 + -(-reach // plan.block_shape[axis])
     if count <= 2 * outermost + period:
@@ -140,7 +146,7 @@ def _places(plan: Plan, axis: int, period: int) -> Iterator[tuple[int, int]]:
 
 
 def _pass_sizes(plan: Plan, axis: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Input sizes of the passes over a range of output voxels, and how many there are of each."""
+    """Input sizes of the passes over a range of output voxels, with the number of each."""
     lattice = plan.lattice.axes[axis]
     number = lattice.num_passes(begin, end)
     yield lattice.input_size, number - 1
@@ -148,7 +154,7 @@ def _pass_sizes(plan: Plan, axis: int, begin: int, end: int) -> Iterator[tuple[i
 
 
 def _chunks(plan: Plan, axis: int, begin: int, end: int) -> range:
-    """The input's chunks that the passes over a range of output voxels touch."""
+    """Indices of the input chunks that the passes over a range of output voxels read."""
     first_voxel, end_voxel = plan.lattice.axes[axis].input_range(begin, end)
     size, chunk = plan.input.shape[axis], plan.input.chunk_shape[axis]
     first = min(max(0, first_voxel), size - 1) // chunk

@@ -1,4 +1,4 @@
-"""Third phase of planning: block and tile, as configured or chosen for the memory that is there."""
+"""Third phase of planning: block and tile shapes, configured or chosen for the memory."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from blockwise_predict.geometry.tiling import build_lattice
 from blockwise_predict.plan.model import Tiling
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.region import Region, check_axes
-from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, Limits, Sizing, within
+from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, Limits, Sizing, crop_block
 
-# Share of the memory that is free when the plan is made which the workers' data may take.
+# Share of the memory that is free at planning time which the data of all workers may take.
 MEMORY_SHARE = 0.5
-# Memory for a worker on a machine that is not known here: what most GPUs have to spare.
+# Memory for the data of a worker on an unknown machine (bytes): most GPUs have as much.
 MEMORY_ELSEWHERE = 8 << 30
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Block (output voxels) and tilings.
+    """The block shape (output voxels) and the tilings.
 
-    `tiling` is for the likely precision, `exact_tiling` for float32 where that may be needed and
-    takes more memory. `warnings` are for the user.
+    `tiling` is for the likely precision; `exact_tiling` is for float32, if a run may need that and
+    it takes more memory. `warnings` are for the user.
     """
 
     block_shape: tuple[int, ...]
@@ -44,7 +44,7 @@ class Layout:
 
 
 def choose_layout(opened: Opened, region: Region) -> Layout:
-    """The sizes of a run. Raises GeometryError and ConfigError for sizes that do not fit."""
+    """Choose block shape and tilings. Raises GeometryError or ConfigError if sizes do not fit."""
     choice = _LayoutChoice(opened, region)
     given = _given_block(opened.config, region.chunk_shape)
     if not opened.model.shapes.equivariant:
@@ -64,14 +64,14 @@ def choose_layout(opened: Opened, region: Region) -> Layout:
 
 @dataclass(frozen=True)
 class _LayoutChoice:
-    """How a region's blocks can be tiled within a worker's limits."""
+    """Tilings of a region's blocks within a worker's limits."""
 
     opened: Opened
     region: Region
 
     @cached_property
     def limits(self) -> Limits:
-        """What a worker may use."""
+        """The limits of a worker."""
         config, device = self.opened.config, self.opened.device
         memory = config.memory
         if memory is None and config.is_elsewhere:
@@ -84,7 +84,7 @@ class _LayoutChoice:
         return Limits(memory, config.planned_workers, config.slots, device.type)
 
     def sizing(self, dtype: torch.dtype) -> Sizing:
-        """The choice of sizes for a dtype that the network computes in."""
+        """The choice of sizes, if the network computes in `dtype`."""
         opened = self.opened
         return Sizing(
             opened.model,
@@ -95,7 +95,7 @@ class _LayoutChoice:
         )
 
     def whole_passes(self, block: tuple[int, ...]) -> Tiling:
-        """One whole pass over each tile of the region's lattice, in float32."""
+        """The tiling for one whole pass per tile of the region's lattice, in float32."""
         lattice, shapes = self.region.lattice, self.opened.model.shapes
         return Tiling(
             lattice=lattice,
@@ -105,40 +105,40 @@ class _LayoutChoice:
         )
 
     def streamed(self, block: tuple[int, ...], sizing: Sizing) -> Tiling:
-        """The tile, given or chosen, and how it is streamed."""
+        """The tiling with streamed passes; the tile is the configured one, or chosen."""
         region, shapes = self.region, self.opened.model.shapes
         roi, chunk, lattice = region.roi, region.chunk_shape, region.lattice
         if self.opened.config.tile_shape is None:
             tile = sizing.tile(lattice, roi, block, chunk)
             lattice = build_lattice(shapes, tile)
         tile = lattice.tile_shape[-shapes.dims :]
-        held = within(block, tuple(roi.shape))
+        cropped = crop_block(block, tuple(roi.shape))
         return Tiling(
             lattice=lattice,
-            streaming=sizing.streaming(held, tile, chunk),
-            memory_bytes=sizing.bytes(held, tile, chunk),
+            streaming=sizing.streaming(cropped, tile, chunk),
+            memory_bytes=sizing.bytes(cropped, tile, chunk),
             cache_bytes=self._cache_bytes(lattice, block),
         )
 
     def _cache_bytes(self, lattice: Lattice, block: tuple[int, ...]) -> int:
-        """Bytes of decoded chunks that are kept for the next block."""
+        """Bytes of decoded input chunks to keep for the next block."""
         read = lattice.read_roi(Roi(self.region.roi.begin, block)).size
         return self.limits.cache_bytes(int(read) * self.opened.raw_bytes)
 
 
 def memory_notes(opened: Opened) -> Iterator[str]:
-    """How much memory was counted on, for workers whose machines cannot be asked from here."""
+    """Note the memory that was assumed for workers on machines that are not known here."""
     config = opened.config
     if config.memory is None and config.is_elsewhere:
         size = _memory_elsewhere(config, opened.device) / 2**30
         yield (
-            f"Each worker's data may take {size:.3g} GiB: what the workers' machines have is not "
-            "known here. --memory says otherwise."
+            f"Each worker's data may take {size:.3g} GiB: the memory of the workers' machines is "
+            "not known here. Set it with --memory."
         )
 
 
 def _memory_elsewhere(config: RunConfig, device: torch.device) -> int:
-    """Bytes that a worker on a machine that is not known here may use."""
+    """Bytes that the data of a worker on an unknown machine may take."""
     if config.job_memory is None:
         return MEMORY_ELSEWHERE
     share = int(config.job_memory * MEMORY_SHARE)
@@ -152,16 +152,16 @@ def _memory_warnings(tiling: Tiling, limits: Limits, config: RunConfig) -> Itera
     needed, allowed = (f"{size / 2**20:.0f} MiB" for size in (tiling.memory_bytes, limits.memory))
     limit = f"--memory allows {allowed}"
     if config.memory is None:
-        limit = f"only {allowed} may be taken of what is free"
+        limit = f"only {allowed} of the free memory are available to it"
     if config.tile_shape or config.block_shape:
-        why = "with the sizes that are given. Give smaller ones, or more memory."
+        sizes = "with the sizes that are given. Give smaller ones, or more memory."
     else:
-        why = "even in the smallest tiles, which are slow. Give it more memory, or fewer --workers."
-    yield f"a worker's data take about {needed}, but {limit}, {why}"
+        sizes = "even in the smallest tiles, which are slow. Use more memory, or fewer --workers."
+    yield f"a worker's data take about {needed}, but {limit}, {sizes}"
 
 
 def _given_block(config: RunConfig, chunk: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The block that is given. Raises GeometryError unless it is a multiple of the chunk."""
+    """The configured block shape. Raises GeometryError unless it is a multiple of the chunks'."""
     if config.block_shape is None:
         return None
     check_axes("--block-shape", config.block_shape, len(chunk))
@@ -169,14 +169,14 @@ def _given_block(config: RunConfig, chunk: tuple[int, ...]) -> tuple[int, ...] |
         nearest = [max(1, round(b / c)) * c for b, c in zip(config.block_shape, chunk, strict=True)]
         raise GeometryError(
             f"--block-shape {format_shape(config.block_shape)} is not a multiple of the output's "
-            f"chunks {format_shape(chunk)}, so two workers would write one file. "
+            f"chunks {format_shape(chunk)}, so two workers would write the same file. "
             f"Nearest: {format_shape(nearest)}, or set --chunk-shape."
         )
     return config.block_shape
 
 
 def _even_blocks(config: RunConfig, region: Region) -> tuple[int, ...]:
-    """For fixed tiles: blocks of at most three chunks an axis, several for each worker."""
+    """The block shape for fixed tiles: up to three chunks per axis, several blocks per worker."""
     axes = list(zip(region.roi.shape, region.chunk_shape, strict=True))
     chunks = [ceil(n / c) for n, c in axes]
     counts = [ceil(n / (3 * c)) for n, c in axes]

@@ -1,6 +1,6 @@
-"""Making a plan, in four phases: open what is named, choose region and sizes, assemble.
+"""Making a plan, in four phases: open the inputs, choose the region, choose the layout, assemble.
 
-Pure: nothing is written, so `predict plan`, `predict run` and the Python API decide alike.
+Nothing is written, so that `predict plan`, `predict run` and the Python API decide alike.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ def make_plan(
     model: TrainedModel | None = None,
     array: BlockSource | None = None,
 ) -> Planned:
-    """Decide a run from its configuration; what it names can be given as opened already.
+    """Make the plan of a run from its configuration.
 
-    With the plan `recorded` by an earlier run, sizes that the configuration leaves open stay what
-    they were. Raises an InputError for anything that does not fit.
+    With the plan `recorded` by an earlier run, sizes that the configuration leaves open stay as
+    they were. `model` and `array` are the configuration's checkpoint and input, if they are open
+    already. Raises an InputError for anything that does not fit.
     """
     opened = open_inputs(config, model=model, array=array)
     if recorded is not None:
@@ -101,7 +102,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
 
 
 def output_format(config: RunConfig) -> Format:
-    """The format of the output: as given, by the name of its container, or zarr 3."""
+    """The format of the output: as configured, else that of its container, else zarr 3."""
     return config.format or guess_format(config.output) or "zarr3"
 
 
@@ -139,20 +140,20 @@ def _input_plan(array: BlockSource) -> InputPlan:
 
 
 def _value_range(config: RunConfig, model: TrainedModel) -> tuple[float, float] | None:
-    """The values that an integer output spans; None for floating-point outputs."""
+    """The range of values that an integer output spans; None for floating-point outputs."""
     if config.output_dtype.startswith("float"):
         return None
     value_range = config.output_range or model.output_range
     if value_range is None:
         raise ConfigError(
             f"--output-dtype {config.output_dtype} needs --output-range LOW,HIGH: nothing in "
-            f"{model.path} bounds the values that the network gives."
+            f"{model.path} bounds the network's output."
         )
     return value_range
 
 
 def _missing_warnings(opened: Opened, read: Roi) -> Iterator[str]:
-    """Warn of blocks that will fail, or be left out, because their input is not stored."""
+    """Warn about blocks that will fail or be skipped because their input is not stored."""
     config, array = opened.config, opened.array
     if config.bad_input not in ("fail", "skip"):
         return
@@ -161,7 +162,7 @@ def _missing_warnings(opened: Opened, read: Roi) -> Iterator[str]:
     if missing:
         outcome = {"fail": "fail", "skip": "be left out"}[config.bad_input]
         yield (
-            f"{missing} of {sampled} chunks of {array.path} that were looked at are not stored; "
+            f"{missing} of {sampled} sampled chunks of {array.path} are not stored; "
             f"blocks that need such chunks will {outcome}. If this volume leaves out empty chunks "
             "on purpose, pass --bad-input fill-missing."
         )

@@ -1,7 +1,7 @@
-"""The plan: everything that a run will do, as it is decided before anything is written.
+"""The plan: everything that a run will do, decided before anything is written.
 
-`predict plan` prints it, `predict run` executes it, and every worker reads it back from the run
-directory, so that there is one place where a run's geometry stands. `planning` makes it.
+`plan.make` makes it, `predict plan` prints it, `predict run` executes it, and every worker reads it
+from the run directory. So a run's geometry is decided in one place.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from blockwise_predict.geometry.lattice import Lattice
 
 
 class Model(BaseModel):
-    """Base of the plan's parts: frozen, strict, written as JSON."""
+    """Base of the plan's parts: frozen, without unknown fields, written as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NetworkPlan(Model):
-    """The network: which weights, and their geometry."""
+    """The network: its weights and its architecture."""
 
     checkpoint: str
     run: str | None
@@ -43,10 +43,10 @@ class NetworkPlan(Model):
 
 
 class InputPlan(Model):
-    """The input array. Lengths (nm) as exact decimals or ratios.
+    """The input array. Lengths (nm) are exact decimals or ratios, as text.
 
-    `metadata_sha256` is of what says how it is stored, `sample_sha256` of a few chunks' content,
-    by their first voxels.
+    `metadata_sha256` is the digest of the metadata that say how the array is stored,
+    `sample_sha256` the digests of a few chunks, by the chunk's first voxel.
     """
 
     path: str
@@ -70,7 +70,7 @@ class InputPlan(Model):
 
 
 class OutputPlan(Model):
-    """The output array. `roi_begin` and `shape` are output voxels from the input's origin."""
+    """The output array. `roi_begin` is in output voxels, counted from the input's origin."""
 
     path: str
     format: Format
@@ -92,10 +92,10 @@ class OutputPlan(Model):
 
 
 class Tiling(Model):
-    """How blocks go through the network: the passes' lattice, and how each is streamed, if it is.
+    """How blocks go through the network: the lattice of passes, and how a pass is streamed, if so.
 
-    `memory_bytes` is what a worker's data are predicted to take at their peak, of which
-    `cache_bytes` are decoded chunks of the input, kept for the next block.
+    `memory_bytes` is the predicted peak of a worker's data, of which `cache_bytes` are decoded
+    input chunks that are kept for the next block.
     """
 
     lattice: Lattice
@@ -105,10 +105,11 @@ class Tiling(Model):
 
 
 class Plan(Model):
-    """A run, decided.
+    """The plan of a run.
 
-    `tiling` is for the precision that is given or likely; `exact_tiling` for float32, where that
-    is still open and needs more memory.
+    `scale` is the number of output voxels per input voxel, `block_shape` is in output voxels.
+    `tiling` is for the configured or likely precision; `exact_tiling` is for float32, if the
+    precision is still open and float32 needs more memory.
     """
 
     version: str
@@ -128,7 +129,7 @@ class Plan(Model):
 
     @model_validator(mode="after")
     def _axes_agree(self) -> Self:
-        """A plan may come from a file: all that is counted per axis has the input's axes."""
+        """Check that everything per axis has the input's axes: a plan may come from a file."""
         per_axis = {
             "input.shape": self.input.shape,
             "input.chunk_shape": self.input.chunk_shape,
@@ -141,7 +142,7 @@ class Plan(Model):
         for name, sizes in per_axis.items():
             if len(sizes) != len(self.input.axis_names) or any(size < 1 for size in sizes):
                 raise ValueError(f"{name} {shown(sizes)} is not one positive size per axis")
-        # Raises for voxel sizes and offsets of other axes, or that are none.
+        # `output_grid` raises if voxel size or offset have other axes, or are not lengths.
         if self.output_grid.dims != len(self.output.roi_begin) or self.output_grid.dims not in (
             2,
             3,
@@ -156,7 +157,7 @@ class Plan(Model):
 
     @property
     def lattice(self) -> Lattice:
-        """The lattice; its points are the same for all precisions."""
+        """The lattice of passes; its points are the same for all precisions."""
         return self.tiling.lattice
 
     def tiling_for(self, precision: str) -> Tiling:
@@ -167,7 +168,7 @@ class Plan(Model):
 
     @property
     def blocks_per_axis(self) -> tuple[int, ...]:
-        """Size of the block grid."""
+        """Shape of the grid of blocks."""
         return tuple(ceil(n / b) for n, b in zip(self.output.shape, self.block_shape, strict=True))
 
     @property
@@ -176,7 +177,7 @@ class Plan(Model):
         return prod(self.blocks_per_axis)
 
     def block_range(self, axis: int, place: int) -> tuple[int, int]:
-        """The output voxels (half-open) of the blocks at one place along an axis."""
+        """The range of output voxels (half-open) of the blocks at a position along an axis."""
         begin = self.output.roi_begin[axis] + place * self.block_shape[axis]
         end = self.output.roi_begin[axis] + self.output.shape[axis]
         return begin, min(begin + self.block_shape[axis], end)
@@ -186,13 +187,13 @@ class Plan(Model):
         return Roi(begin, self.block_shape).intersect(self.output.roi)
 
     def blocks(self) -> Iterator[Roi]:
-        """All blocks, in C order, output voxels from the input's origin."""
+        """All blocks in C order, in output voxels from the input's origin."""
         for index in itertools.product(*(range(n) for n in self.blocks_per_axis)):
             shift = Coordinate(index) * Coordinate(self.block_shape)
             yield self.block(Coordinate(self.output.roi_begin) + shift)
 
     def block_number(self, begin: Coordinate) -> int:
-        """Number, in C order, of the block that begins at an output voxel."""
+        """The number (in C order) of the block that begins at an output voxel."""
         index = (begin - self.output.roi.begin) / Coordinate(self.block_shape)
         number = 0
         for position, count in zip(index, self.blocks_per_axis, strict=True):
@@ -200,7 +201,7 @@ class Plan(Model):
         return number
 
     def numbered_block(self, number: int) -> Roi:
-        """The block of a number, output voxels from the input's origin."""
+        """The block with a number, in output voxels from the input's origin."""
         index = []
         for count in reversed(self.blocks_per_axis):
             number, position = divmod(number, count)
@@ -209,7 +210,7 @@ class Plan(Model):
         return self.block(self.output.roi.begin + shift)
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a resumed run to give the array that was begun."""
+        """Everything that must be unchanged for a run to be resumed."""
         return {
             "weights (sha256)": self.network.weights_sha256,
             "architecture": self.network.architecture,

@@ -1,4 +1,4 @@
-"""First phase of planning: open what a configuration names, and check that it goes together."""
+"""First phase of planning: open checkpoint and input, and check that they fit together."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from blockwise_predict.plan.model import Plan
 
 @dataclass(frozen=True)
 class Opened:
-    """What a run works with, opened once and handed on.
+    """A configuration with its checkpoint and input opened.
 
-    `device` is what the workers compute on, as far as that is known on this machine.
+    `device` is the workers' device, as far as that is known on this machine.
     """
 
     config: RunConfig
@@ -42,7 +42,7 @@ class Opened:
 
     @property
     def raw_bytes(self) -> int:
-        """Bytes of an input voxel, all channels."""
+        """Bytes of an input voxel, channels included."""
         return np.dtype(self.array.dtype).itemsize * (self.array.channels or 1)
 
     @property
@@ -51,16 +51,16 @@ class Opened:
         return np.dtype(self.config.output_dtype).itemsize
 
     def over_volume(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        """Sizes along the network's axes, with 1 along the slices that a 2-D network runs over."""
+        """Sizes for all axes of the volume, from those of the network: 1 along its slices."""
         return (1,) * (len(self.array.shape) - len(sizes)) + tuple(sizes)
 
 
 def open_inputs(
     config: RunConfig, *, model: TrainedModel | None = None, array: BlockSource | None = None
 ) -> Opened:
-    """Open the checkpoint and the input of a configuration, unless they are given opened.
+    """Open the checkpoint and the input of a configuration, unless they are given.
 
-    Raises an InputError if something cannot be opened, or if network, input and options do not go
+    Raises an InputError if something cannot be opened, or if network, input and options do not fit
     together.
     """
     if model is None:
@@ -110,7 +110,7 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
 
 
 def workers_device(config: RunConfig) -> torch.device:
-    """What the workers compute on, as far as that is known here. Raises ConfigError."""
+    """The workers' device, as far as that is known here. Raises ConfigError if it is not there."""
     if not config.is_elsewhere:
         return choose_device(config.device)
     if config.device == "cpu" or (config.device == "auto" and config.gpus == 0):
@@ -125,8 +125,8 @@ def _check_channels(model: TrainedModel, array: BlockSource) -> None:
             f"{array.path} has {spatial} spatial axes {array.shape}, "
             f"but {model.path} is a {dims}-D network."
         )
-    wanted, there = model.architecture.fmaps_in, array.channels or 1
-    if wanted != there:
+    expected, channels = model.architecture.fmaps_in, array.channels or 1
+    if channels != expected:
         raise ArrayError(
-            f"{array.path} has {there} channels, but {model.path} was trained on {wanted}."
+            f"{array.path} has {channels} channels, but {model.path} was trained on {expected}."
         )

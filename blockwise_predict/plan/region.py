@@ -1,4 +1,4 @@
-"""Second phase of planning: which voxels are predicted, on which lattice, and in which chunks."""
+"""Second phase of planning: the ROI, the lattice of passes, and the chunks of the output."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from blockwise_predict.geometry.tiling import (
 )
 from blockwise_predict.plan.opened import Opened
 
-# Edge of a chunk (voxels) where none is given, by the number of axes.
+# Default edge of a chunk (voxels), by the number of axes.
 CHUNK_EDGE = {2: 512, 3: 64}
 
 
 @dataclass(frozen=True)
 class Region:
-    """What is predicted: `roi` and `chunk_shape` in output voxels, from the input's origin.
+    """What is predicted: `roi` and `chunk_shape`, in output voxels from the input's origin.
 
-    `lattice` is of the tile that is given; where the tile is still to be chosen, of the smallest
-    one, which has the same points. `notes` tell the user how the ROI came to be.
+    `lattice` is for the configured tile. If the tile is still to be chosen, it is for the smallest
+    one, whose lattice has the same points. `notes` tell the user how the ROI was determined.
     """
 
     roi: Roi
@@ -36,7 +36,7 @@ class Region:
 
 
 def choose_region(opened: Opened) -> Region:
-    """The region of a run. Raises GeometryError and ConfigError for what does not fit."""
+    """The region of a run. Raises GeometryError or ConfigError if something does not fit."""
     config, array, scale = opened.config, opened.array, opened.scale
     lattice = build_lattice(opened.model.shapes, _first_tile(opened))
     volume = Roi((0,) * len(scale), Coordinate(array.shape) * Coordinate(scale))
@@ -53,7 +53,7 @@ def choose_region(opened: Opened) -> Region:
 
 
 def _first_tile(opened: Opened) -> tuple[int, ...]:
-    """The tile that is given, or the fixed one; the smallest where sizes are still to be chosen."""
+    """The configured tile, or the network's fixed one; else the smallest, until one is chosen."""
     shapes, architecture = opened.model.shapes, opened.model.architecture
     if (given := opened.config.tile_shape) is not None:
         check_tile(given, shapes, len(opened.array.shape))
@@ -66,7 +66,7 @@ def _first_tile(opened: Opened) -> tuple[int, ...]:
 
 
 def _valid_volume(opened: Opened, lattice: Lattice) -> Roi:
-    """The output voxels whose whole context lies inside the input."""
+    """The output voxels whose context lies inside the input."""
     volume = lattice.whole_passes(opened.array.shape)
     if volume is None:
         raise GeometryError(
@@ -88,4 +88,4 @@ def check_axes(option: str, shape: tuple[int, ...], dims: int) -> None:
     """Raise ConfigError unless an option has one number for each of the volume's axes."""
     if len(shape) != dims:
         given = f"{option} {format_shape(shape)} has {len(shape)} axes"
-        raise ConfigError(f"{given}, the volume has {dims}.")
+        raise ConfigError(f"{given}, but the volume has {dims}.")

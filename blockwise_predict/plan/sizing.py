@@ -1,9 +1,9 @@
-"""The sizes of blocks and tiles, and how they are streamed: least arithmetic within the memory.
+"""Choosing block and tile shapes, and the streaming: least arithmetic within the memory.
 
-A larger block has less halo. It is grown chunk by chunk along the axis that gains most, until the
-gain is small, the memory is used, or there would be too few blocks for the workers. A tile is what
-a block needs, streamed along the axis that needs the least memory; if even that does not fit, the
-tile is made smaller in the plane.
+The larger a block, the smaller its share of halo. The block grows chunk by chunk along the axis
+that saves most, until the saving is small, the memory is used up, or there would be too few blocks
+for the workers. The tile is what a block needs, streamed along the axis that needs the least
+memory. If that still does not fit, the tile shrinks in the plane across the stream.
 """
 
 from __future__ import annotations
@@ -28,29 +28,33 @@ from blockwise_predict.geometry.tiling import smallest_tile
 
 Shape = tuple[int, ...]
 
-# Minimum number of blocks per worker, where the chunks allow: workers end at about the same time,
-# progress is visible, and an interruption costs little.
+# Minimum number of blocks per worker, if there are enough chunks: so workers end at about the same
+# time, progress is visible, and an interruption costs little.
 BLOCKS_PER_WORKER = 4
-# A step of growth that saves less than this is not worth coarser blocks.
-SMALLEST_GAIN = 0.004
-# Voxels of an input slab: enough to occupy the device, few enough to stay in the caches of a CPU.
+# Minimum share of the arithmetic that a larger block must save.
+MIN_GAIN = 0.004
+# Voxels of an input slab: enough to occupy the device, and few enough for a CPU's caches.
 SLAB_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
-# Resident memory over the tensors' bytes: allocators, and what oneDNN works in. Measured 1.0 to
-# 1.2 (torch 2.13, glibc, planes of 340 to 570 squared), more where tensors are small.
-ALLOCATION = 1.2
+# Resident memory relative to the bytes of tensors, and in addition: overhead of the allocators, and
+# oneDNN's buffers. Measured 1.0 to 1.2 (torch 2.13, glibc, planes of 340 to 570 squared), and more
+# for small tensors.
+ALLOCATION_FACTOR = 1.2
 ALLOCATION_BYTES = 96 * 2**20
-# Share of the memory that passes get even if the block that was given takes all of it.
-LEAST_SHARE = 0.25
-# Rows of output in memory: one being filled, and one being written.
-ROWS_HELD = 2
-# The last block's chunks stay in memory, decoded, for the next one, if that takes no larger part of
-# the memory than this; chunks hold more than a block reads of them.
-CACHED_BLOCKS, CACHE_SHARE = 2, 0.05
+# Minimum share of the memory for passes, even if a configured block takes all of it.
+MIN_PASS_SHARE = 0.25
+# Number of rows of output in memory: one being filled, and one being written.
+ROWS_IN_MEMORY = 2
+# Size of the cache of decoded chunks for the next block, in inputs of a block (chunks hold more
+# than a block reads of them), and its maximum share of the memory.
+CACHED_BLOCKS, MAX_CACHE_SHARE = 2, 0.05
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may use. `memory` in bytes; `slots` blocks are held at once."""
+    """Limits of a worker: `memory` in bytes, and `slots` blocks in memory at a time.
+
+    `workers` is the number of workers of the run, `device` a type of torch device.
+    """
 
     memory: int
     workers: int
@@ -58,15 +62,15 @@ class Limits:
     device: str
 
     def cache_bytes(self, raw: int) -> int:
-        """Bytes of decoded chunks to keep, where a block reads `raw` bytes."""
-        return min(CACHED_BLOCKS * raw, round(self.memory * CACHE_SHARE))
+        """Bytes of decoded chunks to keep, if a block reads `raw` bytes."""
+        return min(CACHED_BLOCKS * raw, round(self.memory * MAX_CACHE_SHARE))
 
 
 class Sizing:
-    """The choice of sizes for one equivariant network, one input and one output.
+    """Chooses sizes for one equivariant network, one input and one output.
 
-    `value_bytes` are those of an output value, `raw_bytes` of an input voxel, channels included;
-    the network computes in `dtype`.
+    `raw_bytes` is the size of an input voxel, channels included, `value_bytes` that of an output
+    value; the network computes in `dtype`.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class Sizing:
 
     @cached_property
     def _footprints(self) -> dict[int, Footprint]:
-        """By streamed axis; measured once for axes that are alike."""
+        """Footprints by streamed axis; equal axes are measured once."""
         network, shapes = self._model.build(), self._shapes
         found: dict[object, Footprint] = {}
         by_axis = {}
@@ -110,7 +114,7 @@ class Sizing:
         return (first, *(axis for axis in range(self._shapes.dims) if axis != first))
 
     def block(self, roi: Shape, chunk: Shape) -> Shape:
-        """The block, a multiple of `chunk`, for a ROI of this shape (output voxels)."""
+        """The block shape, a multiple of `chunk`, for a ROI of this shape (output voxels)."""
         slices = len(roi) - self._shapes.dims
         whole = tuple(ceil(n / c) * c for n, c in zip(roi, chunk, strict=True))
         block = tuple(min(c, w) for c, w in zip(chunk, whole, strict=True))
@@ -123,11 +127,11 @@ class Sizing:
             ]
             allowed = [larger for larger in grown if self._allowed(larger, roi, chunk)]
             if not allowed:
-                return _evened(block, whole, chunk)
+                return _even_blocks(block, whole, chunk)
             best = min(allowed, key=lambda larger: self._cost(larger[slices:]))
             gain = 1 - self._cost(best[slices:]) / cost
-            if gain < SMALLEST_GAIN:
-                return _evened(block, whole, chunk)
+            if gain < MIN_GAIN:
+                return _even_blocks(block, whole, chunk)
             block, cost = best, self._cost(best[slices:])
 
     def _grown(self, block: Shape, axis: int, chunk: Shape) -> Shape:
@@ -138,7 +142,7 @@ class Sizing:
         return flops(self._shapes, self._needed(block)) / prod(block)
 
     def _needed(self, block: Shape) -> Shape:
-        """The input shape that covers a block, wherever on the lattice it begins."""
+        """The input shape that covers a block, wherever it begins on the lattice."""
         sizes = (
             -(-(b + context + scale * period - 1) // scale)
             for b, context, scale, period in zip(
@@ -152,14 +156,14 @@ class Sizing:
         if count < BLOCKS_PER_WORKER * self._limits.workers:
             return False
         tile = self._needed(block[len(block) - self._shapes.dims :])
-        room = self._limits.memory - self._held(block, tile, chunk)
+        room = self._limits.memory - self._block_bytes(block, tile, chunk)
         return self._stream(tile, room)[1] <= room
 
-    def _held(self, block: Shape, tile: Shape, chunk: Shape) -> int:
-        """Bytes of the blocks in the slots and in the cache: input as stored; and rows of output.
+    def _block_bytes(self, block: Shape, tile: Shape, chunk: Shape) -> int:
+        """Bytes of input blocks in the slots and in the cache, and of rows of output.
 
-        Rows lie across the longest axis, along which is streamed. Where a tile does not cover the
-        plane, all rows wait for the next tile.
+        Rows are planes across the longest axis, along which the block is streamed. If a tile does
+        not cover the whole plane, all rows stay in memory until the last tile.
         """
         slices = len(block) - self._shapes.dims
         raw = prod(block[:slices]) * prod(tile) * self._raw_bytes
@@ -171,26 +175,29 @@ class Sizing:
             for axis in range(slices, len(block))
             if axis != longest
         )
-        planes = block[longest] if cut else min(block[longest], ROWS_HELD * chunk[longest])
+        planes = block[longest] if cut else min(block[longest], ROWS_IN_MEMORY * chunk[longest])
         rows = prod(block) // block[longest] * planes * self._voxel_bytes
         return inputs + rows + self._padded_bytes(block, chunk, longest)
 
     def _padded_bytes(self, block: Shape, chunk: Shape, along: int) -> int:
-        """Bytes of copies of rows that are written in chunks which reach beyond the block.
+        """Bytes of the padded copies of rows, if chunks reach beyond the block.
 
-        Zeros beyond its last slice are never touched, and take no memory; those beside a slice lie
-        in pages with its values.
+        Padding after the last slice is never touched, and takes no memory; padding within a slice
+        shares pages with its values.
         """
         whole = tuple(ceil(n / c) * c for n, c in zip(block, chunk, strict=True))
         if whole == block:
             return 0
         copy = [block[0], *whole[1:]]
         row = min(copy[along], chunk[along])
-        rows = min(ROWS_HELD, ceil(block[along] / chunk[along]))
+        rows = min(ROWS_IN_MEMORY, ceil(block[along] / chunk[along]))
         return prod(copy) // copy[along] * row * rows * self._voxel_bytes
 
     def _stream(self, tile: Shape, room: int) -> tuple[Streaming, int]:
-        """The streaming of a tile that needs the least memory, and its bytes; thin if it must."""
+        """The streaming of a tile that needs the least memory, and its resident bytes.
+
+        Slabs are made thinner to fit into `room` bytes, if necessary.
+        """
         found = []
         for axis, footprint in self._footprints.items():
             plane = [tile[a] for a in self._axes(axis)[1:]]
@@ -202,7 +209,7 @@ class Sizing:
         return Streaming(self._axes(axis), slab), resident(size)
 
     def _slab(self, axis: int, plane: Sequence[int]) -> int:
-        """Input planes per slab where memory is no concern."""
+        """Input planes per slab, if memory does not limit them."""
         return self._whole_periods(axis, SLAB_VOXELS[self._limits.device] / prod(plane))
 
     def _whole_periods(self, axis: int, planes: float) -> int:
@@ -214,8 +221,8 @@ class Sizing:
     def tile(self, lattice: Lattice, roi: Roi, block: Shape, chunk: Shape) -> Shape:
         """The tile that the blocks of a ROI need, made smaller if the memory requires it.
 
-        `lattice` may be of any tile: its points are the same. A 2-D network over a volume gets one
-        slice.
+        `lattice` may be for any tile, since its points are the same. The tile of a 2-D network over
+        a volume is one slice.
         """
         slices = roi.dims - self._shapes.dims
         tile = []
@@ -224,9 +231,9 @@ class Sizing:
             begins = range(begin, begin + size, edge)
             needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
             tile.append(axis.grown_for(needed))
-        return (1,) * slices + self._shrunk(tuple(tile), within(block, tuple(roi.shape)), chunk)
+        return (1,) * slices + self._shrink(tuple(tile), crop_block(block, tuple(roi.shape)), chunk)
 
-    def _shrunk(self, tile: Shape, block: Shape, chunk: Shape) -> Shape:
+    def _shrink(self, tile: Shape, block: Shape, chunk: Shape) -> Shape:
         """The tile with its plane cut down until the stream fits into the memory."""
         smallest = smallest_tile(self._shapes)
         room = self._room(block, tile, chunk)
@@ -242,32 +249,32 @@ class Sizing:
         return tile
 
     def _room(self, block: Shape, tile: Shape, chunk: Shape) -> int:
-        """Bytes for passes; a block that was given may take more than there is."""
-        left = self._limits.memory - self._held(block, tile, chunk)
-        return max(left, round(self._limits.memory * LEAST_SHARE))
+        """Bytes for passes; a configured block alone may take more than the memory."""
+        left = self._limits.memory - self._block_bytes(block, tile, chunk)
+        return max(left, round(self._limits.memory * MIN_PASS_SHARE))
 
     def streaming(self, block: Shape, tile: Shape, chunk: Shape) -> Streaming:
-        """How a tile (network's axes) is streamed."""
+        """The streaming of a tile (shape along the network's axes)."""
         return self._stream(tile, self._room(block, tile, chunk))[0]
 
     def bytes(self, block: Shape, tile: Shape, chunk: Shape) -> int:
-        """Peak bytes of a worker's data, weights aside."""
+        """Peak bytes of a worker's data, without the weights."""
         passes = self._stream(tile, self._room(block, tile, chunk))[1]
-        return self._held(block, tile, chunk) + passes
+        return self._block_bytes(block, tile, chunk) + passes
 
 
-def within(block: Shape, roi: Shape) -> Shape:
-    """What there is of a block in a ROI that may be smaller."""
+def crop_block(block: Shape, roi: Shape) -> Shape:
+    """The shape of a block, cropped to a ROI that may be smaller."""
     return tuple(min(b, n) for b, n in zip(block, roi, strict=True))
 
 
 def resident(tensors: int) -> int:
-    """Bytes that a process takes for a stream with so many bytes of tensors."""
-    return round(tensors * ALLOCATION) + ALLOCATION_BYTES
+    """Resident bytes of a process for a stream with `tensors` bytes of tensors."""
+    return round(tensors * ALLOCATION_FACTOR) + ALLOCATION_BYTES
 
 
-def _evened(block: Shape, whole: Shape, chunk: Shape) -> Shape:
-    """As many blocks as before along each axis, of sizes as equal as the chunks allow."""
+def _even_blocks(block: Shape, whole: Shape, chunk: Shape) -> Shape:
+    """The block shape for as many blocks per axis, of sizes as equal as the chunks allow."""
     even = []
     for b, w, c in zip(block, whole, chunk, strict=True):
         count = ceil(w / b)

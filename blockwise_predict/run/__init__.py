@@ -1,1 +1,1 @@
-"""One run, end to end: executing, extending, verifying, and its result."""
+"""One run, end to end: plan, prepare, execute, extend, sum up; and predictions in memory."""

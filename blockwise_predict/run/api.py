@@ -26,14 +26,14 @@ def plan(
 ) -> PlannedRun:
     """Plan a run, as `predict plan` does; nothing is written.
 
-    model: a checkpoint's path, or what `open_checkpoint` gave.
-    array: the input's path, or what `open_array` gave.
+    model: a checkpoint's path, or the result of `open_checkpoint`.
+    array: the input's path, or the result of `open_array`.
     output: path of the array to write, for example `predictions.zarr/affs`.
     options: the keys of a configuration file (docs/reference.md), for example
         `roi="[0:1000,:,:]", output_dtype="uint8", workers=2`.
 
-    Raises ConfigError that lists every option that is wrong, and other InputErrors if something
-    cannot be opened or does not fit.
+    Raises a ConfigError that lists all invalid options, and other InputErrors if something cannot
+    be opened or does not fit.
     """
     opened_model = model if isinstance(model, TrainedModel) else None
     opened_array = array if isinstance(array, InputArray) else None
@@ -54,17 +54,18 @@ def run(
     progress: bool | Reporter = True,
     stop: StopRequest | None = None,
 ) -> RunResult:
-    """Execute a planned run, or resume it, with the workers that its options say.
+    """Execute a planned run, or resume it; returns when every block is done or has failed.
 
     Works in any thread and inside a running event loop; installs no signal handlers.
 
-    workers: how many to start; sizes are planned again for that number.
+    workers: number of workers, instead of the plan's; block and tile sizes are planned again for
+        that number.
     progress: whether to show a progress bar on stderr; or a Reporter of your own.
-    stop: `stop.request()`, from any thread, drains the run: workers finish the blocks that they
-        hold. A second request stops at once. The result then says `interrupted`, and the run can be
-        resumed, as after a KeyboardInterrupt.
+    stop: calling `stop.request()` from any thread drains the run: workers finish the blocks that
+        they hold. A second request stops at once. The result then is `interrupted`, and the run can
+        be resumed, as after a KeyboardInterrupt.
 
-    Returns the result even if blocks failed: see its `complete` and `failures`. Raises InputError
+    Failed blocks raise no error: see `complete` and `failures` of the result. Raises InputError
     before anything is written if something does not fit, and RunFailedError if the run has to stop
     early.
     """
@@ -78,8 +79,8 @@ def run(
     config = plan.plan.config
     file = plan.run_dir.path / "config.yaml"
     command = shlex.join(["predict", "run", str(file), *config.consent_options])
-    with ExitStack() as shown:
+    with ExitStack() as context:
         if progress is True:
-            progress = shown.enter_context(ProgressBar("Predicting"))
+            progress = context.enter_context(ProgressBar("Predicting"))
         report = progress or Reporter()
         return execute(plan, command, report=report, stop=stop or StopRequest())

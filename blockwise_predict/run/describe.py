@@ -24,11 +24,11 @@ def describe_run(plan: Plan, opened: Opened, run_dir: RunDir) -> Rows:
     ]
 
 
-def describe_probe(probe: Probe, made: Plan, opened: Opened) -> Rows:
-    """Labels and values of what was measured on a part of a run."""
-    workers = made.config.planned_workers
-    seconds = probe.job_seconds(estimate(made, opened.model.shapes).flops, workers)
-    rate = format_rate(made.output.roi.size / seconds)
+def describe_probe(probe: Probe, plan: Plan, opened: Opened) -> Rows:
+    """Labels and values of a probe's measurements, and what they mean for the whole run."""
+    workers = plan.config.planned_workers
+    seconds = probe.job_seconds(estimate(plan, opened.model.shapes).flops, workers)
+    rate = format_rate(plan.output.roi.size / seconds)
     return [
         ("measured precision", str(probe.precision)),
         (
@@ -44,56 +44,56 @@ def describe_probe(probe: Probe, made: Plan, opened: Opened) -> Rows:
 
 def _cost_rows(cost: Estimate) -> Rows:
     """Labels and values of what a plan costs."""
-    about = "" if cost.exact else " (from a sample of the blocks)"
+    note = "" if cost.exact else " (from a sample of the blocks)"
     return [
-        ("forward passes", f"{cost.passes:,}" if cost.exact else f"{cost.passes:.4g}{about}"),
-        ("arithmetic", f"{cost.flops / 1e12:.4g} TFLOP{about}"),
-        ("halo overhead", f"{cost.halo_overhead:.2f}x the arithmetic without a halo{about}"),
-        ("bytes in", f"{format_bytes(cost.bytes_in)} decoded{about}"),
-        ("read amplification", f"{cost.read_amplification:.2f}x{about}"),
+        ("forward passes", f"{cost.passes:,}" if cost.exact else f"{cost.passes:.4g}{note}"),
+        ("arithmetic", f"{cost.flops / 1e12:.4g} TFLOP{note}"),
+        ("halo overhead", f"{cost.halo_overhead:.2f}x the arithmetic without a halo{note}"),
+        ("bytes in", f"{format_bytes(cost.bytes_in)} decoded{note}"),
+        ("read amplification", f"{cost.read_amplification:.2f}x{note}"),
         ("bytes out", f"{format_bytes(cost.bytes_out)} before compression"),
     ]
 
 
-def _plan_rows(made: Plan) -> Rows:
+def _plan_rows(plan: Plan) -> Rows:
     """Labels and values of what a plan decides."""
-    grid, output = made.output_grid, made.output
-    sha = made.network.weights_sha256[:12]
+    grid, output = plan.output_grid, plan.output
+    sha = plan.network.weights_sha256[:12]
     return [
-        ("checkpoint", f"{made.network.checkpoint} (sha256 {sha}...)"),
-        ("input", f"{made.input.path}: {_shape(made.input.shape)} {made.input.dtype}"),
-        ("voxel size", f"{' x '.join(made.input.voxel_size)} nm ({made.input.voxel_size_source})"),
-        ("offset", f"{', '.join(made.input.offset)} nm ({made.input.offset_source})"),
-        ("normalization", str(made.normalization)),
-        ("border", made.border),
-        ("output", f"{output.path}: {output.format}, {len(made.network.channel_names)} channels"),
-        ("channels", ", ".join(made.network.channel_names)),
-        ("output values", _values(made)),
+        ("checkpoint", f"{plan.network.checkpoint} (sha256 {sha}...)"),
+        ("input", f"{plan.input.path}: {_shape(plan.input.shape)} {plan.input.dtype}"),
+        ("voxel size", f"{' x '.join(plan.input.voxel_size)} nm ({plan.input.voxel_size_source})"),
+        ("offset", f"{', '.join(plan.input.offset)} nm ({plan.input.offset_source})"),
+        ("normalization", str(plan.normalization)),
+        ("border", plan.border),
+        ("output", f"{output.path}: {output.format}, {len(plan.network.channel_names)} channels"),
+        ("channels", ", ".join(plan.network.channel_names)),
+        ("output values", _values(plan)),
         ("ROI", f"{grid.world_bounds(output.roi)} nm = {_shape(output.shape)} voxels"),
         ("chunks", _shape(output.chunk_shape)),
         (
             "blocks",
-            f"{made.num_blocks:,} of {_shape(made.block_shape)} ({_shape(made.blocks_per_axis)})",
+            f"{plan.num_blocks:,} of {_shape(plan.block_shape)} ({_shape(plan.blocks_per_axis)})",
         ),
-        ("tile", f"{_shape(made.lattice.tile_shape)} input voxels, {_streaming(made)}"),
-        ("precision", made.precision),
-        ("memory", f"about {format_bytes(made.tiling.memory_bytes)} of data per worker"),
+        ("tile", f"{_shape(plan.lattice.tile_shape)} input voxels, {_streaming(plan)}"),
+        ("precision", plan.precision),
+        ("memory", f"about {format_bytes(plan.tiling.memory_bytes)} of data per worker"),
     ]
 
 
-def _streaming(made: Plan) -> str:
-    streaming = made.tiling.streaming
+def _streaming(plan: Plan) -> str:
+    streaming = plan.tiling.streaming
     if streaming is None:
         return "each one pass"
-    axis = made.input.axis_names[-made.network.dims :][streaming.axes[0]]
+    axis = plan.input.axis_names[-plan.network.dims :][streaming.axes[0]]
     return f"streamed along {axis} in slabs of {streaming.slab}"
 
 
-def _values(made: Plan) -> str:
-    value_range = made.output.value_range
+def _values(plan: Plan) -> str:
+    value_range = plan.output.value_range
     if value_range is None:
-        return made.output.dtype
-    return f"{made.output.dtype} spanning {value_range[0]:g}..{value_range[1]:g}"
+        return plan.output.dtype
+    return f"{plan.output.dtype} spanning {value_range[0]:g}..{value_range[1]:g}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -1,12 +1,11 @@
-"""Executing a planned run: lock, prepare, run the blocks, sum up."""
+"""Executing a planned run: take the lock, prepare, run the blocks, sum up."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 
-from blockwise_predict.errors import RecordsError, RunStateError
+from blockwise_predict.errors import RunStateError, as_records_error
 from blockwise_predict.fleet import cancel_leftovers, check_fleet, job_settings, make_fleet
 from blockwise_predict.io import sample_digests
 from blockwise_predict.records import RunDir
@@ -21,8 +20,8 @@ from blockwise_predict.run.result import RunResult, collect_result
 from blockwise_predict.run.stop import StopRequest
 from blockwise_predict.run.supervision import run_blocks
 
-# Maximum number of warnings that are shown; further ones go to the events alone.
-SHOWN_WARNINGS = 20
+# Maximum number of warnings that are shown; further ones are only recorded as events.
+MAX_WARNINGS = 20
 
 
 def execute(
@@ -33,10 +32,10 @@ def execute(
     stop: StopRequest,
     only_failed: bool = False,
 ) -> RunResult:
-    """Run what is planned, or resume it; with `only_failed`, only blocks that failed before.
+    """Begin or resume a planned run; with `only_failed`, do only the blocks that failed before.
 
-    `command` is recorded as what was run. Raises an InputError before anything is written if
-    something does not fit, and RunFailedError when the run has to stop early.
+    `command` goes into the records, as the command that was run. Raises an InputError before
+    anything is written if something does not fit, and RunFailedError if the run has to stop early.
     """
     plan, run_dir, config = run.plan, run.run_dir, run.plan.config
     for note in plan.notes:
@@ -68,7 +67,7 @@ def execute(
         if config.workers == 0:
             words = shlex.join(["predict", "worker", str(run_dir), *config.consent_options])
             report.line(f"No workers are started; add them with: {words}")
-        with _recorded():
+        with as_records_error():
             outcome = run_blocks(
                 plan,
                 run_dir,
@@ -86,17 +85,8 @@ def execute(
             return collect_result(plan, run_dir, ledger, outcome)
 
 
-@contextmanager
-def _recorded() -> Iterator[None]:
-    """Turn an OSError of a record that cannot be written into RecordsError."""
-    try:
-        yield
-    except OSError as error:
-        raise RecordsError(error) from None
-
-
 class _Warnings:
-    """Records warnings as events and shows the first ones."""
+    """Records warnings as events, and shows the first ones."""
 
     def __init__(self, run_dir: RunDir, report: Reporter) -> None:
         self._run_dir = run_dir
@@ -110,8 +100,8 @@ class _Warnings:
         except OSError:
             recorded = False
         self._shown += 1
-        # A warning that cannot be recorded, say because the disk is full, is always shown.
-        if self._shown <= SHOWN_WARNINGS or not recorded:
+        # A warning that cannot be recorded, for example on a full disk, is always shown.
+        if self._shown <= MAX_WARNINGS or not recorded:
             self._report.warn(text)
-        if self._shown == SHOWN_WARNINGS:
+        if self._shown == MAX_WARNINGS:
             self._report.warn(f"further warnings go to {self._run_dir.path / 'events.jsonl'}")

@@ -1,9 +1,10 @@
-"""Extending the ROI of a run that was begun: what is done stays done.
+"""Extending the ROI of a run, and keeping the blocks that are done.
 
-It can, since the lattice, and with it every voxel's value, does not depend on the ROI.
+That is possible because the lattice, and with it the value of every voxel, does not depend on the
+ROI.
 
-The steps can be cut off anywhere and done again: `extension.json` in the run directory stands for
-as long as they are not complete.
+An extension may be interrupted at any point and is then repeated: `extension.json` exists in the
+run directory until all steps are complete.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ from blockwise_predict.records.provenance import ATTRIBUTE, provenance
 
 
 def extends(new: Plan, old: Plan) -> bool:
-    """Whether a plan is of a larger ROI that holds all of another's."""
+    """Whether the ROI of `new` is larger than that of `old` and contains it."""
     return new.output.roi != old.output.roi and bool(new.output.roi.contains(old.output.roi))
 
 
 def extend_run(
     old: Plan, new: Plan, run_dir: RunDir, *, command: str, tell: Callable[[str], None]
 ) -> None:
-    """Extend a run and its output from one ROI to another. Raises an InputError if it cannot be."""
+    """Extend a run and its output to a larger ROI. Raises an InputError if that is not possible."""
     shift = block_shift(old, new)
     with closing(run_dir.ledger(old)) as ledger:
         records = carried_records(old, new, ledger.records())
     bounds = [plan.output_grid.world_bounds(plan.output.roi) for plan in (old, new)]
     kept = int(np.isin(records["state"], PREDICTED).sum())
-    tell(f"Extending {bounds[0]} to {bounds[1]} nm; {kept} blocks of it are done.")
+    tell(f"Extending {bounds[0]} to {bounds[1]} nm; {kept} finished blocks are kept.")
     marker = run_dir.path / "extension.json"
     write_atomically(marker, new.model_dump_json())
     path = new.output.path
@@ -60,13 +61,13 @@ def extend_run(
 
 
 def conclude_extension(plan: Plan, run_dir: RunDir) -> None:
-    """Clean up after an extension to a plan that is recorded."""
+    """Remove what an extension needs until its plan is recorded."""
     run_dir.drop_other_ledgers(plan)
     (run_dir.path / "extension.json").unlink(missing_ok=True)
 
 
 def unfinished_extension(run_dir: RunDir) -> Plan | None:
-    """The plan of an extension that was cut off, if there is one."""
+    """The plan of an extension that was interrupted; None if there is none."""
     try:
         return Plan.model_validate(run_dir.read("extension.json"))
     except FileNotFoundError:
@@ -77,13 +78,13 @@ def unfinished_extension(run_dir: RunDir) -> Plan | None:
 
 
 def check_extension(new: Plan, run_dir: RunDir) -> None:
-    """Raise RunStateError if another extension than this one was cut off."""
+    """Raise RunStateError if an extension to another ROI than this one was interrupted."""
     begun = unfinished_extension(run_dir)
     if begun is not None and begun.output != new.output:
         roi = begun.output_grid.world_bounds(begun.output.roi)
         raise RunStateError(
-            f"an extension of {new.output.path} to {roi} nm was cut off. Complete it first, with "
-            f'--roi "{roi}"; or start afresh with --overwrite.'
+            f"an extension of {new.output.path} to {roi} nm was interrupted. Complete it first, "
+            f'with --roi "{roi}"; or start afresh with --overwrite.'
         )
 
 
@@ -101,7 +102,11 @@ def _move(new: Plan, path: str, shift: tuple[int, ...], command: str) -> None:
 
 
 def block_shift(old: Plan, new: Plan) -> tuple[int, ...]:
-    """Blocks by which the new ROI begins before the old one. Raises an InputError."""
+    """Number of blocks, per axis, by which the new ROI begins before the old one.
+
+    Raises GeometryError if that is not a whole number, and another InputError if the chunks of the
+    output cannot be moved.
+    """
     begins = list(zip(old.output.roi_begin, new.output.roi_begin, new.block_shape, strict=True))
     if any((before - begin) % block for before, begin, block in begins):
         nearest = [
@@ -109,7 +114,7 @@ def block_shift(old: Plan, new: Plan) -> tuple[int, ...]:
         ]
         world = ", ".join(format_length(x) for x in new.output_grid.world(nearest))
         raise GeometryError(
-            f"{new.output.path} can be extended before its begin by whole blocks of "
+            f"{new.output.path} can be extended at its begin by whole blocks of "
             f"{new.block_shape} voxels only. Nearest begin of --roi: {world} nm."
         )
     shift = tuple((before - begin) // block for before, begin, block in begins)
@@ -119,9 +124,9 @@ def block_shift(old: Plan, new: Plan) -> tuple[int, ...]:
 
 
 def carried_records(old: Plan, new: Plan, records: NDArray[np.void]) -> NDArray[np.void]:
-    """The ledger's records of a new plan's blocks, from those of an old plan's.
+    """The ledger's records for the new plan's blocks, from those of the old plan.
 
-    A block that is predicted stays so if it has no more voxels now than it had.
+    A predicted block is kept unless it has more voxels in the new plan.
     """
     keep = np.isin(records["state"], PREDICTED)
     for axis, (size, block) in enumerate(zip(old.output.shape, old.block_shape, strict=True)):

@@ -1,4 +1,4 @@
-"""Predicting in memory: an array in, an array out, and nothing written."""
+"""Predicting in memory: takes an array, returns an array, writes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from blockwise_predict.scheduling.members import Counts
 from blockwise_predict.worker.block import BlockProcessor
 from blockwise_predict.worker.setup import decide_precision, make_predictor
 
-# Options that say how to predict; all others are about files, workers and records.
+# The options that concern the prediction itself, and not files, workers and records.
 OPTIONS = (
     *("iteration", "architecture", "unsafe_load_pickle", "border", "normalize", "bad_input"),
     *("output_dtype", "output_range", "tile_shape", "block_shape", "precision", "memory", "device"),
@@ -46,17 +46,17 @@ def predict(
 ) -> Prediction:
     """Predict an array, or a ROI of it, in this process; the values are those of a run.
 
-    model: a checkpoint's path, or what `open_checkpoint` gave.
-    array: a path, what `open_array` gave, or an array of numpy, zarr, tensorstore, dask,
+    model: a checkpoint's path, or the result of `open_checkpoint`.
+    array: a path, the result of `open_array`, or an array of numpy, zarr, tensorstore, dask,
         funlib.persistence or xarray, `[z, y, x]` or `[c, z, y, x]` (2-D without z).
-    roi: the output ROI in nm, as `--roi` takes it or as a Roi; the whole array by default.
+    roi: the output ROI in nm, in the notation of `--roi` or as a Roi; the whole array by default.
     channels: names of the output channels to return; all by default.
-    voxel_size, offset: in nm, instead of what the array says of itself; an array without a place
-        of its own has voxels of 1 nm, from 0 on.
+    voxel_size, offset: in nm, instead of those in the array's metadata. Without either, voxels are
+        1 nm large and the offset is 0.
     progress: whether to show a progress bar.
-    options: how to predict, as in a configuration file: border, normalize, bad_input, precision,
-        device, memory, output_dtype, output_range, tile_shape, block_shape; iteration, architecture
-        and unsafe_load_pickle of a model that is given as a path.
+    options: those of a configuration file that concern the prediction: border, normalize,
+        bad_input, precision, device, memory, output_dtype, output_range, tile_shape, block_shape;
+        for a model given as a path also iteration, architecture and unsafe_load_pickle.
 
     Raises an InputError for anything that does not fit, and StageError for a block whose input
     cannot be read.
@@ -66,13 +66,13 @@ def predict(
     opened_model = model if isinstance(model, TrainedModel) else None
     made = make_plan(config, model=opened_model, array=source)
     plan, opened = made.plan, made.opened
-    kept = _channel_numbers(plan, channels)
+    kept = _channel_indices(plan, channels)
     precision = decide_precision(plan, opened).precision
     prediction = Prediction(plan, kept, precision)
     predictor = make_predictor(plan, opened, precision)
     processor = BlockProcessor(plan, source, _Target(prediction, kept), predictor)
-    with ExitStack() as shown:
-        report = shown.enter_context(ProgressBar("Predicting")) if progress else Reporter()
+    with ExitStack() as context:
+        report = context.enter_context(ProgressBar("Predicting")) if progress else Reporter()
         for warning in plan.warnings:
             report.warn(warning)
         report.begin(plan, 0)
@@ -85,8 +85,8 @@ def predict(
 class Prediction(Volume):
     """A prediction in memory: `data` is `[channel, z, y, x]` (2-D without z).
 
-    `channel_names` are those of its channels, `precision` is what the network computed in; place
-    and conversions (`roi`, `voxel_size`, `offset`, `array`, ...) are those of every volume.
+    `channel_names` are the names of its channels, `precision` is what the network computed in. As
+    every volume, it has a place (`roi`, `voxel_size`, `offset`) and conversions (`array`, ...).
     """
 
     def __init__(self, plan: Plan, kept: list[int], precision: str) -> None:
@@ -124,7 +124,7 @@ class Prediction(Volume):
 
 
 class _Target:
-    """Takes blocks' values as an output on disk does; keeps the channels that are wanted."""
+    """Takes the values of blocks, as an output on disk does, and keeps the selected channels."""
 
     def __init__(self, prediction: Prediction, kept: list[int]) -> None:
         self._data = prediction.data
@@ -165,7 +165,7 @@ def _config(
     unknown = [key for key in options if key not in OPTIONS]
     if unknown:
         raise ConfigError(
-            f"{', '.join(unknown)}: not an option of predict in memory. Possible: "
+            f"{', '.join(unknown)}: not an option of a prediction in memory. The options are "
             f"{', '.join(OPTIONS)}."
         )
     checkpoint = model.options if isinstance(model, TrainedModel) else {"checkpoint": str(model)}
@@ -173,10 +173,12 @@ def _config(
     return load_config({**given, "roi": roi}, command_line=False)
 
 
-def _channel_numbers(plan: Plan, wanted: Sequence[str] | None) -> list[int]:
+def _channel_indices(plan: Plan, wanted: Sequence[str] | None) -> list[int]:
     names = plan.network.channel_names
     if wanted is None:
         return list(range(len(names)))
     if missing := [name for name in wanted if name not in names]:
-        raise ConfigError(f"channels {', '.join(missing)}: the network gives {', '.join(names)}.")
+        raise ConfigError(
+            f"channels {', '.join(missing)}: the network has the channels {', '.join(names)}."
+        )
     return [names.index(name) for name in wanted]

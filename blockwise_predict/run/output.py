@@ -1,4 +1,4 @@
-"""A prediction on disk, as Python users see it: array, place, provenance, states of its blocks."""
+"""A prediction on disk: its array, place and provenance, and the states of its blocks."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a run: its ROI in output voxels and as text in nm, what became of it, and why.
+    """A block of a run.
 
-    state: `todo`, `done`, `filled` (input that could not be read was replaced), `skipped` (left out
-        on purpose) or `failed`.
-    error: of a failed block.
+    voxels: its ROI in output voxels, from where the input array begins.
+    roi_nm: the same ROI in nm, as text.
+    state: `todo`, `done`, `filled` (done, with the fill value for unreadable input), `skipped`
+        (left out on purpose) or `failed`.
+    error: why it failed, if it did.
     """
 
     number: int
@@ -45,7 +47,7 @@ class Block:
 
 
 class Blocks(Sequence[Block]):
-    """The blocks of a run in C order, as they were recorded when this was made."""
+    """The blocks of a run in C order, with their recorded states at the time of `Output.blocks`."""
 
     def __init__(self, plan: Plan, states: NDArray[np.uint8], errors: dict[int, str]) -> None:
         self._plan = plan
@@ -78,7 +80,7 @@ class Blocks(Sequence[Block]):
 
     @property
     def grid(self) -> NDArray[np.str_]:
-        """The states on the grid of blocks, `[z, y, x]`."""
+        """The state of each block, on the grid of blocks `[z, y, x]`."""
         names = np.array([state.name.lower() for state in State])
         return names[self._states].reshape(self._plan.blocks_per_axis)
 
@@ -137,9 +139,9 @@ class Output:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How it was made: checkpoint, input, options, versions; `complete` once the run ended."""
-        made: dict[str, Any] = read_attributes(self._array.path)[ATTRIBUTE]
-        return made
+        """How it was made: checkpoint, input, options, versions, and whether it is `complete`."""
+        provenance: dict[str, Any] = read_attributes(self._array.path)[ATTRIBUTE]
+        return provenance
 
     @cached_property
     def _run(self) -> tuple[RunDir, Plan]:
@@ -147,7 +149,7 @@ class Output:
 
     @property
     def blocks(self) -> Blocks:
-        """The states of its blocks now. Raises RunStateError if the run's records are not there."""
+        """The blocks and their states now. Raises RunStateError if the records are missing."""
         run_dir, plan = self._run
         with closing(run_dir.ledger(plan)) as ledger:
             states = ledger.states.copy()
@@ -161,13 +163,15 @@ class Output:
 def open_output(
     path: str | Path, *, run_dir: str | None = None, trust_run_dir: bool = False
 ) -> Output:
-    """Open what `predict run` wrote, while the run goes on or after.
+    """Open the output of a run, also while the run is still going on.
 
-    run_dir: the run's records, if they are not beside the container. They are read when `blocks`
-        is.
+    run_dir: the run's records, if they are not beside the container; only `blocks` needs them.
+
     Raises ArrayError if there is no array, and RunStateError if no run made it.
     """
     array = open_array(str(path))
     if not isinstance(read_attributes(path).get(ATTRIBUTE), dict):
-        raise RunStateError(f"{path} was not made by predict run: it has no record of that.")
+        raise RunStateError(
+            f"{path} was not made by predict run: its attributes have no {ATTRIBUTE!r}."
+        )
     return Output(array, run_dir, trust_run_dir=trust_run_dir)

@@ -15,21 +15,21 @@ from blockwise_predict.records.ledger import PREDICTED, LedgerDamagedError
 from blockwise_predict.records.provenance import ATTRIBUTE
 from blockwise_predict.run.reporter import Reporter
 
-# Names of files left in a folder that are listed.
-SHOWN_LEFT = 10
+# Maximum number of names listed of files that are left in a folder.
+MAX_LISTED = 10
 
 
 def delete_earlier_run(plan: Plan, run_dir: RunDir, report: Reporter) -> None:
-    """Delete what an earlier run has written; report what is deleted and what stays.
+    """Delete what an earlier run has written; report what is deleted and what is left.
 
-    Raises RunStateError for an output or a run directory that is not that run's.
+    Raises RunStateError if the output was not made by a run, or the run directory is of another.
     """
     path = plan.output.path
     _check_run_of(path, run_dir)
     if output_exists(path):
         if not made_by_run(path):
             raise RunStateError(
-                f"--overwrite: {path} was not made by predict run, and nothing else is replaced. "
+                f"--overwrite: {path} was not made by predict run, so it is not replaced. "
                 "Give another --output, or remove it yourself."
             )
         check_deletable(path)
@@ -41,7 +41,8 @@ def delete_earlier_run(plan: Plan, run_dir: RunDir, report: Reporter) -> None:
     if run_dir.begun:
         recorded = _recorded_blocks(run_dir)
         report.warn(
-            f"--overwrite: forgetting {recorded} finished blocks, logs and events in {run_dir}"
+            f"--overwrite: deleting the records of {recorded} finished blocks, logs and events in "
+            f"{run_dir}"
         )
         _report_left(str(run_dir), run_dir.clear(), report)
 
@@ -58,17 +59,17 @@ def count_done(plan: Plan, run_dir: RunDir) -> int:
             return ledger.count(*PREDICTED)
     except LedgerDamagedError as error:
         raise RunStateError(
-            f"{error} It says which blocks are done. Write it anew from what the output holds:\n"
+            f"{error} It records which blocks are done. Rebuild it from the chunks of the output:\n"
             f"  predict verify {plan.output.path} --repair"
         ) from None
 
 
 def _check_run_of(path: str, run_dir: RunDir) -> None:
-    """Raise RunStateError if a run directory records the run of another output."""
+    """Raise RunStateError if a run directory belongs to another output's run."""
     try:
         other = run_dir.plan().output.path if run_dir.begun else path
     except RunStateError:
-        # A damaged record does not tell.
+        # The record is damaged, and may well be of this output.
         return
     if other != path:
         raise RunStateError(
@@ -79,12 +80,12 @@ def _check_run_of(path: str, run_dir: RunDir) -> None:
 
 def _report_left(folder: str, left: Sequence[str], report: Reporter) -> None:
     if left:
-        shown = ", ".join(left[:SHOWN_LEFT]) + (", ..." if len(left) > SHOWN_LEFT else "")
-        report.warn(f"--overwrite: left in {folder}, since no run has written it: {shown}")
+        shown = ", ".join(left[:MAX_LISTED]) + (", ..." if len(left) > MAX_LISTED else "")
+        report.warn(f"--overwrite: left in {folder}, since no run wrote it: {shown}")
 
 
 def _recorded_blocks(run_dir: RunDir) -> int | str:
-    """Number of finished blocks that are recorded, as far as that can be read."""
+    """Number of finished blocks, or words for a number that cannot be read."""
     try:
         return count_done(run_dir.plan(), run_dir)
     except RunStateError:

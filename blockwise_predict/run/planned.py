@@ -1,4 +1,4 @@
-"""A run that is planned and can be executed."""
+"""A planned run: the plan, what it was made from, and its run directory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from blockwise_predict.run.describe import describe_run
 
 @dataclass(frozen=True, repr=False)
 class PlannedRun:
-    """A plan, what was opened to make it, and the run directory that its records go to.
+    """A plan, what was opened to make it, and the run directory for its records.
 
-    With `overwrite`, executing it replaces what an earlier run has written.
+    With `overwrite`, executing it first deletes what an earlier run has written.
     """
 
     plan: Plan
@@ -56,10 +56,10 @@ class PlannedRun:
 def plan_run(
     config: RunConfig, *, model: TrainedModel | None = None, array: BlockSource | None = None
 ) -> PlannedRun:
-    """Plan the run of a configuration; what it names can be given as opened already.
+    """Plan the run of a configuration; nothing is written.
 
-    Paths of the configuration become absolute here. Nothing is written. Raises an InputError if
-    something does not fit.
+    `model` and `array` are the configuration's checkpoint and input, if they are open already. In
+    the plan, paths are absolute. Raises an InputError if something does not fit.
     """
     config = config.absolute()
     run_dir = run_dir_of(config)

@@ -1,4 +1,4 @@
-"""Bringing run directory and output into the state that a run works from."""
+"""Preparing the run directory and the output, for a new run or one that is resumed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ from blockwise_predict.run.overwrite import count_done, delete_earlier_run, made
 from blockwise_predict.run.planned import PlannedRun
 from blockwise_predict.run.reporter import Reporter
 
+# States of blocks that need not be done.
+FINISHED = (*PREDICTED, State.SKIPPED)
+
 
 def prepare_run(run: PlannedRun, command: str, report: Reporter) -> None:
-    """Record a run and create its output, or make sure that both are as an earlier start left them.
+    """Record a run and create its output; if it is resumed, check that both are this run's.
 
-    The caller holds the run's lock. Raises RunStateError if what is there is not this run's.
+    The caller must hold the run's lock. Raises RunStateError if records or output are of another
+    run.
     """
     plan, run_dir = run.plan, run.run_dir
     if run.overwrite:
@@ -59,27 +63,27 @@ def prepare_run(run: PlannedRun, command: str, report: Reporter) -> None:
 
 
 def _check_output(plan: Plan) -> None:
-    """Raise RunStateError if the output is not the array that the plan says."""
+    """Raise RunStateError if the stored output differs from the planned one."""
     output = open_output(plan.output.path)
-    there = (output.format, output.shape, output.chunk_shape, str(output.dtype))
+    stored = (output.format, output.shape, output.chunk_shape, str(output.dtype))
     planned = (plan.output.format, plan.output.shape, plan.output.chunk_shape, plan.output.dtype)
-    if there != planned:
+    if stored != planned:
         raise RunStateError(
-            f"{plan.output.path} is not the array that this run made: it is {there}, and was "
+            f"{plan.output.path} is not the array that this run made: it is {stored}, and was "
             f"{planned} (format, shape, chunks, dtype). Put that back, or start afresh with "
             "--overwrite."
         )
 
 
 def blocks_to_skip(ledger: Ledger, only_failed: bool) -> NDArray[np.uint8]:
-    """Mask of the blocks that this run does not do, u1 per block."""
+    """Mask of the blocks that this run does not do, u1 per block, in C order."""
     if only_failed:
         return (ledger.states != State.FAILED).astype(np.uint8)
-    return np.isin(ledger.states, (*PREDICTED, State.SKIPPED)).astype(np.uint8)
+    return np.isin(ledger.states, FINISHED).astype(np.uint8)
 
 
 def requeue_skipped(plan: Plan, ledger: Ledger) -> None:
-    """Mark blocks that were skipped for their input as to do, if the run no longer skips such."""
+    """Mark skipped blocks as to do, unless the run still skips blocks with bad input."""
     if plan.config.bad_input != "skip":
         for block in ledger.blocks(State.SKIPPED):
             ledger.set(block, State.TODO)

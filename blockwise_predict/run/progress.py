@@ -14,7 +14,10 @@ from blockwise_predict.scheduling.members import Counts
 
 
 def block_bar(what: str, console: Console) -> Progress:
-    """A bar with a label, the number of blocks and the time left; nothing outside of terminals."""
+    """A bar with a label, the number of blocks and the time left.
+
+    Shows nothing unless the console is a terminal or a notebook.
+    """
     return Progress(
         TextColumn(what),
         BarColumn(),
@@ -48,7 +51,7 @@ class ProgressBar(Reporter):
         self._bar.stop()
 
     def begin(self, plan: Plan, done: int) -> None:
-        """The run begins, or resumes after `done` blocks."""
+        """Set the number of blocks, of which `done` are finished."""
         self._bar.update(self._task, total=plan.num_blocks, completed=done)
 
     def progress(self, counts: Counts) -> None:

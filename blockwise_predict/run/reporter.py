@@ -1,4 +1,4 @@
-"""What a run reports while it goes on."""
+"""Receiving what a run reports while it goes on."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ _LOGGER = logging.getLogger("blockwise_predict")
 
 
 class Reporter:
-    """Receives what a run reports. This one logs messages; subclasses show them, and progress."""
+    """Receives what a run reports. This class logs messages to `blockwise_predict`.
+
+    Subclass it to show messages and progress in another way.
+    """
 
     def line(self, text: str) -> None:
-        """A message."""
+        """Report a message."""
         _LOGGER.info(text)
 
     def warn(self, text: str) -> None:
-        """A warning."""
+        """Report a warning."""
         _LOGGER.warning(text)
 
     def begin(self, plan: Plan, done: int) -> None:
-        """The run begins, or resumes after `done` blocks."""
+        """The run begins, or resumes with `done` blocks finished."""
 
     def progress(self, counts: Counts) -> None:
-        """The counts of blocks now; called several times a second."""
+        """The current counts of blocks; called several times a second."""

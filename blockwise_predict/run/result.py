@@ -1,4 +1,4 @@
-"""How a run ended: what its ledger records, summed up."""
+"""The result of a run, summed up from its records."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 from blockwise_predict.records.provenance import ATTRIBUTE, ending
 from blockwise_predict.run.supervision import Outcome
 
-# Of blocks that are named in the output's attributes.
-NAMED_BLOCKS = 100
+# Maximum number of filled or skipped blocks that are listed in the output's attributes.
+MAX_LISTED_BLOCKS = 100
 
 
 @dataclass(frozen=True)
 class RunResult:
     """How a run ended.
 
-    `done`, `filled` and `skipped` are numbers of blocks: predicted, of which some with the fill
-    value for input that could not be read, and left out on purpose. `failures` are the blocks that
-    used up their attempts. `busy` is, for each worker of two blocks or more, the share of the time
-    that its device was computing, `seconds` the run's duration.
+    done: number of predicted blocks, from this run and earlier ones.
+    filled: ROIs (nm) of the predicted blocks with the fill value for unreadable input.
+    skipped: ROIs (nm) of the blocks that were left out because of their input.
+    failures: the blocks that used up their attempts.
+    interrupted: whether it was asked to stop before all blocks were finished.
+    clipped_fraction: share of the values that were outside the output's range.
+    nonfinite: number of values that are NaN or infinite.
+    precision: what the network computed in.
+    busy: share of the time that each worker's device was computing, by the worker's number; only
+        for workers that did at least two blocks.
+    seconds: duration of the run.
     """
 
     plan: Plan
@@ -44,7 +51,7 @@ class RunResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every block is predicted, or left out on purpose."""
+        """Whether every block is predicted or skipped."""
         return self.done + len(self.skipped) == self.plan.num_blocks
 
 
@@ -54,7 +61,10 @@ def collect_result(
     ledger: Ledger,
     outcome: Outcome | None = None,
 ) -> RunResult:
-    """Sum up a run and record its end in the output; without `outcome`, nothing was left to do."""
+    """Sum up a run and record its end in the output's attributes.
+
+    `outcome` is None if all blocks were finished before the run began.
+    """
     failed = ledger.blocks(State.FAILED)
     recorded = run_dir.failures.read()
     done = ledger.count(*PREDICTED)
@@ -65,7 +75,7 @@ def collect_result(
         done=done,
         filled=_rois(plan, ledger.blocks(State.FILLED)),
         skipped=_rois(plan, ledger.blocks(State.SKIPPED)),
-        failures=tuple(recorded.get(b) or _unexplained(plan, b) for b in failed),
+        failures=tuple(recorded.get(b) or _failure_without_record(plan, b) for b in failed),
         interrupted=outcome is not None and outcome.interrupted,
         clipped_fraction=clipped / values if values else 0.0,
         nonfinite=nonfinite,
@@ -84,7 +94,7 @@ def collect_result(
     for name, rois in (("filled", result.filled), ("skipped", result.skipped)):
         if rois:
             end[f"{name}_blocks"] = len(rois)
-            end[f"{name}_rois_nm"] = list(rois[:NAMED_BLOCKS])
+            end[f"{name}_rois_nm"] = list(rois[:MAX_LISTED_BLOCKS])
     update_attributes(
         plan.output.path, {ATTRIBUTE: {**(record if isinstance(record, dict) else {}), **end}}
     )
@@ -92,20 +102,20 @@ def collect_result(
 
 
 def predicted_voxels(plan: Plan, ledger: Ledger) -> int:
-    """Voxels of the blocks that are predicted."""
-    left = np.isin(ledger.states, PREDICTED).reshape(plan.blocks_per_axis).astype(np.int64)
+    """Number of voxels in the predicted blocks."""
+    voxels = np.isin(ledger.states, PREDICTED).reshape(plan.blocks_per_axis).astype(np.int64)
     for size, block, count in zip(
         plan.output.shape[::-1], plan.block_shape[::-1], plan.blocks_per_axis[::-1], strict=True
     ):
-        # The last block of an axis is cut at the ROI's end.
-        left = left @ np.minimum(block, size - block * np.arange(count))
-    return int(left)
+        # The last block along an axis is cropped at the ROI's end.
+        voxels = voxels @ np.minimum(block, size - block * np.arange(count))
+    return int(voxels)
 
 
-def _unexplained(plan: Plan, block: int) -> Failure:
-    """A failure whose record was lost."""
+def _failure_without_record(plan: Plan, block: int) -> Failure:
+    """The failure of a block whose error was not recorded, or was lost with its record."""
     (roi,) = _rois(plan, [block])
-    return Failure(block, roi, 0, "its error is not recorded any more", "", None)
+    return Failure(block, roi, 0, "its error is not recorded", "", None)
 
 
 def _rois(plan: Plan, blocks: list[int]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Running a plan's blocks to the end: serving workers and supervising their fleet."""
+"""Running a plan's blocks: serving the workers and supervising their fleet."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ from blockwise_predict.scheduling.retries import Attempts
 from blockwise_predict.scheduling.server import Server
 from blockwise_predict.scheduling.transport.sockets import reachable_at
 
+# Interval of the supervising loop (seconds).
 POLL_S = 0.1
 # Grace period for workers to finish their blocks when the run must stop (seconds).
 STOP_GRACE_S = 30.0
-# Intervals at which the ledger is synced to disk and `predict scale` is looked for (seconds).
+# Intervals for syncing the ledger to disk and for checking for `predict scale` (seconds).
 SYNC_S, RESCALE_S = 30.0, 1.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """How a run's blocks ended.
 
-    `busy` is the share of the time that each worker's device computed; `seconds` the time from the
-    start of the fleet to its end.
+    `busy` is the share of the time that each worker's device was computing, by the worker's number,
+    `seconds` the duration.
     """
 
     counts: Counts
@@ -62,11 +63,12 @@ def run_blocks(
 ) -> Outcome:
     """Run all blocks outside `skip_mask` (u1 per block); return when they are done, or on `stop`.
 
-    `progress` gets the counts at each poll, `warn` what the user should see; `check_lock` raises
-    when the run has lost its lock. Raises RunFailedError when the run stops early, after workers
-    have finished the blocks that they hold; an OSError means that a record could not be written.
+    `progress` gets the counts at each poll, `warn` messages for the user; `check_lock` raises
+    LockLostError when another run has taken over. Raises RunFailedError if the run has to stop
+    early, after letting workers finish the blocks that they hold, and OSError if a record cannot be
+    written.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     make_dispatcher = partial(
         _dispatcher, plan, run_dir, ledger=ledger, skip_mask=skip_mask, warn=warn
     )
@@ -77,7 +79,7 @@ def run_blocks(
     server = Server(
         make_dispatcher, run=run, first_number=fleet.first_free, host=host, port=port, event=event
     )
-    watch = _Watch(
+    supervisor = _Supervisor(
         server=server,
         run_dir=run_dir,
         ledger=ledger,
@@ -101,16 +103,16 @@ def run_blocks(
         run_dir.write_address(address)
         if not stop.times:
             fleet.start(hurry)
-        watch.until_the_end()
+        supervisor.until_the_end()
         if not stop.at_once:
             fleet.finish(lambda: server.status.membership, hurry)
     except LockLostError:
-        # The jobs in the queue are the other run's now; what workers hold is not their fault.
+        # The jobs in the queue now belong to the other run, so they are not cancelled.
         server.drain()
         end = fleet.abandon
         raise
     except Exception:
-        watch.stop_early()
+        supervisor.stop_early()
         raise
     finally:
         end()
@@ -123,7 +125,7 @@ def run_blocks(
         counts,
         server.status.shares,
         interrupted=stop.times > 0 and not finished,
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - started,
     )
 
 
@@ -152,8 +154,8 @@ def _dispatcher(
     )
 
 
-class _Watch:
-    """Supervises a run in the calling thread, from its first block to its last."""
+class _Supervisor:
+    """Supervises a run from the calling thread, until its last block is final."""
 
     def __init__(
         self,
@@ -176,7 +178,10 @@ class _Watch:
         self._synced = self._rescaled = time.monotonic()
 
     def until_the_end(self) -> None:
-        """Return when all blocks are final or, after a stop, drained; raise what ends it early."""
+        """Return when all blocks are final or, after a stop request, the run is drained.
+
+        Raises the error that stops the run early.
+        """
         status = self._server.status
         while not status.finished.wait(POLL_S):
             self._server.check()
@@ -186,20 +191,20 @@ class _Watch:
                 self._drain()
                 break
             self._periodic_work()
-            self._look_after_fleet()
+            self._check_fleet()
         self._server.check()
         self._progress(status.counts)
 
-    def _look_after_fleet(self) -> None:
+    def _check_fleet(self) -> None:
         status = self._server.status
         lost = set()
         while not status.lost.empty():
             lost.add(status.lost.get())
         if lost:
             self._fleet.end_workers(lost, status.membership)
-        self._pass_on(self._fleet.check(status.membership))
+        self._apply(self._fleet.check(status.membership))
 
-    def _pass_on(self, changes: Changes) -> None:
+    def _apply(self, changes: Changes) -> None:
         self._server.release(changes.leaving)
         self._server.gone(changes.gone)
 
@@ -213,10 +218,10 @@ class _Watch:
             wanted = self._run_dir.requested_workers()
             if wanted is not None and wanted != self._fleet.size:
                 self._run_dir.events.write("scale", workers=wanted, before=self._fleet.size)
-                self._pass_on(self._fleet.scale(wanted, self._server.status.membership))
+                self._apply(self._fleet.scale(wanted, self._server.status.membership))
 
     def _drain(self) -> None:
-        """Return when the blocks in flight are done, or the user does not wait for them."""
+        """Return when the blocks in flight are done, or the user asks to stop at once."""
         status = self._server.status
         self._server.drain()
         self._fleet.drain(status.membership)
@@ -224,16 +229,16 @@ class _Watch:
             status.finished.wait(POLL_S)
             self._server.check()
             self._progress(status.counts)
-            self._look_after_fleet()
+            self._check_fleet()
 
     def stop_early(self) -> None:
-        """Let workers finish the blocks that they hold, within `STOP_GRACE_S`."""
+        """Let workers finish the blocks that they hold, for at most `STOP_GRACE_S`."""
         status = self._server.status
         self._server.drain()
         self._fleet.drain(status.membership)
-        begun = time.monotonic()
-        while not self._stop.times and time.monotonic() - begun < STOP_GRACE_S:
+        started = time.monotonic()
+        while not self._stop.times and time.monotonic() - started < STOP_GRACE_S:
             if not status.membership.present:
                 return
-            self._look_after_fleet()
+            self._check_fleet()
             time.sleep(POLL_S)

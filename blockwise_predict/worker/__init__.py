@@ -1,1 +1,1 @@
-"""One worker process, and what it does with a block."""
+"""A worker process: one device, and the steps from a block's input to its committed output."""

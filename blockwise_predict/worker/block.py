@@ -32,25 +32,25 @@ from blockwise_predict.plan.model import Plan
 
 _log = logging.getLogger(__name__)
 
-# Errors of storage that takes no more data: no space, a quota, a disk that became read-only.
+# Errors of storage that accepts no more data: it is full, over quota, or read-only.
 _STORAGE_FULL = re.compile(
     r"No space left on device|Disk quota exceeded|Read-only file system|QuotaExceeded"
 )
-# Rows that may still be being written when the next one is complete; more would only take memory.
+# Maximum number of rows being written while the next one is computed; more would only take memory.
 WRITES_IN_FLIGHT = 1
 
 
 @dataclass
 class BlockReport:
-    """What one block cost and what was found in it.
+    """The outcome of one block.
 
-    begin: the block's first output voxel, from the input's origin.
+    begin: the block's first output voxel, counted from the input's origin.
     values: number of values written, of which `clipped` were outside the declared range, and
         `nonfinite` were NaN or infinite.
     filled: number of input chunks that were replaced by the fill value; `note` names the first.
     skipped: whether the block was left out because of its input; `note` says why.
-    read, compute, write: seconds; `compute` on the device, `write` from the last computed row to
-        the commit.
+    read, compute, write: durations in seconds; `compute` is the device's, and `write` lasts from
+        the last computed row to the commit.
     """
 
     begin: tuple[int, ...]
@@ -71,43 +71,46 @@ class StageError(Exception):
 
 
 class FatalError(Exception):
-    """An error that every other block would run into, too."""
+    """An error that every other block would meet, too."""
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Say in which stage of a block an error occurred."""
+    """Turn errors into a StageError that names the stage, or a FatalError if storage is full."""
     try:
         yield
     except (StageError, FatalError):
         raise
     except Exception as error:
-        # The caller can retry with a smaller tile.
+        # The caller retries with a smaller tile.
         if is_out_of_memory(error):
             raise
-        what = str(error) if isinstance(error, BadInputError) else describe(error)
-        if name == "writing" and _STORAGE_FULL.search(what):
+        reason = str(error) if isinstance(error, BadInputError) else describe(error)
+        if name == "writing" and _STORAGE_FULL.search(reason):
             raise FatalError(
-                f"the output cannot be written: {what}\nNothing that was finished is lost. Make "
+                f"the output cannot be written: {reason}\nNothing that was finished is lost. Make "
                 "room, then run the same command again."
             ) from error
-        raise StageError(f"{name}: {what}") from error
+        raise StageError(f"{name}: {reason}") from error
 
 
 def describe(error: Exception) -> str:
-    """An error's type and message, without what tensorstore adds for its developers."""
+    """An error's type and message, without the details that tensorstore adds for developers."""
     return f"{type(error).__name__}: {reason_of(error)}"
 
 
 class Target(Protocol):
-    """What takes the values of blocks: an OutputArray, or memory."""
+    """Receives the values of blocks: an OutputArray, or an array in memory."""
 
     def start_write(self, begin: Sequence[int], data: NDArray[Any]) -> Write:
-        """Begin to write `data`, `[channels, *spatial]`, at voxel `begin` of the output."""
+        """Start writing `data`, `[channels, *spatial]`, at voxel `begin` of the output."""
 
 
 class BlockProcessor:
-    """Reads, predicts and writes blocks of one plan, from several threads if they take turns."""
+    """Reads, predicts and writes blocks of one plan.
+
+    Several threads may use it, if their `compute` has one of them compute at a time.
+    """
 
     def __init__(
         self, plan: Plan, source: BlockSource, target: Target, predictor: Predictor
@@ -118,24 +121,24 @@ class BlockProcessor:
         self.predictor = predictor
 
     def process(self, block: Roi, compute: Compute = compute_inline) -> BlockReport:
-        """Process a block (output voxels from the input's origin); return when it is committed.
+        """Process a block (output voxels from the input's origin); returns when it is committed.
 
-        What needs the device is done through `compute`. If memory runs out, the block is processed
-        again with a smaller tile, and so are all blocks after it.
+        `compute` runs what needs the device. If memory runs out, this block is processed again with
+        a smaller tile, which all later blocks use as well.
         """
         while True:
             lattice = self.predictor.lattice
             try:
-                return self._done(block, lattice, compute)
+                return self._try(block, lattice, compute)
             except Exception as error:
                 if not is_out_of_memory(error) or not compute(
                     partial(self.predictor.shrink, lattice)
                 ):
                     raise
-            # Outside `except`, where the error no longer keeps the memory of what failed.
+            # Outside `except`: there, the error would keep the memory of the failed attempt.
             self._log_shrinking(lattice)
 
-    def _done(self, block: Roi, lattice: Lattice, compute: Compute) -> BlockReport:
+    def _try(self, block: Roi, lattice: Lattice, compute: Compute) -> BlockReport:
         started = time.perf_counter()
         report = BlockReport(begin=tuple(block.begin), voxels=block.size)
         with stage("reading"):
@@ -171,18 +174,18 @@ class BlockProcessor:
         """Raise FatalError if the input is not stored as it was when the run was planned."""
         if self._source.current_sha256() != self.plan.input.metadata_sha256:
             raise FatalError(
-                f"the input {self._source.path} has been changed while the run went on: it is not "
-                "stored as it was. Put it back, and run again; or predict the new one with another "
-                "--output, or with --overwrite."
+                f"the input {self._source.path} has changed since the run began: its metadata say "
+                "that it is stored in another way. Put it back, and run again; or predict the new "
+                "one with another --output, or with --overwrite."
             )
 
     def _predict(
         self, raw: NDArray[np.generic], block: Roi, lattice: Lattice, report: BlockReport
     ) -> deque[Write]:
-        """Predict a block and begin to write its rows; returns the writes in flight."""
+        """Predict a block and start writing its rows; returns the writes in flight."""
         writes: deque[Write] = deque()
         read_roi = lattice.read_roi(block)
-        # Closed at once when a write fails: a prediction left half done would keep its memory.
+        # If a write fails, `closing` releases the memory of the unfinished prediction at once.
         with closing(self.predictor.predict(raw, read_roi, block, lattice)) as rows:
             for row in rows:
                 begin = tuple(row.roi.begin - self.plan.output.roi.begin)

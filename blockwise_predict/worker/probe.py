@@ -1,4 +1,4 @@
-"""A part of a run, done: how fast this device is, and what memory it takes."""
+"""Predicting a part of a run, to measure the speed of this device and the memory it needs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from blockwise_predict.worker.setup import decide_precision, make_predictor
 
 @dataclass(frozen=True)
 class Probe:
-    """What was measured.
+    """The measurements.
 
-    `memory_bytes` is the peak of a stream's data, beside what blocks in the slots take; `device`
+    `memory_bytes` is the peak of a stream's data, not counting the blocks in the slots; `device` is
     the one that computed.
     """
 
@@ -32,15 +32,15 @@ class Probe:
     device: torch.device
 
     def job_seconds(self, flops: float, workers: int) -> float:
-        """Time for so much arithmetic by so many workers; those on a CPU share it."""
+        """Seconds that `workers` need for `flops`; workers on a CPU share it."""
         devices = min(workers, torch.cuda.device_count()) if self.device.type == "cuda" else 1
         return flops / self.flops_per_second / devices
 
 
 def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
-    """Read and predict some planes of a block in the middle of the ROI; nothing is written.
+    """Read and predict a part of a block in the middle of the ROI, on a device of this machine.
 
-    `opened` is what the plan was made from, `device` this machine's.
+    `opened` is what the plan was made from. Nothing is written.
     """
     opened = replace(opened, device=device)
     choice = decide_precision(plan, opened)
@@ -53,7 +53,7 @@ def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
     raw = read_padded(opened.array, read, plan.border)
     reading = time.perf_counter() - begin
     peak = PeakMemory(device)
-    # The first time, algorithms are chosen and kernels compiled.
+    # Twice: the first time includes choosing algorithms and compiling kernels.
     for _ in range(2):
         begin = time.perf_counter()
         for _ in predictor.predict(raw, read, part, lattice):
@@ -66,7 +66,10 @@ def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
 
 
 def _part(plan: Plan, tiling: Tiling) -> Roi:
-    """One tile's part of a block in the middle: a row of chunks along the stream, output voxels."""
+    """A part of one tile of a block in the middle of the ROI, in output voxels.
+
+    One chunk along the streamed axis, or one slice for a 2-D network over a volume.
+    """
     roi = plan.output.roi
     middle = Coordinate(
         begin + count // 2 * size

@@ -1,4 +1,4 @@
-"""A worker process: one device, K slots that read and write blocks side by side.
+"""A worker process: one device, and slots that read and write blocks side by side.
 
 The main thread computes; the slots' threads talk to the scheduler, read, and wait for writes.
 """
@@ -22,24 +22,27 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.scheduling.client import Client, ClientOptions
 from blockwise_predict.scheduling.transport.messages import MAX_TEXT, Done, Failed
 from blockwise_predict.worker.block import BlockProcessor, FatalError, StageError, describe
-from blockwise_predict.worker.job import own_job, own_log
+from blockwise_predict.worker.job import job_name, log_path
 from blockwise_predict.worker.setup import build_processor
 
 _log = logging.getLogger(__name__)
 
-# A log that has grown so large begins anew.
+# Maximum size of a log file; it is emptied when it exceeds that.
 MAX_LOG_BYTES = 16 << 20
-LOST_SCHEDULER = 3
-# What tells a worker to end; SIGURG is LSF's warning that the time limit is near.
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGURG)
+# Exit code of a worker that has lost the scheduler.
+EXIT_LOST_SCHEDULER = 3
+# Signals that tell a worker to end. LSF sends SIGURG shortly before the time limit.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGURG)
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """How a worker runs; what is None is as the run's configuration says.
+    """How a worker runs. `device` and `slots` are those of the run's configuration if None.
 
-    `number` None: the scheduler gives one. It looks for the scheduler for `wait` seconds, and hands
-    its blocks back `grace` seconds after it was told to end.
+    number: the worker's number; None if the scheduler assigns one.
+    threads: number of threads that torch computes with; None for torch's default.
+    wait: time to look for the scheduler, at the start and after losing it (seconds).
+    grace: time after being told to end, after which blocks are handed back (seconds).
     """
 
     number: int | None = None
@@ -52,112 +55,116 @@ class WorkerOptions:
 
 
 def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
-    """Work on a run until it has no more blocks or this process is told to end (`ENDING`).
+    """Work on a run until it has no more blocks or this process is told to end (`STOP_SIGNALS`).
 
-    Returns the number of blocks done. Raises what keeps the worker from starting.
+    Returns the number of blocks done. Raises a PredictError if the worker cannot start.
     """
-    stopping = _told_to_end()
+    stopping = _stop_event()
     if options.threads:
         torch.set_num_threads(options.threads)
     plan = run_dir.plan(unsafe_load_pickle=options.unsafe_load_pickle)
-    terms = ClientOptions(
+    client_options = ClientOptions(
         run=run_dir.run_id(),
         number=options.number,
         slots=options.slots or plan.config.slots,
-        job=own_job(),
-        log=own_log(run_dir.logs),
+        job=job_name(),
+        log=log_path(run_dir.logs),
         wait=options.wait,
         grace=options.grace,
     )
     if not options.wait:
+        # Fail before loading the network if there is no scheduler to join.
         run_dir.address()
     device = choose_device(options.device or plan.config.device, options.number or 0)
     processor = build_processor(plan, device, run_dir)
-    return _serve(processor, run_dir, terms, stopping)
+    return _work(processor, run_dir, client_options, stopping)
 
 
-def _told_to_end() -> threading.Event:
-    """An event that a signal sets at once: Python itself would hear of it only when the main thread
-    comes back from torch."""
-    told = threading.Event()
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
+def _stop_event() -> threading.Event:
+    """An event that `STOP_SIGNALS` set at once.
+
+    A Python signal handler would run only after the main thread has returned from torch, so a
+    thread reads the signals' wake-up bytes instead.
+    """
+    stopping = threading.Event()
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
 
     def wait() -> None:
-        # Both ends live as long as this thread does.
-        while ours.recv(1) and theirs.fileno():
-            told.set()
+        # Using `sender` here keeps both ends open as long as this thread lives.
+        while receiver.recv(1) and sender.fileno():
+            stopping.set()
 
-    signal.set_wakeup_fd(theirs.fileno())
-    for number in ENDING:
+    signal.set_wakeup_fd(sender.fileno())
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: None)
     threading.Thread(target=wait, daemon=True, name="signals").start()
-    return told
+    return stopping
 
 
-def _serve(
-    processor: BlockProcessor, run_dir: RunDir, terms: ClientOptions, stopping: threading.Event
+def _work(
+    processor: BlockProcessor, run_dir: RunDir, options: ClientOptions, stopping: threading.Event
 ) -> int:
-    link = Client(run_dir.address, terms, stopping, _end_at_once)
+    client = Client(run_dir.address, options, stopping, _exit_now)
     host, checkpoint = socket.gethostname(), processor.plan.network.checkpoint
-    _log.info("worker %d on %s: %d slots, %s", link.number, host, terms.slots, checkpoint)
+    _log.info("worker %d on %s: %d slots, %s", client.number, host, options.slots, checkpoint)
     compute = ComputeQueue()
-    slots = [Slot(number, processor, compute, link) for number in range(terms.slots)]
+    slots = [Slot(number, processor, compute, client) for number in range(options.slots)]
     for slot in slots:
         slot.start()
     compute.serve(lambda: any(slot.is_alive() for slot in slots))
-    link.close()
+    client.close()
     done = sum(slot.done for slot in slots)
-    _log.info("worker %d: %d blocks done", link.number, done)
+    _log.info("worker %d: %d blocks done", client.number, done)
     return done
 
 
-def _end_at_once(why: str, well: bool) -> None:
-    """What is in work is others' to do."""
-    _log.info("%s: this worker ends", why)
-    os._exit(0 if well else LOST_SCHEDULER)
+def _exit_now(reason: str, blocks_handed_back: bool) -> None:
+    """End the process without waiting for blocks in progress, which other workers will do."""
+    _log.info("%s: this worker ends", reason)
+    os._exit(0 if blocks_handed_back else EXIT_LOST_SCHEDULER)
 
 
 class Slot(threading.Thread):
-    """A thread that does one block at a time."""
+    """A thread that processes one block at a time."""
 
     def __init__(
-        self, number: int, processor: BlockProcessor, compute: ComputeQueue, link: Client
+        self, number: int, processor: BlockProcessor, compute: ComputeQueue, client: Client
     ) -> None:
         super().__init__(daemon=True)
         self.done = 0
         self._number = number
         self._processor = processor
         self._compute = compute
-        self._link = link
+        self._client = client
 
     def run(self) -> None:
-        """Ask for blocks, and process and report them, until there are none."""
-        while (block := self._link.next(self._number)) is not None:
+        """Process blocks, and report each, until there are none left."""
+        while (block := self._client.next(self._number)) is not None:
             self._process(block)
-            _bound_log()
+            _limit_log()
 
     def _process(self, number: int) -> None:
         block = self._processor.plan.numbered_block(number)
         try:
             report = self._processor.process(block, self._compute)
         except Exception as error:  # noqa: BLE001
-            # Whatever a block raises fails that block alone; it is recorded and reported.
+            # Whatever a block raises is that block's failure, and reported as such.
             trace = traceback.format_exc()
             _log.error("block %d failed:\n%s", number, trace)
-            own = isinstance(error, (StageError, FatalError))
-            self._link.report(
+            has_stage = isinstance(error, (StageError, FatalError))
+            self._client.report(
                 self._number,
                 Failed(
                     block=number,
                     fatal=isinstance(error, FatalError),
-                    error=(str(error) if own else describe(error))[:MAX_TEXT],
+                    error=(str(error) if has_stage else describe(error))[:MAX_TEXT],
                     traceback=trace[-MAX_TEXT:],
                 ),
             )
             return
         self.done += 1
-        self._link.report(
+        self._client.report(
             self._number,
             Done(
                 block=number,
@@ -173,9 +180,9 @@ class Slot(threading.Thread):
         )
 
 
-def _bound_log() -> None:
-    """Begin the log anew if it has grown too large (where the output goes to a file at all)."""
+def _limit_log() -> None:
+    """Empty the log if stdout goes to a file that has become too large."""
     out = sys.stdout.fileno()
     if os.path.isfile(f"/proc/self/fd/{out}") and os.fstat(out).st_size > MAX_LOG_BYTES:
         os.ftruncate(out, 0)
-        print(f"(more than {MAX_LOG_BYTES >> 20} MiB were here, and were removed)", flush=True)
+        print(f"(more than {MAX_LOG_BYTES >> 20} MiB of log were removed here)", flush=True)

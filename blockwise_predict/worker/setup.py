@@ -1,4 +1,4 @@
-"""From a plan and what it was made from to what predicts its blocks."""
+"""Building what processes a plan's blocks: precision, predictor, block processor."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ from blockwise_predict.worker.block import BlockProcessor
 
 _log = logging.getLogger(__name__)
 
-# Output voxels along an axis of the tile that precisions are tried on, by the network's axes.
+# Edge (output voxels) of the tile on which precisions are tried, by the network's dimensions.
 TRIAL_EDGE = {2: 512, 3: 48}
 
 
 def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockProcessor:
-    """Open what a plan names, and settle the precision of its run. Raises as `reopen`."""
+    """Open what a plan names, and settle the run's precision if it is still open.
+
+    Raises the errors of `reopen`.
+    """
     opened = reopen(plan, device)
     choice = run_dir.precision() or decide_precision(plan, opened)
     if plan.precision == "auto":
-        # Another worker may have been faster, and settled it.
+        # The first worker to settle it decides for all.
         choice = run_dir.settle_precision(choice)
     _log.info("computing on %s, precision %s", device, choice)
     target = open_output(plan.output.path)
@@ -38,10 +41,10 @@ def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockP
 
 
 def decide_precision(plan: Plan, opened: Opened) -> PrecisionChoice:
-    """The precision that is given, or the one that `auto` finds on a tile of the input."""
+    """The configured precision, or the one that `auto` chooses on a tile of the input."""
     if plan.precision != "auto":
         return PrecisionChoice(plan.precision)
-    # A damaged chunk does not matter here: the block that needs it reports it.
+    # Damaged chunks do not matter here: the blocks that need them will report them.
     source = CheckedInput(opened.array, "fill")
     raw = read_padded(source, trial_tile(plan), plan.border)
     return choose_precision(
@@ -52,7 +55,7 @@ def decide_precision(plan: Plan, opened: Opened) -> PrecisionChoice:
 
 
 def make_predictor(plan: Plan, opened: Opened, precision: str) -> Predictor:
-    """What predicts the plan's blocks."""
+    """The predictor for the plan's blocks in a precision."""
     return Predictor(
         _make_pass(plan, opened, precision),
         plan.tiling_for(precision).lattice,
@@ -63,7 +66,7 @@ def make_predictor(plan: Plan, opened: Opened, precision: str) -> Predictor:
 
 
 def _make_pass(plan: Plan, opened: Opened, precision: str) -> Pass:
-    """The network at a precision, over tiles of the plan."""
+    """A pass of the network in a precision, over tiles of the plan."""
     return make_pass(
         opened.model.build(),
         opened.model.shapes,
@@ -76,7 +79,7 @@ def _make_pass(plan: Plan, opened: Opened, precision: str) -> Pass:
 
 
 def trial_tile(plan: Plan) -> Roi:
-    """Input of a small pass in the middle of the ROI, to try precisions on."""
+    """Input ROI of a small pass in the middle of the output ROI, for trying precisions."""
     roi = plan.output.roi
     shape = Coordinate(min(TRIAL_EDGE[plan.network.dims], size) for size in roi.shape)
     begin = roi.begin + (roi.shape - shape) / 2

@@ -93,7 +93,7 @@ def test_a_recorded_command_is_not_run_again_by_retry(job: Job) -> None:
     with closing(records.ledger(plan)) as ledger:
         ledger.set(0, State.FAILED)
     output = predict("retry", job.output("f"), code=2)
-    assert "no record can decide: --fleet='sh -c " in output
+    assert "not taken from its records: --fleet='sh -c " in output
     assert not mark.exists()
     predict("retry", job.output("f"), "--fleet", "local")
     assert not mark.exists()

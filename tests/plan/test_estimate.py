@@ -115,7 +115,7 @@ def test_of_a_long_period_the_first_blocks_stand_for_all(
     options = {"chunk_shape": "5,5,5", "block_shape": "5,5,5", "tile_shape": "20,20,20"}
     plan, exact = planned(tmp_path, **options)
     assert exact.exact
-    monkeypatch.setattr("blockwise_predict.plan.estimate.LONGEST_PERIOD", 13)
+    monkeypatch.setattr("blockwise_predict.plan.estimate.MAX_PERIOD", 13)
     sampled = estimate(plan, shapes_of(plan))
     assert not sampled.exact
     assert sampled.passes == pytest.approx(exact.passes, rel=0.02)

@@ -105,7 +105,10 @@ def test_input_that_is_changed_under_the_run_ends_it(
         metadata.write_text(content.replace("16", "8", 1))
         output, _ = process.communicate(timeout=100)
     assert process.returncode == 1, output
-    assert "has been changed while the run went on: it is not stored as it was" in output
+    assert (
+        "has changed since the run began: its metadata say that it is stored in another way"
+        in output
+    )
     output = predict(*job.arguments("c"), code=2)
     assert "input metadata (sha256): was" in output
     metadata.write_text(content)

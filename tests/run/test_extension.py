@@ -44,7 +44,7 @@ def test_extended_at_both_ends_and_equal_to_one_run(format_: str, job: Job) -> N
     assert "Nearest begin of --roi: 100, -60, 60 nm" in output
     larger = "[100:400,100:360,60:330]"
     output = predict(*job.arguments("e", "--roi", larger, *options))
-    assert f"Extending {SMALL} to {larger} nm; 1 blocks of it are done" in output
+    assert f"Extending {SMALL} to {larger} nm; 1 finished blocks are kept" in output
     predict(*job.arguments("whole", "--roi", larger, *options))
     np.testing.assert_array_equal(read_output(job.output("e")), read_output(job.output("whole")))
     kept = chunk_key(format_, (0, 0, 0))  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def test_extended_before_its_begin(format_: str, job: Job) -> None:
     options = ("--format", format_)
     predict(*job.arguments("e", "--roi", "[170:330,160:320,163:323]", *options))
     output = predict(*job.arguments("e", "--roi", "[10:330,160:330,3:323]", *options))
-    assert "to [10:330,160:330,0:330] nm; 2 blocks of it are done" in output
+    assert "to [10:330,160:330,0:330] nm; 2 finished blocks are kept" in output
     predict(*job.arguments("whole", "--roi", "[10:330,160:330,3:323]", *options))
     np.testing.assert_array_equal(read_output(job.output("e")), read_output(job.output("whole")))
     assert not list(Path(job.output("e")).parent.glob(".*before-extension"))
@@ -96,7 +96,7 @@ def test_an_extension_that_is_cut_off_can_be_completed(
         predict(*job.arguments("e", "--roi", larger), code=9)
     text = predict(*job.arguments("e", "--roi", "[160:400,160:320,160:320]"), code=2)
     assert "an extension of" in text
-    assert "was cut off. Complete it first" in text
+    assert "was interrupted. Complete it first" in text
     predict(*job.arguments("e", "--roi", larger))
     np.testing.assert_array_equal(read_output(job.output("e")), read_output(job.undisturbed()))
     assert blocks_done(job.run_dir("e")) == 27

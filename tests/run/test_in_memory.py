@@ -78,7 +78,9 @@ def test_channels_are_chosen_by_name(job: Job) -> None:
     chosen = bp.predict(model, job.input, channels=[last], **EXACT)
     assert chosen.channels == (last,)
     np.testing.assert_array_equal(chosen.data, everything.data[-1:])
-    with pytest.raises(bp.ConfigError, match=f"channels mito: the network gives .*{last}"):
+    with pytest.raises(
+        bp.ConfigError, match=f"channels mito: the network has the channels .*{last}"
+    ):
         bp.predict(model, job.input, channels=["mito"], **EXACT)
 
 
@@ -100,7 +102,7 @@ def test_fractions_of_nanometres_stay_exact(job: Job) -> None:
 
 
 def test_what_is_about_files_and_workers_is_refused(job: Job) -> None:
-    with pytest.raises(bp.ConfigError, match=r"workers: not an option of predict in memory"):
+    with pytest.raises(bp.ConfigError, match=r"workers: not an option of a prediction in memory"):
         bp.predict(model_of(job), job.input, workers=2, **EXACT)
 
 

@@ -57,7 +57,7 @@ def test_what_the_user_put_beside_a_runs_files_stays_and_is_named(job: Job) -> N
     output = predict(*run, "--overwrite")
     assert all(file.read_text() == "mine" for file in mine)
     assert (zarr.open_array(array / "nested", mode="r")[...] == 7).all()
-    written = "since no run has written it"
+    written = "since no run wrote it"
     assert f"left in {array}, {written}: NOTES.txt, c/0/notes.txt, nested" in output
     assert f"left in {records}, {written}: NOTES.txt, blocks-mine.npy, logs/notes.txt" in output
     chunks = {k: v for k, v in stored_bytes(str(array)).items() if k in expected}
@@ -194,4 +194,4 @@ def test_overwrite_says_what_goes_and_starts_afresh(job: Job) -> None:
     predict(*job.arguments("o", *roi))
     output = predict(*job.arguments("o", *roi, "--border", "edge", "--overwrite"))
     assert f"deleting the array {job.output('o')}" in output
-    assert "forgetting 1 finished blocks" in output
+    assert "deleting the records of 1 finished blocks" in output

@@ -21,7 +21,8 @@ from blockwise_predict.errors import ConfigError, GeometryError, RunStateError
 from blockwise_predict.io import read_attributes
 from blockwise_predict.records import default_run_dir
 from blockwise_predict.records.provenance import ATTRIBUTE
-from blockwise_predict.run.pipeline import daisy_task, task_grid, task_rois
+from blockwise_predict.run.pipelines.daisy_task import daisy_task
+from blockwise_predict.run.pipelines.grid import task_grid, task_rois
 from blockwise_predict.run.planned import plan_run
 from tests.support.networks import save_network
 from tests.support.reference import Held, one_pass

@@ -33,7 +33,7 @@ def test_run_verify_repair_and_extend_on_s3(bucket: str, tmp_path: Path) -> None
     predict("run", *options, *part)
     # Blocks that the old end cut are done again, the whole one is kept.
     text = predict("run", *options, "--roi", "[160:400,:320,:160]")
-    assert "to [160:400,0:320,0:160] nm; 1 blocks of it are done" in text
+    assert "to [160:400,0:320,0:160] nm; 1 finished blocks are kept" in text
     whole = read_output(job.undisturbed())[:, 16:, :32, :16]
     np.testing.assert_array_equal(read_output(output), whole)
     text = predict("run", *options, "--roi", "[:400,:320,:160]", code=2)

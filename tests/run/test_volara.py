@@ -21,7 +21,7 @@ from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import open_output, read_attributes
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.provenance import ATTRIBUTE
-from blockwise_predict.run.bridge import serve_blocks, serve_run
+from blockwise_predict.run.pipelines.volara_bridge import serve_blocks, serve_run
 from blockwise_predict.run.planned import plan_run
 from tests.support.networks import save_network
 from tests.support.runs import (
@@ -135,7 +135,7 @@ def bridges(kind: str, process: subprocess.Popen[str]) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
-            if ["blockwise_predict.run.bridge", kind] == child.cmdline()[2:4]:
+            if ["blockwise_predict.run.pipelines.volara_bridge", kind] == child.cmdline()[2:4]:
                 found.append(child)
         except (psutil.Error, IndexError):
             continue
@@ -184,7 +184,7 @@ def test_both_sides_of_the_bridge(tmp_path: Path) -> None:
     serve_run(config, io.StringIO(""), said.append)
     assert not default_run_dir(config.output).exists()
     with pytest.raises(RunStateError, match="no run is open"):
-        serve_blocks(config, number=0, workers=1, lines=io.StringIO(""), say=said.append)
+        serve_blocks(config, number=0, workers=1, requests=io.StringIO(""), send=said.append)
     serve_run(config, io.StringIO("open\n"), said.append)
     first, _, opened = said
     assert (first["begin"], first["shape"]) == ([0, 0, 0], [200, 180, 170])
@@ -195,7 +195,7 @@ def test_both_sides_of_the_bridge(tmp_path: Path) -> None:
     lines = [json.dumps({"begin": begin}) + "\n" for begin in begins]
     said.clear()
     serve_blocks(
-        config, number=0, workers=1, lines=io.StringIO("".join(lines[:5])), say=said.append
+        config, number=0, workers=1, requests=io.StringIO("".join(lines[:5])), send=said.append
     )
     assert said == [{"ready": True}, *({"done": block} for block in range(5))]
     assert read_attributes(config.output)[ATTRIBUTE]["complete"] is False
@@ -203,7 +203,7 @@ def test_both_sides_of_the_bridge(tmp_path: Path) -> None:
     serve_run(config, io.StringIO("open\n"), said.append)
     assert said[1] == {"done": "f8"}
     serve_blocks(
-        config, number=0, workers=1, lines=io.StringIO("".join(lines[5:])), say=said.append
+        config, number=0, workers=1, requests=io.StringIO("".join(lines[5:])), send=said.append
     )
     assert read_attributes(config.output)[ATTRIBUTE]["complete"] is True
     output = str(tmp_path / "peace.zarr" / "prediction")
@@ -222,7 +222,11 @@ def test_a_block_that_fails_is_told(tmp_path: Path) -> None:
     chunk.write_bytes(b"damaged")
     said.clear()
     serve_blocks(
-        config, number=0, workers=1, lines=io.StringIO('{"begin": [0, 0, 0]}\n'), say=said.append
+        config,
+        number=0,
+        workers=1,
+        requests=io.StringIO('{"begin": [0, 0, 0]}\n'),
+        send=said.append,
     )
     assert "reading: " in said[1]["error"]
     records = RunDir(default_run_dir(config.output))

@@ -18,7 +18,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "blockwise_predict.cli.running",
-        "blockwise_predict.run.verify",
+        "blockwise_predict.run.verification.verify",
         "blockwise_predict.worker.process",
     ]
 )

@@ -36,10 +36,10 @@ from blockwise_predict.plan.make import make_plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.address import Address
 from blockwise_predict.records.failures import Failure
+from blockwise_predict.records.find import find_run
 from blockwise_predict.records.ledger import State
 from blockwise_predict.records.output_spec import output_spec
 from blockwise_predict.records.workerlogs import worker_logs
-from blockwise_predict.run.recorded import find_run
 from tests.support.arrays import write_array
 from tests.support.mutations import (
     mutated_bytes,

@@ -25,7 +25,7 @@ from blockwise_predict.config.model import load_config
 from blockwise_predict.io import open_output
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED
-from blockwise_predict.run.pipeline import daisy_task
+from blockwise_predict.run.pipelines.daisy_task import daisy_task
 from blockwise_predict.run.planned import PlannedRun, plan_run
 from tests.support.runs import VOXEL_SIZE
 

@@ -1,8 +1,8 @@
 """A plan as one task of a volara pipeline.
 
-volara needs daisy 1, and this package daisy 2, so that no environment holds both. This module
-imports nothing of this package, to be used where volara is installed; what is planned and predicted
-is planned and predicted by a process of another environment (`bridge`).
+volara needs daisy 1 and this package needs daisy 2, so no environment can hold both. This module
+runs in volara's environment and imports nothing else from this package. Planning and predicting are
+left to processes in the other environment (`volara_bridge`).
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from volara.blockwise import BlockwiseTask
 
-# Processes that hold a run's lock, by Python and configuration; they end with this one, whose pipe
-# they read. Not in the task, which volara copies and pickles.
+# The process that holds a run's lock, by Python and configuration. It reads from a pipe of this
+# process, and ends with it. Not an attribute of the task, which volara copies and pickles.
 _runs: dict[tuple[str, str], _Run] = {}
 
 
 class Predict(BlockwiseTask):
-    """Predict the output of a configuration of `predict run` (see blockwise-predict's docs).
+    """Predict with a configuration of `predict run` (see docs/pipelines.md of blockwise-predict).
 
-    Blocks, input and output are the configuration's; which blocks are done, the run's own records
-    say. `num_workers` is volara's.
+    Blocks, input and output are those of the configuration, and the run's own records say which
+    blocks are done. `num_workers` is volara's option.
     """
 
     task_type: Literal["blockwise-predict"] = "blockwise-predict"
     config: Path
     """
-    The YAML file that `predict run` takes. Its name names the task.
+    The YAML file for `predict run`. The task is named after it.
     """
     python: str = sys.executable
     """
@@ -50,32 +50,32 @@ class Predict(BlockwiseTask):
 
     @property
     def task_name(self) -> str:
-        """The configuration's name, and what is done with it."""
+        """The configuration's name and the task's type."""
         return f"{self.config.stem}-{self.task_type}"
 
     @property
     def write_roi(self) -> Roi:
-        """The output's ROI, nm."""
+        """The output's ROI in nm."""
         run = self._run.description
         return Roi(run["begin"], run["shape"])
 
     @property
     def write_size(self) -> Coordinate:
-        """The shape of a block, nm."""
+        """The shape of a block in nm."""
         return Coordinate(self._run.description["block_shape"])
 
     @property
     def context_size(self) -> tuple[Coordinate, Coordinate]:
-        """What is read before and after a block, nm."""
+        """Context read before and after a block, in nm."""
         run = self._run.description
         return Coordinate(run["context_low"]), Coordinate(run["context_high"])
 
     def init(self) -> None:
-        """Begin or resume the run: from now on, until this process ends, its lock is held."""
+        """Begin or resume the run, whose lock is then held until this process ends."""
         self._run.open()
 
     def check_block_func(self) -> Callable[[daisy.Block], bool]:
-        """Whether a block was done when the run was begun or resumed."""
+        """A function that says whether a block was done when `init` opened the run."""
         done, begin, size = self._run.done, self.write_roi.begin, self.write_size
 
         def check_block(block: daisy.Block) -> bool:
@@ -85,14 +85,14 @@ class Predict(BlockwiseTask):
 
     @contextmanager
     def process_block_func(self) -> Iterator[Callable[[daisy.Block], None]]:
-        """What has blocks predicted, by a process of its own."""
+        """A function that has a block predicted, by a process started for this worker."""
         arguments = ("work", str(self.config), str(_worker_number()), str(self.num_workers))
         worker = _Bridge(self.python, arguments)
 
         def process_block(block: daisy.Block) -> None:
             nonlocal worker
             if not worker.alive:
-                # The last block's end was its end, too.
+                # It was killed, or ended with the previous block's fatal error.
                 worker = _Bridge(self.python, arguments)
             answer = worker.ask({"begin": list(block.write_roi.begin)})
             if "error" in answer:
@@ -102,10 +102,10 @@ class Predict(BlockwiseTask):
         worker.close()
 
     def drop_artifacts(self) -> None:
-        """Raise NotImplementedError: what a run wrote is deleted where it is recorded."""
+        """Raise NotImplementedError: only `predict run --overwrite` deletes a run's output."""
         raise NotImplementedError(
-            f"{self._run.description['output']} and its records are deleted by "
-            f"`predict run {self.config} --overwrite`, and not by volara."
+            f"volara does not delete {self._run.description['output']} and its records. "
+            f"`predict run {self.config} --overwrite` does."
         )
 
     @property
@@ -117,14 +117,14 @@ class Predict(BlockwiseTask):
 
 
 class _Bridge:
-    """A process of the other environment; `description` is what it says first.
+    """A process in the other environment. `description` is the first message it sent.
 
-    Raises RuntimeError that says what keeps it from starting.
+    Raises RuntimeError with its error if it does not start.
     """
 
     def __init__(self, python: str, arguments: Sequence[str]) -> None:
         self._process = subprocess.Popen(
-            [python, "-m", "blockwise_predict.run.bridge", *arguments],
+            [python, "-m", "blockwise_predict.run.pipelines.volara_bridge", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -133,22 +133,22 @@ class _Bridge:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
-    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Its answer to a question. Raises RuntimeError if it ends instead."""
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request. Raises RuntimeError if the process ends instead."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            # What it said last says why.
+            # It has ended; `_answer` reads its last message, which says why.
             pass
         return self._answer()
 
     def close(self) -> None:
-        """Wait for its end. Raises RuntimeError unless that was a good one."""
+        """Close its stdin and wait for it to end. Raises RuntimeError if it fails."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -166,18 +166,20 @@ class _Bridge:
 
 
 class _Run(_Bridge):
-    """The process that plans a run and holds its lock; `done` (bool, in the shape of the block
-    grid) says which blocks were when it was opened."""
+    """The process that plans a run and holds its lock.
+
+    `done` (bool, on the block grid) are the blocks that were done when the run was opened.
+    """
 
     def open(self) -> None:
-        """Begin or resume the run. Raises RuntimeError that says why it cannot be."""
+        """Begin or resume the run. Raises RuntimeError with the reason if that is not possible."""
         packed = np.frombuffer(bytes.fromhex(self.ask({"open": True})["done"]), np.uint8)
         grid = tuple(self.description["blocks"])
         self.done = np.unpackbits(packed, count=int(np.prod(grid))).astype(bool).reshape(grid)
 
 
 def _worker_number() -> int:
-    """Which of the task's workers this process is; 0 where volara works without any."""
+    """The number of this process among the task's workers; 0 if volara runs without workers."""
     try:
         return int(daisy.Context.from_env()["worker_id"])
     except KeyError:

@@ -19,14 +19,15 @@ from blockwise_predict.records.atomic import damaged
 from blockwise_predict.records.find import find_precision
 from blockwise_predict.worker.setup import make_predictor
 
-# Another machine, or another tile, may round otherwise: in float32 by so much of the values' span.
+# Allowed root mean square difference in float32, as a share of the values' span: another machine or
+# another tile may round differently.
 FLOAT32_TOLERANCE = 1e-4
-# The largest difference, beside the root mean square, that another machine may make.
-LARGEST = 20
+# Allowed largest difference, in units of the allowed root mean square.
+LARGEST_PER_RMS = 20
 
 
-class Recompute:
-    """Predicts blocks of a plan as its workers do, in the precision of the run.
+class Recomputer:
+    """Predicts blocks of a plan again, as its workers did, in the precision of the run.
 
     Raises as `reopen`, and RunStateError if the run's precision is not recorded.
     """
@@ -38,9 +39,9 @@ class Recompute:
         self._predictor = make_predictor(plan, self._opened, self._precision.precision)
 
     def difference(self, output: OutputArray, block: Roi) -> str | None:
-        """In what a stored block differs from what is computed now; None if in nothing.
+        """How a stored block differs from what is computed now; None if it does not.
 
-        Integers may differ by a step, since both sides were rounded.
+        Integers may differ by one step, since both sides were rounded.
         """
         lattice = self._predictor.lattice
         read = lattice.read_roi(block)
@@ -56,7 +57,7 @@ class Recompute:
 
     def _compare(self, stored: NDArray[np.float64], computed: NDArray[np.float64]) -> str | None:
         if not np.array_equal(np.isfinite(stored), np.isfinite(computed)):
-            return "NaN or infinite values are stored, or computed, in different places"
+            return "NaN or infinite values are in other places than when computed again"
         difference = np.abs(stored - computed)[np.isfinite(stored)]
         if not difference.size or not difference.any():
             return None
@@ -70,27 +71,27 @@ class Recompute:
         )
 
     def _allowed(self, computed: NDArray[np.float64]) -> tuple[float, float]:
-        """How much the root mean square and the largest difference may be, as stored."""
+        """The allowed root mean square and the allowed largest difference, in stored values."""
         encoding = self._plan.output.encoding
         if encoding.step is not None:
-            # Integers, whose step is 1 as they are stored.
+            # Stored integers have a step of 1.
             exact = self._precision.precision == "float32"
-            return 0.5, 1.0 if exact else LARGEST / 2
+            return 0.5, 1.0 if exact else LARGEST_PER_RMS / 2
         if self._precision.precision == "float32":
             allowed = FLOAT32_TOLERANCE * float(np.ptp(computed))
         else:
             allowed = tolerance_of(encoding, computed.astype(np.float32))
-        return allowed, LARGEST * allowed
+        return allowed, LARGEST_PER_RMS * allowed
 
 
 def _recorded_precision(plan: Plan, run_dir: RunDir) -> PrecisionChoice:
-    """What the run computed in: in anything else, its blocks would seem to be different."""
+    """The precision that the run computed in; in another, all its blocks would seem different."""
     file = run_dir.path / "precision.json"
     choice = find_precision(plan, run_dir)
     if choice is None:
         raise RunStateError(
-            f"{file} is missing, and {plan.output.path} does not say either in which precision its "
-            "blocks were computed. Put the file back from a backup."
+            f"the precision of the run's blocks is unknown: {file} is missing, and the attributes "
+            f"of {plan.output.path} do not name it. Restore the file from a backup."
         )
     if choice.precision not in PRECISION_BYTES:
         raise damaged(file, f"there is no precision {choice.precision!r}")

@@ -1,0 +1,1 @@
+"""Checking an output against its records, its chunks, and blocks that are computed again."""
