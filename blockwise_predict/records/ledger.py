@@ -2,7 +2,8 @@
 
 A block's record is written in place, in one system call, once its chunks are committed. A process
 that is killed loses nothing that it wrote; a machine that loses power may lose the last seconds,
-and then those blocks are done again. There is one writer, the scheduler that holds the run's lock.
+and then those blocks are done again. There is one writer, the scheduler that holds the run's lock;
+where that is not ours (`run.external`), each worker writes the records of the blocks it was given.
 """
 
 from __future__ import annotations
