@@ -44,7 +44,10 @@ def predict(
     progress: bool = True,
     **options: Any,
 ) -> Prediction:
-    """Predict an array, or a ROI of it, in this process; the values are those of a run.
+    """Predict an array, or a ROI of it, in this process.
+
+    Values equal those of a run to the rounding of the precision; with the same block shape and
+    tile shape, bit for bit.
 
     model: a checkpoint's path, or what `open_checkpoint` gave.
     array: a path, what `open_array` gave, or an array of numpy, zarr, tensorstore, dask,
@@ -170,7 +173,9 @@ def _config(
         )
     checkpoint = model.options if isinstance(model, TrainedModel) else {"checkpoint": str(model)}
     given = {**checkpoint, **options, "input": source.path, "output": "memory.zarr/prediction"}
-    return load_config({**given, "roi": roi}, command_line=False)
+    # Blocks in memory have no chunks to cover.
+    chunk = options.get("block_shape")
+    return load_config({**given, "roi": roi, "chunk_shape": chunk}, command_line=False)
 
 
 def _channel_numbers(plan: Plan, wanted: Sequence[str] | None) -> list[int]:

@@ -167,7 +167,7 @@ def open_output(
         is.
     Raises ArrayError if there is no array, and RunStateError if no run made it.
     """
-    array = open_array(str(path))
     if not isinstance(read_attributes(path).get(ATTRIBUTE), dict):
         raise RunStateError(f"{path} was not made by predict run: it has no record of that.")
+    array = open_array(str(path))
     return Output(array, run_dir, trust_run_dir=trust_run_dir)

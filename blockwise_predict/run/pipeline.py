@@ -99,7 +99,7 @@ def _context(plan: Plan, axis: int) -> tuple[int, int]:
 
 
 def daisy_task(
-    run: PlannedRun,
+    plan: PlannedRun,
     *,
     upstream_tasks: Sequence[Any] = (),
     task_id: str = "predict",
@@ -118,17 +118,17 @@ def daisy_task(
     Raises GeometryError for voxel sizes that are no integers in `unit`, ConfigError for a fleet
     other than local, and RunStateError if what is recorded is not this run.
     """
+    decided = plan.plan
     if upstream_tasks:
         # What the input holds now is not what will be predicted, and is not to be compared with it.
-        source = run.plan.input.model_copy(update={"sample_sha256": {}})
-        run = replace(run, plan=run.plan.model_copy(update={"input": source}))
-    plan = run.plan
-    grid = task_grid(plan, unit)
-    rois = task_rois(plan, grid)
+        source = decided.input.model_copy(update={"sample_sha256": {}})
+        decided = decided.model_copy(update={"input": source})
+    grid = task_grid(decided, unit)
+    rois = task_rois(decided, grid)
+    run, config = replace(plan, plan=decided), decided.config
     worker_pass, skip = open_run(run, f"daisy_task in {shlex.join(sys.argv)}")
     with warnings.catch_warnings():
-        # The pipeline's operators are the newer way to name upstream tasks, which a task that is
-        # handed out alone cannot use.
+        # daisy prefers `upstream + task`, which a function that returns one task cannot use.
         warnings.simplefilter("ignore", DeprecationWarning)
         return daisy.Task(
             task_id,
@@ -139,9 +139,9 @@ def daisy_task(
             read_write_conflict=False,
             # "valid" would silently leave out what a whole block does not fit into.
             fit="overhang",
-            max_workers=plan.config.planned_workers,
-            max_retries=plan.config.retries,
-            timeout=plan.config.block_timeout,
+            max_workers=config.planned_workers,
+            max_retries=config.retries,
+            timeout=config.block_timeout,
             # daisy's record of blocks knows neither model nor input. Ours does, and says what to
             # skip.
             tracking_path=False,

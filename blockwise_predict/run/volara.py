@@ -87,19 +87,24 @@ class Predict(BlockwiseTask):
     def process_block_func(self) -> Iterator[Callable[[daisy.Block], None]]:
         """What has blocks predicted, by a process of its own."""
         arguments = ("work", str(self.config), str(_worker_number()), str(self.num_workers))
-        worker = _Bridge(self.python, arguments)
+        # Started with the first block: whatever goes wrong there fails a block, which is tried
+        # again, and not the whole pipeline.
+        worker: _Bridge | None = None
 
         def process_block(block: daisy.Block) -> None:
             nonlocal worker
-            if not worker.alive:
-                # The last block's end was its end, too.
+            if worker is None or not worker.alive:
                 worker = _Bridge(self.python, arguments)
             answer = worker.ask({"begin": list(block.write_roi.begin)})
             if "error" in answer:
                 raise RuntimeError(answer["error"])
 
         yield process_block
-        worker.close()
+        if worker is not None and not worker.alive:
+            # It was killed while it waited; another one records the end of the run.
+            worker = _Bridge(self.python, arguments)
+        if worker is not None:
+            worker.close()
 
     def drop_artifacts(self) -> None:
         """Raise NotImplementedError: what a run wrote is deleted where it is recorded."""
