@@ -7,12 +7,12 @@ package costs next to nothing.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 # Two folders have the names of public functions. Imported once, they do not take the names again.
 import blockwise_predict.plan
 import blockwise_predict.run  # noqa: F401
+from blockwise_predict.config.version import __version__
 from blockwise_predict.errors import (
     ArrayError,
     CheckpointError,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from blockwise_predict.run.stop import StopRequest
     from blockwise_predict.run.verify import Report
 
-__version__ = version("blockwise-predict")
 __all__ = [
     "ArrayError",
     "CheckpointError",
