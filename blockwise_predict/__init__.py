@@ -7,13 +7,13 @@ package is cheap.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 # Two folders share their names with public functions. Importing a folder for the first time sets
 # its name in this module; so they are imported here, and their names deleted below.
 import blockwise_predict.plan
 import blockwise_predict.run  # noqa: F401
+from blockwise_predict.config.version import __version__
 from blockwise_predict.errors import (
     ArrayError,
     CheckpointError,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from blockwise_predict.run.verification.findings import Report
     from blockwise_predict.run.verification.verify import verify
 
-__version__ = version("blockwise-predict")
 __all__ = [
     "ArrayError",
     "CheckpointError",

@@ -10,7 +10,6 @@ import sys
 
 import click
 
-from blockwise_predict import __version__
 from blockwise_predict.cli.demo import demo
 from blockwise_predict.cli.inspect import inspect
 from blockwise_predict.cli.logs import logs
@@ -22,6 +21,7 @@ from blockwise_predict.cli.scale import scale
 from blockwise_predict.cli.verify import verify
 from blockwise_predict.cli.worker import worker
 from blockwise_predict.cli.workers import workers
+from blockwise_predict.config.version import __version__
 from blockwise_predict.errors import PredictError
 
 

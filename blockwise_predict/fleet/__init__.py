@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from blockwise_predict import __version__
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.resources import resource_folder
+from blockwise_predict.config.version import __version__
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.fleet.cluster import ClusterFleet
 from blockwise_predict.fleet.commands import check_command

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from funlib.geometry import Roi
 
-from blockwise_predict import __version__
 from blockwise_predict.checkpoint import TrainedModel, nonfinite_weights
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.values import Format
+from blockwise_predict.config.version import __version__
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.grid import format_length

@@ -1,8 +1,9 @@
 """The ledger: what has become of each block of a run, one small record per block in one file.
 
 A block's record is written in place, in one system call, once its chunks are committed. A process
-that is killed loses nothing it has written; a power cut may lose the last seconds, and then those
-blocks are done again. The only writer is the scheduler that holds the run's lock.
+that is killed loses nothing that it wrote; a machine that loses power may lose the last seconds,
+and then those blocks are done again. There is one writer, the scheduler that holds the run's lock;
+where that is not ours (`run.external`), each worker writes the records of the blocks it was given.
 """
 
 from __future__ import annotations

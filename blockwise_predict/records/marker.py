@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from blockwise_predict import __version__
+from blockwise_predict.config.version import __version__
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.files import check_own, open_record
 from blockwise_predict.records.ledger import is_ledger

@@ -50,8 +50,8 @@ def execute(
         with run_dir.usable():
             held = hold_lock(run_dir.path / "lock", report.line, trusted=run_dir.trusted)
             lock = opened.enter_context(held)
-            wanted, hurry = job_settings(config), lambda: stop.at_once
-            cancel_leftovers(run_dir, wanted, report.line, hurry, keep=not run.overwrite)
+            wanted, stop_now = job_settings(config), lambda: stop.at_once
+            cancel_leftovers(run_dir, wanted, report.line, stop_now, keep=not run.overwrite)
             prepare_run(run, command, report)
             ledger = opened.enter_context(closing(run_dir.ledger(plan)))
             requeue_skipped(plan, ledger)
@@ -59,7 +59,7 @@ def execute(
             run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
             report.begin(plan, ledger.count(*PREDICTED))
             if skip_mask.all():
-                cancel_leftovers(run_dir, None, report.line, hurry, keep=False)
+                cancel_leftovers(run_dir, None, report.line, stop_now, keep=False)
                 return collect_result(plan, run_dir, ledger)
             run_dir.events.write("begin", command=command, version=plan.version)
             warn = _Warnings(run_dir, report)

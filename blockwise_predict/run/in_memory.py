@@ -44,7 +44,10 @@ def predict(
     progress: bool = True,
     **options: Any,
 ) -> Prediction:
-    """Predict an array, or a ROI of it, in this process; the values are those of a run.
+    """Predict an array, or a ROI of it, in this process.
+
+    Values equal those of a run up to rounding in the network's precision, and bit for bit with the
+    same block and tile shapes.
 
     model: a checkpoint's path, or the result of `open_checkpoint`.
     array: a path, the result of `open_array`, or an array of numpy, zarr, tensorstore, dask,
@@ -170,7 +173,9 @@ def _config(
         )
     checkpoint = model.options if isinstance(model, TrainedModel) else {"checkpoint": str(model)}
     given = {**checkpoint, **options, "input": source.path, "output": "memory.zarr/prediction"}
-    return load_config({**given, "roi": roi}, command_line=False)
+    # In memory there are no chunks: a block is its own chunk.
+    chunk = options.get("block_shape")
+    return load_config({**given, "roi": roi, "chunk_shape": chunk}, command_line=False)
 
 
 def _channel_indices(plan: Plan, wanted: Sequence[str] | None) -> list[int]:

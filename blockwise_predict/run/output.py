@@ -169,9 +169,9 @@ def open_output(
 
     Raises ArrayError if there is no array, and RunStateError if no run made it.
     """
-    array = open_array(str(path))
     if not isinstance(read_attributes(path).get(ATTRIBUTE), dict):
         raise RunStateError(
             f"{path} was not made by predict run: its attributes have no {ATTRIBUTE!r}."
         )
+    array = open_array(str(path))
     return Output(array, run_dir, trust_run_dir=trust_run_dir)

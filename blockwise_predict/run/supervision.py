@@ -89,23 +89,23 @@ def run_blocks(
         check_lock=check_lock,
     )
 
-    def hurry() -> bool:
+    def stop_now() -> bool:
         return stop.at_once
 
     own, others = reachable_at(host)
     if not others and plan.config.fleet_kind in ("slurm", "lsf"):
         warn(f"--listen {host} is {own}: jobs on other machines cannot reach it.")
     address = Address(socket.gethostname(), own, others, server.port, server.key)
-    end: Callable[[], None] = partial(fleet.kill, hurry)
+    end: Callable[[], None] = partial(fleet.kill, stop_now)
     server.start()
     try:
         run_dir.clear_worker_request()
         run_dir.write_address(address)
         if not stop.times:
-            fleet.start(hurry)
+            fleet.start(stop_now)
         supervisor.until_the_end()
         if not stop.at_once:
-            fleet.finish(lambda: server.status.membership, hurry)
+            fleet.finish(lambda: server.status.membership, stop_now)
     except LockLostError:
         # The jobs in the queue now belong to the other run, so they are not cancelled.
         server.drain()

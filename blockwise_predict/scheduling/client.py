@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
-from blockwise_predict import __version__
+from blockwise_predict.config.version import __version__
 from blockwise_predict.errors import RunStateError, first_error
 from blockwise_predict.records.address import Address
 from blockwise_predict.scheduling.slots import Slots

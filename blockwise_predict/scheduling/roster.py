@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Container
 
-from blockwise_predict import __version__
+from blockwise_predict.config.version import __version__
 from blockwise_predict.scheduling.members import Membership
 from blockwise_predict.scheduling.transport.messages import PROTOCOL, Hello
 

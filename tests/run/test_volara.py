@@ -163,7 +163,14 @@ def test_fragments_of_volara_follow_affinities(tmp_path: Path, volara: list[str]
     assert read_attributes(job.output)[ATTRIBUTE]["complete"] is True
     labels = open_output(str(tmp_path / "fragments.zarr" / "labels"))
     assert len(np.unique(labels.read((0, 0, 0), labels.shape))) > BLOCKS
-    # Nothing is left to do: no worker of ours is even asked.
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_pipeline_of_volara_is_resumed(tmp_path: Path, volara: list[str]) -> None:
+    job = Job(tmp_path, volara)
+    predict("run", job.config)
+    # Nothing is left to do, though volara itself remembers of nothing.
     begun = time.time()
     job.run()
     chunks = [Path(job.output) / name for name in stored_bytes(job.output)]

@@ -19,7 +19,7 @@ from blockwise_predict.run.planned import PlannedRun
 
 
 def daisy_task(
-    run: PlannedRun,
+    plan: PlannedRun,
     *,
     upstream_tasks: Sequence[Any] = (),
     task_id: str = "predict",
@@ -39,17 +39,13 @@ def daisy_task(
     Raises GeometryError if voxel size or offset are not integers in `unit`, ConfigError for a fleet
     other than local, and RunStateError if the records are of another run.
     """
-    if upstream_tasks:
-        # The input will be written by then: its present content must not be compared with it.
-        source = run.plan.input.model_copy(update={"sample_sha256": {}})
-        run = replace(run, plan=run.plan.model_copy(update={"input": source}))
-    plan = run.plan
-    grid = task_grid(plan, unit)
-    rois = task_rois(plan, grid)
+    run = _without_input_sample(plan) if upstream_tasks else plan
+    config = run.plan.config
+    grid = task_grid(run.plan, unit)
+    rois = task_rois(run.plan, grid)
     worker_pass, skip_mask = open_run(run, f"daisy_task in {shlex.join(sys.argv)}")
     with warnings.catch_warnings():
-        # daisy prefers the pipeline's operators over `upstream_tasks`, but they need the pipeline,
-        # and this function returns a single task.
+        # daisy prefers `upstream + task`, which a function that returns one task cannot use.
         warnings.simplefilter("ignore", DeprecationWarning)
         return daisy.Task(
             task_id,
@@ -60,12 +56,18 @@ def daisy_task(
             read_write_conflict=False,
             # "valid" would silently leave out the voxels that no whole block covers.
             fit="overhang",
-            max_workers=plan.config.planned_workers,
-            max_retries=plan.config.retries,
-            timeout=plan.config.block_timeout,
+            max_workers=config.planned_workers,
+            max_retries=config.retries,
+            timeout=config.block_timeout,
             # daisy's record of finished blocks knows neither model nor input; ours does, and gives
             # the skip mask.
             tracking_path=False,
             skip_mask=skip_mask,
             upstream_tasks=list(upstream_tasks),
         )
+
+
+def _without_input_sample(run: PlannedRun) -> PlannedRun:
+    """The same run, without the digests of an input that upstream tasks have yet to write."""
+    source = run.plan.input.model_copy(update={"sample_sha256": {}})
+    return replace(run, plan=run.plan.model_copy(update={"input": source}))

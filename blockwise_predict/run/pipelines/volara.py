@@ -87,19 +87,25 @@ class Predict(BlockwiseTask):
     def process_block_func(self) -> Iterator[Callable[[daisy.Block], None]]:
         """A function that has a block predicted, by a process started for this worker."""
         arguments = ("work", str(self.config), str(_worker_number()), str(self.num_workers))
-        worker = _Bridge(self.python, arguments)
+        # Started with the first block, so that an error at the start fails that block, which is
+        # retried, and not the whole pipeline.
+        worker: _Bridge | None = None
 
         def process_block(block: daisy.Block) -> None:
             nonlocal worker
-            if not worker.alive:
-                # It was killed, or ended with the previous block's fatal error.
+            if worker is None or not worker.alive:
+                # None was started yet; or it was killed, or ended with a fatal error.
                 worker = _Bridge(self.python, arguments)
             answer = worker.ask({"begin": list(block.write_roi.begin)})
             if "error" in answer:
                 raise RuntimeError(answer["error"])
 
         yield process_block
-        worker.close()
+        if worker is not None and not worker.alive:
+            # It was killed while idle. A new one is needed to record the end of the run.
+            worker = _Bridge(self.python, arguments)
+        if worker is not None:
+            worker.close()
 
     def drop_artifacts(self) -> None:
         """Raise NotImplementedError: only `predict run --overwrite` deletes a run's output."""
