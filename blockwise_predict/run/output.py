@@ -157,7 +157,7 @@ class Output:
         return Blocks(plan, states, errors)
 
     def __repr__(self) -> str:
-        return f"{self._array!r}\n  made by    {self.provenance.get('command')}"
+        return f"{self._array!r}\n  made by      {self.provenance.get('command')}"
 
 
 def open_output(
