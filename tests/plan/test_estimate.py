@@ -16,6 +16,7 @@ from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.geometry.lattice import AxisLattice
+from blockwise_predict.plan import estimate as estimate_module
 from blockwise_predict.plan.estimate import Estimate, estimate, pass_flops
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.plan.model import Plan
@@ -105,7 +106,7 @@ def test_blocks_that_repeat_are_counted_once(
     plan, cost = planned(tmp_path, **options)
     assert plan.blocks_per_axis == (13, 12, 22)
     assert cost.exact
-    monkeypatch.setattr("blockwise_predict.plan.estimate._period", lambda *_: 1000)
+    monkeypatch.setattr(estimate_module, "_period", lambda *_: 1000)
     assert estimate(plan, shapes_of(plan)) == cost
 
 
@@ -115,7 +116,7 @@ def test_of_a_long_period_the_first_blocks_stand_for_all(
     options = {"chunk_shape": "5,5,5", "block_shape": "5,5,5", "tile_shape": "20,20,20"}
     plan, exact = planned(tmp_path, **options)
     assert exact.exact
-    monkeypatch.setattr("blockwise_predict.plan.estimate.MAX_PERIOD", 13)
+    monkeypatch.setattr(estimate_module, "MAX_PERIOD", 13)
     sampled = estimate(plan, shapes_of(plan))
     assert not sampled.exact
     assert sampled.passes == pytest.approx(exact.passes, rel=0.02)
