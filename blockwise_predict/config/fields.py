@@ -210,7 +210,7 @@ class RunOptions(BaseModel):
     block_timeout: float = option(
         3600.0,
         Group.WORKERS,
-        "A worker that takes longer over a block is ended, and the block tried again.",
+        "A worker that takes longer over a block is terminated, and the block retried.",
         metavar="SECONDS",
         ge=10,
         allow_inf_nan=False,

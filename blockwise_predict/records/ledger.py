@@ -148,6 +148,20 @@ def open_ledger(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> 
         raise
 
 
+def read_states(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> NDArray[np.uint8]:
+    """The states of all blocks now, without opening the ledger for writing. Raises as `open_ledger`
+    does.
+    """
+    try:
+        descriptor = open_record(file, os.O_RDONLY, trusted=trusted)
+    except FileNotFoundError:
+        raise LedgerDamagedError(f"{file} is missing.") from None
+    try:
+        return np.array(_checked(file, descriptor, grid)["state"]).reshape(-1)
+    finally:
+        os.close(descriptor)
+
+
 def is_ledger(file: Path) -> bool:
     """Whether a file is a ledger of any grid."""
     try:

@@ -46,7 +46,7 @@ from blockwise_predict.records.atomic import damaged, read_record, write_atomica
 from blockwise_predict.records.events import EventLog
 from blockwise_predict.records.failures import FailureRecord
 from blockwise_predict.records.files import make_folder, open_record
-from blockwise_predict.records.ledger import Ledger, create_ledger, open_ledger
+from blockwise_predict.records.ledger import Ledger, create_ledger, open_ledger, read_states
 from blockwise_predict.records.marker import check_marked, ledgers, mark, remove_records
 
 _ADDRESS = TypeAdapter(Address)
@@ -174,8 +174,11 @@ class RunDir:
 
     def ledger(self, plan: Plan) -> Ledger:
         """The open ledger. Raises LedgerDamagedError."""
-        file = self.ledger_file(plan)
-        return open_ledger(file, plan.blocks_per_axis, trusted=self.trusted)
+        return open_ledger(self.ledger_file(plan), plan.blocks_per_axis, trusted=self.trusted)
+
+    def block_states(self, plan: Plan) -> NDArray[np.uint8]:
+        """The recorded state of each block. Raises LedgerDamagedError."""
+        return read_states(self.ledger_file(plan), plan.blocks_per_axis, trusted=self.trusted)
 
     def replace_ledger(self, plan: Plan, records: NDArray[np.void]) -> None:
         """Replace the ledger of a plan."""
@@ -284,10 +287,7 @@ class RunDir:
         return self.logs / f"worker-{worker:04d}.log"
 
     def open_log(self, worker: int) -> int:
-        """Open a worker's log to append to it; returns its descriptor.
-
-        Raises OSError and RunStateError.
-        """
+        """Open a worker's log to append to it. Raises OSError and RunStateError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         return open_record(self.log_file(worker), flags, trusted=True, linked_folder=False)
 

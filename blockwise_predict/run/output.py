@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,8 +150,7 @@ class Output:
     def blocks(self) -> Blocks:
         """The blocks and their states now. Raises RunStateError if the records are missing."""
         run_dir, plan = self._run
-        with closing(run_dir.ledger(plan)) as ledger:
-            states = ledger.states.copy()
+        states = run_dir.block_states(plan)
         errors = {block: failure.error for block, failure in run_dir.failures.read().items()}
         return Blocks(plan, states, errors)
 

@@ -132,8 +132,7 @@ class _RecordedRun:
 
 def _recorded_states(plan: Plan, run_dir: RunDir) -> tuple[NDArray[np.uint8] | None, str | None]:
     try:
-        with closing(run_dir.ledger(plan)) as ledger:
-            return ledger.states, None
+        return run_dir.block_states(plan), None
     except LedgerDamagedError as error:
         return None, str(error)
 
