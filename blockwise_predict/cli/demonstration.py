@@ -1,4 +1,4 @@
-"""The parts of `predict demo`: a phantom on disk, a run over it, and what came out."""
+"""The parts of `predict demo`: a phantom on disk, the options of a run over it, and its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import open_output
 
-# A phantom that the network was neither trained nor first scored on.
+# Seed of a phantom that was used neither for training nor for validation.
 SEED = 2025
 SHAPE = (72, 192, 192)
 VALUE_RANGE = (0.0, 1.0)
@@ -27,27 +27,27 @@ NEIGHBORHOOD = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Where the demonstration's files are."""
+    """The demonstration's files in a folder, and the steps that make them."""
 
     folder: Path
 
     @property
     def raw(self) -> Path:
-        """The phantom."""
+        """Path of the phantom."""
         return self.folder / "phantom.zarr" / "raw"
 
     @property
     def prediction(self) -> Path:
-        """The prediction."""
+        """Path of the prediction."""
         return self.folder / "prediction.zarr" / "affinities"
 
     @property
     def picture(self) -> Path:
-        """Raw and prediction side by side."""
+        """Path of the picture: raw data and prediction side by side."""
         return self.folder / "demo.png"
 
     def options(self) -> dict[str, str]:
-        """The options of `predict run` that make the prediction, by their keys."""
+        """The options of `predict run` for the prediction, by key."""
         return {
             "checkpoint": str(MODEL / "weights.safetensors"),
             "architecture": str(MODEL / "architecture.yaml"),
@@ -57,16 +57,16 @@ class Demonstration:
         }
 
     def write_phantom(self) -> Phantom:
-        """Make the phantom, and write it unless it is there already.
+        """Make the phantom, and write it unless it exists already.
 
-        Raises RunStateError if something else is in its place.
+        Raises RunStateError if another array exists in its place.
         """
         phantom = make_phantom(SHAPE, SEED)
         if not self.raw.exists():
             self._write(phantom)
         elif not np.array_equal(open_ds(self.raw)[:], phantom.raw):
             raise RunStateError(
-                f"{self.raw} holds something else than this version's phantom. "
+                f"{self.raw} is not the phantom of this version. "
                 "Give another --folder, or remove it."
             )
         return phantom
@@ -86,13 +86,13 @@ class Demonstration:
         array[:] = phantom.raw
 
     def draw(self, phantom: Phantom) -> None:
-        """Write the picture, of the slice in the middle."""
+        """Write the picture of the middle slice."""
         z = SHAPE[0] // 2
         predicted = self._predicted()[:, z]
         save_picture(self.picture, phantom.raw[z], predicted, voxel_size_nm=VOXEL_SIZE_NM)
 
     def score(self, phantom: Phantom) -> Score:
-        """How well the prediction tells boundaries between cells from their inside."""
+        """How well the prediction distinguishes boundaries between cells from their inside."""
         # The last voxel along an axis has no neighbour, and so no affinity.
         scored = (slice(None), *(slice(0, -1),) * 3)
         boundary = ~phantom.affinities(NEIGHBORHOOD)[scored]
