@@ -16,7 +16,7 @@ import yaml
 import zarr
 from funlib.geometry import Coordinate, Roi
 
-from blockwise_predict.checkpoint import load_checkpoint
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.errors import ConfigError, GeometryError, RunStateError
 from blockwise_predict.io import read_attributes
 from blockwise_predict.records import default_run_dir
@@ -149,7 +149,7 @@ def test_fragments_follow_affinities(tmp_path: Path) -> None:
     assert len(np.unique(labels)) > FRAGMENT_BLOCKS
     # What was predicted is what `predict run` predicts, to the byte, and one forward pass.
     assert stored_bytes(job.output) == job.peaceful()
-    model = load_checkpoint(job.options["checkpoint"], architecture=job.options["architecture"])
+    model = open_checkpoint(job.options["checkpoint"], architecture=job.options["architecture"])
     raw = job.raw.astype(np.float32)[None] / 255
     whole = one_pass(model.build(), model.shapes, Held(raw), Roi((0, 0, 0), SHAPE))
     np.testing.assert_allclose(read_output(job.output), whole, atol=1e-5 * np.abs(whole).max())
