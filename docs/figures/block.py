@@ -1,4 +1,4 @@
-"""Draws docs/images/block.svg: the way of a block, from an option to its committed chunks.
+"""Draws docs/images/block.svg: the path of a block, from an option to its committed chunks.
 
 python docs/figures/block.py
 """
