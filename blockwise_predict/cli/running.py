@@ -12,7 +12,7 @@ from blockwise_predict.cli.terminal import RunDisplay
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import PredictError
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.run.execute import execute
+from blockwise_predict.run.api import run
 from blockwise_predict.run.planned import plan_run
 from blockwise_predict.run.result import RunResult
 from blockwise_predict.run.stop import StopRequest
@@ -33,8 +33,13 @@ def run_with_display(config: RunConfig, command: str, only_failed: bool = False)
     stop = StopRequest()
     display = _StoppableDisplay(stop)
     try:
-        run = plan_run(config)
-        result = execute(run, command, report=display, stop=stop, only_failed=only_failed)
+        result = run(
+            plan_run(config),
+            only_failed=only_failed,
+            progress=display,
+            stop=stop,
+            command=command,
+        )
     except KeyboardInterrupt:
         display.line("Interrupted before the first block was begun.")
         return INTERRUPTED

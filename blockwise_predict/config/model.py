@@ -106,14 +106,14 @@ JOB_OPTIONS = tuple(key for key, told in OPTIONS.items() if told.group is Group.
 """Keys of what a cluster is asked for."""
 
 
-def load_value(key: str, value: object) -> Any:
+def load_value(key: str, value: object, *, command_line: bool = True) -> Any:
     """One value, as `RunConfig` would hold it. Raises ConfigError as `load_config` does."""
     field = RunConfig.model_fields[key]
     kind: Any = Annotated[field.annotation, field]
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise ConfigError(_explain(key, error.errors()[0], None, True)) from None
+        raise ConfigError(_explain(key, error.errors()[0], None, command_line)) from None
 
 
 def load_config(

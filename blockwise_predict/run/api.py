@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blockwise_predict.checkpoint import TrainedModel
-from blockwise_predict.config.model import load_config
+from blockwise_predict.config.model import load_config, load_value
 from blockwise_predict.io import InputArray
 from blockwise_predict.run.execute import execute
 from blockwise_predict.run.planned import PlannedRun, plan_run
@@ -51,8 +51,10 @@ def run(
     plan: PlannedRun,
     *,
     workers: int | None = None,
+    only_failed: bool = False,
     progress: bool | Reporter = True,
     stop: StopRequest | None = None,
+    command: str | None = None,
 ) -> RunResult:
     """Execute a planned run, or resume it; returns when every block is done or has failed.
 
@@ -60,27 +62,29 @@ def run(
 
     workers: number of workers, instead of the plan's; block and tile sizes are planned again for
         that number.
+    only_failed: whether to try only blocks that failed before, as `predict retry` does.
     progress: whether to show a progress bar on stderr; or a Reporter of your own.
     stop: calling `stop.request()` from any thread drains the run: workers finish the blocks that
         they hold. A second request stops at once. The result then is `interrupted`, and the run can
         be resumed, as after a KeyboardInterrupt.
+    command: what the records name as the command; by default one that runs the recorded
+        configuration.
 
     Failed blocks raise no error: see `complete` and `failures` of the result. Raises InputError
     before anything is written if something does not fit, and RunFailedError if the run has to stop
     early.
     """
     if workers is not None:
-        config = load_config({**plan.plan.config.model_dump(), "workers": workers})
-        plan = plan_run(
-            config.model_copy(update={"overwrite": plan.overwrite}),
-            model=plan.opened.model,
-            array=plan.opened.array,
-        )
-    config = plan.plan.config
-    file = plan.run_dir.path / "config.yaml"
-    command = shlex.join(["predict", "run", str(file), *config.consent_options])
+        count = load_value("workers", workers, command_line=False)
+        config = plan.plan.config.model_copy(update={"workers": count, "overwrite": plan.overwrite})
+        plan = plan_run(config, model=plan.opened.model, array=plan.opened.array)
+    if command is None:
+        file, consent = plan.run_dir.path / "config.yaml", plan.plan.config.consent_options
+        command = shlex.join(["predict", "run", str(file), *consent])
     with ExitStack() as context:
         if progress is True:
             progress = context.enter_context(ProgressBar("Predicting"))
         report = progress or Reporter()
-        return execute(plan, command, report=report, stop=stop or StopRequest())
+        return execute(
+            plan, command, report=report, stop=stop or StopRequest(), only_failed=only_failed
+        )

@@ -144,8 +144,8 @@ def test_blocks_that_failed_are_in_the_result_and_in_the_output(
     assert repr(output.blocks) == "<27 blocks: 26 done, 1 failed>"
     assert output.provenance["complete"] is False
     assert not bp.verify(job.output("f")).good
-    # More workers than planned: sizes are planned again, and the rest is done.
-    assert bp.run(planned(job, "f"), workers=2, progress=False).complete
+    # More workers than planned: sizes are planned again, and what failed is done.
+    assert bp.run(planned(job, "f"), workers=2, only_failed=True, progress=False).complete
     assert bp.verify(job.output("f"), sample=3).good
     assert bp.open_output(job.output("f")).provenance["complete"] is True
 
@@ -181,6 +181,8 @@ def test_mistakes_are_listed_by_the_names_of_python(job: Job) -> None:
     for part in ("worker: there is no such key", "precision 'float99'", "roi '[5:1]'"):
         assert part in message
     assert "--" not in message
+    with pytest.raises(bp.ConfigError, match="^workers -1: "):
+        bp.run(planned(job, "m"), workers=-1)
 
 
 def test_torch_is_as_it_was_after_a_prediction(job: Job) -> None:
