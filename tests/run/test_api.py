@@ -181,7 +181,7 @@ def test_mistakes_are_listed_by_the_names_of_python(job: Job) -> None:
     for part in ("worker: there is no such key", "precision 'float99'", "roi '[5:1]'"):
         assert part in message
     assert "--" not in message
-    with pytest.raises(bp.ConfigError, match="^workers -1: "):
+    with pytest.raises(bp.ConfigError, match=r"^workers -1: "):
         bp.run(planned(job, "m"), workers=-1)
 
 
