@@ -168,7 +168,7 @@ def test_upsampling_crops_to_a_multiple_of_the_factor_before_the_convolutions() 
 
 
 def test_crop_factor_and_kernels_go_together() -> None:
-    with pytest.raises(AssertionError, match="go together"):
+    with pytest.raises(AssertionError, match="must be given together"):
         Upsample((2, 2), "nearest", 1, 1, crop_factor=(2, 2))
 
 

@@ -96,7 +96,7 @@ def test_records_and_arrays_are_read_without_what_computes(tmp_path: Path) -> No
     volume = write_volume(tmp_path / "v.zarr", np.zeros((20, 20, 20), np.uint8))
     output = f"{tmp_path}/out.zarr/affs"
     given = {"checkpoint": str(weights), "architecture": str(architecture), "input": volume}
-    plan, _ = make_plan(load_config({**given, "output": output, "device": "cpu"}))
+    plan = make_plan(load_config({**given, "output": output, "device": "cpu"})).plan
     RunDir(default_run_dir(output)).record(plan, "predict run")
     create_output(output_spec(plan, "predict run"))
     # Nothing runs, so that there is nothing to scale.

@@ -19,7 +19,8 @@ IMPORT_ALL = """
 import logging, pkgutil, importlib
 import blockwise_predict
 for module in pkgutil.walk_packages(blockwise_predict.__path__, "blockwise_predict."):
-    if not module.name.endswith("__main__"):
+    # volara's plugin is for an environment that has volara.
+    if not module.name.endswith(("__main__", ".volara")):
         importlib.import_module(module.name)
 names = ["", *(n for n in logging.root.manager.loggerDict if n.startswith("blockwise_predict"))]
 for name in names:

@@ -73,7 +73,7 @@ def test_a_file_is_in_the_way(job: Job) -> None:
 def test_a_name_that_is_too_long(job: Job) -> None:
     run_dir = job.folder / ("x" * 300)
     output = predict(*job.arguments("r", *ONE_BLOCK, "--run-dir", run_dir), code=2)
-    assert "xxx': a path has at most 4000 bytes, each name in it 255." in output
+    assert "xxx': a path may have at most 4000 bytes, and each name in it 255." in output
     assert not Path(job.output("r")).exists()
     output = predict("verify", job.input, "--run-dir", run_dir, code=2)
     assert "cannot be used: File name too long" in output

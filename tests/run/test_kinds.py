@@ -76,7 +76,10 @@ def test_a_2d_network_predicts_every_slice_of_a_volume(tmp_path: Path) -> None:
 def test_a_network_with_attention_is_announced(tmp_path: Path) -> None:
     volume = Volume(tmp_path, (60, 50), **TWO_D, use_attention=True)
     output = predict("run", *volume.options)
-    assert "Warning: attention makes this network's output depend on where its tile lies" in output
+    assert (
+        "Warning: attention makes this network's output depend on the position of its tile"
+        in output
+    )
     assert np.isfinite(read_output(volume.output)).all()
 
 

@@ -53,7 +53,7 @@ def test_without_the_checkpoint_the_rest_of_the_report_is_shown(job: Job) -> Non
     (job.folder / "weights.pt").unlink()
     report = predict("verify", job.output("c"), "--sample", "1", code=1)
     assert "2 blocks: 2 complete." in report
-    assert "No block could be computed again: --checkpoint" in report
+    assert "No block could be computed again: checkpoint" in report
     # Without a sample, nothing is missed.
     assert "2 complete" in predict("verify", job.output("c"))
 
@@ -111,7 +111,7 @@ def test_zeros_are_not_missing(job: Job) -> None:
 
 def test_mistakes_of_verify_are_short_messages(job: Job, tmp_path: Path) -> None:
     assert "nowhere.zarr/out" in predict("verify", tmp_path / "nowhere.zarr" / "out", code=2)
-    assert "was not made by predict run" in predict("verify", job.input, code=2)
+    assert "has no record of being made by predict run" in predict("verify", job.input, code=2)
     predict(*job.arguments("n", *SMALL))
     shutil.rmtree(job.run_dir("n"))
     assert "Say where it is with --run-dir" in predict("verify", job.output("n"), code=2)

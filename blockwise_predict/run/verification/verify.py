@@ -48,7 +48,7 @@ class _Verdict:
 
 
 def verify(
-    output: str,
+    output: str | Path,
     *,
     run_dir: str | None = None,
     sample: int = 0,
@@ -70,7 +70,7 @@ def verify(
     Raises an InputError if the records or the output cannot be opened.
     """
     records, plan = find_run(
-        output, run_dir, trust_run_dir=trust_run_dir, unsafe_load_pickle=unsafe_load_pickle
+        str(output), run_dir, trust_run_dir=trust_run_dir, unsafe_load_pickle=unsafe_load_pickle
     )
     lock = records.path / "lock"
     with ExitStack() as held:

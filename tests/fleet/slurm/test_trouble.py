@@ -67,7 +67,7 @@ def test_a_bad_script_is_told_with_its_error(job: SlurmJob, tmp_path: Path) -> N
         (("--queue", "nowhere"), "invalid partition specified: nowhere"),
         (("--submit-options", "--no-such-option"), "unrecognized option"),
         (("--fleet", "./missing.sbatch"), "there is no such file"),
-        (("--submit-options=-M other",), "-M holds for sbatch alone"),
+        (("--submit-options=-M other",), "-M applies to sbatch only"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(
@@ -147,4 +147,6 @@ def test_jobs_that_are_told_to_end_before_they_join_say_so(job: SlurmJob, tmp_pa
     script.write_text(shipped.replace('exec "${worker', 'kill -TERM $$\nexec "${worker'))
     output = predict(*job.arguments("a", "--fleet", script, *CPU, "--workers", "1"), code=1)
     said = r"ended before its worker joined \(FAILED by SIGTERM, as before a time limit\)"
-    assert re.search(rf"{said}. Its log \S+\.log is empty: it ended before it said", output), output
+    assert re.search(rf"{said}. Its log \S+\.log is empty: it ended before it wrote", output), (
+        output
+    )
