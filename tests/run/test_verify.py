@@ -38,8 +38,9 @@ def test_without_the_precision_the_rest_of_the_report_is_shown(job: Job) -> None
     update_attributes(job.output("p"), {ATTRIBUTE: {**made, **unsettled}})
     report = predict("verify", job.output("p"), "--sample", "1", code=1)
     assert "2 blocks: 2 complete." in report
-    assert f"No block could be computed again: {record} is missing" in report
-    assert "Put the file back from a backup." in report
+    unknown = f"the precision of the run's blocks is unknown: {record} is missing"
+    assert f"No block could be computed again: {unknown}" in report
+    assert "Restore the file from a backup." in report
     kept.rename(record)
     assert "1 blocks were computed again" in predict("verify", job.output("p"), "--sample", "1")
     record.write_text('{"precision": "octuple"}')

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import groupby, product
+from pathlib import Path
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
