@@ -32,7 +32,7 @@ def scale(output: str, workers: int, run_dir: str | None, trust_run_dir: bool) -
     address = records.address()
     if not is_held(records.path / "lock"):
         raise RunStateError(
-            f"the scheduler of {records} on {address.host} is not running any more. Start it again "
+            f"the scheduler of {records} on {address.host} is no longer running. Start it again "
             "with predict run."
         )
     with records.usable():

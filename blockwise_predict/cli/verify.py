@@ -95,7 +95,7 @@ def _show(report: Report) -> None:
     if report.ledger_problem:
         click.echo(f"The record of finished blocks cannot be used: {report.ledger_problem}")
     if report.repaired is not None:
-        what = "The record of finished blocks was written anew" if report.ledger_problem else ""
+        what = "The record of finished blocks was rebuilt" if report.ledger_problem else ""
         marked = f"{report.repaired} blocks were marked to be done again"
         click.echo(f"{what}; {marked}." if what else f"{marked}.")
     elif not report.good and report.needs_repair:

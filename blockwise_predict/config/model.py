@@ -100,7 +100,7 @@ class RunConfig(RunOptions):
 
 
 OPTIONS = {key: Option.of(key, field) for key, field in RunConfig.model_fields.items()}
-"""What the user is told of each option, by its key."""
+"""The options as users see them, by key."""
 
 JOB_OPTIONS = tuple(key for key, told in OPTIONS.items() if told.group is Group.CLUSTER)
 """Keys of what a cluster is asked for."""

@@ -34,7 +34,7 @@ def option(
     example: str | None = None,
     **constraints: Any,
 ) -> Any:
-    """A pydantic field that carries what the user is told of it.
+    """A pydantic field that carries the description of an option.
 
     `metavar` stands for the value in help texts. `unset` says in words what leaving the option out
     means, where the default itself does not.
@@ -50,7 +50,7 @@ def option(
 
 @dataclass(frozen=True)
 class Option:
-    """What the user is told of an option.
+    """An option as users see it.
 
     `kind` is the type of a value on the command line: bool, int, float, or str for all others.
     `default` is in words, or None; `limits` of a number too, or empty.

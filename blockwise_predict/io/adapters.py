@@ -1,6 +1,6 @@
 """What arrays of other libraries say of themselves, and how their voxels are read.
 
-Libraries are told apart by the names of their types, so that none is imported that is not in use.
+Libraries are recognised by the names of their types, so that no unused one is imported.
 Nothing is read, or copied, before it is asked for.
 """
 
@@ -40,7 +40,7 @@ class Adapted:
     """An array of another library: axes as it has them.
 
     `read` gives the voxels of a window as numpy's, and `is_stored` whether all of it is stored.
-    `statements` are what it says of its place; if it `must_say` its voxel size, none is assumed.
+    `statements` are its metadata about its place; with `must_say`, no voxel size is assumed.
     """
 
     name: str
@@ -63,8 +63,8 @@ def adapt(data: Any, given: Given) -> Adapted:
             return adapter(data, given)
     known = ", ".join(".".join(name) for name in _ADAPTERS)
     raise ArrayError(
-        f"{type(data).__module__}.{type(data).__qualname__} is no array that can be read. Give a "
-        f"path or URL, or one of: {known}."
+        f"{type(data).__module__}.{type(data).__qualname__} is not an array that can be read. "
+        f"Give a path or URL, or one of: {known}."
     )
 
 

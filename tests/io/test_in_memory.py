@@ -247,7 +247,9 @@ def test_channels_of_an_array_without_names_are_its_shortest_axis() -> None:
 
 
 def test_what_cannot_be_read() -> None:
-    with pytest.raises(ArrayError, match=r"builtins.list is no array.*numpy.ndarray, zarr.Array"):
+    with pytest.raises(
+        ArrayError, match=r"builtins.list is not an array.*numpy.ndarray, zarr.Array"
+    ):
         open_in_memory([[1, 2], [3, 4]])
     with pytest.raises(ArrayError, match="holds complex64"):
         open_in_memory(np.zeros(SHAPE, "complex64"))

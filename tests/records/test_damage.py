@@ -33,7 +33,7 @@ def test_a_damaged_record_is_recognised_and_explained(
     assert message in output
     if name.startswith("blocks"):
         assert f"predict verify {job.output('z')} --repair" in output
-        assert "was written anew" in predict("verify", job.output("z"), "--repair")
+        assert "was rebuilt" in predict("verify", job.output("z"), "--repair")
         assert "Resuming: 2 of 2" in predict(*job.arguments("z", *SMALL))
     else:
         assert "--overwrite" in output

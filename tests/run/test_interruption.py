@@ -32,7 +32,7 @@ def test_scheduler_killed_and_run_again_gives_the_same_bytes(
     done = blocks_done(job.run_dir("k"))
     assert 0 < done < 27
     told = predict("scale", job.output("k"), "3", code=2)
-    assert "is not running any more. Start it again with predict run." in told
+    assert "is no longer running. Start it again with predict run." in told
     output = predict(*job.arguments("k"))
     assert f"Resuming: {done} of 27 blocks are done" in output
     assert stored_bytes(job.output("k")) == expected
