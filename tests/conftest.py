@@ -26,17 +26,21 @@ from tests.support.jobs import Job  # noqa: E402, after what torch reads when it
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Tests that share a Slurm run one after the other; all others wherever there is room."""
+    """Tests that share a Slurm, or volara's environment, run one after the other; all others
+    wherever there is room."""
     # Not `--dist loadgroup`: with pytest 9.2, xdist 3.8 groups nothing, and says nothing
     # (pytest-xdist's issue 1386).
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneSlurm(LoadScopeScheduling):
+    class Shared(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder = nodeid.split("::")[0].rpartition("/")[0]
-            return folder if folder.endswith("fleet/slurm") else nodeid
+            module = nodeid.split("::")[0]
+            folder = module.rpartition("/")[0]
+            if folder.endswith("fleet/slurm"):
+                return folder
+            return module if module.endswith("run/test_volara.py") else nodeid
 
-    return OneSlurm(config, log)
+    return Shared(config, log)
 
 
 @pytest.fixture

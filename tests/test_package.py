@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from blockwise_predict.config.resources import resource_folder
+from tests.support.environments import outer_packages
 from tests.support.shared import ROOT
 
 # A module may import from its own folder and from those below it in this list, anywhere in it.
@@ -147,8 +148,3 @@ def test_a_built_package_holds_what_it_ships(kind: str, tmp_path: Path) -> None:
         names = zipfile.ZipFile(built).namelist()
         assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
         assert any(name.endswith(".safetensors") for name in names)
-
-
-def outer_packages() -> list[str]:
-    """Folders of this interpreter's installed packages, without the checkout itself."""
-    return [p for p in sys.path if p.endswith("site-packages")]

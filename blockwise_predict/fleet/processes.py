@@ -111,7 +111,8 @@ class ProcessFleet:
                     leaving.append(number)
             if process.popen is None and not process.detached:
                 self._restart_or_drop(process, membership)
-        return Changes(tuple(leaving), tuple(n for n in gone if n in membership.present))
+        # Also those that do not seem to have joined: `membership` may be older than that.
+        return Changes(tuple(leaving), tuple(gone))
 
     def _restart_or_drop(self, process: WorkerProcess, membership: Membership) -> None:
         if process.leaving:

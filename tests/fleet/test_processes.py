@@ -217,7 +217,8 @@ def test_a_worker_whose_process_has_ended_is_gone_though_its_connection_lingers(
         return len(some.started) == 3
 
     some.check_until(replaced)
-    assert gone == some.started[2:]
+    # The other one, which has not joined, may have ended at the same time.
+    assert set(some.started[2:]) <= set(gone) <= {0, 1}
 
 
 LINGERS = """

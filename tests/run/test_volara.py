@@ -24,6 +24,7 @@ from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.provenance import ATTRIBUTE
 from blockwise_predict.run.pipelines.volara_bridge import serve_blocks, serve_run
 from blockwise_predict.run.planned import plan_run
+from tests.support.environments import outer_packages
 from tests.support.networks import save_network
 from tests.support.runs import (
     blocks_done,
@@ -47,7 +48,10 @@ from volara.datasets import Affs, Labels
 from volara.dbs import SQLite
 
 config, python, output = sys.argv[1:]
+before = set(sys.modules)
 blockwise.get_blockwise_tasks_type()
+# The plugin needs none of our packages in this process.
+assert not {"torch", "tensorstore", "aiohttp"} & (set(sys.modules) - before)
 Predict = blockwise.get_task("blockwise-predict")
 affinities = Predict(config=config, python=python, num_workers=2)
 fragments = blockwise.ExtractFrags(
@@ -65,15 +69,15 @@ fragments = blockwise.ExtractFrags(
 
 @pytest.fixture(scope="module")
 def volara(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A command: Python with volara and the plugin, as docs/pipelines.md says to install them.
+    """A command: Python with volara and the plugin, beside packages of this environment.
 
+    Another daisy goes before ours. Packages that both need are not downloaded again.
     `BLOCKWISE_PREDICT_VOLARA_PYTHON` names the Python of an environment that has volara already.
     """
     folder = tmp_path_factory.mktemp("volara")
     python = os.environ.get("BLOCKWISE_PREDICT_VOLARA_PYTHON")
     if python is None:
-        venv.create(folder / "env", with_pip=True)
-        python = str(folder / "env" / "bin" / "python")
+        python = environment_with_our_packages(folder / "env")
         pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", VOLARA]
         installed = subprocess.run(pip, capture_output=True, text=True, check=False)
         if installed.returncode:
@@ -84,6 +88,14 @@ def volara(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     target = ["--no-deps", "--target", str(folder / "site"), str(wheel)]
     subprocess.run([python, "-m", "pip", "install", *target], check=True, capture_output=True)
     return ["env", f"PYTHONPATH={folder / 'site'}", python]
+
+
+def environment_with_our_packages(folder: Path) -> str:
+    """The Python of a new environment that also sees what is installed for this one."""
+    venv.create(folder, with_pip=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "outer.pth").write_text(f"import sys; sys.path += {outer_packages()!r}")
+    return str(folder / "bin" / "python")
 
 
 class Job:
