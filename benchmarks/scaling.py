@@ -35,9 +35,10 @@ from blockwise_predict.plan.make import make_plan
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
-from blockwise_predict.run.supervision import StopRequest, run_blocks
+from blockwise_predict.run.stop import StopRequest
+from blockwise_predict.run.supervision import run_blocks
 from blockwise_predict.scheduling.client import Client, ClientOptions
-from blockwise_predict.scheduling.members import Changes, Membership
+from blockwise_predict.scheduling.members import Changes, Counts, Membership
 from blockwise_predict.scheduling.transport.messages import Done
 
 BLOCK = 16
@@ -167,16 +168,25 @@ def measured(plan: Plan, run_dir: RunDir, workers: int, slots: int) -> Measured:
     begin = time.perf_counter()
     first: list[float] = []
 
-    def tell(counts: object) -> None:
-        if not first and getattr(counts, "done", 0) > before:
+    def progress(counts: Counts) -> None:
+        if not first and counts.done > before:
             first.append(time.perf_counter() - begin)
 
     fleet = IdleFleet(run_dir, workers, slots)
     with closing(run_dir.ledger(plan)) as ledger:
         before = ledger.count(*PREDICTED)
-        leave = np.isin(ledger.states, PREDICTED).astype(np.uint8)
         nothing: Callable[..., None] = lambda *_: None  # noqa: E731
-        run_blocks(plan, run_dir, ledger, leave, fleet, tell, nothing, StopRequest(), nothing)
+        run_blocks(
+            plan,
+            run_dir,
+            ledger,
+            skip_mask=np.isin(ledger.states, PREDICTED).astype(np.uint8),
+            fleet=fleet,
+            progress=progress,
+            warn=nothing,
+            stop=StopRequest(),
+            check_lock=nothing,
+        )
         assert ledger.count(*PREDICTED) == plan.num_blocks
     seconds = time.perf_counter() - begin
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
