@@ -31,11 +31,11 @@ def block_bar(what: str, console: Console) -> Progress:
     )
 
 
-class ProgressBar(Reporter):
-    """Shows a run's blocks as a bar, on stderr or in a notebook."""
+class BlockBar:
+    """Shows a `block_bar` while its context is open."""
 
-    def __init__(self, what: str) -> None:
-        self._bar = block_bar(what, Console(stderr=True))
+    def __init__(self, what: str, console: Console) -> None:
+        self._bar = block_bar(what, console)
         self._task = self._bar.add_task(what, total=None)
 
     def __enter__(self) -> Self:
@@ -50,10 +50,21 @@ class ProgressBar(Reporter):
     ) -> None:
         self._bar.stop()
 
+    def to(self, done: int, total: int) -> None:
+        """Show that `done` of `total` blocks are done."""
+        self._bar.update(self._task, completed=done, total=total)
+
+
+class ProgressBar(BlockBar, Reporter):
+    """Shows a run's blocks as a bar, on stderr or in a notebook."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, Console(stderr=True))
+
     def begin(self, plan: Plan, done: int) -> None:
         """Set the number of blocks, of which `done` are finished."""
-        self._bar.update(self._task, total=plan.num_blocks, completed=done)
+        self.to(done, plan.num_blocks)
 
     def progress(self, counts: Counts) -> None:
         """Show the counts."""
-        self._bar.update(self._task, completed=counts.done + counts.skipped)
+        self.to(counts.done + counts.skipped, counts.total)
