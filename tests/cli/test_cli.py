@@ -12,12 +12,8 @@ import pytest
 from PIL import Image
 
 from blockwise_predict.config.model import load_config
-from blockwise_predict.io import create_output
-from blockwise_predict.plan.make import make_plan
-from blockwise_predict.records import RunDir, default_run_dir
-from blockwise_predict.records.output_spec import output_spec
 from tests.support.networks import save_network
-from tests.support.runs import predict, read_output, write_volume
+from tests.support.runs import predict, read_output, recorded_run, write_volume
 from tests.support.shared import ROOT
 
 
@@ -132,13 +128,7 @@ def test_what_computes_nothing_does_not_wait_for_torch(words: str) -> None:
 
 
 def test_records_are_read_without_torch(tmp_path: Path) -> None:
-    weights, architecture = save_network(tmp_path)
-    volume = write_volume(tmp_path / "v.zarr", np.zeros((20, 20, 20), np.uint8))
-    output = f"{tmp_path}/out.zarr/affs"
-    given = {"checkpoint": str(weights), "architecture": str(architecture), "input": volume}
-    plan = make_plan(load_config({**given, "output": output, "device": "cpu"})).plan
-    RunDir(default_run_dir(output)).record(plan, "predict run")
-    create_output(output_spec(plan, "predict run"))
-    assert slow_imports_of("logs", output) == []
+    config = recorded_run(tmp_path)
+    assert slow_imports_of("logs", config.output) == []
     # Nothing runs, which it finds by the records.
-    assert slow_imports_of("scale", output, 3) == []
+    assert slow_imports_of("scale", config.output, 3) == []

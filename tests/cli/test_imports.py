@@ -8,17 +8,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from blockwise_predict.cli import predict as predict_group
-from blockwise_predict.config.model import load_config
-from blockwise_predict.io import create_output
-from blockwise_predict.plan.make import make_plan
-from blockwise_predict.records import RunDir, default_run_dir
-from blockwise_predict.records.output_spec import output_spec
-from tests.support.networks import save_network
-from tests.support.runs import write_volume
+from tests.support.runs import recorded_run
 
 # What options are declared, parsed and shown with.
 LIGHT = {
@@ -92,18 +85,18 @@ def test_scripts_are_listed_and_copied_as_quickly(tmp_path: Path) -> None:
 
 
 def test_records_and_arrays_are_read_without_what_computes(tmp_path: Path) -> None:
-    weights, architecture = save_network(tmp_path)
-    volume = write_volume(tmp_path / "v.zarr", np.zeros((20, 20, 20), np.uint8))
-    output = f"{tmp_path}/out.zarr/affs"
-    given = {"checkpoint": str(weights), "architecture": str(architecture), "input": volume}
-    plan = make_plan(load_config({**given, "output": output, "device": "cpu"})).plan
-    RunDir(default_run_dir(output)).record(plan, "predict run")
-    create_output(output_spec(plan, "predict run"))
+    config = recorded_run(tmp_path)
     # Nothing runs, so that there is nothing to scale.
-    for words, code in ((("logs", output), 0), (("scale", output, 3), 2), (("inspect", volume), 0)):
+    for words, code in (
+        (("logs", config.output), 0),
+        (("scale", config.output, 3), 2),
+        (("inspect", config.input), 0),
+    ):
         assert imports_of_command(*words, code=code) & HEAVY == set(), words
     # That they would be seen.
-    assert "torch" in imports_of_command("inspect", weights, "--architecture", architecture)
+    assert "torch" in imports_of_command(
+        "inspect", config.checkpoint, "--architecture", config.architecture
+    )
 
 
 def private(names: set[str]) -> set[str]:

@@ -16,9 +16,11 @@ import psutil
 import zarr
 
 from blockwise_predict.config.model import RunConfig, load_config
-from blockwise_predict.io import open_output
-from blockwise_predict.records import RunDir
+from blockwise_predict.io import create_output, open_output
+from blockwise_predict.plan.make import make_plan
+from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.ledger import PREDICTED, records_of
+from blockwise_predict.records.output_spec import output_spec
 from tests.support.forked import predict_forked
 from tests.support.networks import save_network
 
@@ -94,6 +96,15 @@ def tiny_config(folder: Path, shape: Sequence[int], **options: object) -> RunCon
             **options,
         }
     )
+
+
+def recorded_run(folder: Path) -> RunConfig:
+    """The configuration of a tiny run that is recorded, with its output, and has done no block."""
+    config = tiny_config(folder, (20, 20, 20))
+    plan = make_plan(config).plan
+    RunDir(default_run_dir(config.output)).record(plan, "predict run")
+    create_output(output_spec(plan, "predict run"))
+    return config
 
 
 def read_output(path: str) -> np.ndarray:
