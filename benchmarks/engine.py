@@ -34,7 +34,7 @@ from funlib.geometry import Roi
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
 from blockwise_predict.architectures.trace import flops, halo_overhead
-from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
+from blockwise_predict.checkpoint import UNetModel, open_checkpoint
 from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.engine.passes import StreamedPass, predict_tile
 from blockwise_predict.engine.precision import DTYPES
@@ -95,11 +95,13 @@ class Measured:
         return self.voxels / self.seconds
 
 
-def load(name: str) -> TrainedModel:
+def load(name: str) -> UNetModel:
     """A network with real weights, or with random ones that preserve the scale of activations."""
     settings = NETWORKS[name]
     if settings is None:
-        return open_checkpoint(SHARED / "data" / "dacapo" / name)
+        model = open_checkpoint(SHARED / "data" / "dacapo" / name)
+        assert isinstance(model, UNetModel)
+        return model
     config = CNNectomeUNetConfig(name=name, **COMMON, **settings)
     torch.manual_seed(0)
     network = CNNectomeUNet(config)
@@ -108,7 +110,9 @@ def load(name: str) -> TrainedModel:
             torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     weights = {f"architecture.{key}": value for key, value in network.state_dict().items()}
     channels = tuple(str(number) for number in range(config.fmaps_out))
-    return TrainedModel(name, None, None, config, None, channels, weights)
+    return UNetModel(
+        path=name, architecture=config, head=None, channel_names=channels, weights=weights
+    )
 
 
 def raw_block(shape: tuple[int, ...]) -> np.ndarray:
@@ -136,11 +140,7 @@ def matmul_gflops(dtype: torch.dtype) -> float:
 def reference(name: str) -> Measured:
     """The reference: eager float32 at DaCapo's evaluation shape."""
     model = load(name)
-    config, shapes = model.architecture, model.shapes
-    increase = config.eval_shape_increase or (0,) * shapes.dims
-    shape = shapes.valid_input_shape(
-        tuple(a + b for a, b in zip(config.input_shape, increase, strict=True))
-    )
+    shapes, shape = model.shapes, model.usual_input_shape
     module = model.build()
     x = torch.from_numpy(NORMALIZATION.apply(raw_block(shape)))[None]
 
@@ -230,7 +230,7 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
     )
 
 
-def worst_error(model: TrainedModel, network: StreamedPass) -> float:
+def worst_error(model: UNetModel, network: StreamedPass) -> float:
     """Largest difference from the reference on a small tile, relative to its largest value."""
     shape = tuple(
         m + 2 * p for m, p in zip(model.shapes.min_input_shape, model.shapes.period, strict=True)

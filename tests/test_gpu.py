@@ -91,7 +91,7 @@ def test_a_gpus_precision_is_one_of_its_own(tmp_path: Path) -> None:
         )
         return predict_tile(network, raw)
 
-    faster = faster_precisions(device, trained.shapes, True)
+    faster = faster_precisions(device, trained.streamed_shapes)
     choice = choose_precision(values, Encoding("float32"), faster)
     assert choice.precision in ("float32", *faster)
 

@@ -2,6 +2,7 @@
 
 from blockwise_predict.architectures.cnnectome_unet import CNNectomeUNet
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
+from blockwise_predict.architectures.interface import NetworkShapes
 from blockwise_predict.architectures.layers import (
     AttentionBlockModule,
     ConvPass,
@@ -20,6 +21,7 @@ __all__ = [
     "ConvPass",
     "Downsample",
     "LayerTrace",
+    "NetworkShapes",
     "UNetShapes",
     "Upsample",
 ]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
+from blockwise_predict.architectures.interface import Rounding, Shape
 from blockwise_predict.architectures.sizes import AxisSizes, ShapeError
 
-Shape = tuple[int, ...]
 Kernels = tuple[tuple[Shape, ...], ...]
-Rounding = Literal["down", "up", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -190,6 +189,23 @@ class UNetShapes:
         still loses (to even kernels, super-resolution, a head of 3, odd factors) is included.
         """
         return tuple(axis.margin for axis in self.axes)
+
+    @property
+    def lost(self) -> tuple[tuple[int, int], ...]:
+        """Output voxels that a pass does not provide, at the low and the high side of each axis.
+
+        With same padding these are the voxels that its zeros can affect, rounded up to the period
+        so that pooling windows stay aligned with those of a single pass over the volume.
+        """
+        return tuple(map(self._lost, range(self.dims)))
+
+    def _lost(self, axis: int) -> tuple[int, int]:
+        if margin := self.receptive_margin[axis]:
+            cell = self.period[axis] * self.scale[axis]
+            lost = -(-margin // cell) * cell
+            return lost, lost
+        low = self.context[axis] // 2
+        return low, self.context[axis] - low
 
     @property
     def equivariant(self) -> bool:

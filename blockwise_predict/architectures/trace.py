@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from blockwise_predict.architectures.shapes import Shape, UNetShapes
+from blockwise_predict.architectures.interface import Shape
+from blockwise_predict.architectures.shapes import UNetShapes
 
 # Input voxels along every axis, so many that the context accounts for less than 1/1000.
 ENDLESS = 10**6

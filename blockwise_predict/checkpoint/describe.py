@@ -17,14 +17,14 @@ from blockwise_predict.checkpoint.summary import (
     layers_text,
     values_text,
 )
-from blockwise_predict.checkpoint.trained import TrainedModel
+from blockwise_predict.checkpoint.unet_model import UNetModel
 
 # Tiles are listed at the shapes of training and evaluation, and at these multiples of the former.
 _TILE_FACTORS = (2, 3, 4)
 _BYTES_PER_VALUE = 4
 
 
-def describe_checkpoint(model: TrainedModel) -> list[tuple[str, str]]:
+def describe_checkpoint(model: UNetModel) -> list[tuple[str, str]]:
     """Label and text of each property, in the order to be shown."""
     shapes = model.shapes
     return [
@@ -47,7 +47,7 @@ def describe_checkpoint(model: TrainedModel) -> list[tuple[str, str]]:
     ]
 
 
-def _architecture(model: TrainedModel) -> Iterator[tuple[str, str]]:
+def _architecture(model: UNetModel) -> Iterator[tuple[str, str]]:
     config = model.architecture
     yield "architecture", architecture_text(config)
     yield "feature maps", feature_maps_text(config)
@@ -69,7 +69,7 @@ def _not_equivariant(shapes: UNetShapes) -> str:
     return "; ".join(reasons)
 
 
-def _tiles(model: TrainedModel) -> Iterator[tuple[str, str]]:
+def _tiles(model: UNetModel) -> Iterator[tuple[str, str]]:
     shapes, config = model.shapes, model.architecture
     training = tuple(config.input_shape)
     increase = config.eval_shape_increase or (0,) * shapes.dims

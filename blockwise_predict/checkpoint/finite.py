@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from blockwise_predict.checkpoint.trained import TrainedModel
+from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.errors import CheckpointError
 
 _HEAD = "prediction_head."
@@ -31,7 +32,8 @@ def nonfinite_weights(model: TrainedModel) -> Iterator[str]:
     problem = (
         f"{model.path} has weights that are NaN or infinite: {', '.join(listed[:_NAMED])}{more}"
     )
-    if model.head is not None and _all_nan({name: tensors[name] for name in found}):
+    has_head = isinstance(model, UNetModel) and model.head is not None
+    if has_head and _all_nan({name: tensors[name] for name in found}):
         raise CheckpointError(f"{problem}. Every value of the output would be NaN. {_ADVICE}")
     yield f"{problem}. Output values that depend on them may be NaN or infinite. {_ADVICE}"
 

@@ -11,6 +11,7 @@ from blockwise_predict.checkpoint.head import parse_task
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
 from blockwise_predict.checkpoint.trained import TrainedModel
+from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.errors import CheckpointError, shown
 
@@ -45,7 +46,7 @@ def open_checkpoint(
     if task is not None:
         head, names = parse_task(task, len(config.input_shape), location.document)
     state = read_weights(location.weights, unsafe=unsafe_load_pickle)
-    model = TrainedModel(
+    model = UNetModel(
         path=str(location.weights),
         run=location.run,
         iteration=location.iteration,

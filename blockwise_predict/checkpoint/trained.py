@@ -1,85 +1,91 @@
-"""A trained network and its torch module."""
+"""A trained network, whatever file it comes from."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
-from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes
-from blockwise_predict.checkpoint.head import Head
+from blockwise_predict.architectures import NetworkShapes, UNetShapes
 from blockwise_predict.checkpoint.keys import as_bytes
-from blockwise_predict.checkpoint.summary import (
-    align_rows,
-    architecture_text,
-    factors_text,
-    feature_maps_text,
-    geometry_rows,
-    layers_text,
-    values_text,
-)
-from blockwise_predict.errors import CheckpointError, shown
-
-# In messages, and in the repr.
-_SHOWN_KEYS, _SHOWN_CHANNELS = 3, 8
 
 
-class PredictionModel(nn.Module):
-    """Architecture, head and evaluation activation: `[B, C, *in]` to `[B, K, *out]`.
-
-    Attributes have the same names as in DaCapo's model.
-    """
-
-    def __init__(self, architecture: CNNectomeUNetConfig, head: Head | None) -> None:
-        super().__init__()
-        self.architecture = CNNectomeUNet(architecture)
-        self.prediction_head: nn.Module = nn.Identity()
-        self.eval_activation: nn.Module = nn.Identity()
-        if head is not None:
-            conv = {2: nn.Conv2d, 3: nn.Conv3d}[self.architecture.dims]
-            self.prediction_head = conv(architecture.fmaps_out, head.channels, head.kernel_size)
-            if head.activation is not None:
-                self.eval_activation = getattr(nn, head.activation)()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Output values, after the activation."""
-        result: torch.Tensor = self.eval_activation(self.prediction_head(self.architecture(x)))
-        return result
-
-
-@dataclass(frozen=True, repr=False)
-class TrainedModel:
-    """An opened checkpoint: its origin, its architecture and its weights.
+@dataclass(frozen=True, repr=False, kw_only=True)
+class TrainedModel(ABC):
+    """An opened checkpoint: its origin, its network and its weights.
 
     path: the weights file.
-    run, iteration: of a DaCapo run; None for bare weights.
-    head: None for weights without a prediction head.
+    run, iteration: of a training run, if they are known.
     channel_names: one for each output channel.
-    weights: by normalised name, see `keys`.
+    weights: by name.
     options: of a run that opens it in the same way.
     """
 
     path: str
-    run: str | None
-    iteration: int | None
-    architecture: CNNectomeUNetConfig
-    head: Head | None
+    run: str | None = None
+    iteration: int | None = None
     channel_names: tuple[str, ...]
     weights: Mapping[str, torch.Tensor] = field(compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
-    @cached_property
-    def shapes(self) -> UNetShapes:
-        """Shape arithmetic of the network, head included."""
-        if self.head is None:
-            return UNetShapes.from_config(self.architecture)
-        kernel = (self.head.kernel_size,) * len(self.architecture.input_shape)
-        return UNetShapes.from_config(self.architecture, kernel, self.head.channels)
+    @property
+    @abstractmethod
+    def shapes(self) -> NetworkShapes:
+        """Shape arithmetic of the network."""
+
+    @property
+    @abstractmethod
+    def in_channels(self) -> int:
+        """Number of input channels."""
+
+    @property
+    def streamed_shapes(self) -> UNetShapes | None:
+        """The shapes of a network that the engine can stream; None if it runs in whole passes."""
+        return None
+
+    @property
+    @abstractmethod
+    def output_range(self) -> tuple[float, float] | None:
+        """Bounds that the activation guarantees, if it does."""
+
+    @property
+    @abstractmethod
+    def usual_input_shape(self) -> tuple[int, ...]:
+        """The valid input shape that the network's authors predict with."""
+
+    @abstractmethod
+    def flops(self, input_shape: tuple[int, ...]) -> int:
+        """Arithmetic of a pass, 2 per multiply-add."""
+
+    @property
+    @abstractmethod
+    def flops_without_halo(self) -> float:
+        """Arithmetic per output voxel of a pass so large that its context is negligible."""
+
+    @abstractmethod
+    def peak_elements(self, input_shape: tuple[int, ...]) -> int:
+        """Largest number of values in memory during a pass."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network in eval mode, float32 `[B, C, *in]` to `[B, K, *out]`, with activation.
+
+        Built once: every call returns the same module.
+        """
+
+    @abstractmethod
+    def architecture_dict(self) -> dict[str, Any]:
+        """What the network is, besides its weights, as JSON-serialisable values."""
+
+    @abstractmethod
+    def head_dict(self) -> dict[str, Any] | None:
+        """The prediction head as JSON-serialisable values, if it is known."""
 
     @cached_property
     def sha256(self) -> str:
@@ -93,123 +99,3 @@ class TrainedModel:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(as_bytes(tensor).numpy().data)
         return digest.hexdigest()
-
-    @cached_property
-    def num_parameters(self) -> int:
-        """Number of trained parameters."""
-        return sum(parameter.numel() for parameter in self._without_weights().parameters())
-
-    @property
-    def output_range(self) -> tuple[float, float] | None:
-        """Bounds that the activation guarantees: (0, 1) for a sigmoid, else None.
-
-        Distances are trained towards tanh's (-1, 1), but predictions may leave that range.
-        """
-        if self.head is not None and self.head.activation == "Sigmoid":
-            return (0.0, 1.0)
-        return None
-
-    def build(self) -> nn.Module:
-        """The network in eval mode with float32 weights, `[B, C, *in]` to `[B, K, *out]`.
-
-        Includes head and activation. Built once: every call returns the same module. Raises
-        CheckpointError if the weights do not fit the architecture.
-        """
-        return self._network
-
-    @cached_property
-    def _network(self) -> nn.Module:
-        model = self._without_weights()
-        self._check_fit(model.state_dict())
-        weights = {
-            name: tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in self.weights.items()
-        }
-        model.load_state_dict(weights, strict=True, assign=True)
-        return model.eval().requires_grad_(False)
-
-    def architecture_dict(self) -> dict[str, Any]:
-        """The architecture as JSON-serialisable values, with the keys of CNNectomeUNetConfig."""
-        return {key: _plain(value) for key, value in asdict(self.architecture).items()}
-
-    def _without_weights(self) -> PredictionModel:
-        """The network on torch's meta device, which takes neither memory nor time for weights."""
-        with torch.device("meta"):
-            return PredictionModel(self.architecture, self.head)
-
-    def __repr__(self) -> str:
-        config, names = self.architecture, self.channel_names
-        unlisted = len(names) - _SHOWN_CHANNELS
-        listed = ", ".join(names[:_SHOWN_CHANNELS]) + (f" and {unlisted} more" * (unlisted > 0))
-        activation = self.head.activation if self.head else None
-        network = [
-            architecture_text(config),
-            f"feature maps {feature_maps_text(config)}",
-            f"downsampling {factors_text(config.downsample_factors)}",
-            layers_text(config),
-        ]
-        if config.upsample_factors:
-            network.insert(3, f"super-resolution {factors_text(config.upsample_factors)}")
-        rows = [
-            *([("run", f"{self.run}, iteration {self.iteration}")] if self.run else []),
-            ("architecture", ", ".join(network)),
-            ("parameters", f"{self.num_parameters:,}"),
-            ("input channels", str(config.fmaps_in)),
-            ("output channels", f"{len(names)}: {listed}"),
-            ("output values", f"{values_text(self.output_range)}, {activation or 'no activation'}"),
-            *geometry_rows(self.shapes),
-        ]
-        return f"TrainedModel({self.path!r})\n{align_rows(rows)}"
-
-    def _check_fit(self, expected: Mapping[str, torch.Tensor]) -> None:
-        missing = [name for name in expected if name not in self.weights]
-        unexpected = [name for name in self.weights if name not in expected]
-        shapes = [
-            f"{name} {tuple(self.weights[name].shape)} instead of {tuple(expected[name].shape)}"
-            for name in expected
-            if name in self.weights and self.weights[name].shape != expected[name].shape
-        ]
-        kinds = [
-            f"{name} is {str(self.weights[name].dtype).removeprefix('torch.')}"
-            for name in expected
-            if name in self.weights
-            and self.weights[name].is_floating_point() != expected[name].is_floating_point()
-        ]
-        found = {
-            "missing": missing,
-            "unexpected": unexpected,
-            "wrong shape": shapes,
-            "not floating-point numbers": kinds,
-        }
-        problems = [f"{kind}: {_listing(names)}" for kind, names in found.items() if names]
-        if problems:
-            raise CheckpointError(
-                f"{self.path}: the weights do not fit the architecture. {'; '.join(problems)}. "
-                f"{_likely_reason(missing, unexpected)}"
-            )
-
-
-def _likely_reason(missing: list[str], unexpected: list[str]) -> str:
-    if any(name.startswith("prediction_head.") for name in unexpected):
-        return "The weights have a prediction head: add its task to the YAML."
-    if missing and all(name.startswith("prediction_head.") for name in missing):
-        return "The weights have no prediction head: remove the task from the YAML."
-    if any("running_mean" in name for name in missing + unexpected):
-        return "batch_norm in the YAML differs from training."
-    if any(".attention." in name for name in missing + unexpected):
-        return "use_attention in the YAML differs from training."
-    return "The YAML is of another run, or was changed after training."
-
-
-def _listing(names: list[str]) -> str:
-    more = len(names) - _SHOWN_KEYS
-    # Names come from the file: they may be long and contain anything.
-    return ", ".join(shown(name)[1:-1] for name in names[:_SHOWN_KEYS]) + (
-        f" and {more} more" if more > 0 else ""
-    )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from blockwise_predict.architectures import UNetShapes
+from blockwise_predict.architectures import NetworkShapes, UNetShapes
 from blockwise_predict.engine.builder import StreamSpec
 from blockwise_predict.engine.precision import DEEP_DTYPES, DTYPES
 from blockwise_predict.engine.settings import Streaming
@@ -204,7 +204,7 @@ class SlicePass:
 
 def make_pass(
     model: nn.Module,
-    shapes: UNetShapes,
+    shapes: NetworkShapes,
     *,
     volume_dims: int,
     streaming: Streaming | None,
@@ -223,6 +223,7 @@ def make_pass(
             model, shapes.dims, precision=precision, normalization=normalization, device=device
         )
     else:
+        assert isinstance(shapes, UNetShapes)
         network_pass = StreamedPass(
             model,
             shapes,

@@ -73,9 +73,12 @@ def likely_dtype(precision: str, device: torch.device) -> torch.dtype:
     return DTYPES[precision]
 
 
-def faster_precisions(device: torch.device, shapes: UNetShapes, streamed: bool) -> tuple[str, ...]:
-    """Precisions that may speed up a network on a device, fastest first."""
-    worth_mixing = streamed and deep_share(shapes) >= MIN_DEEP_SHARE
+def faster_precisions(device: torch.device, streamed: UNetShapes | None) -> tuple[str, ...]:
+    """Precisions that may speed up a network on a device, fastest first.
+
+    `streamed` is the network's shapes if it is streamed.
+    """
+    worth_mixing = streamed is not None and deep_share(streamed) >= MIN_DEEP_SHARE
     return tuple(p for p in fast_precisions(device) if p != "mixed" or worth_mixing)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blockwise_predict.architectures import UNetShapes
+from blockwise_predict.architectures import NetworkShapes, UNetShapes
 from blockwise_predict.errors import GeometryError
 from blockwise_predict.geometry.grid import format_shape
 from blockwise_predict.geometry.lattice import AxisLattice, Lattice
 
 
-def build_lattice(shapes: UNetShapes, tile_shape: Sequence[int]) -> Lattice:
+def build_lattice(shapes: NetworkShapes, tile_shape: Sequence[int]) -> Lattice:
     """The lattice of passes over tiles of `tile_shape` input voxels.
 
     `tile_shape` has one axis more than a 2-D network that is applied to each slice of a volume.
@@ -22,9 +22,9 @@ def build_lattice(shapes: UNetShapes, tile_shape: Sequence[int]) -> Lattice:
     return Lattice(tuple(axes))
 
 
-def _axis_lattice(shapes: UNetShapes, axis: int, size: int) -> AxisLattice:
+def _axis_lattice(shapes: NetworkShapes, axis: int, size: int) -> AxisLattice:
     period, scale = shapes.period[axis], shapes.scale[axis]
-    low, high = lost_voxels(shapes, axis)
+    low, high = shapes.lost[axis]
     cell = period * scale
     kept = (size * scale - low - high) // cell * cell
     if kept < cell:
@@ -38,30 +38,15 @@ def _axis_lattice(shapes: UNetShapes, axis: int, size: int) -> AxisLattice:
     return AxisLattice(period, scale, low, high, step, size, not shapes.equivariant, trim)
 
 
-def lost_voxels(shapes: UNetShapes, axis: int) -> tuple[int, int]:
-    """Output voxels lost at the low and the high side of a pass, along one of the network's axes.
-
-    With same padding these are the voxels that its zeros can affect, rounded up to the period so
-    that pooling windows stay aligned with those of a single pass over the volume.
-    """
-    margin = shapes.receptive_margin[axis]
-    if margin:
-        cell = shapes.period[axis] * shapes.scale[axis]
-        lost = -(-margin // cell) * cell
-        return lost, lost
-    low = shapes.context[axis] // 2
-    return low, shapes.context[axis] - low
-
-
-def _size_for(shapes: UNetShapes, axis: int, output: int) -> int:
+def _size_for(shapes: NetworkShapes, axis: int, output: int) -> int:
     """Smallest valid input size along one axis with `output` usable output voxels."""
-    low, high = lost_voxels(shapes, axis)
+    low, high = shapes.lost[axis]
     wanted = [1] * shapes.dims
     wanted[axis] = -(-(output + low + high) // shapes.scale[axis])
     return shapes.valid_input_shape(tuple(wanted), "up")[axis]
 
 
-def smallest_tile(shapes: UNetShapes) -> tuple[int, ...]:
+def smallest_tile(shapes: NetworkShapes) -> tuple[int, ...]:
     """Smallest input shape with a whole period of output along every axis."""
     return tuple(
         _size_for(shapes, axis, shapes.period[axis] * shapes.scale[axis])
@@ -69,7 +54,7 @@ def smallest_tile(shapes: UNetShapes) -> tuple[int, ...]:
     )
 
 
-def check_tile(wanted: tuple[int, ...], shapes: UNetShapes, volume_dims: int) -> None:
+def check_tile(wanted: tuple[int, ...], shapes: NetworkShapes, volume_dims: int) -> None:
     """Raise GeometryError, with the nearest valid shape, if the network cannot take the tile."""
     if len(wanted) != volume_dims:
         raise GeometryError(
@@ -86,7 +71,7 @@ def check_tile(wanted: tuple[int, ...], shapes: UNetShapes, volume_dims: int) ->
         )
 
 
-def fixed_tile(shapes: UNetShapes, eval_shape: Sequence[int]) -> tuple[int, ...]:
+def fixed_tile(shapes: NetworkShapes, eval_shape: Sequence[int]) -> tuple[int, ...]:
     """The tile of a network that is not equivariant: DaCapo's evaluation shape, made valid."""
     valid = shapes.valid_input_shape(tuple(eval_shape), "nearest")
     return tuple(max(v, s) for v, s in zip(valid, smallest_tile(shapes), strict=True))
@@ -98,7 +83,7 @@ def fixed_tile_warnings(shapes: UNetShapes, lattice: Lattice) -> list[str]:
         return []
     tile = format_shape(lattice.tile_shape[-shapes.dims :])
     if any(shapes.receptive_margin):
-        lost = format_shape([lost_voxels(shapes, axis)[0] for axis in range(shapes.dims)])
+        lost = format_shape([low for low, _ in shapes.lost])
         return [
             "padding 'same' puts zeros around every tile. The outer "
             f"{lost} output voxels of each tile are dropped to avoid seams; at the volume's border "

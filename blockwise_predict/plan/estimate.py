@@ -17,8 +17,7 @@ from math import gcd, lcm, prod
 import numpy as np
 from funlib.geometry import Roi
 
-from blockwise_predict.architectures import UNetShapes
-from blockwise_predict.architectures.trace import flops, flops_without_halo
+from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.plan.model import Plan
 
 # Maximum number of blocks of a period that are counted; of a longer one, only the first are.
@@ -62,12 +61,12 @@ class _AxisCosts:
     exact: bool
 
 
-def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
+def estimate(plan: Plan, model: TrainedModel) -> Estimate:
     """The costs of all blocks of a plan."""
     axes = [_axis_costs(plan, axis) for axis in range(len(plan.block_shape))]
     passes = prod(sum(costs.passes.values()) for costs in axes)
     total = sum(
-        pass_flops(shapes, tuple(size for size, _ in sizes)) * prod(count for _, count in sizes)
+        pass_flops(model, tuple(size for size, _ in sizes)) * prod(count for _, count in sizes)
         for sizes in itertools.product(*(costs.passes.items() for costs in axes))
     )
     decoded = _decoded_chunks(plan, axes) * prod(plan.input.chunk_shape)
@@ -77,7 +76,7 @@ def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
     return Estimate(
         passes=passes,
         flops=total,
-        halo_overhead=total / (plan.output.roi.size * flops_without_halo(shapes)),
+        halo_overhead=total / (plan.output.roi.size * model.flops_without_halo),
         bytes_in=decoded * itemsize,
         bytes_out=values_out * np.dtype(plan.output.dtype).itemsize,
         read_amplification=decoded / needed,
@@ -85,10 +84,10 @@ def estimate(plan: Plan, shapes: UNetShapes) -> Estimate:
     )
 
 
-def pass_flops(shapes: UNetShapes, tile: tuple[int, ...]) -> int:
+def pass_flops(model: TrainedModel, tile: tuple[int, ...]) -> int:
     """Floating-point operations of a pass over an input tile; of a 2-D network, of all slices."""
-    slices = len(tile) - shapes.dims
-    return prod(tile[:slices]) * flops(shapes, tile[slices:])
+    slices = len(tile) - model.shapes.dims
+    return prod(tile[:slices]) * model.flops(tile[slices:])
 
 
 def _voxels_inside(plan: Plan, roi: Roi) -> int:

@@ -10,7 +10,6 @@ from math import ceil, prod
 import torch
 from funlib.geometry import Roi
 
-from blockwise_predict.architectures.trace import peak_elements
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.memory import available_bytes
 from blockwise_predict.engine.precision import likely_dtype
@@ -47,7 +46,7 @@ def choose_layout(opened: Opened, region: Region) -> Layout:
     """Choose block shape and tilings. Raises GeometryError or ConfigError if sizes do not fit."""
     choice = _LayoutChoice(opened, region)
     given = _given_block(opened.config, region.chunk_shape)
-    if not opened.model.shapes.equivariant:
+    if opened.model.streamed_shapes is None:
         block = given or _even_blocks(opened.config, region)
         return Layout(block, choice.whole_passes(block), None)
     precision = opened.config.precision
@@ -96,11 +95,11 @@ class _LayoutChoice:
 
     def whole_passes(self, block: tuple[int, ...]) -> Tiling:
         """The tiling for one whole pass per tile of the region's lattice, in float32."""
-        lattice, shapes = self.region.lattice, self.opened.model.shapes
+        lattice, model = self.region.lattice, self.opened.model
         return Tiling(
             lattice=lattice,
             streaming=None,
-            memory_bytes=4 * peak_elements(shapes, lattice.tile_shape[-shapes.dims :]),
+            memory_bytes=4 * model.peak_elements(lattice.tile_shape[-model.shapes.dims :]),
             cache_bytes=self._cache_bytes(lattice, block),
         )
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from funlib.geometry import Roi
 
-from blockwise_predict.checkpoint import TrainedModel, nonfinite_weights
+from blockwise_predict.checkpoint import TrainedModel, UNetModel, nonfinite_weights
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.values import Format
 from blockwise_predict.config.version import __version__
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.grid import format_length
+from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import fixed_tile_warnings
 from blockwise_predict.io import BlockSource, guess_format, missing_sample, sample_digests
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
@@ -94,7 +95,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
         notes=(*array.placement.notes, *region.notes, *memory_notes(opened)),
         warnings=(
             *nonfinite_weights(model),
-            *fixed_tile_warnings(model.shapes, region.lattice),
+            *_tile_warnings(model, region.lattice),
             *layout.warnings,
             *_missing_warnings(opened, layout.tiling.lattice.read_roi(region.roi)),
         ),
@@ -107,14 +108,13 @@ def output_format(config: RunConfig) -> Format:
 
 
 def _network_plan(model: TrainedModel) -> NetworkPlan:
-    head = model.head
     return NetworkPlan(
         checkpoint=model.path,
         run=model.run,
         iteration=model.iteration,
         weights_sha256=model.sha256,
         architecture=model.architecture_dict(),
-        head=None if head is None else vars(head).copy(),
+        head=model.head_dict(),
         channel_names=model.channel_names,
         dims=model.shapes.dims,
     )
@@ -150,6 +150,10 @@ def _value_range(config: RunConfig, model: TrainedModel) -> tuple[float, float] 
             f"{model.path} bounds the network's output."
         )
     return value_range
+
+
+def _tile_warnings(model: TrainedModel, lattice: Lattice) -> list[str]:
+    return fixed_tile_warnings(model.shapes, lattice) if isinstance(model, UNetModel) else []
 
 
 def _missing_warnings(opened: Opened, read: Roi) -> Iterator[str]:

@@ -78,7 +78,7 @@ def open_inputs(
         )
     opened = Opened(config, model, array, workers_device(config))
     _check_channels(model, array)
-    check_precision(config.precision, opened.device, model.shapes.equivariant)
+    check_precision(config.precision, opened.device, model.streamed_shapes is not None)
     return opened
 
 
@@ -125,7 +125,7 @@ def _check_channels(model: TrainedModel, array: BlockSource) -> None:
             f"{array.path} has {spatial} spatial axes {array.shape}, "
             f"but {model.path} is a {dims}-D network."
         )
-    expected, channels = model.architecture.fmaps_in, array.channels or 1
+    expected, channels = model.in_channels, array.channels or 1
     if channels != expected:
         raise ArrayError(
             f"{array.path} has {channels} channels, but {model.path} was trained on {expected}."

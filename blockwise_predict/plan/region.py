@@ -54,15 +54,13 @@ def choose_region(opened: Opened) -> Region:
 
 def _first_tile(opened: Opened) -> tuple[int, ...]:
     """The configured tile, or the network's fixed one; else the smallest, until one is chosen."""
-    shapes, architecture = opened.model.shapes, opened.model.architecture
+    model = opened.model
     if (given := opened.config.tile_shape) is not None:
-        check_tile(given, shapes, len(opened.array.shape))
+        check_tile(given, model.shapes, len(opened.array.shape))
         return given
-    if shapes.equivariant:
-        return opened.over_volume(smallest_tile(shapes))
-    increase = architecture.eval_shape_increase or (0,) * shapes.dims
-    eval_shape = [a + b for a, b in zip(architecture.input_shape, increase, strict=True)]
-    return opened.over_volume(fixed_tile(shapes, eval_shape))
+    if model.streamed_shapes is not None:
+        return opened.over_volume(smallest_tile(model.shapes))
+    return opened.over_volume(fixed_tile(model.shapes, model.usual_input_shape))
 
 
 def _valid_volume(opened: Opened, lattice: Lattice) -> Roi:

@@ -16,7 +16,6 @@ from math import ceil, prod
 import torch
 from funlib.geometry import Roi
 
-from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.architectures.trace import flops
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.engine.builder import StreamSpec
@@ -67,7 +66,7 @@ class Limits:
 
 
 class Sizing:
-    """Chooses sizes for one equivariant network, one input and one output.
+    """Chooses sizes for one network that is streamed, one input and one output.
 
     `raw_bytes` is the size of an input voxel, channels included, `value_bytes` that of an output
     value; the network computes in `dtype`.
@@ -84,7 +83,8 @@ class Sizing:
     ) -> None:
         self._dtype = dtype
         self._model = model
-        self._shapes: UNetShapes = model.shapes
+        assert model.streamed_shapes is not None
+        self._shapes = model.streamed_shapes
         self._limits = limits
         self._raw_bytes = raw_bytes
         self._voxel_bytes = value_bytes * len(model.channel_names)

@@ -18,7 +18,7 @@ def describe_run(plan: Plan, opened: Opened, run_dir: RunDir) -> Rows:
     """Labels and values of what a run will do and cost."""
     return [
         *_plan_rows(plan),
-        *_cost_rows(estimate(plan, opened.model.shapes)),
+        *_cost_rows(estimate(plan, opened.model)),
         ("run directory", f"{run_dir}; the ledger takes {format_bytes(ledger_bytes(plan))}"),
         ("workers", describe_fleet(plan.config, run_dir)),
     ]
@@ -27,7 +27,7 @@ def describe_run(plan: Plan, opened: Opened, run_dir: RunDir) -> Rows:
 def describe_probe(probe: Probe, plan: Plan, opened: Opened) -> Rows:
     """Labels and values of a probe's measurements, and what they mean for the whole run."""
     workers = plan.config.planned_workers
-    seconds = probe.job_seconds(estimate(plan, opened.model.shapes).flops, workers)
+    seconds = probe.job_seconds(estimate(plan, opened.model).flops, workers)
     rate = format_rate(plan.output.roi.size / seconds)
     return [
         ("measured precision", str(probe.precision)),

@@ -59,9 +59,7 @@ def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
         for _ in predictor.predict(raw, read, part, lattice):
             pass
         computing = time.perf_counter() - begin
-    flops = sum(
-        pass_flops(opened.model.shapes, tuple(tile.read.shape)) for tile in lattice.cover(part)
-    )
+    flops = sum(pass_flops(opened.model, tuple(tile.read.shape)) for tile in lattice.cover(part))
     return Probe(choice, flops / computing, raw.nbytes / reading, peak.bytes(), device)
 
 

@@ -50,7 +50,7 @@ def decide_precision(plan: Plan, opened: Opened) -> PrecisionChoice:
     return choose_precision(
         lambda precision: predict_tile(_make_pass(plan, opened, precision), raw),
         plan.output.encoding,
-        faster_precisions(opened.device, opened.model.shapes, plan.tiling.streaming is not None),
+        faster_precisions(opened.device, opened.model.streamed_shapes),
     )
 
 

@@ -12,8 +12,7 @@ import pytest
 import tensorstore as ts
 import torch
 
-from blockwise_predict.architectures import UNetShapes
-from blockwise_predict.checkpoint import open_checkpoint
+from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.geometry.lattice import AxisLattice
 from blockwise_predict.plan import estimate as estimate_module
@@ -32,7 +31,7 @@ def planned(folder: Path, **options: object) -> tuple[Plan, Estimate]:
     shapes = {"chunk_shape": "32,32,32", "block_shape": "96,96,96"}
     config = tiny_config(folder, (150, 140, 260), **{**shapes, **options})
     made = make_plan(config)
-    return made.plan, estimate(made.plan, made.opened.model.shapes)
+    return made.plan, estimate(made.plan, made.opened.model)
 
 
 def decoded_chunks(plan: Plan) -> int:
@@ -73,9 +72,9 @@ def test_the_cache_saves_what_blocks_share(tmp_path: Path) -> None:
     assert 1 < alone.read_amplification < 0.9 * shared.read_amplification
 
 
-def shapes_of(plan: Plan) -> UNetShapes:
+def model_of(plan: Plan) -> TrainedModel:
     config = plan.config
-    return open_checkpoint(config.checkpoint, architecture=config.architecture).shapes
+    return open_checkpoint(config.checkpoint, architecture=config.architecture)
 
 
 @pytest.mark.parametrize(
@@ -90,12 +89,12 @@ def test_costs_by_axis_are_those_of_the_blocks_one_by_one(
     options: dict[str, str], tmp_path: Path
 ) -> None:
     plan, cost = planned(tmp_path, **options)
-    shapes = shapes_of(plan)
+    model = model_of(plan)
     tiles = [
         tuple(tile.read.shape) for block in plan.blocks() for tile in plan.lattice.cover(block)
     ]
     assert cost.passes == len(tiles)
-    assert cost.flops == sum(pass_flops(shapes, tile) for tile in tiles)
+    assert cost.flops == sum(pass_flops(model, tile) for tile in tiles)
 
 
 def test_blocks_that_repeat_are_counted_once(
@@ -107,7 +106,7 @@ def test_blocks_that_repeat_are_counted_once(
     assert plan.blocks_per_axis == (13, 12, 22)
     assert cost.exact
     monkeypatch.setattr(estimate_module, "_period", lambda *_: 1000)
-    assert estimate(plan, shapes_of(plan)) == cost
+    assert estimate(plan, model_of(plan)) == cost
 
 
 def test_of_a_long_period_the_first_blocks_stand_for_all(
@@ -117,7 +116,7 @@ def test_of_a_long_period_the_first_blocks_stand_for_all(
     plan, exact = planned(tmp_path, **options)
     assert exact.exact
     monkeypatch.setattr(estimate_module, "MAX_PERIOD", 13)
-    sampled = estimate(plan, shapes_of(plan))
+    sampled = estimate(plan, model_of(plan))
     assert not sampled.exact
     assert sampled.passes == pytest.approx(exact.passes, rel=0.02)
     assert sampled.flops == pytest.approx(exact.flops, rel=0.02)

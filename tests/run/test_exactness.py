@@ -18,7 +18,6 @@ from blockwise_predict.engine.passes import make_pass, predict_tile
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.geometry.tiling import (
     fixed_tile_warnings,
-    lost_voxels,
     smallest_tile,
 )
 from tests.support.networks import NETWORKS, save_network
@@ -109,7 +108,7 @@ def test_same_padding_leaves_no_seams_between_tiles(kwargs: dict[str, Any], tmp_
     volume = Held(np.random.default_rng(1).random((1, 144, 144), np.float32))
     with torch.inference_mode():
         whole = model(torch.from_numpy(volume.data)[None])[0].numpy()
-    low, trimmed = lost_voxels(shapes, 0)[0], shapes.context[0] // 2
+    low, trimmed = shapes.lost[0][0], shapes.context[0] // 2
     edge = 144 * shapes.scale[0] - 2 * low
     inside = Roi((low, low), (edge, edge))
     whole_tiles = predictor(trained, smallest_tile(shapes), None)

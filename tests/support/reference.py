@@ -11,7 +11,6 @@ from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.precision import DEEP_DTYPES
-from blockwise_predict.geometry.tiling import lost_voxels
 
 
 class Held:
@@ -29,7 +28,7 @@ def one_pass(model: torch.nn.Module, shapes: Any, volume: Held, roi: Roi) -> np.
     """One forward pass that covers a ROI, its output beginning at a multiple of the period."""
     begin, size = [], []
     for axis in range(shapes.dims):
-        low, high = lost_voxels(shapes, axis)
+        low, high = shapes.lost[axis]
         cell, u = shapes.period[axis] * shapes.scale[axis], shapes.scale[axis]
         point = (roi.begin[axis] - low % u) // cell * cell + low % u
         begin.append((point - low) // u)
@@ -38,7 +37,7 @@ def one_pass(model: torch.nn.Module, shapes: Any, volume: Held, roi: Roi) -> np.
     raw = read_padded(volume, Roi(begin, shape), "reflect").astype(np.float32)
     with torch.inference_mode():
         output = model(torch.from_numpy(np.ascontiguousarray(raw))[None])[0].float().numpy()
-    first = Coordinate(b * shapes.scale[a] + lost_voxels(shapes, a)[0] for a, b in enumerate(begin))
+    first = Coordinate(b * shapes.scale[a] + shapes.lost[a][0] for a, b in enumerate(begin))
     return output[(slice(None), *(roi - first).to_slices())]
 
 
