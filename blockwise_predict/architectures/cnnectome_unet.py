@@ -10,6 +10,7 @@ import torch
 from funlib.geometry import Coordinate
 from torch import nn
 
+from blockwise_predict.architectures.channels import contraction_of
 from blockwise_predict.architectures.config import REQUIRED, CNNectomeUNetConfig
 from blockwise_predict.architectures.layers import ConvPass, Upsample
 from blockwise_predict.architectures.shapes import default_kernels
@@ -43,6 +44,12 @@ class CNNectomeUNet(nn.Module):
         self.upsample_factors = [] if config.upsample_factors is None else config.upsample_factors
         self.use_attention = config.use_attention
         self.batch_norm = config.batch_norm
+        # DaCapo's own configurations lack these.
+        self.super_resolution_kernels = getattr(config, "super_resolution_kernels", None)
+        self.activation = getattr(config, "activation", "ReLU")
+        self.activation_on_upsample = getattr(config, "activation_on_upsample", True)
+        self.upsample_channel_contraction = getattr(config, "upsample_channel_contraction", None)
+        self.upsample_convolution = getattr(config, "upsample_convolution", True)
         self.unet = self.module()
 
     @property
@@ -82,20 +89,25 @@ class CNNectomeUNet(nn.Module):
             kernel_size_down=self.kernel_size_down or default_kernels(self.dims, steps + 1),
             kernel_size_up=kernel_size_up,
             downsample_factors=[tuple(factor) for factor in self.downsample_factors],
+            activation=self.activation,
             constant_upsample=self.constant_upsample,
             padding=self.padding,
-            activation_on_upsample=True,
-            upsample_channel_contraction=[False] + [True] * (steps - 1),
+            activation_on_upsample=self.activation_on_upsample,
+            upsample_channel_contraction=contraction_of(self.upsample_channel_contraction, steps),
             use_attention=self.use_attention,
             batch_norm=self.batch_norm,
+            upsample_convolution=self.upsample_convolution,
         )
         layers: list[nn.Module] = [unet]
+        on_upsample = self.activation if self.activation_on_upsample else None
         for factor in self.upsample_factors:
             fmaps = self.fmaps_out
-            layers.append(Upsample(factor, "nearest", fmaps, fmaps, activation="ReLU"))
-            # Always valid, and with the deepest level's kernels: as in DaCapo, and so as trained.
-            kernels = kernel_size_up[-1]
-            layers.append(ConvPass(fmaps, fmaps, kernels, "ReLU", batch_norm=self.batch_norm))
+            layers.append(Upsample(factor, "nearest", fmaps, fmaps, activation=on_upsample))
+            # Always valid, and by default with the deepest level's kernels: as in DaCapo 0.3.5.
+            kernels = self.super_resolution_kernels or kernel_size_up[-1]
+            layers.append(
+                ConvPass(fmaps, fmaps, kernels, self.activation, batch_norm=self.batch_norm)
+            )
         return nn.Sequential(*layers) if len(layers) > 1 else unet
 
     def scale(self, voxel_size: Sequence[Any]) -> Sequence[Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from blockwise_predict.architectures.channels import Channels, check_upsampling
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
 from blockwise_predict.architectures.interface import Rounding, Shape
 from blockwise_predict.architectures.sizes import AxisSizes, ShapeError
@@ -15,39 +16,11 @@ Kernels = tuple[tuple[Shape, ...], ...]
 
 
 @dataclass(frozen=True)
-class Channels:
-    """Feature maps and kinds of layers of a CNNectomeUNet; fields as in CNNectomeUNetConfig.
-
-    head: output channels of the prediction head, None if there is no head.
-    """
-
-    fmaps_in: int = 1
-    fmaps_out: int = 1
-    num_fmaps: int = 1
-    fmap_inc_factor: int = 1
-    head: int | None = None
-    constant_upsample: bool = True
-    batch_norm: bool = False
-
-    def down(self, level: int) -> int:
-        """Feature maps of a level in the contracting path."""
-        return self.num_fmaps * self.fmap_inc_factor**level
-
-    def upsampled(self, level: int) -> int:
-        """Feature maps after upsampling to a level: as many as its own, but at level 0 more."""
-        return self.down(level + (level == 0))
-
-    def up(self, level: int) -> int:
-        """Feature maps of a level in the expanding path."""
-        return self.down(level) if level else self.fmaps_out
-
-
-@dataclass(frozen=True)
 class UNetShapes:
     """Input and output shapes of a network; all shapes are spatial.
 
-    downsample_factors, kernel_size_down, kernel_size_up, padding, use_attention, upsample_factors:
-        as in CNNectomeUNetConfig, with defaults filled in.
+    downsample_factors, kernel_size_down, kernel_size_up, padding, use_attention, upsample_factors,
+        super_resolution_kernels: as in CNNectomeUNetConfig, with defaults filled in.
     head_kernel_size: kernel size of the prediction head, ones if there is no head.
     channels: feature maps, which determine the cost of a pass.
     """
@@ -58,6 +31,7 @@ class UNetShapes:
     padding: str
     use_attention: bool
     upsample_factors: tuple[Shape, ...]
+    super_resolution_kernels: tuple[Shape, ...]
     head_kernel_size: Shape
     channels: Channels
 
@@ -68,9 +42,14 @@ class UNetShapes:
         head_kernel_size: Sequence[int] | None = None,
         head_channels: int | None = None,
     ) -> UNetShapes:
-        """The shapes of a network, with a prediction head if its kernel size is given."""
+        """The shapes of a network, with a prediction head if its kernel size is given.
+
+        Raises RuntimeError as `from_layers`, and for upsampling that is inconsistent.
+        """
         dims, levels = len(config.input_shape), len(config.downsample_factors) + 1
         head = head_kernel_size is not None
+        check_upsampling(config)
+        contraction = config.upsample_channel_contraction
         return cls.from_layers(
             config.downsample_factors,
             config.kernel_size_down or default_kernels(dims, levels),
@@ -78,6 +57,7 @@ class UNetShapes:
             config.padding,
             use_attention=config.use_attention,
             upsample_factors=_nested(config.upsample_factors or ()),
+            super_resolution_kernels=_nested(config.super_resolution_kernels or ()),
             head_kernel_size=tuple(head_kernel_size or (1,) * dims),
             channels=Channels(
                 fmaps_in=config.fmaps_in,
@@ -87,6 +67,9 @@ class UNetShapes:
                 head=(head_channels or config.fmaps_out) if head else None,
                 constant_upsample=config.constant_upsample,
                 batch_norm=config.batch_norm,
+                activation_on_upsample=config.activation_on_upsample,
+                upsample_channel_contraction=None if contraction is None else tuple(contraction),
+                upsample_convolution=config.upsample_convolution,
             ),
         )
 
@@ -100,6 +83,7 @@ class UNetShapes:
         *,
         use_attention: bool = False,
         upsample_factors: tuple[Shape, ...] = (),
+        super_resolution_kernels: tuple[Shape, ...] = (),
         head_kernel_size: Shape | None = None,
         channels: Channels | None = None,
     ) -> UNetShapes:
@@ -121,6 +105,7 @@ class UNetShapes:
             _check_dims(name, (kernel for level in kernels for kernel in level), dims)
         _check_dims("downsample_factors", factors, dims)
         _check_dims("upsample_factors", upsample_factors, dims)
+        _check_dims("super_resolution_kernels", super_resolution_kernels, dims)
         if padding not in ("valid", "same"):
             raise RuntimeError(f"padding is {padding!r}, but must be 'valid' or 'same'")
         return cls(
@@ -130,6 +115,7 @@ class UNetShapes:
             padding,
             use_attention,
             upsample_factors,
+            super_resolution_kernels or up[-1],
             head_kernel_size or (1,) * dims,
             channels or Channels(),
         )
@@ -149,7 +135,7 @@ class UNetShapes:
                 up=tuple(along(axis, level) for level in self.kernel_size_up[:levels]),
                 same=self.padding == "same",
                 upsample_factors=along(axis, self.upsample_factors),
-                upsample_kernels=along(axis, self.kernel_size_up[-1]),
+                upsample_kernels=along(axis, self.super_resolution_kernels),
                 head_kernel=self.head_kernel_size[axis],
             )
             for axis in range(self.dims)

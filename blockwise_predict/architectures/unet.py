@@ -29,6 +29,7 @@ class CNNectomeUNetModule(nn.Module):
     upsample_channel_contraction: whether upsampling reduces the channels to those of the level,
         for all levels or for each.
     activation_on_upsample: whether upsampling ends with the activation.
+    upsample_convolution: whether a 1x1 convolution follows constant upsampling.
 
     Raises AttributeError naming required arguments that are None, and RuntimeError unless the
     network is 2-D or 3-D.
@@ -51,6 +52,7 @@ class CNNectomeUNetModule(nn.Module):
         activation_on_upsample: bool = False,
         use_attention: bool = False,
         batch_norm: bool = True,
+        upsample_convolution: bool = True,
     ) -> None:
         super().__init__()
         required = {
@@ -94,6 +96,7 @@ class CNNectomeUNetModule(nn.Module):
                 crop_factor=self._shapes.crop_factor(level),
                 next_conv_kernel_sizes=self.kernel_size_up[level],
                 activation=activation if activation_on_upsample else None,
+                convolution=upsample_convolution,
             )
 
         def attention(level: int) -> AttentionBlockModule:
