@@ -11,8 +11,8 @@ from funlib.geometry import Coordinate
 from torch import nn
 
 from blockwise_predict.architectures.config import REQUIRED, CNNectomeUNetConfig
+from blockwise_predict.architectures.kernels import network_kernels
 from blockwise_predict.architectures.layers import ConvPass, Upsample
-from blockwise_predict.architectures.shapes import default_kernels
 from blockwise_predict.architectures.unet import CNNectomeUNetModule
 
 
@@ -21,6 +21,9 @@ class CNNectomeUNet(nn.Module):
 
     `architecture_config` is a `CNNectomeUNetConfig`, DaCapo's or ours. Raises AttributeError naming
     required settings that are missing or None, and RuntimeError unless the network is 2-D or 3-D.
+
+    With an `input_shape` of (length, depth, height, width) it convolves in time as well, as long as
+    length is greater than 1 (see `network_kernels`); factors are of space.
     """
 
     def __init__(self, architecture_config: CNNectomeUNetConfig) -> None:
@@ -57,7 +60,7 @@ class CNNectomeUNet(nn.Module):
 
     @property
     def dims(self) -> int:
-        """Number of spatial axes."""
+        """Number of axes, 4 with time."""
         return len(self._input_shape)
 
     @property
@@ -73,14 +76,14 @@ class CNNectomeUNet(nn.Module):
     def module(self) -> nn.Module:
         """A new U-Net with these settings, in a Sequential if super-resolution follows it."""
         steps = len(self.downsample_factors)
-        kernel_size_up = self.kernel_size_up or default_kernels(self.dims, steps)
+        kernels = network_kernels(self)
         unet = CNNectomeUNetModule(
             in_channels=self.fmaps_in,
             num_fmaps=self.num_fmaps,
             num_fmaps_out=self.fmaps_out,
             fmap_inc_factor=self.fmap_inc_factor,
-            kernel_size_down=self.kernel_size_down or default_kernels(self.dims, steps + 1),
-            kernel_size_up=kernel_size_up,
+            kernel_size_down=kernels.down,
+            kernel_size_up=kernels.up,
             downsample_factors=[tuple(factor) for factor in self.downsample_factors],
             constant_upsample=self.constant_upsample,
             padding=self.padding,
@@ -94,8 +97,8 @@ class CNNectomeUNet(nn.Module):
             fmaps = self.fmaps_out
             layers.append(Upsample(factor, "nearest", fmaps, fmaps, activation="ReLU"))
             # Always valid, and with the deepest level's kernels: as in DaCapo, and so as trained.
-            kernels = kernel_size_up[-1]
-            layers.append(ConvPass(fmaps, fmaps, kernels, "ReLU", batch_norm=self.batch_norm))
+            deepest = kernels.up[-1]
+            layers.append(ConvPass(fmaps, fmaps, deepest, "ReLU", batch_norm=self.batch_norm))
         return nn.Sequential(*layers) if len(layers) > 1 else unet
 
     def scale(self, voxel_size: Sequence[Any]) -> Sequence[Any]:
