@@ -189,6 +189,11 @@ class UNetShapes:
         return len(self.downsample_factors[0])
 
     @property
+    def has_time(self) -> bool:
+        """Whether the first axis is time."""
+        return self.dims == 4
+
+    @property
     def period(self) -> Shape:
         """Smallest shift of the input, in input voxels, under which the network is equivariant."""
         return tuple(axis.period for axis in self.axes)
