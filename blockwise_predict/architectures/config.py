@@ -27,6 +27,9 @@ BEYOND_DACAPO = (
 class CNNectomeUNetConfig:
     """The parameters of a CNNectomeUNet. Lengths are in voxels, axes are (z, y, x) or (y, x).
 
+    With a fourth axis, time in frames, `input_shape` and `eval_shape_increase` are (t, z, y, x) and
+    kernels (t, z, y, x) or (z, y, x); factors are of space.
+
     name: the user's name for it.
     input_shape: input shape of training.
     fmaps_out, fmaps_in: number of output and input channels.

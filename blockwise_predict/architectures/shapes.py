@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from blockwise_predict.architectures.channels import Channels, check_upsampling
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
 from blockwise_predict.architectures.interface import Rounding, Shape
+from blockwise_predict.architectures.kernels import (
+    Kernels,
+    acts_in_time,
+    check_time,
+    nested,
+    network_kernels,
+    with_time,
+)
 from blockwise_predict.architectures.sizes import AxisSizes, ShapeError
-
-Kernels = tuple[tuple[Shape, ...], ...]
 
 
 @dataclass(frozen=True)
 class UNetShapes:
     """Input and output shapes of a network; all shapes are spatial.
 
+    A network with time has the axes (t, z, y, x) everywhere: factors and kernels without a
+    component for time have 1 there, and an output without time counts as one frame.
+
     downsample_factors, kernel_size_down, kernel_size_up, padding, use_attention, upsample_factors,
         super_resolution_kernels: as in CNNectomeUNetConfig, with defaults filled in.
     head_kernel_size: kernel size of the prediction head, ones if there is no head.
     channels: feature maps, which determine the cost of a pass.
+    time_dropped: whether the network drops time on the way. Then it takes the number of frames of
+        training only: with more, kernels would act in time that do not.
     """
 
     downsample_factors: tuple[Shape, ...]
@@ -34,6 +45,7 @@ class UNetShapes:
     super_resolution_kernels: tuple[Shape, ...]
     head_kernel_size: Shape
     channels: Channels
+    time_dropped: bool = False
 
     @classmethod
     def from_config(
@@ -44,21 +56,22 @@ class UNetShapes:
     ) -> UNetShapes:
         """The shapes of a network, with a prediction head if its kernel size is given.
 
-        Raises RuntimeError as `from_layers`, and for upsampling that is inconsistent.
+        Raises the errors of `network_kernels` and `from_layers`, and RuntimeError for inconsistent
+        upsampling.
         """
-        dims, levels = len(config.input_shape), len(config.downsample_factors) + 1
+        kernels = network_kernels(config)
         head = head_kernel_size is not None
         check_upsampling(config)
         contraction = config.upsample_channel_contraction
-        return cls.from_layers(
+        shapes = cls.from_layers(
             config.downsample_factors,
-            config.kernel_size_down or default_kernels(dims, levels),
-            config.kernel_size_up or default_kernels(dims, levels - 1),
+            kernels.down,
+            kernels.up,
             config.padding,
             use_attention=config.use_attention,
-            upsample_factors=_nested(config.upsample_factors or ()),
-            super_resolution_kernels=_nested(config.super_resolution_kernels or ()),
-            head_kernel_size=tuple(head_kernel_size or (1,) * dims),
+            upsample_factors=nested(config.upsample_factors or ()),
+            super_resolution_kernels=nested(config.super_resolution_kernels or ()),
+            head_kernel_size=None if head_kernel_size is None else tuple(head_kernel_size),
             channels=Channels(
                 fmaps_in=config.fmaps_in,
                 fmaps_out=config.fmaps_out,
@@ -72,6 +85,7 @@ class UNetShapes:
                 upsample_convolution=config.upsample_convolution,
             ),
         )
+        return replace(shapes, time_dropped=kernels.frames == 1)
 
     @classmethod
     def from_layers(
@@ -89,13 +103,24 @@ class UNetShapes:
     ) -> UNetShapes:
         """The shapes of a U-Net given by kernel sizes and factors.
 
-        Raises RuntimeError if a level has no kernels, if kernels or factors differ in their number
-        of axes, or for a network that is neither 2-D nor 3-D.
+        It has time if a kernel of a 3-D network has four components. Raises RuntimeError if a level
+        has no kernels, if kernels or factors differ in their number of axes, for a network that is
+        neither 2-D nor 3-D, and for what is not implemented with time.
         """
-        factors = _nested(downsample_factors)
-        down = tuple(map(_nested, kernel_size_down))
-        up = tuple(map(_nested, kernel_size_up))
+        factors = nested(downsample_factors)
+        down = tuple(map(nested, kernel_size_down))
+        up = tuple(map(nested, kernel_size_up))
         dims, levels = len(factors[0]), len(factors) + 1
+        if dims not in (2, 3):
+            raise RuntimeError(
+                f"downsample_factors has {dims} axes; only 2-D and 3-D are implemented"
+            )
+        head = head_kernel_size or (1,) * dims
+        if dims == 3 and acts_in_time((*down, *up)):
+            check_time(padding, use_attention, upsample_factors)
+            dims, (head,) = 4, with_time([head])
+            factors = with_time(factors)
+            down, up = tuple(map(with_time, down)), tuple(map(with_time, up))
         for name, kernels, needed in (
             ("kernel_size_down", down, levels),
             ("kernel_size_up", up, levels - 1),
@@ -116,7 +141,7 @@ class UNetShapes:
             use_attention,
             upsample_factors,
             super_resolution_kernels or up[-1],
-            head_kernel_size or (1,) * dims,
+            head,
             channels or Channels(),
         )
 
@@ -137,14 +162,20 @@ class UNetShapes:
                 upsample_factors=along(axis, self.upsample_factors),
                 upsample_kernels=along(axis, self.super_resolution_kernels),
                 head_kernel=self.head_kernel_size[axis],
+                fixed=self.time_dropped and axis == 0,
             )
             for axis in range(self.dims)
         )
 
     @property
     def dims(self) -> int:
-        """Number of spatial axes."""
+        """Number of axes: 4 with time."""
         return len(self.downsample_factors[0])
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the first axis is time."""
+        return self.dims == 4
 
     @property
     def period(self) -> Shape:
@@ -227,7 +258,7 @@ class UNetShapes:
             nearest = " and ".join(map(str, axis.nearest(size)))
             raise RuntimeError(
                 f"input shape {shape}: size {size} of axis {number} is not valid, {error}. "
-                f"Nearest valid sizes: {nearest} (any {axis.smallest} + n*{axis.period})."
+                f"Nearest valid sizes: {nearest} (any {axis.smallest} + n*{axis.step})."
             ) from None
 
     def valid_input_shape(self, wanted: Sequence[int], rounding: Rounding = "nearest") -> Shape:
@@ -245,18 +276,7 @@ class UNetShapes:
         return tuple(shape)
 
 
-def _nested(shapes: Iterable[Sequence[int]]) -> tuple[Shape, ...]:
-    return tuple(tuple(shape) for shape in shapes)
-
-
-def default_kernels(dims: int, levels: int) -> list[list[Shape]]:
-    """Two convolutions with kernel 3 along every axis, for each level."""
-    return [[(3,) * dims, (3,) * dims]] * levels
-
-
 def _check_dims(name: str, shapes: Iterable[Any], dims: int) -> None:
-    if dims not in (2, 3):
-        raise RuntimeError(f"downsample_factors has {dims} axes; only 2-D and 3-D are implemented")
     for shape in shapes:
         if len(shape) != dims:
             raise RuntimeError(f"{name} has {shape}, but the network is {dims}-D")

@@ -13,18 +13,17 @@ from torch import nn
 from blockwise_predict.architectures import (
     CNNectomeUNetModule,
     ConvPass,
-    Downsample,
     UNetShapes,
     Upsample,
 )
 from blockwise_predict.engine.convolution import (
-    Convolution,
     ConvWeights,
     conv_pass_weights,
     fold_batch_norm,
     layer_weights,
     permute_spatial,
 )
+from blockwise_predict.engine.frames import make_convolution
 from blockwise_predict.engine.levels import ConvChain, Level, SuperResolution, UpPath
 from blockwise_predict.engine.overflow import RangeMonitor
 from blockwise_predict.engine.stages import (
@@ -43,7 +42,8 @@ from blockwise_predict.engine.upsampling import ExplicitUpsampling, FusedUpsampl
 class StreamSpec:
     """What a stream is built for.
 
-    axes: the spatial axes in streaming order, the streamed axis first.
+    axes: the axes in streaming order, the streamed axis first; time, which cannot be streamed,
+        last.
     dtype: of the first level, super-resolution and the head; `deep_dtype` of the levels below the
         first, if it differs.
     chunk_voxels: about the number of voxels of a feature map that are computed at once. Enough to
@@ -75,7 +75,7 @@ class Builder:
         down_convs = self._down_convs(cast(ConvPass, unet.l_conv[number]), number)
         if number == unet.num_levels - 1:
             return Level(down_convs, chunk_voxels=spec.chunk_voxels, monitor=self._monitor)
-        factor = self._in_stream_order(cast(Downsample, unet.l_down[number]).downsample_factor)
+        factor = self._in_stream_order(spec.shapes.downsample_factors[number])
         return Level(
             down_convs,
             pool=StreamedMaxPool(factor, spec.dtype_at(number + 1)),
@@ -168,7 +168,8 @@ class Builder:
     def _layer(
         self, weights: ConvWeights, dtype: torch.dtype, out_dtype: torch.dtype | None = None
     ) -> Layer:
-        return Convolution(fold_batch_norm(weights), dtype, self._spec.device, out_dtype=out_dtype)
+        weights = fold_batch_norm(weights)
+        return make_convolution(weights, dtype, self._spec.device, out_dtype=out_dtype)
 
     def _transposed(
         self, to_phases: Layer, following: ConvWeights, factor: Sequence[int], dtype: torch.dtype
@@ -184,7 +185,8 @@ class Builder:
     def _merge_op(self, skip_weights: ConvWeights, dtype: torch.dtype) -> MergeOp:
         # In the wider dtypes, bounding the inputs of a level is enough.
         monitor = self._monitor if dtype == torch.float16 else None
-        return SummedMerge(Convolution(skip_weights, dtype, self._spec.device, monitor=monitor))
+        device = self._spec.device
+        return SummedMerge(make_convolution(skip_weights, dtype, device, monitor=monitor))
 
     def _after_upsampling(self, weights: Sequence[ConvWeights]) -> Sequence[ConvWeights]:
         """The convolutions that remain after upsampling and merge."""
