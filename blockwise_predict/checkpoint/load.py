@@ -6,6 +6,7 @@ import operator
 import os
 from pathlib import Path
 
+from blockwise_predict.checkpoint.activation import declare_activation
 from blockwise_predict.checkpoint.documents import parse_architecture, read_document, split_document
 from blockwise_predict.checkpoint.head import parse_task
 from blockwise_predict.checkpoint.keys import normalise_keys
@@ -21,6 +22,7 @@ def open_checkpoint(
     *,
     iteration: int | None = None,
     architecture: str | os.PathLike[str] | None = None,
+    activation: str | None = None,
     unsafe_load_pickle: bool = False,
 ) -> TrainedModel:
     """Open a checkpoint as data, and check that its weights fit its architecture.
@@ -34,6 +36,8 @@ def open_checkpoint(
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
         configurations; or the architecture's keys alone. Without a task the network has no head,
         and its channels are named channel_0 and so on.
+    activation: `none`, `sigmoid` or `tanh`, applied after a network whose files do not contain its
+        activation.
     unsafe_load_pickle: unpickle files that need more than plain data, which runs their code.
 
     Raises CheckpointError for files that are missing, unreadable, unsafe or damaged, and for
@@ -62,7 +66,7 @@ def open_checkpoint(
         },
     )
     model.build()
-    return model
+    return declare_activation(model, activation)
 
 
 def _locate(

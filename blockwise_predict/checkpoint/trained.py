@@ -25,6 +25,12 @@ class TrainedModel(ABC):
     channel_names: one for each output channel.
     weights: by name.
     options: of a run that opens it in the same way.
+    activation: what follows the network of the files (`sigmoid`, `tanh` or `none`), as declared by
+        the user or stated by the package; None if neither says anything.
+    normalization: the rule for the input that the package states, in the notation of `--normalize`.
+    undeclared: what the user has to declare because the files do not state it: `activation`,
+        `normalization`.
+    voxel_size: of the training data in nm, if it is known.
     """
 
     path: str
@@ -33,6 +39,10 @@ class TrainedModel(ABC):
     channel_names: tuple[str, ...]
     weights: Mapping[str, torch.Tensor] = field(compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    activation: str | None = None
+    normalization: str | None = None
+    undeclared: tuple[str, ...] = ()
+    voxel_size: tuple[float, ...] | None = None
 
     @property
     @abstractmethod
@@ -47,6 +57,11 @@ class TrainedModel(ABC):
     @property
     def streamed_shapes(self) -> UNetShapes | None:
         """The shapes of a network that the engine can stream; None if it runs in whole passes."""
+        return None
+
+    @property
+    def own_activation(self) -> str | None:
+        """The activation that the network of the files ends with, if it is known to have one."""
         return None
 
     @property

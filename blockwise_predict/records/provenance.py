@@ -32,6 +32,7 @@ def provenance(plan: Plan, command: str) -> dict[str, Any]:
         },
         "architecture": network.architecture,
         "head": network.head,
+        "activation": network.activation,
         "input": source.model_dump(mode="json"),
         "roi_nm": plan.output_grid.world_bounds(output.roi),
         "border": plan.border,
