@@ -11,6 +11,7 @@ from blockwise_predict.checkpoint.documents import parse_architecture, read_docu
 from blockwise_predict.checkpoint.head import parse_task
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
+from blockwise_predict.checkpoint.packages import find_package, open_package
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
@@ -28,7 +29,8 @@ def open_checkpoint(
     """Open a checkpoint as data, and check that its weights fit its architecture.
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
-        its iteration files, or bare weights. Bare weights are a `.safetensors` file, or a torch
+        its iteration files, a folder of cellmap-models, a TorchScript or torch.export file of a
+        CNNectomeUNet, or bare weights. Bare weights are a `.safetensors` file, or a torch
         file with a state dictionary or `{"model": state dictionary, ...}`, of DaCapo's model, a
         CNNectomeUNet or a CNNectomeUNetModule.
     iteration: which iteration of a run folder; the latest by default.
@@ -43,6 +45,14 @@ def open_checkpoint(
     Raises CheckpointError for files that are missing, unreadable, unsafe or damaged, and for
     weights that do not fit the architecture.
     """
+    options = {
+        "checkpoint": str(path),
+        "iteration": iteration,
+        "architecture": None if architecture is None else str(architecture),
+        "unsafe_load_pickle": unsafe_load_pickle,
+    }
+    if architecture is None and (package := find_package(Path(path))) is not None:
+        return declare_activation(open_package(package, options), activation)
     location = _locate(path, iteration, architecture)
     settings, task = split_document(read_document(location.document))
     config = parse_architecture(settings, location.document)
@@ -58,12 +68,7 @@ def open_checkpoint(
         head=head,
         channel_names=names,
         weights=normalise_keys(state, location.weights),
-        options={
-            "checkpoint": str(path),
-            "iteration": iteration,
-            "architecture": None if architecture is None else str(architecture),
-            "unsafe_load_pickle": unsafe_load_pickle,
-        },
+        options=options,
     )
     model.build()
     return declare_activation(model, activation)

@@ -116,6 +116,7 @@ def _network_plan(model: TrainedModel) -> NetworkPlan:
         architecture=model.architecture_dict(),
         head=model.head_dict(),
         activation=model.activation,
+        record=dict(model.record),
         channel_names=model.channel_names,
         dims=model.shapes.dims,
     )

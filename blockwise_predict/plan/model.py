@@ -32,7 +32,8 @@ class Model(BaseModel):
 class NetworkPlan(Model):
     """The network: its weights and its architecture.
 
-    `activation` follows the network of the checkpoint's files, which do not contain it.
+    `activation` follows the network of the checkpoint's files, which do not contain it. `record` is
+    what the checkpoint's package says of itself.
     """
 
     checkpoint: str
@@ -44,6 +45,7 @@ class NetworkPlan(Model):
     channel_names: tuple[str, ...]
     dims: int
     activation: str | None = None
+    record: dict[str, str] = {}
 
 
 class InputPlan(Model):

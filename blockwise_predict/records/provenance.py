@@ -29,6 +29,7 @@ def provenance(plan: Plan, command: str) -> dict[str, Any]:
             "run": network.run,
             "iteration": network.iteration,
             "sha256": network.weights_sha256,
+            **({"package": network.record} if network.record else {}),
         },
         "architecture": network.architecture,
         "head": network.head,
