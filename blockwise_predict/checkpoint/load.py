@@ -14,7 +14,7 @@ from blockwise_predict.checkpoint.families import Family, names_above, recognise
 from blockwise_predict.checkpoint.from_tensors import Shapes
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
-from blockwise_predict.checkpoint.packages import find_package, open_package
+from blockwise_predict.checkpoint.packages import Package, find_package, open_package
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
@@ -55,9 +55,9 @@ def open_checkpoint(
         "architecture": None if architecture is None else str(architecture),
         "unsafe_load_pickle": unsafe_load_pickle,
     }
-    if architecture is None and (package := find_package(Path(path))) is not None:
-        return declare_activation(open_package(package, options), activation)
     location = _locate(path, iteration, architecture)
+    if isinstance(location, Package):
+        return declare_activation(open_package(location, options), activation)
     document = None if location.document is None else read_document(location.document)
     state = read_weights(location.weights, unsafe=unsafe_load_pickle)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -96,8 +96,11 @@ def _locate(
     path: str | os.PathLike[str],
     iteration: int | None,
     architecture: str | os.PathLike[str] | None,
-) -> Location:
-    """The checkpoint's files; CheckpointError for arguments that are not paths or an iteration."""
+) -> Location | Package:
+    """The package or the checkpoint's files.
+
+    Raises CheckpointError for arguments that are not paths or an iteration.
+    """
     try:
         weights = Path(path)
         document = None if architecture is None else Path(architecture)
@@ -109,6 +112,7 @@ def _locate(
             "is a whole number."
         ) from None
     try:
-        return locate(weights, number, document)
+        package = None if document is not None else find_package(weights)
+        return package or locate(weights, number, document)
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}).") from None

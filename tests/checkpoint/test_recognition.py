@@ -95,7 +95,7 @@ def test_a_network_with_one_more_operation_is_not_recognised(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("ELU", "is elu, where"),
+        ("ELU", "is relu, where a CNNectomeUNet with its layers has elu"),
         ("strided", "convolution with unusual arguments"),
         ("pooling", "max_pool with unusual arguments"),
     ],

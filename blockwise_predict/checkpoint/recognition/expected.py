@@ -19,6 +19,7 @@ class _Writer:
         self._recorder = Recorder()
         supers = self._settings["upsample_factors"] or []
         self._prefix = "unet.0." if supers else "unet."
+        self._activation = str(self._settings.get("activation", "ReLU")).lower()
         self._supers = supers
 
     def write(self) -> list[Operation]:
@@ -32,7 +33,7 @@ class _Writer:
             last = self._add("upsample", last, numbers=tuple(map(float, factor)))
             if settings.get("upsample_convolution", True):
                 last = self._add("conv", last, f"unet.{place}.up.1", ("valid",))
-                last = self._add("relu", last)
+                last = self._activated_upsampling(last)
             last = self._conv_pass(f"unet.{place + 1}", kernels, last, "valid")
         if self._family.head is not None:
             last = self._add("conv", last, HEAD, ("valid",))
@@ -64,8 +65,15 @@ class _Writer:
                 return last
             last = self._add("conv", last, f"{layer}.1", ("valid",))
         else:
-            last = self._add("conv_transpose", entering, f"{layer}.0", factor)
-        return self._add("relu", last) if settings.get("activation_on_upsample", True) else last
+            # A single layer is not wrapped.
+            place = f"{layer}.0" if settings.get("activation_on_upsample", True) else layer
+            last = self._add("conv_transpose", entering, place, factor)
+        return self._activated_upsampling(last)
+
+    def _activated_upsampling(self, entering: int) -> int:
+        if not self._settings.get("activation_on_upsample", True):
+            return entering
+        return self._add(self._activation, entering)
 
     def _conv_pass(self, layer: str, kernels: Sequence[object], entering: int, padding: str) -> int:
         last, batch_norm = entering, self._settings["batch_norm"]
@@ -75,7 +83,7 @@ class _Writer:
             last = self._add("conv", last, f"{place}{number * step}", (padding,))
             if batch_norm:
                 last = self._add("batch_norm", last, f"{place}{number * step + 1}")
-            last = self._add("relu", last)
+            last = self._add(self._activation, last)
         return last
 
     def _add(

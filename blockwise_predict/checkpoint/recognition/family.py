@@ -17,6 +17,8 @@ _RIGHT = re.compile(r"unet\.(?:0\.)?r_conv\.(\d+)\.(\d+)\.conv_pass\.\d+")
 _UP = re.compile(r"unet\.(?:0\.)?r_up\.0\.(\d+)\.up(\.\d+)?")
 _SUPER = re.compile(r"unet\.([1-9]\d*)\.conv_pass\.\d+")
 HEAD = "prediction_head"
+# Activations between layers, by the operation.
+_HIDDEN = {"relu": "ReLU", "elu": "ELU"}
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,17 @@ def _other_traits(
 ) -> dict[str, Any]:
     """The settings in which networks differ from DaCapo's, as far as they do."""
     traits: dict[str, Any] = {}
+    hidden = next((_HIDDEN[o.kind] for o in operations if o.kind in _HIDDEN), "ReLU")
+    if hidden != "ReLU":
+        traits["activation"] = hidden
     steps = len(settings["downsample_factors"])
-    ups = [(found, o) for o in operations if (found := _UP.fullmatch(o.layer)) and o.kind != "relu"]
+    named = [(_UP.fullmatch(o.layer), o) for o in operations if o.kind not in _HIDDEN]
+    ups = [(found, o) for found, o in named if found]
     if settings["constant_upsample"] and not ups:
-        return {"upsample_convolution": False}
+        alone = {"activation_on_upsample": False, "upsample_channel_contraction": [False] * steps}
+        return traits | alone | {"upsample_convolution": False}
     following = [operations[operations.index(o) + 1].kind for _, o in ups]
-    if ups and "relu" not in following:
+    if ups and not _HIDDEN.keys() & set(following):
         traits["activation_on_upsample"] = False
     contracted = []
     for level in range(steps):

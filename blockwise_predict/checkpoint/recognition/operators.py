@@ -47,7 +47,10 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "slice": ("self", "dim", "start", "end", "step"),
     "upsample_nearest": ("input", "output_size", "scale_factors"),
 }
-ACTIVATIONS = {"relu": "relu", "relu_": "relu", "sigmoid": "sigmoid", "tanh": "tanh"}
+ACTIVATIONS = {
+    **{"relu": "relu", "relu_": "relu", "elu": "elu", "elu_": "elu"},
+    **{"sigmoid": "sigmoid", "tanh": "tanh"},
+}
 _BATCH_NORM_EPS = 1e-5
 _SAME_NAMES = {
     **{f"conv{d}d": "conv" for d in (2, 3)},
