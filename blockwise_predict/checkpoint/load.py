@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import operator
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from blockwise_predict.checkpoint.activation import declare_activation
 from blockwise_predict.checkpoint.documents import parse_architecture, read_document, split_document
 from blockwise_predict.checkpoint.head import parse_task
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
-from blockwise_predict.checkpoint.packages import find_package, open_package
+from blockwise_predict.checkpoint.packages import find_package, hub, open_package
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
+from blockwise_predict.config.values import HUB_SCHEME
 from blockwise_predict.errors import CheckpointError, shown
 
 
@@ -30,7 +33,8 @@ def open_checkpoint(
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
         its iteration files, a folder of cellmap-models, a TorchScript or torch.export file of a
-        CNNectomeUNet, or bare weights. Bare weights are a `.safetensors` file, or a torch
+        CNNectomeUNet, any of these on the Hugging Face Hub (`hf://OWNER/REPO@REVISION/PATH`), or
+        bare weights. Bare weights are a `.safetensors` file, or a torch
         file with a state dictionary or `{"model": state dictionary, ...}`, of DaCapo's model, a
         CNNectomeUNet or a CNNectomeUNetModule.
     iteration: which iteration of a run folder; the latest by default.
@@ -45,6 +49,14 @@ def open_checkpoint(
     Raises CheckpointError for files that are missing, unreadable, unsafe or damaged, and for
     weights that do not fit the architecture.
     """
+    if str(path).startswith(HUB_SCHEME):
+        return _open_hub(
+            str(path),
+            iteration=iteration,
+            architecture=architecture,
+            activation=activation,
+            unsafe_load_pickle=unsafe_load_pickle,
+        )
     options = {
         "checkpoint": str(path),
         "iteration": iteration,
@@ -72,6 +84,18 @@ def open_checkpoint(
     )
     model.build()
     return declare_activation(model, activation)
+
+
+def _open_hub(address: str, **options: Any) -> TrainedModel:
+    """Open a checkpoint on the Hub as its files in the cache; its options name the commit."""
+    files = hub.fetch(hub.HubAddress.parse(address), bare=options["architecture"] is not None)
+    model = open_checkpoint(files.path, **options)
+    return replace(
+        model,
+        options={**model.options, "checkpoint": files.address},
+        cached=str(files.path),
+        record={**model.record, **files.record},
+    )
 
 
 def _locate(
