@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from blockwise_predict.checkpoint.families import Family, names_above, recognise
 from blockwise_predict.checkpoint.from_tensors import Shapes
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
-from blockwise_predict.checkpoint.packages import Package, find_package, open_package
+from blockwise_predict.checkpoint.packages import Package, find_package, hub, open_package
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
+from blockwise_predict.config.values import HUB_SCHEME
 from blockwise_predict.errors import CheckpointError, shown
 
 
@@ -33,7 +35,8 @@ def open_checkpoint(
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
         its iteration files, a folder of cellmap-models, a TorchScript or torch.export file of a
-        CNNectomeUNet, or bare weights. Bare weights are a `.safetensors` file, or a torch file with
+        CNNectomeUNet, any of these on the Hugging Face Hub (`hf://OWNER/REPO@REVISION/PATH`), or
+        bare weights. Bare weights are a `.safetensors` file, or a torch file with
         a state dictionary, `{"model": state dictionary, ...}` or `{"model_state_dict": ...}`, of
         DaCapo's model, a CNNectomeUNet, a CNNectomeUNetModule or a U-Net of funlib.learn.torch.
         Those of fly_organelles and COSEM need no description, see `families`.
@@ -49,6 +52,14 @@ def open_checkpoint(
     Raises CheckpointError for files that are missing, unreadable, unsafe or damaged, and for
     weights that do not fit the architecture.
     """
+    if str(path).startswith(HUB_SCHEME):
+        return _open_hub(
+            str(path),
+            iteration=iteration,
+            architecture=architecture,
+            activation=activation,
+            unsafe_load_pickle=unsafe_load_pickle,
+        )
     options = {
         "checkpoint": str(path),
         "iteration": iteration,
@@ -90,6 +101,18 @@ def _network(location: Location, document: dict[str, Any] | None, shapes: Shapes
             "DaCapo run."
         )
     return family
+
+
+def _open_hub(address: str, **options: Any) -> TrainedModel:
+    """Open a checkpoint on the Hub as its files in the cache; its options name the commit."""
+    files = hub.fetch(hub.HubAddress.parse(address), bare=options["architecture"] is not None)
+    model = open_checkpoint(files.path, **options)
+    return replace(
+        model,
+        options={**model.options, "checkpoint": files.address},
+        cached=str(files.path),
+        record={**model.record, **files.record},
+    )
 
 
 def _locate(

@@ -31,6 +31,7 @@ class TrainedModel(ABC):
     undeclared: what the user has to declare because the files do not state it: `activation`,
         `normalization`.
     voxel_size: of the training data in nm, if it is known.
+    cached: for a checkpoint on the Hub, the file or folder that it is cached in on this machine.
     record: what a package says of itself, and why the network in it was taken for what it is, by
         labels.
     """
@@ -45,6 +46,7 @@ class TrainedModel(ABC):
     normalization: str | None = None
     undeclared: tuple[str, ...] = ()
     voxel_size: tuple[float, ...] | None = None
+    cached: str | None = None
     record: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property

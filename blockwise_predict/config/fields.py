@@ -42,7 +42,8 @@ class RunOptions(BaseModel):
     checkpoint: PathText = option(
         ...,
         Group.CHECKPOINT,
-        "DaCapo run (BASE/RUN), iteration file, or weights (.pt, .pth, .safetensors).",
+        "DaCapo run (BASE/RUN), iteration file, weights (.pt, .pth, .safetensors), program (.ts, "
+        ".pt2), folder of cellmap-models, or hf://OWNER/REPO[@REVISION][/PATH].",
         metavar="PATH",
         example="dacapo/my_run",
     )

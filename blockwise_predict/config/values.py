@@ -33,6 +33,9 @@ Cluster = Literal["slurm", "lsf"]
 NamedFleet = Literal["local", Cluster]
 FleetKind = Literal[NamedFleet, "command"]
 
+HUB_SCHEME = "hf://"
+"""Of checkpoints on the Hugging Face Hub."""
+
 # Limits per axis (voxels): far larger than any chunk, block or tile.
 MAX_SIZE = 1 << 31
 # In bytes: a larger number is a mistake.

@@ -33,7 +33,8 @@ class NetworkPlan(Model):
     """The network: its weights and its architecture.
 
     `activation` follows the network of the checkpoint's files, which do not contain it. `record` is
-    what the checkpoint's package says of itself.
+    what the checkpoint's package says of itself. `cached` is where workers find a checkpoint on the
+    Hub, and `requested` how it was named: the configuration has its commit.
     """
 
     checkpoint: str
@@ -46,6 +47,8 @@ class NetworkPlan(Model):
     dims: int
     activation: str | None = None
     record: dict[str, str] = {}
+    cached: str | None = None
+    requested: str | None = None
 
 
 class InputPlan(Model):

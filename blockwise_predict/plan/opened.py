@@ -22,13 +22,15 @@ from blockwise_predict.plan.model import Plan
 class Opened:
     """A configuration with its checkpoint and input opened.
 
-    `device` is the workers' device, as far as that is known on this machine.
+    `device` is the workers' device, as far as that is known on this machine. `requested` is how a
+    checkpoint on the Hub was named; the configuration has its commit.
     """
 
     config: RunConfig
     model: TrainedModel
     array: BlockSource
     device: torch.device
+    requested: str | None = None
 
     @property
     def input_grid(self) -> VoxelGrid:
@@ -98,7 +100,7 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
     """
     config = plan.config
     model = open_checkpoint(
-        config.checkpoint,
+        plan.network.cached or config.checkpoint,
         iteration=plan.network.iteration,
         architecture=config.architecture,
         activation=config.activation,

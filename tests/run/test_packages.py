@@ -11,6 +11,7 @@ import zarr
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.checkpoint import open_checkpoint
+from tests.support.hub import local_hub
 from tests.support.reference import Held, one_pass
 from tests.support.runs import predict, read_output, write_volume
 from tests.support.shared import ROOT
@@ -46,6 +47,32 @@ def test_a_cellmap_folder_is_streamed(
     held = Held((data.astype(np.float32) / 255 - 0.5)[None] / 0.5)
     expected = one_pass(module, model.shapes, held, roi)
     assert expected.std() > 0.05
+    np.testing.assert_allclose(read_output(output), expected, rtol=0, atol=1e-5)
+
+
+def test_a_run_keeps_the_commit_that_it_began_with(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 256, (20, 18, 18), np.uint8)
+    volume, output = write_volume(tmp_path / "raw.zarr", data), f"{tmp_path}/out.zarr/out"
+    options = [
+        *("--checkpoint", "hf://cellmap/net", "--input", volume, "--output", output),
+        *("--device", "cpu", "--precision", "float32", *SYMMETRIC),
+    ]
+    with local_hub() as hub:
+        environment = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hub")}
+        commit = hub.push("cellmap/net", CELLMAP / "sigmoid")
+        said = " ".join(predict("run", *options, **environment).split())
+        assert f"checkpoint hf://cellmap/net is hf://cellmap/net@{commit} in this run" in said
+        record = zarr.open_array(output, mode="r").attrs["blockwise_predict"]
+        assert record["checkpoint"]["package"]["hub"] == f"hf://cellmap/net@{commit}"
+        assert record["config"]["checkpoint"] == f"hf://cellmap/net@{commit}"
+        # A worker and the resumed run read the cache.
+        hub.push("cellmap/net", CELLMAP / "logits")
+        asked = len(hub.requests)
+        assert "holds all" in predict("run", *options, **environment)
+        assert len(hub.requests) == asked
+    model = open_checkpoint(CELLMAP / "sigmoid")
+    held = Held((data.astype(np.float32) / 255 - 0.5)[None] / 0.5)
+    expected = one_pass(model.build(), model.shapes, held, Roi((0, 0, 0), Coordinate(data.shape)))
     np.testing.assert_allclose(read_output(output), expected, rtol=0, atol=1e-5)
 
 
