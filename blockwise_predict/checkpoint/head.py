@@ -36,8 +36,8 @@ class Head:
 def parse_task(task: Any, dims: int, origin: Path) -> tuple[Head, Names]:
     """Head and channel names of a task configuration for a `dims`-D network.
 
-    `__type__` names the task. Raises CheckpointError for an unknown task, and for missing or
-    invalid keys.
+    With time, `dims` is 4, and offsets of affinities may be of space alone. `__type__` names the
+    task. Raises CheckpointError for an unknown task, and for missing or invalid keys.
     """
     if not isinstance(task, dict):
         raise CheckpointError(f"{origin}: the task must be a mapping, not {shown(task)}.")
@@ -57,10 +57,11 @@ def parse_task(task: Any, dims: int, origin: Path) -> tuple[Head, Names]:
         raise CheckpointError(f"{origin}: the task ({kind}) lacks {error.args[0]}.") from None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{origin}: invalid value in the task ({kind}): {error}.") from None
-    if head.task == "affinities" and any(len(offset) != dims for offset in task["neighborhood"]):
+    allowed = (dims, 3) if dims == 4 else (dims,)
+    if head.task == "affinities" and any(len(o) not in allowed for o in task["neighborhood"]):
         raise CheckpointError(
             f"{origin}: the offsets in neighborhood {shown(task['neighborhood'])} must have "
-            f"{dims} axes, as the network has."
+            f"{' or '.join(map(str, allowed))} axes, as the network has."
         )
     return head, names
 
