@@ -10,8 +10,8 @@ from blockwise_predict.architectures.layers import (
     Downsample,
     Upsample,
 )
+from blockwise_predict.architectures.operations import LayerTrace
 from blockwise_predict.architectures.shapes import UNetShapes
-from blockwise_predict.architectures.trace import LayerTrace
 from blockwise_predict.architectures.unet import CNNectomeUNetModule
 
 __all__ = [

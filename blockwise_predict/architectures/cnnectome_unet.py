@@ -10,6 +10,7 @@ import torch
 from funlib.geometry import Coordinate
 from torch import nn
 
+from blockwise_predict.architectures.channels import contraction_of
 from blockwise_predict.architectures.config import REQUIRED, CNNectomeUNetConfig
 from blockwise_predict.architectures.kernels import network_kernels
 from blockwise_predict.architectures.layers import ConvPass, Upsample
@@ -46,6 +47,12 @@ class CNNectomeUNet(nn.Module):
         self.upsample_factors = [] if config.upsample_factors is None else config.upsample_factors
         self.use_attention = config.use_attention
         self.batch_norm = config.batch_norm
+        # DaCapo's own configurations lack these.
+        self.super_resolution_kernels = getattr(config, "super_resolution_kernels", None)
+        self.activation = getattr(config, "activation", "ReLU")
+        self.activation_on_upsample = getattr(config, "activation_on_upsample", True)
+        self.upsample_channel_contraction = getattr(config, "upsample_channel_contraction", None)
+        self.upsample_convolution = getattr(config, "upsample_convolution", True)
         self.unet = self.module()
 
     @property
@@ -85,20 +92,26 @@ class CNNectomeUNet(nn.Module):
             kernel_size_down=kernels.down,
             kernel_size_up=kernels.up,
             downsample_factors=[tuple(factor) for factor in self.downsample_factors],
+            activation=self.activation,
             constant_upsample=self.constant_upsample,
             padding=self.padding,
-            activation_on_upsample=True,
-            upsample_channel_contraction=[False] + [True] * (steps - 1),
+            activation_on_upsample=self.activation_on_upsample,
+            upsample_channel_contraction=contraction_of(self.upsample_channel_contraction, steps),
             use_attention=self.use_attention,
             batch_norm=self.batch_norm,
+            upsample_convolution=self.upsample_convolution,
         )
         layers: list[nn.Module] = [unet]
+        on_upsample = self.activation if self.activation_on_upsample else None
         for factor in self.upsample_factors:
             fmaps = self.fmaps_out
-            layers.append(Upsample(factor, "nearest", fmaps, fmaps, activation="ReLU"))
-            # Always valid, and with the deepest level's kernels: as in DaCapo, and so as trained.
-            deepest = kernels.up[-1]
-            layers.append(ConvPass(fmaps, fmaps, deepest, "ReLU", batch_norm=self.batch_norm))
+            layers.append(Upsample(factor, "nearest", fmaps, fmaps, activation=on_upsample))
+            # Always valid, and by default with the deepest level's kernels: as in DaCapo 0.3.5.
+            after_upsampling = self.super_resolution_kernels or kernels.up[-1]
+            conv_pass = ConvPass(
+                fmaps, fmaps, after_upsampling, self.activation, batch_norm=self.batch_norm
+            )
+            layers.append(conv_pass)
         return nn.Sequential(*layers) if len(layers) > 1 else unet
 
     def scale(self, voxel_size: Sequence[Any]) -> Sequence[Any]:

@@ -116,7 +116,8 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Upsampling, cropped so that the network stays equivariant, then merged with the skip.
 
-    `mode` is `transposed_conv`, or a mode of `torch.nn.Upsample`, followed by a 1x1 convolution.
+    `mode` is `transposed_conv`, or a mode of `torch.nn.Upsample`, followed by a 1x1 convolution
+    unless `convolution` is False.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Upsample(nn.Module):
         crop_factor: Sequence[int] | None = None,
         next_conv_kernel_sizes: Sequence[Sequence[int]] | None = None,
         activation: str | None = None,
+        convolution: bool = True,
     ) -> None:
         super().__init__()
         if (crop_factor is None) != (next_conv_kernel_sizes is None):
@@ -144,10 +146,11 @@ class Upsample(nn.Module):
             up = _for_dims(self.dims, nn.ConvTranspose2d, nn.ConvTranspose3d, "upsampling")
             layers.append(up(in_channels, out_channels, kernel_size=factor, stride=factor))
         else:
-            conv = _for_dims(self.dims, nn.Conv2d, nn.Conv3d, "upsampling")
             # torch expects floats; the factors are whole, so sizes stay exact.
             layers.append(nn.Upsample(scale_factor=tuple(map(float, factor)), mode=mode))
-            layers.append(conv(in_channels, out_channels, kernel_size=(1,) * self.dims))
+            if convolution:
+                conv = _for_dims(self.dims, nn.Conv2d, nn.Conv3d, "upsampling")
+                layers.append(conv(in_channels, out_channels, kernel_size=(1,) * self.dims))
         activate = activation_class(activation)
         if activate is not None:
             layers.append(activate())

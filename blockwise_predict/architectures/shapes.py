@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from blockwise_predict.architectures.channels import Channels, check_upsampling
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
 from blockwise_predict.architectures.interface import Rounding, Shape
 from blockwise_predict.architectures.kernels import (
@@ -21,42 +22,14 @@ from blockwise_predict.architectures.sizes import AxisSizes, ShapeError
 
 
 @dataclass(frozen=True)
-class Channels:
-    """Feature maps and kinds of layers of a CNNectomeUNet; fields as in CNNectomeUNetConfig.
-
-    head: output channels of the prediction head, None if there is no head.
-    """
-
-    fmaps_in: int = 1
-    fmaps_out: int = 1
-    num_fmaps: int = 1
-    fmap_inc_factor: int = 1
-    head: int | None = None
-    constant_upsample: bool = True
-    batch_norm: bool = False
-
-    def down(self, level: int) -> int:
-        """Feature maps of a level in the contracting path."""
-        return self.num_fmaps * self.fmap_inc_factor**level
-
-    def upsampled(self, level: int) -> int:
-        """Feature maps after upsampling to a level: as many as its own, but at level 0 more."""
-        return self.down(level + (level == 0))
-
-    def up(self, level: int) -> int:
-        """Feature maps of a level in the expanding path."""
-        return self.down(level) if level else self.fmaps_out
-
-
-@dataclass(frozen=True)
 class UNetShapes:
     """Input and output shapes of a network; all shapes are spatial.
 
     A network with time has the axes (t, z, y, x) everywhere: factors and kernels without a
     component for time have 1 there, and an output without time counts as one frame.
 
-    downsample_factors, kernel_size_down, kernel_size_up, padding, use_attention, upsample_factors:
-        as in CNNectomeUNetConfig, with defaults filled in.
+    downsample_factors, kernel_size_down, kernel_size_up, padding, use_attention, upsample_factors,
+        super_resolution_kernels: as in CNNectomeUNetConfig, with defaults filled in.
     head_kernel_size: kernel size of the prediction head, ones if there is no head.
     channels: feature maps, which determine the cost of a pass.
     time_dropped: whether the network drops time on the way. Then it takes the number of frames of
@@ -69,6 +42,7 @@ class UNetShapes:
     padding: str
     use_attention: bool
     upsample_factors: tuple[Shape, ...]
+    super_resolution_kernels: tuple[Shape, ...]
     head_kernel_size: Shape
     channels: Channels
     time_dropped: bool = False
@@ -82,10 +56,13 @@ class UNetShapes:
     ) -> UNetShapes:
         """The shapes of a network, with a prediction head if its kernel size is given.
 
-        Raises the errors of `network_kernels` and `from_layers`.
+        Raises the errors of `network_kernels` and `from_layers`, and RuntimeError for inconsistent
+        upsampling.
         """
         kernels = network_kernels(config)
         head = head_kernel_size is not None
+        check_upsampling(config)
+        contraction = config.upsample_channel_contraction
         shapes = cls.from_layers(
             config.downsample_factors,
             kernels.down,
@@ -93,6 +70,7 @@ class UNetShapes:
             config.padding,
             use_attention=config.use_attention,
             upsample_factors=nested(config.upsample_factors or ()),
+            super_resolution_kernels=nested(config.super_resolution_kernels or ()),
             head_kernel_size=None if head_kernel_size is None else tuple(head_kernel_size),
             channels=Channels(
                 fmaps_in=config.fmaps_in,
@@ -102,6 +80,9 @@ class UNetShapes:
                 head=(head_channels or config.fmaps_out) if head else None,
                 constant_upsample=config.constant_upsample,
                 batch_norm=config.batch_norm,
+                activation_on_upsample=config.activation_on_upsample,
+                upsample_channel_contraction=None if contraction is None else tuple(contraction),
+                upsample_convolution=config.upsample_convolution,
             ),
         )
         return replace(shapes, time_dropped=kernels.frames == 1)
@@ -116,6 +97,7 @@ class UNetShapes:
         *,
         use_attention: bool = False,
         upsample_factors: tuple[Shape, ...] = (),
+        super_resolution_kernels: tuple[Shape, ...] = (),
         head_kernel_size: Shape | None = None,
         channels: Channels | None = None,
     ) -> UNetShapes:
@@ -148,6 +130,7 @@ class UNetShapes:
             check_dims(name, (kernel for level in kernels for kernel in level), dims)
         check_dims("downsample_factors", factors, dims)
         check_dims("upsample_factors", upsample_factors, dims)
+        check_dims("super_resolution_kernels", super_resolution_kernels, dims)
         if padding not in ("valid", "same"):
             raise RuntimeError(f"padding is {padding!r}, but must be 'valid' or 'same'")
         return cls(
@@ -157,6 +140,7 @@ class UNetShapes:
             padding,
             use_attention,
             upsample_factors,
+            super_resolution_kernels or up[-1],
             head,
             channels or Channels(),
         )
@@ -176,7 +160,7 @@ class UNetShapes:
                 up=tuple(along(axis, level) for level in self.kernel_size_up[:levels]),
                 same=self.padding == "same",
                 upsample_factors=along(axis, self.upsample_factors),
-                upsample_kernels=along(axis, self.kernel_size_up[-1]),
+                upsample_kernels=along(axis, self.super_resolution_kernels),
                 head_kernel=self.head_kernel_size[axis],
                 fixed=self.time_dropped and axis == 0,
             )

@@ -30,6 +30,7 @@ class CNNectomeUNetModule(nn.Module):
     upsample_channel_contraction: whether upsampling reduces the channels to those of the level,
         for all levels or for each.
     activation_on_upsample: whether upsampling ends with the activation.
+    upsample_convolution: whether a 1x1 convolution follows constant upsampling.
 
     With kernels of four components (t, z, y, x), the network takes `[B, C, T, z, y, x]` (see
     `frames`): they act in time, kernels of three components, pooling and upsampling on each frame.
@@ -56,6 +57,7 @@ class CNNectomeUNetModule(nn.Module):
         activation_on_upsample: bool = False,
         use_attention: bool = False,
         batch_norm: bool = True,
+        upsample_convolution: bool = True,
     ) -> None:
         super().__init__()
         required = {
@@ -106,6 +108,7 @@ class CNNectomeUNetModule(nn.Module):
                 crop_factor=self._shapes.crop_factor(level)[-space:],
                 next_conv_kernel_sizes=self.kernel_size_up[level],
                 activation=activation if activation_on_upsample else None,
+                convolution=upsample_convolution,
             )
 
         def attention(level: int) -> AttentionBlockModule:

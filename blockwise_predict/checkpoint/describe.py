@@ -30,6 +30,7 @@ def describe_checkpoint(model: UNetModel) -> list[tuple[str, str]]:
     return [
         ("checkpoint", model.path),
         *([("run", f"{model.run}, iteration {model.iteration}")] if model.run else []),
+        *([("family", model.family)] if model.family else []),
         *_architecture(model),
         ("parameters", f"{model.num_parameters:,}"),
         ("head", head_text(model.head, len(model.architecture.downsample_factors[0]))),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import operator
 import os
 from pathlib import Path
+from typing import Any
 
-from blockwise_predict.checkpoint.documents import parse_architecture, read_document, split_document
-from blockwise_predict.checkpoint.head import parse_task
+from blockwise_predict.checkpoint.described import described
+from blockwise_predict.checkpoint.documents import read_document
+from blockwise_predict.checkpoint.families import Family, names_above, recognise, unrecognised
+from blockwise_predict.checkpoint.from_tensors import Shapes
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
 from blockwise_predict.checkpoint.trained import TrainedModel
@@ -27,8 +30,9 @@ def open_checkpoint(
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
         its iteration files, or bare weights. Bare weights are a `.safetensors` file, or a torch
-        file with a state dictionary or `{"model": state dictionary, ...}`, of DaCapo's model, a
-        CNNectomeUNet or a CNNectomeUNetModule.
+        file with a state dictionary, `{"model": state dictionary, ...}` or `{"model_state_dict":
+        ...}`, of DaCapo's model, a CNNectomeUNet, a CNNectomeUNetModule or a U-Net of
+        funlib.learn.torch. Those of fly_organelles and COSEM need no description, see `families`.
     iteration: which iteration of a run folder; the latest by default.
     architecture: a YAML file that describes bare weights: a DaCapo run's YAML; a mapping with
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
@@ -40,20 +44,20 @@ def open_checkpoint(
     weights that do not fit the architecture.
     """
     location = _locate(path, iteration, architecture)
-    settings, task = split_document(read_document(location.document))
-    config = parse_architecture(settings, location.document)
-    head, names = None, tuple(f"channel_{number}" for number in range(config.fmaps_out))
-    if task is not None:
-        head, names = parse_task(task, len(config.input_shape), location.document)
+    document = None if location.document is None else read_document(location.document)
     state = read_weights(location.weights, unsafe=unsafe_load_pickle)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    network = _network(location, document, shapes)
     model = UNetModel(
         path=str(location.weights),
         run=location.run,
         iteration=location.iteration,
-        architecture=config,
-        head=head,
-        channel_names=names,
+        architecture=network.config,
+        head=network.head,
+        channel_names=network.channel_names,
         weights=normalise_keys(state, location.weights),
+        family=network.text,
+        undeclared=network.undeclared,
         options={
             "checkpoint": str(path),
             "iteration": iteration,
@@ -63,6 +67,20 @@ def open_checkpoint(
     )
     model.build()
     return model
+
+
+def _network(location: Location, document: dict[str, Any] | None, shapes: Shapes) -> Family:
+    """What network the tensors are of: from the YAML, else recognised by names and shapes."""
+    if document is not None and location.document is not None:
+        return described(document, location.document, shapes)
+    family = recognise(shapes, names_above(location.weights))
+    if family is None:
+        raise CheckpointError(
+            f"checkpoint {location.weights}: {unrecognised(shapes)}. Describe it with "
+            "--architecture arch.yaml (architecture= in Python), for example the YAML of its "
+            "DaCapo run."
+        )
+    return family
 
 
 def _locate(

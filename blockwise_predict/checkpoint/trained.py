@@ -25,6 +25,7 @@ class TrainedModel(ABC):
     channel_names: one for each output channel.
     weights: by name.
     options: of a run that opens it in the same way.
+    undeclared: what neither the file nor its family says, of "activation" and "normalization".
     """
 
     path: str
@@ -33,6 +34,7 @@ class TrainedModel(ABC):
     channel_names: tuple[str, ...]
     weights: Mapping[str, torch.Tensor] = field(compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    undeclared: tuple[str, ...] = ()
 
     @property
     @abstractmethod

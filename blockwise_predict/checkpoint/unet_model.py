@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes, trace
+from blockwise_predict.architectures.config import BEYOND_DACAPO
 from blockwise_predict.architectures.frames import on_each_frame
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.summary import (
@@ -61,10 +62,12 @@ class UNetModel(TrainedModel):
     run, iteration: of a DaCapo run; None for bare weights.
     head: None for weights without a prediction head.
     weights: by normalised name, see `keys`.
+    family: which family of networks it is of, and how that is known.
     """
 
     architecture: CNNectomeUNetConfig
     head: Head | None
+    family: str = ""
 
     @property
     def in_channels(self) -> int:
@@ -135,8 +138,18 @@ class UNetModel(TrainedModel):
         return model.eval().requires_grad_(False)
 
     def architecture_dict(self) -> dict[str, Any]:
-        """The architecture as JSON-serialisable values, with the keys of CNNectomeUNetConfig."""
-        return {key: _plain(value) for key, value in asdict(self.architecture).items()}
+        """The architecture as JSON-serialisable values, with the keys of CNNectomeUNetConfig.
+
+        Keys that DaCapo 0.3.5 does not have are left out at their defaults, so that a network is
+        described in the same way as in the runs recorded before there were such keys.
+        """
+        values = asdict(self.architecture)
+        defaults = {field.name: field.default for field in fields(self.architecture)}
+        return {
+            key: _plain(value)
+            for key, value in values.items()
+            if key not in BEYOND_DACAPO or value != defaults[key]
+        }
 
     def head_dict(self) -> dict[str, Any] | None:
         return None if self.head is None else vars(self.head).copy()

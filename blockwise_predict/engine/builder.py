@@ -79,12 +79,7 @@ class Builder:
         return Level(
             down_convs,
             pool=StreamedMaxPool(factor, spec.dtype_at(number + 1)),
-            up_paths=[
-                self._up_path(
-                    number, cast(nn.ModuleList, up)[number], cast(nn.ModuleList, conv)[number]
-                )
-                for up, conv in zip(unet.r_up, unet.r_conv, strict=True)
-            ],
+            up_paths=[self._up_path(number, unet, head) for head in range(unet.num_heads)],
             below=self.level(unet, number + 1),
             chunk_voxels=spec.chunk_voxels,
             monitor=self._monitor,
@@ -133,13 +128,16 @@ class Builder:
         layers += [self._layer(each, dtype) for each in rest]
         return ConvChain([StreamedConvolution(layer) for layer in layers])
 
-    def _up_path(self, number: int, up: nn.Module, conv_pass: nn.Module) -> UpPath:
+    def _up_path(self, number: int, unet: CNNectomeUNetModule, head: int) -> UpPath:
         spec = self._spec
         dtype = spec.dtype_at(number)
+        up, conv_pass = (
+            cast(nn.ModuleList, paths[head])[number] for paths in (unet.r_up, unet.r_conv)
+        )
+        skip = conv_pass_weights(cast(ConvPass, unet.l_conv[number]), spec.axes)[-1]
         weights = conv_pass_weights(cast(ConvPass, conv_pass), spec.axes)
         factor = self._in_stream_order(spec.shapes.downsample_factors[number])
-        skip_channels = weights[0].kernel.shape[1] - _out_channels(cast(Upsample, up))
-        skip_weights, up_weights = _split_by_input(weights[0], skip_channels)
+        skip_weights, up_weights = _split_by_input(weights[0], skip_channels=len(skip.kernel))
         pointwise, upsampling = self._upsampling(cast(Upsample, up), up_weights, factor, dtype)
         crops = [spec.shapes.axes[axis].crops(number) for axis in spec.axes]
         merge = SkipMerge(self._merge_op(skip_weights, dtype), upsampling, crops)
@@ -158,6 +156,8 @@ class Builder:
             activation = layers[1] if len(layers) > 1 else None
             to_phases = self._layer(_phase_weights(layers[0], activation, self._spec.axes), dtype)
             return None, self._transposed(to_phases, following, factor, dtype)
+        if len(layers) == 1:
+            return None, self._nearest(following, factor, dtype)
         # A 1x1 convolution commutes with the repetition of voxels that precedes it.
         activation = layers[2] if len(layers) > 2 else None
         pointwise = self._layer(layer_weights(layers[1], self._spec.axes, activation), dtype)
@@ -217,10 +217,3 @@ def _phase_weights(
     bias = layer.bias
     bias = kernel.new_zeros(channels_out) if bias is None else bias.detach().float()
     return ConvWeights(kernel, bias.repeat(phases), activation)
-
-
-def _out_channels(up: Upsample) -> int:
-    """Output channels of an upsampling."""
-    layers = list(up.up) if isinstance(up.up, nn.Sequential) else [up.up]
-    convolutional = [layer for layer in layers if hasattr(layer, "out_channels")]
-    return int(cast(int, convolutional[0].out_channels))

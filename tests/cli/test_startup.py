@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from blockwise_predict.checkpoint import load, trained
+from blockwise_predict.checkpoint import load, trained, unet_model
 from blockwise_predict.config.model import load_config
 from blockwise_predict.io import InputArray, source
 from blockwise_predict.records import RunDir
@@ -43,7 +43,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     count(load, "read_weights")
     count(trained, "as_bytes")
-    count(trained, "PredictionModel")
+    count(unet_model, "PredictionModel")
     count(source, "open_tensorstore")
     count(InputArray, "read")
     return counts

@@ -68,6 +68,26 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "transposed": {"constant_upsample": False},
     "batch norm": {"batch_norm": True},
     "super-resolution": {"upsample_factors": [[2, 2, 2]]},
+    "super-resolution with kernels of its own": {
+        "upsample_factors": [[2, 1, 2]],
+        "super_resolution_kernels": [[2, 3, 3], [3, 3, 1]],
+    },
+    "nearest upsampling alone": {
+        "downsample_factors": [[2, 2, 2], [1, 2, 2]],
+        "activation_on_upsample": False,
+        "upsample_channel_contraction": [False, False],
+        "upsample_convolution": False,
+    },
+    "no activation on upsampling": {
+        "upsample_factors": [[2, 2, 2]],
+        "activation_on_upsample": False,
+    },
+    "transposed, no contraction, ELU": {
+        "constant_upsample": False,
+        "activation": "ELU",
+        "activation_on_upsample": False,
+        "upsample_channel_contraction": [False],
+    },
     "2-D": {"input_shape": [20, 20], "downsample_factors": [[2, 2], [2, 2]]},
     "2-D super-resolution by 3": {
         "input_shape": [20, 20],
