@@ -28,7 +28,7 @@ from blockwise_predict.errors import (
 )
 
 if TYPE_CHECKING:
-    from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
+    from blockwise_predict.checkpoint import TrainedModel, as_module, open_checkpoint
     from blockwise_predict.io import InputArray, open_array
     from blockwise_predict.run.api import plan, run
     from blockwise_predict.run.in_memory import Prediction, predict
@@ -62,6 +62,7 @@ __all__ = [
     "StopRequest",
     "TrainedModel",
     "__version__",
+    "as_module",
     "daisy_task",
     "open_array",
     "open_checkpoint",
@@ -81,6 +82,7 @@ _MODULES = {
     "RunResult": "run.result",
     "StopRequest": "run.stop",
     "TrainedModel": "checkpoint",
+    "as_module": "checkpoint",
     "daisy_task": "run.pipelines.daisy_task",
     "open_array": "io",
     "open_checkpoint": "checkpoint",

@@ -31,6 +31,8 @@ def describe_checkpoint(model: UNetModel) -> list[tuple[str, str]]:
         ("checkpoint", model.path),
         *([("run", f"{model.run}, iteration {model.iteration}")] if model.run else []),
         *([("family", model.family)] if model.family else []),
+        *model.record.items(),
+        *_declarations(model),
         *_architecture(model),
         ("parameters", f"{model.num_parameters:,}"),
         ("head", head_text(model.head, len(model.architecture.downsample_factors[0]))),
@@ -48,6 +50,17 @@ def describe_checkpoint(model: UNetModel) -> list[tuple[str, str]]:
         ("halo", "arithmetic per output voxel, relative to an endless tile"),
         ("sha256", model.sha256),
     ]
+
+
+def _declarations(model: UNetModel) -> Iterator[tuple[str, str]]:
+    for name, option, stated in (
+        ("normalization", "--normalize", model.normalization),
+        ("activation", "--activation", model.activation),
+    ):
+        if name in model.undeclared:
+            yield name, f"not stated in the files: a run has to declare it with {option}"
+        elif stated is not None:
+            yield name, stated
 
 
 def _architecture(model: UNetModel) -> Iterator[tuple[str, str]]:

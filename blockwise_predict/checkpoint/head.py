@@ -154,3 +154,26 @@ _TASKS: dict[str, Callable[[Task], tuple[Head, Names]]] = {
     "InnerDistanceTaskConfig": _inner_distance,
     "OneHotTaskConfig": _one_hot,
 }
+
+
+def task_document(head: Head, names: Names) -> Task:
+    """A task configuration from which `parse_task` makes this head and these channel names."""
+    kind = _KINDS[head.task]
+    if head.task == "affinities":
+        offsets = (name.removeprefix("aff_").split("_") for name in names)
+        return {"__type__": kind, "neighborhood": [list(map(int, offset)) for offset in offsets]}
+    if head.task == "one_hot":
+        return {"__type__": kind, "classes": list(names), "kernel_size": head.kernel_size}
+    if head.task == "hot_distance":
+        labels = names[: len(names) // 2]
+        return {"__type__": kind, "channels": list(labels), "kernel_size": head.kernel_size}
+    return {"__type__": kind, "channels": list(names)}
+
+
+_KINDS = {
+    "affinities": "AffinitiesTaskConfig",
+    "distance": "DistanceTaskConfig",
+    "hot_distance": "HotDistanceTaskConfig",
+    "inner_distance": "InnerDistanceTaskConfig",
+    "one_hot": "OneHotTaskConfig",
+}

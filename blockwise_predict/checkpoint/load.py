@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from blockwise_predict.checkpoint.activation import declare_activation
 from blockwise_predict.checkpoint.described import described
 from blockwise_predict.checkpoint.documents import read_document
 from blockwise_predict.checkpoint.families import Family, names_above, recognise, unrecognised
 from blockwise_predict.checkpoint.from_tensors import Shapes
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
+from blockwise_predict.checkpoint.packages import find_package, open_package
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
@@ -24,25 +26,37 @@ def open_checkpoint(
     *,
     iteration: int | None = None,
     architecture: str | os.PathLike[str] | None = None,
+    activation: str | None = None,
     unsafe_load_pickle: bool = False,
 ) -> TrainedModel:
     """Open a checkpoint as data, and check that its weights fit its architecture.
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
-        its iteration files, or bare weights. Bare weights are a `.safetensors` file, or a torch
-        file with a state dictionary, `{"model": state dictionary, ...}` or `{"model_state_dict":
-        ...}`, of DaCapo's model, a CNNectomeUNet, a CNNectomeUNetModule or a U-Net of
-        funlib.learn.torch. Those of fly_organelles and COSEM need no description, see `families`.
+        its iteration files, a folder of cellmap-models, a TorchScript or torch.export file of a
+        CNNectomeUNet, or bare weights. Bare weights are a `.safetensors` file, or a torch file with
+        a state dictionary, `{"model": state dictionary, ...}` or `{"model_state_dict": ...}`, of
+        DaCapo's model, a CNNectomeUNet, a CNNectomeUNetModule or a U-Net of funlib.learn.torch.
+        Those of fly_organelles and COSEM need no description, see `families`.
     iteration: which iteration of a run folder; the latest by default.
     architecture: a YAML file that describes bare weights: a DaCapo run's YAML; a mapping with
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
         configurations; or the architecture's keys alone. Without a task the network has no head,
         and its channels are named channel_0 and so on.
+    activation: `none`, `sigmoid` or `tanh`, applied after a network whose files do not contain its
+        activation.
     unsafe_load_pickle: unpickle files that need more than plain data, which runs their code.
 
     Raises CheckpointError for files that are missing, unreadable, unsafe or damaged, and for
     weights that do not fit the architecture.
     """
+    options = {
+        "checkpoint": str(path),
+        "iteration": iteration,
+        "architecture": None if architecture is None else str(architecture),
+        "unsafe_load_pickle": unsafe_load_pickle,
+    }
+    if architecture is None and (package := find_package(Path(path))) is not None:
+        return declare_activation(open_package(package, options), activation)
     location = _locate(path, iteration, architecture)
     document = None if location.document is None else read_document(location.document)
     state = read_weights(location.weights, unsafe=unsafe_load_pickle)
@@ -58,15 +72,10 @@ def open_checkpoint(
         weights=normalise_keys(state, location.weights),
         family=network.text,
         undeclared=network.undeclared,
-        options={
-            "checkpoint": str(path),
-            "iteration": iteration,
-            "architecture": None if architecture is None else str(architecture),
-            "unsafe_load_pickle": unsafe_load_pickle,
-        },
+        options=options,
     )
     model.build()
-    return model
+    return declare_activation(model, activation)
 
 
 def _network(location: Location, document: dict[str, Any] | None, shapes: Shapes) -> Family:

@@ -13,6 +13,7 @@ from torch import nn
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes, trace
 from blockwise_predict.architectures.config import BEYOND_DACAPO
 from blockwise_predict.architectures.frames import on_each_frame
+from blockwise_predict.checkpoint.activation import activation_module, activation_range
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.summary import (
     align_rows,
@@ -37,11 +38,13 @@ class PredictionModel(nn.Module):
     have the same names as in DaCapo's model.
     """
 
-    def __init__(self, architecture: CNNectomeUNetConfig, head: Head | None) -> None:
+    def __init__(
+        self, architecture: CNNectomeUNetConfig, head: Head | None, activation: str | None = None
+    ) -> None:
         super().__init__()
         self.architecture = CNNectomeUNet(architecture)
         self.prediction_head: nn.Module = nn.Identity()
-        self.eval_activation: nn.Module = nn.Identity()
+        self.eval_activation = activation_module(activation)
         if head is not None:
             conv = nn.Conv2d if self.architecture.dims == 2 else nn.Conv3d
             self.prediction_head = conv(architecture.fmaps_out, head.channels, head.kernel_size)
@@ -74,6 +77,10 @@ class UNetModel(TrainedModel):
         return self.architecture.fmaps_in
 
     @property
+    def own_activation(self) -> str | None:
+        return None if self.head is None else self.head.activation
+
+    @property
     def streamed_shapes(self) -> UNetShapes | None:
         return self.shapes if self.shapes.equivariant else None
 
@@ -94,11 +101,12 @@ class UNetModel(TrainedModel):
     def output_range(self) -> tuple[float, float] | None:
         """Bounds that the activation guarantees: (0, 1) for a sigmoid, else None.
 
-        Distances are trained towards tanh's (-1, 1), but predictions may leave that range.
+        Distances are trained towards tanh's (-1, 1), but predictions may leave that range, unless a
+        tanh is declared.
         """
         if self.head is not None and self.head.activation == "Sigmoid":
             return (0.0, 1.0)
-        return None
+        return activation_range(self.activation)
 
     @property
     def usual_input_shape(self) -> tuple[int, ...]:
@@ -157,13 +165,13 @@ class UNetModel(TrainedModel):
     def _without_weights(self) -> PredictionModel:
         """The network on torch's meta device, which takes neither memory nor time for weights."""
         with torch.device("meta"):
-            return PredictionModel(self.architecture, self.head)
+            return PredictionModel(self.architecture, self.head, self.activation)
 
     def __repr__(self) -> str:
         config, names = self.architecture, self.channel_names
         unlisted = len(names) - _SHOWN_CHANNELS
         listed = ", ".join(names[:_SHOWN_CHANNELS]) + (f" and {unlisted} more" * (unlisted > 0))
-        activation = self.head.activation if self.head else None
+        activation = self.own_activation or self.activation
         network = [
             architecture_text(config),
             f"feature maps {feature_maps_text(config)}",

@@ -11,6 +11,7 @@ import sys
 import click
 
 from blockwise_predict.cli.demo import demo
+from blockwise_predict.cli.export import export
 from blockwise_predict.cli.inspect import inspect
 from blockwise_predict.cli.logs import logs
 from blockwise_predict.cli.plaintext import use_plain_streams
@@ -40,11 +41,12 @@ def predict() -> None:
     predict scale OUTPUT N            change its number of workers
     predict verify OUTPUT             check what it wrote, chunk by chunk
     predict retry OUTPUT              try its failed blocks again
+    predict export CHECKPOINT FILE    the network for other programs: .pt2 or .safetensors
     predict workers list              scripts for clusters and containers, to edit
     """
 
 
-for command in (run, plan, inspect, logs, scale, verify, retry, worker, workers, demo):
+for command in (run, plan, inspect, logs, scale, verify, retry, export, worker, workers, demo):
     predict.add_command(command)
 
 

@@ -85,7 +85,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
             dtype=config.output_dtype,
             value_range=_value_range(config, model),
         ),
-        normalization=Normalization.parse(config.normalize, array.storage.dtype),
+        normalization=Normalization.parse(opened.normalize, array.storage.dtype),
         border=config.border,
         precision=config.precision,
         scale=opened.scale,
@@ -115,6 +115,8 @@ def _network_plan(model: TrainedModel) -> NetworkPlan:
         weights_sha256=model.sha256,
         architecture=model.architecture_dict(),
         head=model.head_dict(),
+        activation=model.activation,
+        record=dict(model.record),
         channel_names=model.channel_names,
         dims=model.shapes.dims,
     )

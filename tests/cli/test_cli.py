@@ -93,7 +93,7 @@ def test_options_in_the_docs_are_options() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "plan", "inspect", "logs", "scale", "workers", "worker", "demo"]
+    "name", ["run", "plan", "inspect", "logs", "scale", "export", "workers", "worker", "demo"]
 )
 def test_help_has_examples(name: str) -> None:
     assert f"\n  predict {name} " in predict(name, "--help")
