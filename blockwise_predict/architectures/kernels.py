@@ -102,3 +102,10 @@ def check_time(
     }
     for kind in (kind for kind, present in found.items() if present):
         raise RuntimeError(f"{kind} is not implemented for networks with a time axis")
+
+
+def check_dims(name: str, shapes: Iterable[Sequence[int]], dims: int) -> None:
+    """Raise RuntimeError unless all factors or kernels called `name` have `dims` components."""
+    for shape in shapes:
+        if len(shape) != dims:
+            raise RuntimeError(f"{name} has {shape}, but the network is {dims}-D")

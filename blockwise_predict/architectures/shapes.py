@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from blockwise_predict.architectures.channels import Channels, check_upsampling
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
@@ -13,6 +12,7 @@ from blockwise_predict.architectures.interface import Rounding, Shape
 from blockwise_predict.architectures.kernels import (
     Kernels,
     acts_in_time,
+    check_dims,
     check_time,
     nested,
     network_kernels,
@@ -127,10 +127,10 @@ class UNetShapes:
         ):
             if len(kernels) < needed:
                 raise RuntimeError(f"{name} has {len(kernels)} levels, but needs {needed}")
-            _check_dims(name, (kernel for level in kernels for kernel in level), dims)
-        _check_dims("downsample_factors", factors, dims)
-        _check_dims("upsample_factors", upsample_factors, dims)
-        _check_dims("super_resolution_kernels", super_resolution_kernels, dims)
+            check_dims(name, (kernel for level in kernels for kernel in level), dims)
+        check_dims("downsample_factors", factors, dims)
+        check_dims("upsample_factors", upsample_factors, dims)
+        check_dims("super_resolution_kernels", super_resolution_kernels, dims)
         if padding not in ("valid", "same"):
             raise RuntimeError(f"padding is {padding!r}, but must be 'valid' or 'same'")
         return cls(
@@ -274,9 +274,3 @@ class UNetShapes:
             )
             shape.append(above[0] if up else below)
         return tuple(shape)
-
-
-def _check_dims(name: str, shapes: Iterable[Any], dims: int) -> None:
-    for shape in shapes:
-        if len(shape) != dims:
-            raise RuntimeError(f"{name} has {shape}, but the network is {dims}-D")

@@ -111,14 +111,16 @@ def parse_architecture(mapping: dict[Any, Any], origin: Path) -> CNNectomeUNetCo
     except ValidationError as error:
         raise CheckpointError(f"{origin}: {_explained(error, values)}") from None
     _check_bounds(parsed, origin)
-    dims = {len(parsed.input_shape), *map(len, parsed.downsample_factors)}
-    if parsed.eval_shape_increase is not None:
-        dims.add(len(parsed.eval_shape_increase))
-    if len(dims) > 1:
+    dims = len(parsed.input_shape)
+    # Time, the first of four axes, is not downsampled.
+    space = 3 if dims == 4 else dims
+    increase = parsed.eval_shape_increase or parsed.input_shape
+    if {*map(len, parsed.downsample_factors)} != {space} or len(increase) != dims:
         raise CheckpointError(
             f"{origin}: input_shape {shown(parsed.input_shape)}, downsample_factors "
             f"{shown(parsed.downsample_factors)} and eval_shape_increase "
-            f"{shown(parsed.eval_shape_increase)} differ in their number of axes."
+            f"{shown(parsed.eval_shape_increase)} differ in their number of axes. With time "
+            "input_shape has four axes, and the factors three."
         )
     config = CNNectomeUNetConfig(**parsed.model_dump())
     try:

@@ -20,7 +20,7 @@ Names = tuple[str, ...]
 
 
 # Channels of local shape descriptors, by the network's dimensions.
-_LSD_CHANNELS = {2: 6, 3: 10}
+_LSD_CHANNELS = {2: 6, 3: 10, 4: 10}
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Head:
 def parse_task(task: Any, dims: int, origin: Path, trained: TrainedHead) -> tuple[Head, Names]:
     """Head and channel names of a task configuration for a `dims`-D network.
 
-    `__type__` names the task. The version of DaCapo shows in the names of affinities, and in
-    whether the head has channels for local shape descriptors (`lsds`), which it does not in
-    0.3.5. Raises CheckpointError for an unknown task, and for missing or
-    invalid keys.
+    With time, `dims` is 4, and offsets of affinities may be of space alone. `__type__` names the
+    task. The version of DaCapo shows in the names of affinities, and in whether the head has
+    channels for local shape descriptors (`lsds`), which it does not in 0.3.5. Raises
+    CheckpointError for an unknown task, and for missing or invalid keys.
     """
     if not isinstance(task, dict):
         raise CheckpointError(f"{origin}: the task must be a mapping, not {shown(task)}.")
@@ -75,10 +75,11 @@ def parse_task(task: Any, dims: int, origin: Path, trained: TrainedHead) -> tupl
         raise CheckpointError(f"{origin}: the task ({kind}) lacks {error.args[0]}.") from None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{origin}: invalid value in the task ({kind}): {error}.") from None
-    if head.task == "affinities" and any(len(offset) != dims for offset in task["neighborhood"]):
+    allowed = (dims, 3) if dims == 4 else (dims,)
+    if head.task == "affinities" and any(len(o) not in allowed for o in task["neighborhood"]):
         raise CheckpointError(
             f"{origin}: the offsets in neighborhood {shown(task['neighborhood'])} must have "
-            f"{dims} axes, as the network has."
+            f"{' or '.join(map(str, allowed))} axes, as the network has."
         )
     if head.task == "affinities" and trained.newer:
         names = tuple("aff_" + ".".join(map(str, offset)) for offset in task["neighborhood"])

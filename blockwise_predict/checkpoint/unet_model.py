@@ -12,6 +12,7 @@ from torch import nn
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes, trace
 from blockwise_predict.architectures.config import BEYOND_DACAPO
+from blockwise_predict.architectures.frames import on_each_frame
 from blockwise_predict.checkpoint.activation import activation_module, activation_range
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.summary import (
@@ -33,7 +34,8 @@ _SHOWN_KEYS, _SHOWN_CHANNELS = 3, 8
 class PredictionModel(nn.Module):
     """Architecture, head and evaluation activation: `[B, C, *in]` to `[B, K, *out]`.
 
-    Attributes have the same names as in DaCapo's model.
+    The head is a convolution in space; in a network with time it acts on each frame. Attributes
+    have the same names as in DaCapo's model.
     """
 
     def __init__(
@@ -44,14 +46,15 @@ class PredictionModel(nn.Module):
         self.prediction_head: nn.Module = nn.Identity()
         self.eval_activation = activation_module(activation)
         if head is not None:
-            conv = {2: nn.Conv2d, 3: nn.Conv3d}[self.architecture.dims]
+            conv = nn.Conv2d if self.architecture.dims == 2 else nn.Conv3d
             self.prediction_head = conv(architecture.fmaps_out, head.channels, head.kernel_size)
             if head.activation is not None:
                 self.eval_activation = getattr(nn, head.activation)()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Output values, after the activation."""
-        result: torch.Tensor = self.eval_activation(self.prediction_head(self.architecture(x)))
+        features = self.architecture(x)
+        result: torch.Tensor = self.eval_activation(on_each_frame(self.prediction_head, features))
         return result
 
 
@@ -86,7 +89,7 @@ class UNetModel(TrainedModel):
         """Shape arithmetic of the network, head included."""
         if self.head is None:
             return UNetShapes.from_config(self.architecture)
-        kernel = (self.head.kernel_size,) * len(self.architecture.input_shape)
+        kernel = (self.head.kernel_size,) * len(self.architecture.downsample_factors[0])
         return UNetShapes.from_config(self.architecture, kernel, self.head.channels)
 
     @cached_property

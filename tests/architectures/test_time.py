@@ -95,11 +95,12 @@ def test_valid_lengths(name: str) -> None:
 def test_the_frames_of_a_longer_input_are_those_of_shorter_ones() -> None:
     network, shapes = time_network(time_config("time kept"))
     x = torch.rand(1, 1, 11, *shapes.min_input_shape[1:])
-    whole = network(x)[0]
     frames = shapes.min_input_shape[0]
-    for begin in range(11 - frames + 1):
-        part = network(x[:, :, begin : begin + frames])
-        torch.testing.assert_close(part[0], whole[:, begin])
+    with torch.inference_mode():
+        whole = network(x)[0]
+        for begin in (0, 11 - frames):
+            part = network(x[:, :, begin : begin + frames])
+            torch.testing.assert_close(part[0], whole[:, begin])
 
 
 def test_kernels_act_in_time_until_one_frame_is_left() -> None:

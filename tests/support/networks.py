@@ -47,7 +47,7 @@ def save_network(folder: Path, seed: int = 0, task: dict[str, Any] | None = None
         document["task"] = task
         # Of the tasks used here, only one-hot has a kernel of more than one voxel.
         names, kernel = (task["classes"], 3) if "classes" in task else (task["neighborhood"], 1)
-        conv = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[len(settings["input_shape"])]
+        conv = torch.nn.Conv2d if len(settings["input_shape"]) == 2 else torch.nn.Conv3d
         head = conv(settings["fmaps_out"], len(names), kernel)
         _liven(head)
         state |= {f"prediction_head.{key}": value for key, value in head.state_dict().items()}
