@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.provenance import ATTRIBUTE
 from blockwise_predict.run.pipelines.volara_bridge import serve_blocks, serve_run
 from blockwise_predict.run.planned import plan_run
-from tests.support.environments import outer_packages
+from tests.support.environments import new_environment, pip_install
 from tests.support.networks import save_network
 from tests.support.runs import (
     blocks_done,
@@ -77,25 +76,16 @@ def volara(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("volara")
     python = os.environ.get("BLOCKWISE_PREDICT_VOLARA_PYTHON")
     if python is None:
-        python = environment_with_our_packages(folder / "env")
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", VOLARA]
-        installed = subprocess.run(pip, capture_output=True, text=True, check=False)
-        if installed.returncode:
-            pytest.skip(f"{VOLARA} cannot be installed: {installed.stderr[-300:]}")
+        python = str(new_environment(folder / "env")[0])
+        try:
+            pip_install(python, VOLARA)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"{VOLARA} cannot be installed: {error.stderr[-300:]}")
     build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder)]
     subprocess.run([*build, str(ROOT)], check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
-    target = ["--no-deps", "--target", str(folder / "site"), str(wheel)]
-    subprocess.run([python, "-m", "pip", "install", *target], check=True, capture_output=True)
+    pip_install(python, "--no-deps", "--target", folder / "site", wheel)
     return ["env", f"PYTHONPATH={folder / 'site'}", python]
-
-
-def environment_with_our_packages(folder: Path) -> str:
-    """The Python of a new environment that also sees what is installed for this one."""
-    venv.create(folder, with_pip=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    (site / "outer.pth").write_text(f"import sys; sys.path += {outer_packages()!r}")
-    return str(folder / "bin" / "python")
 
 
 class Job:
