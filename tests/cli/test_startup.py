@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from blockwise_predict.checkpoint import load, trained
+from blockwise_predict.checkpoint import load, trained, unet_model
 from blockwise_predict.config.model import load_config
 from blockwise_predict.io import InputArray, source
 from blockwise_predict.records import RunDir
@@ -43,16 +43,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     count(load, "read_weights")
     count(trained, "as_bytes")
-    count(trained, "PredictionModel")
+    count(unet_model, "PredictionModel")
     count(source, "open_tensorstore")
     count(InputArray, "read")
     return counts
 
 
 def run(job: Job) -> None:
-    names = [str(word).removeprefix("--").replace("-", "_") for word in job.options[::2]]
-    given = dict(zip(names, map(str, job.options[1::2]), strict=True))
-    config = load_config({**given, "output": job.output("s"), "roi": "[:160,:160,:160]"})
+    config = load_config({**job.given, "output": job.output("s"), "roi": "[:160,:160,:160]"})
     execute(plan_run(config), "predict run", report=Reporter(), stop=StopRequest())
 
 
