@@ -6,7 +6,6 @@ import ast
 import re
 import subprocess
 import sys
-import venv
 import zipfile
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from blockwise_predict.config.resources import resource_folder
-from tests.support.environments import outer_packages
+from tests.support.environments import new_environment, pip_install
 from tests.support.shared import ROOT
 
 # A module may import from its own folder and from those below it in this list, anywhere in it.
@@ -125,15 +124,8 @@ def test_a_built_package_holds_what_it_ships(kind: str, tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path)]
     subprocess.run([*build, f"--{kind}", str(ROOT)], check=True, capture_output=True)
     built = next(tmp_path.glob("*.whl" if kind == "wheel" else "*.tar.gz"))
-    # An environment that sees this one's packages, so that nothing is fetched.
-    venv.create(tmp_path / "env", with_pip=True, system_site_packages=False)
-    python = tmp_path / "env" / "bin" / "python"
-    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
-    (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
-    (site / "parent.pth").write_text(f"import sys; sys.path += {outer_packages()!r}")
-    subprocess.run(
-        [*pip, "--no-deps", "--no-build-isolation", str(built)], check=True, capture_output=True
-    )
+    python, site = new_environment(tmp_path / "env")
+    pip_install(python, "--no-deps", "--no-build-isolation", built)
     code = (
         "import blockwise_predict as b;"
         "from blockwise_predict.config.resources import resource_folder as f;"

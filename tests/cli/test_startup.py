@@ -50,9 +50,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def run(job: Job) -> None:
-    names = [str(word).removeprefix("--").replace("-", "_") for word in job.options[::2]]
-    given = dict(zip(names, map(str, job.options[1::2]), strict=True))
-    config = load_config({**given, "output": job.output("s"), "roi": "[:160,:160,:160]"})
+    config = load_config({**job.given, "output": job.output("s"), "roi": "[:160,:160,:160]"})
     execute(plan_run(config), "predict run", report=Reporter(), stop=StopRequest())
 
 

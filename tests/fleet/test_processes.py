@@ -224,19 +224,24 @@ def test_a_worker_whose_process_has_ended_is_gone_though_its_connection_lingers(
 LINGERS = """
 import sys
 if "worker" in sys.orig_argv:
-    import os, signal, time
+    import os, signal, threading, time
     from pathlib import Path
     from blockwise_predict.worker import block
     process = block.BlockProcessor.process
+    died, replaced = Path({folder!r}, "died"), Path({folder!r}, "replaced")
+    lock = threading.Lock()
     def dies(self, roi, turn):
-        mark = Path({mark!r})
-        if not mark.exists():
-            mark.touch()
-            if os.fork() == 0:
-                # Holds the connection open, and says nothing.
-                time.sleep(60)
-                os._exit(0)
-            os.kill(os.getpid(), signal.SIGKILL)
+        with lock:
+            if not died.exists():
+                died.touch()
+                if os.fork() == 0:
+                    # Holds the connection open, and says nothing, until another worker has a block.
+                    deadline = time.monotonic() + 60
+                    while not replaced.exists() and time.monotonic() < deadline:
+                        time.sleep(0.05)
+                    os._exit(0)
+                os.kill(os.getpid(), signal.SIGKILL)
+            replaced.touch()
         return process(self, roi, turn)
     block.BlockProcessor.process = dies
 """
@@ -247,7 +252,7 @@ def test_a_replacement_has_the_number_of_a_worker_whose_connection_lingers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job(tmp_path)
-    at_startup(monkeypatch, tmp_path, LINGERS.format(mark=str(tmp_path / "died")))
+    at_startup(monkeypatch, tmp_path, LINGERS.format(folder=str(tmp_path)))
     output = predict(*job.arguments("l", "--workers", "1"))
     assert "worker 0 was killed by SIGKILL" in output
     assert [event["worker"] for event in events(job.run_dir("l"), "join")] == [0, 0]

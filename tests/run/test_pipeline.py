@@ -24,6 +24,7 @@ from blockwise_predict.records.provenance import ATTRIBUTE
 from blockwise_predict.run.pipelines.daisy_task import daisy_task
 from blockwise_predict.run.pipelines.grid import task_grid, task_rois
 from blockwise_predict.run.planned import plan_run
+from tests.support.jobs import Job
 from tests.support.networks import save_network
 from tests.support.reference import Held, one_pass
 from tests.support.runs import (
@@ -34,7 +35,6 @@ from tests.support.runs import (
     stored_bytes,
     tiny_config,
     until,
-    write_volume,
 )
 from tests.support.shared import ROOT
 
@@ -48,17 +48,10 @@ class Pipeline:
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
-        weights, architecture = save_network(folder)
-        self.raw = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+        self.plain = Job(folder)
         self.options = {
-            "checkpoint": str(weights),
-            "architecture": str(architecture),
-            "input": write_volume(folder / "volume.zarr", self.raw),
+            **self.plain.given,
             "output": str(folder / "out.zarr" / "affs"),
-            "chunk_shape": "16,16,16",
-            "block_shape": "16,16,16",
-            "device": "cpu",
-            "precision": "float32",
             "workers": 2,
             **options,
         }
@@ -87,11 +80,7 @@ class Pipeline:
 
     def peaceful(self) -> dict[str, bytes]:
         """The chunks that `predict run` writes."""
-        config = self.folder / "peace.yaml"
-        output = str(self.folder / "peace.zarr" / "affs")
-        config.write_text(yaml.safe_dump({**self.options, "output": output}))
-        predict("run", config)
-        return stored_bytes(output)
+        return stored_bytes(self.plain.undisturbed())
 
     def notes(self) -> list[dict[str, Any]]:
         """What each block of fragments saw of the affinities as it began."""
@@ -150,7 +139,7 @@ def test_fragments_follow_affinities(tmp_path: Path) -> None:
     # What was predicted is what `predict run` predicts, to the byte, and one forward pass.
     assert stored_bytes(job.output) == job.peaceful()
     model = open_checkpoint(job.options["checkpoint"], architecture=job.options["architecture"])
-    raw = job.raw.astype(np.float32)[None] / 255
+    raw = job.plain.raw.astype(np.float32)[None] / 255
     whole = one_pass(model.build(), model.shapes, Held(raw), Roi((0, 0, 0), SHAPE))
     np.testing.assert_allclose(read_output(job.output), whole, atol=1e-5 * np.abs(whole).max())
     # The run's own records and the output say the same.
@@ -262,7 +251,7 @@ def test_an_input_that_the_pipeline_writes(tmp_path: Path) -> None:
     expected = job.peaceful()
     array = zarr.open_array(job.options["input"])
     array[...] = 0
-    np.save(tmp_path / "raw.npy", job.raw)
+    np.save(tmp_path / "raw.npy", job.plain.raw)
     counts = job.run("--raw", tmp_path / "raw.npy")
     assert counts["predict"] == [BLOCKS, 0, 0]
     assert stored_bytes(job.output) == expected

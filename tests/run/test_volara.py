@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.provenance import ATTRIBUTE
 from blockwise_predict.run.pipelines.volara_bridge import serve_blocks, serve_run
 from blockwise_predict.run.planned import plan_run
-from tests.support.environments import outer_packages
+from tests.support.environments import new_environment, pip_install
+from tests.support.jobs import Job
 from tests.support.networks import save_network
 from tests.support.runs import (
     blocks_done,
@@ -33,7 +33,6 @@ from tests.support.runs import (
     stored_bytes,
     tiny_config,
     until,
-    write_volume,
 )
 from tests.support.shared import ROOT
 
@@ -77,47 +76,28 @@ def volara(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("volara")
     python = os.environ.get("BLOCKWISE_PREDICT_VOLARA_PYTHON")
     if python is None:
-        python = environment_with_our_packages(folder / "env")
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", VOLARA]
-        installed = subprocess.run(pip, capture_output=True, text=True, check=False)
-        if installed.returncode:
-            pytest.skip(f"{VOLARA} cannot be installed: {installed.stderr[-300:]}")
+        python = str(new_environment(folder / "env")[0])
+        try:
+            pip_install(python, VOLARA)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"{VOLARA} cannot be installed: {error.stderr[-300:]}")
     build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder)]
     subprocess.run([*build, str(ROOT)], check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
-    target = ["--no-deps", "--target", str(folder / "site"), str(wheel)]
-    subprocess.run([python, "-m", "pip", "install", *target], check=True, capture_output=True)
+    pip_install(python, "--no-deps", "--target", folder / "site", wheel)
     return ["env", f"PYTHONPATH={folder / 'site'}", python]
 
 
-def environment_with_our_packages(folder: Path) -> str:
-    """The Python of a new environment that also sees what is installed for this one."""
-    venv.create(folder, with_pip=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    (site / "outer.pth").write_text(f"import sys; sys.path += {outer_packages()!r}")
-    return str(folder / "bin" / "python")
-
-
-class Job:
+class VolaraJob:
     """A tiny network over a 40 x 36 x 33 volume in 27 blocks, and fragments of what it predicts."""
 
     def __init__(self, folder: Path, volara: list[str]) -> None:
         self.folder, self.volara = folder, volara
-        weights, architecture = save_network(folder)
-        raw = np.random.default_rng(0).integers(0, 256, (40, 36, 33), np.uint8)
+        self.plain = Job(folder)
         self.output = str(folder / "out.zarr" / "affs")
         self.run_dir = default_run_dir(self.output)
         self.config = folder / "affs.yaml"
-        self.options = {
-            "checkpoint": str(weights),
-            "architecture": str(architecture),
-            "input": write_volume(folder / "volume.zarr", raw),
-            "output": self.output,
-            "chunk_shape": "16,16,16",
-            "block_shape": "16,16,16",
-            "device": "cpu",
-            "precision": "float32",
-        }
+        self.options = {**self.plain.given, "output": self.output}
         self.config.write_text(yaml.safe_dump(self.options))
 
     def start(self, script: str = PIPELINE) -> subprocess.Popen[str]:
@@ -158,7 +138,7 @@ def bridges(kind: str, process: subprocess.Popen[str]) -> list[psutil.Process]:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_fragments_of_volara_follow_affinities(tmp_path: Path, volara: list[str]) -> None:
-    job = Job(tmp_path, volara)
+    job = VolaraJob(tmp_path, volara)
     version = "import importlib.metadata as m; print(m.version('daisy'))"
     daisy = subprocess.run([*volara, "-c", version], capture_output=True, text=True, check=True)
     assert daisy.stdout.startswith("1."), "volara takes daisy 2: docs/pipelines.md says otherwise"
@@ -167,11 +147,7 @@ def test_fragments_of_volara_follow_affinities(tmp_path: Path, volara: list[str]
     bridges("work", process)[0].kill()
     text = finished(process)
     assert "Task affs-blockwise-predict" in text
-    peace = tmp_path / "peace.yaml"
-    output = str(tmp_path / "peace.zarr" / "affs")
-    peace.write_text(yaml.safe_dump({**job.options, "output": output}))
-    predict("run", peace)
-    assert stored_bytes(job.output) == stored_bytes(output)
+    assert stored_bytes(job.output) == stored_bytes(job.plain.undisturbed())
     assert f"{BLOCKS} blocks: {BLOCKS} complete" in predict("verify", job.output)
     assert read_attributes(job.output)[ATTRIBUTE]["complete"] is True
     labels = zarr.open_array(tmp_path / "fragments.zarr" / "labels", mode="r")
@@ -181,7 +157,7 @@ def test_fragments_of_volara_follow_affinities(tmp_path: Path, volara: list[str]
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_pipeline_of_volara_is_resumed(tmp_path: Path, volara: list[str]) -> None:
-    job = Job(tmp_path, volara)
+    job = VolaraJob(tmp_path, volara)
     predict("run", job.config)
     # Nothing is left to do, though volara itself remembers of nothing.
     begun = time.time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from blockwise_predict.records import default_run_dir
+from tests.support.forked import predict_forked
 from tests.support.networks import save_network
-from tests.support.runs import blocks_done, command, predict, write_volume
+from tests.support.runs import PATIENCE_S, blocks_done, command, write_volume
 
 SMALL = ("--roi", "[:320,:160,:160]")
 """Two blocks of it."""
@@ -29,13 +31,19 @@ class Job:
     def __init__(self, folder: Path, **volume: Any) -> None:
         self.folder = folder
         weights, architecture = save_network(folder)
-        data = np.random.default_rng(0).integers(0, 256, (40, 36, 33), np.uint8)
-        self.input = write_volume(folder / "volume.zarr", data, **volume)
+        self.raw = np.random.default_rng(0).integers(0, 256, (40, 36, 33), np.uint8)
+        self.input = write_volume(folder / "volume.zarr", self.raw, **volume)
         self.options: list[object] = [
             *("--checkpoint", weights, "--architecture", architecture, "--input", self.input),
             *("--chunk-shape", "16,16,16", "--block-shape", "16,16,16", "--device", "cpu"),
             *("--precision", "float32"),
         ]
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The options by the keys of a configuration file."""
+        names = [str(word).removeprefix("--").replace("-", "_") for word in self.options[::2]]
+        return dict(zip(names, map(str, self.options[1::2]), strict=True))
 
     def arguments(self, name: str, *more: object) -> list[object]:
         return ["run", *self.options, "--output", self.output(name), *more]
@@ -54,7 +62,11 @@ class Job:
             kept = Path(tempfile.mkdtemp(prefix="undisturbed-"))
             atexit.register(shutil.rmtree, kept, ignore_errors=True)
             output = str(kept / "out.zarr" / "out")
-            predict("run", *self.options, "--output", output)
+            # Whatever else a test has every process do as it starts.
+            peaceful = {key: text for key, text in os.environ.items() if key != "PYTHONPATH"}
+            words = [str(word) for word in ("run", *self.options, "--output", output)]
+            code, said = predict_forked(words, peaceful, PATIENCE_S)
+            assert code == 0, said
             PEACEFUL[digest] = output
         return PEACEFUL[digest]
 
