@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import TypeAdapter, ValidationError, model_validator
 
 from blockwise_predict.config.consent import CONSENT, refuse_consent_of_file
-from blockwise_predict.config.fields import RunOptions
+from blockwise_predict.config.mean_fields import MeanOptions
 from blockwise_predict.config.option import Group, Option, option_name
 from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.config.untrusted import MalformedError, read_yaml, text_keys
@@ -26,7 +26,7 @@ from blockwise_predict.errors import ConfigError, shown
 MAX_LISTED = 20
 
 
-class RunConfig(RunOptions):
+class RunConfig(MeanOptions):
     """One prediction run, as asked for: its options, checked against each other."""
 
     @property

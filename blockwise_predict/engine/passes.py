@@ -201,8 +201,8 @@ class SlicePass:
     def run(self, raw: NDArray[np.generic]) -> Generator[OutputPlanes]:
         """See `Pass`."""
         for index in range(raw.shape[1]):
-            chunks = [values for _, values in self._slice_pass.run(raw[:, index])]
-            yield OutputPlanes(index, torch.cat(chunks)[None])
+            chunks = sorted(self._slice_pass.run(raw[:, index]), key=lambda chunk: chunk.begin)
+            yield OutputPlanes(index, torch.cat([chunk.values for chunk in chunks])[None])
 
     def activate(self, values: torch.Tensor) -> torch.Tensor:
         """See `Pass`."""
@@ -224,22 +224,45 @@ def make_pass(
     Without `streaming` a tile is one forward pass. Where `volume_dims` is larger than the network's
     number of axes, the network is applied to each slice.
     """
-    network_pass: Pass
+    network_pass = make_network_pass(
+        model,
+        shapes,
+        streaming=streaming,
+        precision=precision,
+        normalization=normalization,
+        device=device,
+    )
+    return over_volume(network_pass, volume_dims)
+
+
+def make_network_pass(
+    model: nn.Module,
+    shapes: NetworkShapes,
+    *,
+    streaming: Streaming | None,
+    precision: str,
+    normalization: Normalization,
+    device: torch.device,
+) -> Pass:
+    """The pass of a trained network over tiles with the network's own axes; see `make_pass`."""
     if streaming is None:
-        network_pass = WholePass(
+        return WholePass(
             model, shapes.dims, precision=precision, normalization=normalization, device=device
         )
-    else:
-        assert isinstance(shapes, UNetShapes)
-        network_pass = StreamedPass(
-            model,
-            shapes,
-            streaming,
-            precision=precision,
-            normalization=normalization,
-            device=device,
-        )
-    return network_pass if volume_dims == shapes.dims else SlicePass(network_pass)
+    assert isinstance(shapes, UNetShapes)
+    return StreamedPass(
+        model,
+        shapes,
+        streaming,
+        precision=precision,
+        normalization=normalization,
+        device=device,
+    )
+
+
+def over_volume(network: Pass, volume_dims: int) -> Pass:
+    """A network's pass, or that over each slice if the volume has more axes."""
+    return network if volume_dims == len(network.axes) else SlicePass(network)
 
 
 def predict_tile(network: Pass, raw: NDArray[np.generic]) -> NDArray[np.float32]:

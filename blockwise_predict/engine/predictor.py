@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -56,6 +57,18 @@ class PredictedRow:
     clipped: int = 0
     nonfinite: int = 0
     seconds: float = 0.0
+
+
+class BlockPredictor(Protocol):
+    """What processes blocks, pass by pass; see `Predictor`, which is the simplest."""
+
+    lattice: Lattice
+
+    def predict(
+        self, raw: NDArray[np.generic], read: Roi, block: Roi, lattice: Lattice
+    ) -> Generator[PredictedRow]: ...
+
+    def shrink(self, lattice: Lattice) -> bool: ...
 
 
 class Predictor:
@@ -121,7 +134,7 @@ class Predictor:
         """Store the kept part of some planes of a tile; yields the rows that it completes."""
         axes = self._network.axes
         shift = tile.keep.begin - tile.crop.begin
-        kept = _roi_in_tile(planes, axes).intersect(tile.crop)
+        kept = planes_roi(planes, axes).intersect(tile.crop)
         if kept.empty:
             return
         along, target = axes[0], kept + shift
@@ -146,15 +159,11 @@ class Predictor:
     def _store(self, target: Roi, in_tile: Roi, planes: OutputPlanes, row: PredictedRow) -> None:
         """Encode the part `in_tile` of some planes and store it at `target`, within a row."""
         axes = self._network.axes
-        window = list(in_tile.to_slices())
-        window[axes[0]] = slice(
-            in_tile.begin[axes[0]] - planes.begin, in_tile.end[axes[0]] - planes.begin
-        )
-        source = planes.values[tuple(window[axis] for axis in axes)]
+        source = cut_planes(planes, in_tile, axes)
         place = (target - row.roi.begin).to_slices()
         stored = torch.from_numpy(row.data)[(slice(None), *place)]
         stored = stored.permute(*(1 + axis for axis in axes), 0)
-        for strip in _strips(source):
+        for strip in strips(source):
             encoded = encode(self._network.activate(source[strip]), self._encoding)
             stored[strip].copy_(encoded.data)
             row.clipped += encoded.clipped
@@ -162,7 +171,7 @@ class Predictor:
         row.missing -= target.size
 
 
-def _strips(values: torch.Tensor) -> Iterator[tuple[int, slice]]:
+def strips(values: torch.Tensor) -> Iterator[tuple[int, slice]]:
     """Indices of parts of `[n, *plane, K]` that are encoded at once."""
     count = max(1, STRIP_VALUES[values.device.type] // prod(values.shape[2:]))
     for plane in range(len(values)):
@@ -170,10 +179,17 @@ def _strips(values: torch.Tensor) -> Iterator[tuple[int, slice]]:
             yield plane, slice(begin, begin + count)
 
 
-def _roi_in_tile(planes: OutputPlanes, axes: tuple[int, ...]) -> Roi:
+def planes_roi(planes: OutputPlanes, axes: tuple[int, ...]) -> Roi:
     """The ROI of some planes in their tile's output, axes in volume order."""
     begin, shape = [0] * len(axes), [0] * len(axes)
     begin[axes[0]] = planes.begin
     for axis, size in zip(axes, planes.values.shape[:-1], strict=True):
         shape[axis] = size
     return Roi(begin, shape)
+
+
+def cut_planes(planes: OutputPlanes, roi: Roi, axes: tuple[int, ...]) -> torch.Tensor:
+    """The values of a ROI (axes in volume order) of a tile's output, from the planes it lies in."""
+    window = list(roi.to_slices())
+    window[axes[0]] = slice(roi.begin[axes[0]] - planes.begin, roi.end[axes[0]] - planes.begin)
+    return planes.values[tuple(window[axis] for axis in axes)]

@@ -26,6 +26,9 @@ from dataclasses import dataclass, replace
 
 from funlib.geometry import Coordinate, Roi
 
+from blockwise_predict.geometry.axis_tile import AxisTile
+from blockwise_predict.geometry.overlap import OverlappingAxis
+
 
 @dataclass(frozen=True)
 class AxisLattice:
@@ -37,7 +40,7 @@ class AxisLattice:
     step: distance between lattice points (output voxels).
     input_size: largest input of one pass (input voxels).
     fixed: whether all passes have `input_size`; otherwise a pass has the smallest sufficient size.
-    trim: voxels of `low` that are in the pass's output and dropped from it.
+    trim, trim_high: voxels of `low` and `high` that are in the pass's output and dropped from it.
     """
 
     period: int
@@ -48,6 +51,7 @@ class AxisLattice:
     input_size: int
     fixed: bool = False
     trim: int = 0
+    trim_high: int = 0
 
     @property
     def phase(self) -> int:
@@ -89,6 +93,10 @@ class AxisLattice:
         if self.fixed or self.output_size(self.input_size) - removed * cell < cell or not removed:
             return None
         return replace(self, input_size=self.input_size - removed * self.period)
+
+    def reversed(self) -> AxisLattice:
+        """The lattice of a network that sees this axis reversed."""
+        return replace(self, low=self.high, high=self.low, trim=self.trim_high, trim_high=self.trim)
 
     @property
     def _kept(self) -> int:
@@ -150,17 +158,6 @@ class AxisLattice:
 
 
 @dataclass(frozen=True)
-class AxisTile:
-    """One pass along one axis: input, first output voxel, and the output voxels that are kept."""
-
-    input_begin: int
-    input_size: int
-    output_begin: int
-    keep_begin: int
-    keep_end: int
-
-
-@dataclass(frozen=True)
 class Tile:
     """One forward pass; ROIs are in voxels from the input array's origin.
 
@@ -176,9 +173,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Lattice:
-    """The lattice of a network and a tile size, over all axes."""
+    """The lattice of a network and a tile size, over all axes.
 
-    axes: tuple[AxisLattice, ...]
+    Where passes overlap, they all are kept, and their outputs blended.
+    """
+
+    axes: tuple[AxisLattice | OverlappingAxis, ...]
 
     @property
     def tile_shape(self) -> tuple[int, ...]:
@@ -199,7 +199,10 @@ class Lattice:
         return None
 
     def cover(self, block: Roi) -> Iterator[Tile]:
-        """The passes that cover a block (output voxels); each voxel is kept exactly once."""
+        """The passes that cover a block (output voxels), in C order.
+
+        Each voxel is kept exactly once, or once from each of the passes that overlap there.
+        """
         per_axis = [
             axis.cover(begin, end)
             for axis, begin, end in zip(self.axes, block.begin, block.end, strict=True)

@@ -10,15 +10,21 @@ from blockwise_predict.geometry.grid import format_shape
 from blockwise_predict.geometry.lattice import AxisLattice, Lattice
 
 
-def build_lattice(shapes: NetworkShapes, tile_shape: Sequence[int]) -> Lattice:
+def build_lattice(
+    shapes: NetworkShapes, tile_shape: Sequence[int], flipped: Sequence[bool] = ()
+) -> Lattice:
     """The lattice of passes over tiles of `tile_shape` input voxels.
+
+    `flipped` says for each of the network's axes if the network sees it reversed.
 
     `tile_shape` has one axis more than a 2-D network that is applied to each slice of a volume.
     Raises GeometryError if the tile's output is smaller than the network's period.
     """
     slices = len(tile_shape) - shapes.dims
     axes = [AxisLattice(1, 1, 0, 0, 1, size) for size in tile_shape[:slices]]
-    axes += [_axis_lattice(shapes, axis, tile_shape[slices + axis]) for axis in range(shapes.dims)]
+    for axis in range(shapes.dims):
+        lattice = _axis_lattice(shapes, axis, tile_shape[slices + axis])
+        axes.append(lattice.reversed() if flipped and flipped[axis] else lattice)
     return Lattice(tuple(axes))
 
 
@@ -34,8 +40,9 @@ def _axis_lattice(shapes: NetworkShapes, axis: int, size: int) -> AxisLattice:
             f"period of {cell}. Use at least {_size_for(shapes, axis, cell)} in --tile-shape."
         )
     step = cell if shapes.equivariant else kept
-    trim = low - shapes.context[axis] // 2
-    return AxisLattice(period, scale, low, high, step, size, not shapes.equivariant, trim)
+    fixed, trim = not shapes.equivariant, low - shapes.context[axis] // 2
+    trim_high = low + high - shapes.context[axis] - trim
+    return AxisLattice(period, scale, low, high, step, size, fixed, trim, trim_high)
 
 
 def _size_for(shapes: NetworkShapes, axis: int, output: int) -> int:

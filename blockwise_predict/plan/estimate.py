@@ -74,8 +74,8 @@ def estimate(plan: Plan, model: TrainedModel) -> Estimate:
     needed = _voxels_inside(plan, plan.lattice.read_roi(plan.output.roi))
     values_out = plan.output.roi.size * len(plan.network.channel_names)
     return Estimate(
-        passes=passes,
-        flops=total,
+        passes=passes * plan.predictions,
+        flops=total * plan.predictions,
         halo_overhead=total / (plan.output.roi.size * model.flops_without_halo),
         bytes_in=decoded * itemsize,
         bytes_out=values_out * np.dtype(plan.output.dtype).itemsize,

@@ -17,10 +17,17 @@ from blockwise_predict.errors import GeometryError
 from blockwise_predict.geometry.grid import format_shape
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import build_lattice
+from blockwise_predict.plan.augmentation import (
+    Copy,
+    augmented_copies,
+    check_turned_tiles,
+    largest_reach,
+)
+from blockwise_predict.plan.blending import blended_block, block_bytes
 from blockwise_predict.plan.model import Tiling
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.region import Region, check_axes
-from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, Limits, Sizing, crop_block
+from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, SUM_BYTES, Limits, Sizing, crop_block
 
 # Share of the memory that is free at planning time which the data of all workers may take.
 MEMORY_SHARE = 0.5
@@ -45,7 +52,17 @@ class Layout:
 def choose_layout(opened: Opened, region: Region) -> Layout:
     """Choose block shape and tilings. Raises GeometryError or ConfigError if sizes do not fit."""
     choice = _LayoutChoice(opened, region)
+    layout = _choose(choice)
+    tile = layout.tiling.lattice.tile_shape[-opened.model.shapes.dims :]
+    check_turned_tiles(opened, choice.copies, tile)
+    return layout
+
+
+def _choose(choice: _LayoutChoice) -> Layout:
+    opened, region = choice.opened, choice.region
     given = _given_block(opened.config, region.chunk_shape)
+    if opened.config.blend:
+        return choice.blended(given)
     if opened.model.streamed_shapes is None:
         block = given or _even_blocks(opened.config, region)
         return Layout(block, choice.whole_passes(block), None)
@@ -82,6 +99,11 @@ class _LayoutChoice:
             memory = int(available_bytes(device) * MEMORY_SHARE / sharing)
         return Limits(memory, config.planned_workers, config.slots, device.type)
 
+    @cached_property
+    def copies(self) -> list[Copy]:
+        """The transformed copies of each tile."""
+        return augmented_copies(self.opened)
+
     def sizing(self, dtype: torch.dtype) -> Sizing:
         """The choice of sizes, if the network computes in `dtype`."""
         opened, given = self.opened, self.opened.config.tile_shape
@@ -92,16 +114,36 @@ class _LayoutChoice:
             dtype=dtype,
             limits=self.limits,
             frames=None if given is None else given[0],
+            is_mean=opened.config.is_mean,
+            reach=largest_reach(opened, self.copies),
         )
 
     def whole_passes(self, block: tuple[int, ...]) -> Tiling:
         """The tiling for one whole pass per tile of the region's lattice, in float32."""
         lattice, model = self.region.lattice, self.opened.model
+        passes = 4 * model.peak_elements(lattice.tile_shape[-model.shapes.dims :])
+        sums = prod(crop_block(block, tuple(self.region.roi.shape))) * self._sum_bytes
         return Tiling(
             lattice=lattice,
             streaming=None,
-            memory_bytes=4 * model.peak_elements(lattice.tile_shape[-model.shapes.dims :]),
+            memory_bytes=passes + sums,
             cache_bytes=self._cache_bytes(lattice, block),
+        )
+
+    def blended(self, given: tuple[int, ...] | None) -> Layout:
+        """The layout of overlapping tiles, with the block that is `given`, or chosen."""
+        opened, region, lattice = self.opened, self.region, self.region.lattice
+        roi, memory = tuple(region.roi.shape), self.limits.memory
+        passes = 4 * opened.model.peak_elements(lattice.tile_shape[-opened.model.shapes.dims :])
+        block = given or blended_block(opened, lattice, roi, region.chunk_shape, memory - passes)
+        tiling = Tiling(
+            lattice=lattice,
+            streaming=None,
+            memory_bytes=passes + block_bytes(opened, lattice, crop_block(block, roi)),
+            cache_bytes=self._cache_bytes(lattice, block),
+        )
+        return Layout(
+            block, tiling, None, tuple(_memory_warnings(tiling, self.limits, opened.config))
         )
 
     def streamed(self, block: tuple[int, ...], sizing: Sizing) -> Tiling:
@@ -119,6 +161,12 @@ class _LayoutChoice:
             memory_bytes=sizing.bytes(cropped, tile, chunk),
             cache_bytes=self._cache_bytes(lattice, block),
         )
+
+    @property
+    def _sum_bytes(self) -> int:
+        """Bytes of a voxel's sums, if passes are averaged."""
+        channels = len(self.opened.model.channel_names)
+        return SUM_BYTES * channels if self.opened.config.is_mean else 0
 
     def _cache_bytes(self, lattice: Lattice, block: tuple[int, ...]) -> int:
         """Bytes of decoded input chunks to keep for the next block."""

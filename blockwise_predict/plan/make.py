@@ -17,6 +17,7 @@ from blockwise_predict.config.values import Format
 from blockwise_predict.config.version import __version__
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ConfigError
+from blockwise_predict.geometry.blending import blending_warning
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import fixed_tile_warnings
@@ -97,7 +98,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
         notes=(*commit_notes(opened), *array.placement.notes, *region.notes, *memory_notes(opened)),
         warnings=(
             *nonfinite_weights(model),
-            *_tile_warnings(model, region.lattice),
+            *_tile_warnings(opened, region.lattice),
             *layout.warnings,
             *_missing_warnings(opened, layout.tiling.lattice.read_roi(region.roi)),
         ),
@@ -158,7 +159,10 @@ def _value_range(config: RunConfig, model: TrainedModel) -> tuple[float, float] 
     return value_range
 
 
-def _tile_warnings(model: TrainedModel, lattice: Lattice) -> list[str]:
+def _tile_warnings(opened: Opened, lattice: Lattice) -> list[str]:
+    model = opened.model
+    if opened.config.blend:
+        return [blending_warning(lattice, model.shapes.dims)]
     return fixed_tile_warnings(model.shapes, lattice) if isinstance(model, UNetModel) else []
 
 

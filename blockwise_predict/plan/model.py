@@ -21,6 +21,7 @@ from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.errors import shown
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
 from blockwise_predict.geometry.lattice import Lattice
+from blockwise_predict.geometry.symmetry import num_symmetries
 
 
 class Model(BaseModel):
@@ -169,6 +170,11 @@ class Plan(Model):
         """The lattice of passes; its points are the same for all precisions."""
         return self.tiling.lattice
 
+    @property
+    def predictions(self) -> int:
+        """Number of predictions whose mean each value is."""
+        return num_symmetries(self.config.augment, self.network.dims)
+
     def tiling_for(self, precision: str) -> Tiling:
         """The tiling for the precision that was chosen."""
         if self.exact_tiling is None or PRECISION_BYTES[precision] < PRECISION_BYTES["float32"]:
@@ -242,4 +248,12 @@ class Plan(Model):
             "chunk shape": list(self.output.chunk_shape),
             "block shape": list(self.block_shape),
             "tile shape": list(self.lattice.tile_shape),
+            "augmentation": _unless(self.config.augment, "none"),
+            "augmented channels": _unless(self.config.augment_channels, "auto"),
+            "overlap": self.config.overlap if self.config.blend else None,
         }
+
+
+def _unless(value: str, default: str) -> str | None:
+    """A value; None for the default, which runs of earlier versions do not name."""
+    return None if value == default else value

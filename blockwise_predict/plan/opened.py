@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.precision import check_precision
@@ -49,6 +50,11 @@ class Opened:
         return self.over_volume(self.model.shapes.scale)
 
     @property
+    def streamed_shapes(self) -> UNetShapes | None:
+        """The network's shapes if it is streamed; None if tiles are whole passes."""
+        return None if self.config.blend else self.model.streamed_shapes
+
+    @property
     def raw_bytes(self) -> int:
         """Bytes of an input voxel, channels included."""
         return np.dtype(self.array.dtype).itemsize * (self.array.channels or 1)
@@ -88,7 +94,7 @@ def open_inputs(
     opened = Opened(config, model, array, workers_device(config))
     _check_channels(model, array)
     check_declared(config, model, array)
-    check_precision(config.precision, opened.device, model.streamed_shapes is not None)
+    check_precision(config.precision, opened.device, opened.streamed_shapes is not None)
     return opened
 
 

@@ -15,6 +15,8 @@ from blockwise_predict.geometry.tiling import (
     fixed_tile,
     smallest_tile,
 )
+from blockwise_predict.plan.augmentation import valid_region
+from blockwise_predict.plan.blending import blended_lattice
 from blockwise_predict.plan.opened import Opened
 
 # Default edge of a chunk (voxels), by the number of axes.
@@ -38,7 +40,10 @@ class Region:
 def choose_region(opened: Opened) -> Region:
     """The region of a run. Raises GeometryError or ConfigError if something does not fit."""
     config, array, scale = opened.config, opened.array, opened.scale
-    lattice = build_lattice(opened.model.shapes, _first_tile(opened))
+    if config.blend:
+        lattice = blended_lattice(opened)
+    else:
+        lattice = build_lattice(opened.model.shapes, _first_tile(opened))
     volume = Roi((0,) * len(scale), Coordinate(array.shape) * Coordinate(scale))
     if config.border == "valid":
         volume = _valid_volume(opened, lattice)
@@ -65,7 +70,7 @@ def _first_tile(opened: Opened) -> tuple[int, ...]:
 
 def _valid_volume(opened: Opened, lattice: Lattice) -> Roi:
     """The output voxels whose context lies inside the input."""
-    volume = lattice.whole_passes(opened.array.shape)
+    volume = valid_region(opened, lattice)
     if volume is None:
         raise GeometryError(
             f"--border valid leaves nothing of {opened.array.path} {opened.array.shape}: the "

@@ -24,7 +24,7 @@ from blockwise_predict.engine.builder import StreamSpec
 from blockwise_predict.engine.footprint import Footprint, measure_footprint
 from blockwise_predict.engine.passes import CHUNK_VOXELS
 from blockwise_predict.engine.settings import Streaming
-from blockwise_predict.geometry.lattice import Lattice
+from blockwise_predict.geometry.lattice import AxisLattice, Lattice
 from blockwise_predict.geometry.tiling import smallest_tile
 
 Shape = tuple[int, ...]
@@ -45,6 +45,8 @@ ALLOCATION_BYTES = 96 * 2**20
 MIN_PASS_SHARE = 0.25
 # Number of rows of output in memory: one being filled, and one being written.
 ROWS_IN_MEMORY = 2
+# Of a value while passes are summed.
+SUM_BYTES = 4
 # Size of the cache of decoded chunks for the next block, in inputs of a block (chunks hold more
 # than a block reads of them), and its maximum share of the memory.
 CACHED_BLOCKS, MAX_CACHE_SHARE = 2, 0.05
@@ -72,7 +74,8 @@ class Sizing:
 
     `raw_bytes` is the size of an input voxel, channels included, `value_bytes` that of an output
     value; the network computes in `dtype`. `frames` is the length of passes of a network with time,
-    by default that of training.
+    by default that of training. If several passes are averaged (`is_mean`), their sums take memory,
+    and a tile exceeds a block by `reach` output voxels along each axis.
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class Sizing:
         dtype: torch.dtype,
         limits: Limits,
         frames: int | None = None,
+        is_mean: bool = False,
+        reach: Shape = (),
     ) -> None:
         self._dtype = dtype
         self._model = model
@@ -95,6 +100,8 @@ class Sizing:
         self._limits = limits
         self._raw_bytes = raw_bytes
         self._voxel_bytes = value_bytes * len(model.channel_names)
+        self._sum_bytes = SUM_BYTES * len(model.channel_names) if is_mean else 0
+        self._reach = reach
 
     @cached_property
     def _footprints(self) -> dict[int, Footprint]:
@@ -191,7 +198,8 @@ class Sizing:
         )
         planes = block[longest] if cut else min(block[longest], ROWS_IN_MEMORY * chunk[longest])
         rows = prod(block) // block[longest] * planes * self._voxel_bytes
-        return inputs + rows + self._padded_bytes(block, chunk, longest)
+        sums = prod(block) * self._sum_bytes
+        return inputs + sums + rows + self._padded_bytes(block, chunk, longest)
 
     def _padded_bytes(self, block: Shape, chunk: Shape, along: int) -> int:
         """Bytes of the padded copies of rows, if chunks reach beyond the block.
@@ -240,11 +248,13 @@ class Sizing:
         """
         slices = roi.dims - self._shapes.dims
         tile = []
-        axes = zip(lattice.axes, roi.begin, roi.shape, block, strict=True)
-        for axis, begin, size, edge in list(axes)[slices:]:
+        reach = self._reach or (0,) * roi.dims
+        axes = zip(lattice.axes, roi.begin, roi.shape, block, reach, strict=True)
+        for axis, begin, size, edge, more in list(axes)[slices:]:
             begins = range(begin, begin + size, edge)
+            assert isinstance(axis, AxisLattice)
             needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
-            tile.append(axis.grown_for(needed))
+            tile.append(axis.grown_for(needed + more))
         tile[: len(self._frames)] = (min(*pair) for pair in zip(tile, self._frames, strict=False))
         return (1,) * slices + self._shrink(tuple(tile), crop_block(block, tuple(roi.shape)), chunk)
 

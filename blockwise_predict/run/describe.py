@@ -77,13 +77,23 @@ def _plan_rows(plan: Plan) -> Rows:
             f"{plan.num_blocks:,} of {_shape(plan.block_shape)} ({_shape(plan.blocks_per_axis)})",
         ),
         ("tile", f"{_shape(plan.lattice.tile_shape)} input voxels, {_streaming(plan)}"),
+        *_mean_rows(plan),
         ("precision", plan.precision),
         ("memory", f"about {format_bytes(plan.tiling.memory_bytes)} of data per worker"),
     ]
 
 
+def _mean_rows(plan: Plan) -> Rows:
+    """Of what predictions the values are means, if they are."""
+    if plan.predictions == 1:
+        return []
+    return [("mean of", f"{plan.predictions} copies of each tile ({plan.config.augment})")]
+
+
 def _streaming(plan: Plan) -> str:
     streaming = plan.tiling.streaming
+    if plan.config.blend:
+        return f"one every {_shape(plan.lattice.stride)} output voxels, blended"
     if streaming is None:
         return "each one pass"
     axis = plan.input.axis_names[-plan.network.dims :][streaming.axes[0]]

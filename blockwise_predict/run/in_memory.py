@@ -30,7 +30,8 @@ from blockwise_predict.worker.setup import decide_precision, make_predictor
 OPTIONS = (
     *("iteration", "architecture", "activation", "unsafe_load_pickle"),
     *("border", "normalize", "bad_input"),
-    *("output_dtype", "output_range", "tile_shape", "block_shape", "precision", "memory", "device"),
+    *("output_dtype", "output_range", "tile_shape", "block_shape", "blend", "overlap"),
+    *("augment", "augment_channels", "precision", "memory", "device"),
 )
 
 
@@ -59,9 +60,9 @@ def predict(
         1 nm large and the offset is 0.
     progress: whether to show a progress bar.
     options: those of a configuration file that concern the prediction: border, normalize,
-        bad_input, precision, device, memory, output_dtype, output_range, tile_shape, block_shape;
-        for a model given as a path also iteration, architecture, activation and
-        unsafe_load_pickle.
+        bad_input, precision, device, memory, output_dtype, output_range, tile_shape, block_shape,
+        blend, overlap, augment, augment_channels; for a model given as a path also iteration,
+        architecture, activation and unsafe_load_pickle.
 
     Raises an InputError for anything that does not fit, and StageError for a block whose input
     cannot be read.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.compute_queue import Compute, compute_inline
 from blockwise_predict.engine.memory import is_out_of_memory
-from blockwise_predict.engine.predictor import Predictor
+from blockwise_predict.engine.predictor import BlockPredictor
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.io import (
     BadInputError,
@@ -113,7 +113,7 @@ class BlockProcessor:
     """
 
     def __init__(
-        self, plan: Plan, source: BlockSource, target: Target, predictor: Predictor
+        self, plan: Plan, source: BlockSource, target: Target, predictor: BlockPredictor
     ) -> None:
         self.plan = plan
         self._source = source

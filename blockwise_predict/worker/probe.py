@@ -48,7 +48,7 @@ def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
     lattice = tiling.lattice
     predictor = make_predictor(plan, opened, choice.precision)
     part = _part(plan, tiling)
-    read = lattice.read_roi(part)
+    read = predictor.lattice.read_roi(part)
     begin = time.perf_counter()
     raw = read_padded(opened.array, read, plan.border)
     reading = time.perf_counter() - begin
@@ -56,10 +56,11 @@ def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
     # Twice: the first time includes choosing algorithms and compiling kernels.
     for _ in range(2):
         begin = time.perf_counter()
-        for _ in predictor.predict(raw, read, part, lattice):
+        for _ in predictor.predict(raw, read, part, predictor.lattice):
             pass
         computing = time.perf_counter() - begin
     flops = sum(pass_flops(opened.model, tuple(tile.read.shape)) for tile in lattice.cover(part))
+    flops *= plan.predictions
     return Probe(choice, flops / computing, raw.nbytes / reading, peak.bytes(), device)
 
 

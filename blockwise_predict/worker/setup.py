@@ -8,15 +8,17 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.engine.border import read_padded
+from blockwise_predict.engine.mean import MeanPredictor
 from blockwise_predict.engine.passes import Pass, make_pass, predict_tile
 from blockwise_predict.engine.precision import choose_precision, faster_precisions
-from blockwise_predict.engine.predictor import Predictor
+from blockwise_predict.engine.predictor import BlockPredictor, Predictor
 from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.io import CheckedInput, open_output
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened, reopen
 from blockwise_predict.records import RunDir
 from blockwise_predict.worker.block import BlockProcessor
+from blockwise_predict.worker.members import make_members
 
 _log = logging.getLogger(__name__)
 
@@ -50,12 +52,20 @@ def decide_precision(plan: Plan, opened: Opened) -> PrecisionChoice:
     return choose_precision(
         lambda precision: predict_tile(_make_pass(plan, opened, precision), raw),
         plan.output.encoding,
-        faster_precisions(opened.device, opened.model.streamed_shapes),
+        faster_precisions(opened.device, opened.streamed_shapes),
     )
 
 
-def make_predictor(plan: Plan, opened: Opened, precision: str) -> Predictor:
+def make_predictor(plan: Plan, opened: Opened, precision: str) -> BlockPredictor:
     """The predictor for the plan's blocks in a precision."""
+    if plan.config.is_mean:
+        return MeanPredictor(
+            make_members(plan, opened, precision),
+            channels=len(plan.network.channel_names),
+            encoding=plan.output.encoding,
+            chunk_shape=plan.output.chunk_shape,
+            device=opened.device,
+        )
     return Predictor(
         _make_pass(plan, opened, precision),
         plan.tiling_for(precision).lattice,
