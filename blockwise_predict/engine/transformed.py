@@ -32,7 +32,7 @@ class TransformedPass:
         """See `Pass`."""
         transformed = self._symmetry.apply(raw)
         total = self._shapes.output_shape(transformed.shape[1:])[self._network.axes[0]]
-        for begin, values in self._network.run(transformed):
+        for begin, values, _ in self._network.run(transformed):
             if self._symmetry.flipped[self.axes[0]]:
                 begin = total - begin - len(values)
             yield OutputPlanes(begin, values.flip(self._flipped_dims))

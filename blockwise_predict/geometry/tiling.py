@@ -15,9 +15,9 @@ def build_lattice(
 ) -> Lattice:
     """The lattice of passes over tiles of `tile_shape` input voxels.
 
+    `tile_shape` has more axes than a network that is applied to each slice, or frame, of a volume.
     `flipped` says for each of the network's axes if the network sees it reversed.
 
-    `tile_shape` has one axis more than a 2-D network that is applied to each slice of a volume.
     Raises GeometryError if the tile's output is smaller than the network's period.
     """
     slices = len(tile_shape) - shapes.dims
