@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.architectures.trace import halo_overhead, peak_elements
+from blockwise_predict.checkpoint.programs import OpaqueModel
 from blockwise_predict.checkpoint.summary import (
     architecture_text,
     channels_text,
@@ -17,6 +18,7 @@ from blockwise_predict.checkpoint.summary import (
     layers_text,
     values_text,
 )
+from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 
 # Tiles are listed at the shapes of training and evaluation, and at these multiples of the former.
@@ -24,8 +26,15 @@ _TILE_FACTORS = (2, 3, 4)
 _BYTES_PER_VALUE = 4
 
 
-def describe_checkpoint(model: UNetModel) -> list[tuple[str, str]]:
+def describe_checkpoint(model: TrainedModel) -> list[tuple[str, str]]:
     """Label and text of each property, in the order to be shown."""
+    if isinstance(model, OpaqueModel):
+        return [("checkpoint", model.path), *model.rows(), ("sha256", model.sha256)]
+    assert isinstance(model, UNetModel)
+    return _describe_unet(model)
+
+
+def _describe_unet(model: UNetModel) -> list[tuple[str, str]]:
     shapes = model.shapes
     return [
         ("checkpoint", model.path),

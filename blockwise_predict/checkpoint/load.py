@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from blockwise_predict.checkpoint.documents import parse_architecture, read_document, split_document
 from blockwise_predict.checkpoint.head import parse_task
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
+from blockwise_predict.checkpoint.programs import find_program, open_program
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.errors import CheckpointError, shown
+from blockwise_predict.geometry.probed import Probed
 
 
 def open_checkpoint(
@@ -22,8 +25,12 @@ def open_checkpoint(
     iteration: int | None = None,
     architecture: str | os.PathLike[str] | None = None,
     unsafe_load_pickle: bool = False,
+    input_shape: Sequence[int] | None = None,
+    probed: Probed | None = None,
 ) -> TrainedModel:
     """Open a checkpoint as data, and check that its weights fit its architecture.
+
+    A program (TorchScript) is probed: what it does with its input is found out by running it.
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
         its iteration files, or bare weights. Bare weights are a `.safetensors` file, or a torch
@@ -35,10 +42,15 @@ def open_checkpoint(
         configurations; or the architecture's keys alone. Without a task the network has no head,
         and its channels are named channel_0 and so on.
     unsafe_load_pickle: unpickle files that need more than plain data, which runs their code.
+    input_shape: of a program, a shape (spatial axes) that it takes; found by trying by default.
+    probed: of a program, what is already known about it, so that it is not probed again.
 
     Raises CheckpointError for files that are missing, unreadable, unsafe or damaged, and for
     weights that do not fit the architecture.
     """
+    if (program := find_program(path)) is not None:
+        options = {"checkpoint": str(path)}
+        return open_program(program, path, input_shape=input_shape, probed=probed, options=options)
     location = _locate(path, iteration, architecture)
     settings, task = split_document(read_document(location.document))
     config = parse_architecture(settings, location.document)

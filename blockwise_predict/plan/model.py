@@ -21,6 +21,7 @@ from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.errors import shown
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
 from blockwise_predict.geometry.lattice import Lattice
+from blockwise_predict.geometry.probed import Probed
 
 
 class Model(BaseModel):
@@ -30,7 +31,7 @@ class Model(BaseModel):
 
 
 class NetworkPlan(Model):
-    """The network: its weights and its architecture."""
+    """The network: its weights and its architecture, or what probing its program found out."""
 
     checkpoint: str
     run: str | None
@@ -40,6 +41,7 @@ class NetworkPlan(Model):
     head: dict[str, Any] | None
     channel_names: tuple[str, ...]
     dims: int
+    probed: Probed | None = None
 
 
 class InputPlan(Model):

@@ -225,13 +225,8 @@ class Sizing:
         a volume is one slice.
         """
         slices = roi.dims - self._shapes.dims
-        tile = []
-        axes = zip(lattice.axes, roi.begin, roi.shape, block, strict=True)
-        for axis, begin, size, edge in list(axes)[slices:]:
-            begins = range(begin, begin + size, edge)
-            needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
-            tile.append(axis.grown_for(needed))
-        return (1,) * slices + self._shrink(tuple(tile), crop_block(block, tuple(roi.shape)), chunk)
+        tile = needed_tile(lattice, roi, block)[slices:]
+        return (1,) * slices + self._shrink(tile, crop_block(block, tuple(roi.shape)), chunk)
 
     def _shrink(self, tile: Shape, block: Shape, chunk: Shape) -> Shape:
         """The tile with its plane cut down until the stream fits into the memory."""
@@ -261,6 +256,16 @@ class Sizing:
         """Peak bytes of a worker's data, without the weights."""
         passes = self._stream(tile, self._room(block, tile, chunk))[1]
         return self._block_bytes(block, tile, chunk) + passes
+
+
+def needed_tile(lattice: Lattice, roi: Roi, block: Shape) -> Shape:
+    """The tile that covers any of a ROI's blocks; `lattice` may be for any tile."""
+    tile = []
+    for axis, begin, size, edge in zip(lattice.axes, roi.begin, roi.shape, block, strict=True):
+        begins = range(begin, begin + size, edge)
+        needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
+        tile.append(axis.grown_for(needed))
+    return tuple(tile)
 
 
 def crop_block(block: Shape, roi: Shape) -> Shape:
