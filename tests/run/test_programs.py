@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from tests.support.programs import (
     Same,
     Twofold,
     lively,
+    save_exported,
+    save_onnx,
     save_script,
 )
 from tests.support.runs import predict, read_output, write_volume
@@ -50,7 +53,27 @@ def run_over(file: Path, data: np.ndarray, folder: Path, *options: str) -> np.nd
     return read_output(output)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("dynamic", [True, False], ids=["any size", "one size"])
+@pytest.mark.parametrize("save", [save_onnx, save_exported])
+def test_other_kinds_of_programs_are_predicted_exactly(
+    save: Callable[..., Path], dynamic: bool, tmp_path: Path
+) -> None:
+    """A network with padding, and pooling; of one size, all tiles are on one lattice."""
+    known = KNOWN["same, 2-D"]
+    network = lively(known.network())
+    suffix = {save_onnx: ".onnx", save_exported: ".pt2"}[save]
+    file = save(network, tmp_path / f"net{suffix}", (1, 40, 44), dynamic=dynamic)
+    shapes = open_checkpoint(file).shapes
+    assert shapes.equivariant == dynamic
+    if not dynamic:
+        assert shapes.valid_input_shape((1, 1), "up") == (40, 44)
+    data = volume_for(known, (45, 38))
+    predicted = run_over(file, data, tmp_path)
+    expected = known.one_pass(network, data.astype(np.float32) / 255)
+    np.testing.assert_allclose(predicted, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if name != "same, 2-D"])
 def test_a_program_is_predicted_exactly(name: str, tmp_path: Path) -> None:
     known = KNOWN[name]
     network = lively(known.network())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,27 @@ def save_script(network: nn.Module, file: Path) -> Path:
     return file
 
 
+def save_onnx(network: nn.Module, file: Path, shape: tuple[int, ...], *, dynamic: bool) -> Path:
+    """The network as ONNX, exported with an input `[C, *spatial]`."""
+    axes = {"x": {axis: f"size{axis}" for axis in range(2, len(shape) + 1)}} if dynamic else None
+    example = torch.rand(1, *shape)
+    traced = torch.jit.trace(network, example)
+    torch.onnx.export(
+        traced, (example,), str(file), dynamo=False, input_names=["x"], dynamic_axes=axes
+    )
+    return file
+
+
+def save_exported(network: nn.Module, file: Path, shape: tuple[int, ...], *, dynamic: bool) -> Path:
+    """The network as a program of torch.export, exported with an input `[C, *spatial]`."""
+    sizes = {axis: torch.export.Dim(f"size{axis}", min=8) for axis in range(2, len(shape) + 1)}
+    program = torch.export.export(
+        network, (torch.rand(1, *shape),), dynamic_shapes=(sizes,) if dynamic else None
+    )
+    torch.export.save(program, file)
+    return file
+
+
 @dataclass(frozen=True)
 class Known:
     """A network, and how one pass covers a volume: known from its layers, not by probing.
@@ -201,5 +223,6 @@ KNOWN = {
         SuperResolving, 1, (1, 2, 2), (4, 6, 6), (2, 2, 2), (0, 1, 1), (4, 4, 4)
     ),
     "2-D": Known(Flat, 1, (1, 1), (6, 6), (3, 3), (0, 0), (6, 6)),
+    "same, 2-D": Known(partial(Same, 2), 1, (1, 1), (0, 0), (8, 8), (8, 8), (16, 16), period=2),
     "same": Known(Same, 1, (1, 1, 1), (0, 0, 0), (8, 8, 8), (8, 8, 8), (16, 16, 16), period=2),
 }

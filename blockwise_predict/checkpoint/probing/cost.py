@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from blockwise_predict.architectures.interface import Shape
-from blockwise_predict.checkpoint.probing.subject import Subject, fake_mode
+from blockwise_predict.checkpoint.probing.subject import Subject
 
 _BYTES = 4
 
@@ -42,7 +42,7 @@ def pass_cost(module: nn.Module, subject: Subject, shape: Shape) -> tuple[float,
     if not subject.takes_symbols:
         return _measured_elements(module, subject.channels, shape), None
     counter, live = FlopCounterMode(display=False), _LiveElements()
-    with fake_mode(), torch.no_grad(), counter, live:
+    with subject.shape_mode.on(), counter, live:
         module(torch.empty(1, subject.channels, *shape))
     return max(1.0, live.peak / prod(shape)), counter.get_total_flops() / prod(shape)
 

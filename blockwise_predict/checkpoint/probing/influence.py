@@ -15,7 +15,7 @@ import torch
 
 from blockwise_predict.architectures.interface import Shape
 from blockwise_predict.checkpoint.probing.content import random_content
-from blockwise_predict.checkpoint.probing.sizes import AxisSizes
+from blockwise_predict.checkpoint.probing.sizes import AxisSizes, aligned
 from blockwise_predict.checkpoint.probing.subject import Subject
 
 # Shifts to try, in steps of the valid sizes, and the largest one in voxels.
@@ -64,6 +64,7 @@ class _Strip:
         self, subject: Subject, sizes: tuple[AxisSizes, ...], axis: int, wanted: int
     ) -> None:
         self._subject, self._axis, self._sizes = subject, axis, sizes[axis]
+        self._all_sizes = sizes
         shape = [valid_size(along, _ACROSS) for along in sizes]
         shape[axis] = valid_size(sizes[axis], wanted)
         self.shape: Shape = tuple(shape)
@@ -81,11 +82,22 @@ class _Strip:
         if shift is None:
             return Influence(1, inexact=self._difference_after(next(self._shifts(), 1)))
         period = next((k for k in range(1, shift) if shift % k == 0 and self._agreeing(k)), shift)
+        sizes = aligned(self._sizes, period)
+        strip = self if sizes == self._sizes else self._of_sizes(sizes)
+        return strip.margins(period)
+
+    def margins(self, period: int) -> Influence:
+        """What depends on the edges of a network with a known period."""
         margins = [self._edge_margins(period * n, seed) for n, seed in ((1, 0), (2, 1))]
         margins += [self._reach(period, seed, nan=nan) for seed, nan in ((0, False), (1, True))]
         known = [pair for pair in margins if pair is not None]
         low, high = (max(side) for side in zip(*known, strict=True))
         return Influence(period, low, high)
+
+    def _of_sizes(self, sizes: AxisSizes) -> _Strip:
+        """A strip of about this length with other sizes along the axis."""
+        every = (*self._all_sizes[: self._axis], sizes, *self._all_sizes[self._axis + 1 :])
+        return _Strip(self._subject, every, self._axis, self._length)
 
     def _shifts(self) -> Iterator[int]:
         step = self._sizes.step

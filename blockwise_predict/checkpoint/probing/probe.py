@@ -18,6 +18,7 @@ from blockwise_predict.checkpoint.probing.shapes import ProbedShapes
 from blockwise_predict.checkpoint.probing.sizes import (
     AxisSizes,
     Candidate,
+    aligned,
     find_valid_shape,
     sizes_along,
 )
@@ -35,11 +36,13 @@ class Hints:
 
     candidates: numbers of axes and channels, the likeliest first.
     shape: an input shape that it takes, if one is known.
+    fixed: which axes of that shape are the only valid ones, as far as the file says.
     symbolic: whether torch can find out shapes without computing values.
     """
 
     candidates: Sequence[Candidate]
     shape: Shape | None = None
+    fixed: Sequence[bool] = ()
     symbolic: bool = True
 
 
@@ -51,9 +54,14 @@ def probe_network(module: nn.Module, hints: Hints, report: Callable[[str], None]
     """
     subject, base = _find_input(module, hints, report)
     report(f"it takes {subject.channels} x {base}; probing its sizes")
-    sizes = tuple(sizes_along(subject, base, axis) for axis in range(subject.dims))
+    fixed = hints.fixed or (False,) * subject.dims
+    sizes = tuple(
+        sizes_along(subject, base, axis, fixed=fixed[axis]) for axis in range(subject.dims)
+    )
     usual = _usual_shape(sizes)
-    subject.elements, subject.flops = pass_cost(module, subject, usual)
+    # Without symbolic shapes a pass is computed, which is to be a small one.
+    sample = usual if subject.takes_symbols else base
+    subject.elements, subject.flops = pass_cost(module, subject, sample)
     found: list[Influence] = []
     inexact = None
     for axis in range(subject.dims):
@@ -101,15 +109,12 @@ def _find_input(
 
 def _axis(sizes: AxisSizes, influence: Influence) -> ProbedAxis:
     """One axis, with valid sizes on which pooling windows stay aligned."""
+    valid = aligned(sizes, influence.period)
     period = lcm(sizes.step, influence.period)
-    smallest = sizes.smallest
-    if period > sizes.step and not sizes.fixed and sizes.context == 0:
-        # Whole pooling windows, where any size is valid.
-        smallest = -(-smallest // period) * period
     half = sizes.context // 2
     cell = period * sizes.scale
     return ProbedAxis(
-        smallest=smallest,
+        smallest=valid.smallest,
         fixed=sizes.fixed,
         period=period,
         scale=sizes.scale,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
+from math import lcm
 from typing import NamedTuple
 
 from blockwise_predict.architectures.interface import Shape
@@ -60,8 +61,8 @@ def _shapes_to_try(dims: int, many: bool) -> Iterator[Shape]:
             yield (depth, edge, edge)
 
 
-def sizes_along(subject: Subject, base: Shape, axis: int) -> AxisSizes:
-    """The sizes along one axis, from a valid shape.
+def sizes_along(subject: Subject, base: Shape, axis: int, *, fixed: bool) -> AxisSizes:
+    """The sizes along one axis, from a valid shape; `fixed` if the file names that size alone.
 
     Raises CheckpointError for a network whose output does not grow with its input voxel by voxel.
     """
@@ -72,13 +73,16 @@ def sizes_along(subject: Subject, base: Shape, axis: int) -> AxisSizes:
         return subject.output_size((*base[:axis], size, *base[axis + 1 :]), axis)
 
     first = base[axis]
-    outputs = {first: out(first)}
-    for step in range(1, _MAX_STEP + 1):
-        sizes = [first + n * step for n in range(_MORE + 1)]
-        outputs |= {size: out(size) for size in sizes if size not in outputs}
-        scale = _scale([outputs[size] for size in sizes], step)
-        if scale is not None:
-            return _smallest(out, _best_class(out, first, step, scale), step, scale)
+    outputs: dict[int, int | None] = {first: out(first)}
+    for step in range(1, 1 if fixed else _MAX_STEP + 1):
+        for number in range(1, _MORE + 1):
+            outputs[first + number * step] = out(first + number * step)
+            if outputs[first + number * step] is None:
+                break
+        else:
+            grown_by = [outputs[first + number * step] for number in range(_MORE + 1)]
+            if (scale := _scale(grown_by, step)) is not None:
+                return _smallest(out, _best_class(out, first, step, scale), step, scale)
     grown = {size: found for size, found in outputs.items() if found is not None}
     if len(grown) > _MORE:
         _refuse(axis, grown)
@@ -87,6 +91,17 @@ def sizes_along(subject: Subject, base: Shape, axis: int) -> AxisSizes:
     if size > first * scale or size * 2 < first:
         _refuse(axis, grown)
     return AxisSizes(first, 1, scale, first * scale - size, fixed=True)
+
+
+def aligned(sizes: AxisSizes, period: int) -> AxisSizes:
+    """The valid sizes at which whole pooling windows fit, where others are valid as well."""
+    step = lcm(sizes.step, period)
+    if step == sizes.step or sizes.fixed:
+        return sizes
+    smallest = sizes.smallest
+    if sizes.context == 0:
+        smallest = -(-smallest // step) * step
+    return replace(sizes, smallest=smallest, step=step)
 
 
 def _scale(outputs: Sequence[int | None], step: int) -> int | None:

@@ -71,12 +71,8 @@ class Subject:
 
     def _find_shape(self, shape: Shape) -> Shape | None:
         try:
-            with torch.no_grad():
-                if self._symbolic:
-                    with fake_mode():
-                        out = self._module(torch.empty(1, self.channels, *shape))
-                else:
-                    out = self._module(torch.zeros(1, self.channels, *shape))
+            with self.shape_mode.on() if self._symbolic else torch.no_grad():
+                out = self._module(torch.zeros(1, self.channels, *shape))
         except CheckpointError:
             raise
         except Exception:  # noqa: BLE001 - whatever a network raises for a shape it cannot take
@@ -84,6 +80,11 @@ class Subject:
         if out.dim() != self.dims + 2 or out.shape[0] != 1 or 0 in out.shape:
             return None
         return tuple(int(size) for size in out.shape[1:])
+
+    @cached_property
+    def shape_mode(self) -> ShapeMode:
+        """In which shapes are found."""
+        return ShapeMode()
 
     @property
     def takes_symbols(self) -> bool:
@@ -104,7 +105,7 @@ class Subject:
         shape = next(shape for shape, found in self._known.items() if found is not None)
         try:
             module = copy.deepcopy(self._module).to(dtype)
-            with fake_mode(), torch.no_grad():
+            with ShapeMode().on():
                 out = module(torch.empty(1, self.channels, *shape, dtype=dtype))
         except Exception:  # noqa: BLE001 - a program with a dtype in its text
             return None
@@ -146,16 +147,20 @@ class Subject:
             )
 
 
-@contextmanager
-def fake_mode() -> Iterator[None]:
-    """Within it, torch computes shapes instead of values.
+class ShapeMode:
+    """Within `on`, torch computes shapes instead of values."""
 
-    It logs each shape that does not fit as an error; here that is an answer.
-    """
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            yield
-    finally:
-        logger.disabled = disabled
+    def __init__(self) -> None:
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Compute shapes."""
+        # It logs each shape that does not fit as an error; here that is an answer.
+        logger = logging.getLogger("torch._subclasses.fake_tensor")
+        disabled, logger.disabled = logger.disabled, True
+        try:
+            with self._mode, torch.no_grad():
+                yield
+        finally:
+            logger.disabled = disabled

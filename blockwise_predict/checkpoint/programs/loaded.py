@@ -12,7 +12,7 @@ from blockwise_predict.checkpoint.probing.probe import Hints
 from blockwise_predict.checkpoint.probing.sizes import Candidate
 
 # Numbers of channels to try where weights do not tell, and how many candidates are tried.
-_USUAL = (1, 2, 3, 4)
+USUAL_CHANNELS = (1, 2, 3, 4)
 _MOST = 12
 
 
@@ -41,5 +41,6 @@ def candidates_of(weights: Mapping[str, torch.Tensor]) -> list[Candidate]:
     """
     kernels = [tensor.shape for tensor in weights.values() if tensor.dim() in (4, 5)]
     found = [Candidate(len(shape) - 2, shape[1]) for shape in kernels]
-    found += [Candidate(dims, n) for dims in {one.dims for one in found} or (3, 2) for n in _USUAL]
+    axes = {one.dims for one in found} or {2, 3}
+    found += [Candidate(dims, number) for dims in axes for number in USUAL_CHANNELS]
     return sorted(dict.fromkeys(found), key=lambda one: -one.dims)[:_MOST]

@@ -6,17 +6,25 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from blockwise_predict.checkpoint.probing import probe_network
 from blockwise_predict.checkpoint.probing.cache import cached, keep
+from blockwise_predict.checkpoint.programs.exported import is_exported, load_exported
 from blockwise_predict.checkpoint.programs.loaded import Loaded
 from blockwise_predict.checkpoint.programs.model import OpaqueModel
+from blockwise_predict.checkpoint.programs.onnx import is_onnx, load_onnx
 from blockwise_predict.checkpoint.programs.torchscript import is_torchscript, load_torchscript
 from blockwise_predict.errors import CheckpointError
 from blockwise_predict.geometry.probed import Probed
 
+_KINDS = (
+    (is_onnx, load_onnx),
+    (is_exported, load_exported),
+    (is_torchscript, load_torchscript),
+)
 _log = logging.getLogger(__name__)
 
 
@@ -28,8 +36,9 @@ def find_program(path: str | os.PathLike[str]) -> Callable[[], Loaded] | None:
             return None
     except (OSError, TypeError, ValueError):
         return None
-    if is_torchscript(file):
-        return lambda: load_torchscript(file)
+    for holds, load in _KINDS:
+        if holds(file):
+            return partial(load, file)
     return None
 
 
