@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import get_args
 
@@ -53,3 +54,15 @@ def declare_activation(model: TrainedModel, activation: str | None) -> TrainedMo
         undeclared=tuple(name for name in model.undeclared if name != "activation"),
         options={**model.options, "activation": activation},
     )
+
+
+def declaration_rows(model: TrainedModel) -> Iterator[tuple[str, str]]:
+    """Label and text of what is stated, or is to be declared, about input and output values."""
+    for name, option, stated in (
+        ("normalization", "--normalize", model.normalization),
+        ("activation", "--activation", model.activation),
+    ):
+        if name in model.undeclared:
+            yield name, f"not stated in the files: a run has to declare it with {option}"
+        elif stated is not None:
+            yield name, stated

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.architectures.trace import halo_overhead, peak_elements
+from blockwise_predict.checkpoint.activation import declaration_rows
+from blockwise_predict.checkpoint.programs import OpaqueModel
 from blockwise_predict.checkpoint.summary import (
     architecture_text,
     channels_text,
@@ -17,6 +19,7 @@ from blockwise_predict.checkpoint.summary import (
     layers_text,
     values_text,
 )
+from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 
 # Tiles are listed at the shapes of training and evaluation, and at these multiples of the former.
@@ -24,15 +27,22 @@ _TILE_FACTORS = (2, 3, 4)
 _BYTES_PER_VALUE = 4
 
 
-def describe_checkpoint(model: UNetModel) -> list[tuple[str, str]]:
+def describe_checkpoint(model: TrainedModel) -> list[tuple[str, str]]:
     """Label and text of each property, in the order to be shown."""
+    if isinstance(model, OpaqueModel):
+        return [("checkpoint", model.path), *model.rows(), ("sha256", model.sha256)]
+    assert isinstance(model, UNetModel)
+    return _describe_unet(model)
+
+
+def _describe_unet(model: UNetModel) -> list[tuple[str, str]]:
     shapes = model.shapes
     return [
         ("checkpoint", model.path),
         *([("run", f"{model.run}, iteration {model.iteration}")] if model.run else []),
         *([("family", model.family)] if model.family else []),
         *model.record.items(),
-        *_declarations(model),
+        *declaration_rows(model),
         *_architecture(model),
         ("parameters", f"{model.num_parameters:,}"),
         ("head", head_text(model.head, len(model.architecture.downsample_factors[0]))),
@@ -50,17 +60,6 @@ def describe_checkpoint(model: UNetModel) -> list[tuple[str, str]]:
         ("halo", "arithmetic per output voxel, relative to an endless tile"),
         ("sha256", model.sha256),
     ]
-
-
-def _declarations(model: UNetModel) -> Iterator[tuple[str, str]]:
-    for name, option, stated in (
-        ("normalization", "--normalize", model.normalization),
-        ("activation", "--activation", model.activation),
-    ):
-        if name in model.undeclared:
-            yield name, f"not stated in the files: a run has to declare it with {option}"
-        elif stated is not None:
-            yield name, stated
 
 
 def _architecture(model: UNetModel) -> Iterator[tuple[str, str]]:

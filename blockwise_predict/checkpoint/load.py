@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.config.values import HUB_SCHEME
 from blockwise_predict.errors import CheckpointError, shown
+from blockwise_predict.geometry.probed import Probed
 
 
 def open_checkpoint(
@@ -30,8 +32,12 @@ def open_checkpoint(
     architecture: str | os.PathLike[str] | None = None,
     activation: str | None = None,
     unsafe_load_pickle: bool = False,
+    input_shape: Sequence[int] | None = None,
+    probed: Probed | None = None,
 ) -> TrainedModel:
     """Open a checkpoint as data, and check that its weights fit its architecture.
+
+    A program (TorchScript) is probed: what it does with its input is found out by running it.
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
         its iteration files, a folder of cellmap-models, a TorchScript or torch.export file of a
@@ -48,6 +54,8 @@ def open_checkpoint(
     activation: `none`, `sigmoid` or `tanh`, applied after a network whose files do not contain its
         activation.
     unsafe_load_pickle: unpickle files that need more than plain data, which runs their code.
+    input_shape: of a program, a shape (spatial axes) that it takes; found by trying by default.
+    probed: of a program, what is already known about it, so that it is not probed again.
 
     Raises CheckpointError for files that are missing, unreadable, unsafe or damaged, and for
     weights that do not fit the architecture.
@@ -59,6 +67,8 @@ def open_checkpoint(
             architecture=architecture,
             activation=activation,
             unsafe_load_pickle=unsafe_load_pickle,
+            input_shape=input_shape,
+            probed=probed,
         )
     options = {
         "checkpoint": str(path),
@@ -68,7 +78,9 @@ def open_checkpoint(
     }
     location = _locate(path, iteration, architecture)
     if isinstance(location, Package):
-        return declare_activation(open_package(location, options), activation)
+        return declare_activation(
+            open_package(location, options, input_shape=input_shape, probed=probed), activation
+        )
     document = None if location.document is None else read_document(location.document)
     state = read_weights(location.weights, unsafe=unsafe_load_pickle)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from blockwise_predict.architectures import CNNectomeUNetConfig, UNetShapes
+from blockwise_predict.architectures import CNNectomeUNetConfig, NetworkShapes
 from blockwise_predict.checkpoint.head import Head
 
 
@@ -64,7 +64,7 @@ def values_text(output_range: tuple[float, float] | None) -> str:
     return "unbounded" if output_range is None else f"{output_range[0]:g} to {output_range[1]:g}"
 
 
-def geometry_rows(shapes: UNetShapes) -> Iterator[tuple[str, str]]:
+def geometry_rows(shapes: NetworkShapes) -> Iterator[tuple[str, str]]:
     """Label and text of context, period and scale."""
     low = [context // 2 for context in shapes.context]
     high = [context - less for context, less in zip(shapes.context, low, strict=True)]

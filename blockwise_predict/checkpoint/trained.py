@@ -75,6 +75,21 @@ class TrainedModel(ABC):
         """Bounds that the activation guarantees, if it does."""
 
     @property
+    def inexact(self) -> str | None:
+        """Evidence that passes over different tiles disagree, so that no blocks are exact."""
+        return None
+
+    @property
+    def counts_flops(self) -> bool:
+        """Whether `flops` is arithmetic; otherwise it is the number of input voxels."""
+        return True
+
+    @property
+    def float32_only(self) -> bool:
+        """Whether the network cannot compute in any other dtype."""
+        return False
+
+    @property
     @abstractmethod
     def usual_input_shape(self) -> tuple[int, ...]:
         """The valid input shape that the network's authors predict with."""

@@ -46,11 +46,10 @@ def inspect(
         return
     if not on_hub and not Path(path).exists():
         raise InputError(f"{path}: no such file, folder or array.")
-    from blockwise_predict.checkpoint import UNetModel, open_checkpoint
+    from blockwise_predict.checkpoint import open_checkpoint
     from blockwise_predict.checkpoint.describe import describe_checkpoint
 
     model = open_checkpoint(
         path, iteration=iteration, architecture=architecture, unsafe_load_pickle=unsafe_load_pickle
     )
-    assert isinstance(model, UNetModel)
     print_rows(describe_checkpoint(model))

@@ -28,6 +28,7 @@ from blockwise_predict.plan.model import Tiling
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.region import Region, check_axes
 from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, SUM_BYTES, Limits, Sizing, crop_block
+from blockwise_predict.plan.whole import WholePasses
 
 # Share of the memory that is free at planning time which the data of all workers may take.
 MEMORY_SHARE = 0.5
@@ -65,7 +66,9 @@ def _choose(choice: _LayoutChoice) -> Layout:
         return choice.blended(given)
     if opened.model.streamed_shapes is None:
         block = given or _even_blocks(opened.config, region)
-        return Layout(block, choice.whole_passes(block), None)
+        tiling = choice.whole_passes(block)
+        warnings = _memory_warnings(tiling, choice.limits, opened.config)
+        return Layout(block, tiling, None, tuple(warnings))
     precision = opened.config.precision
     likely = likely_dtype(precision, opened.device)
     sizing = choice.sizing(likely)
@@ -119,14 +122,19 @@ class _LayoutChoice:
         )
 
     def whole_passes(self, block: tuple[int, ...]) -> Tiling:
-        """The tiling for one whole pass per tile of the region's lattice, in float32."""
-        lattice, model = self.region.lattice, self.opened.model
-        passes = 4 * model.peak_elements(lattice.tile_shape[-model.shapes.dims :])
+        """The tiling for one whole pass per tile, in float32.
+
+        The tile is the configured or fixed one, or chosen for the block if any valid one will do.
+        """
+        opened, lattice = self.opened, self.region.lattice
+        passes = WholePasses(opened, self.limits, self.region.roi, block)
         sums = prod(crop_block(block, tuple(self.region.roi.shape))) * self._sum_bytes
+        if opened.model.shapes.equivariant and opened.config.tile_shape is None:
+            lattice = passes.lattice(lattice)
         return Tiling(
             lattice=lattice,
             streaming=None,
-            memory_bytes=passes + sums,
+            memory_bytes=passes.bytes(lattice) + sums,
             cache_bytes=self._cache_bytes(lattice, block),
         )
 

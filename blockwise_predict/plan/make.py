@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from funlib.geometry import Roi
 
-from blockwise_predict.checkpoint import TrainedModel, UNetModel, nonfinite_weights
+from blockwise_predict.checkpoint import OpaqueModel, TrainedModel, UNetModel, nonfinite_weights
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.values import Format
 from blockwise_predict.config.version import __version__
@@ -124,6 +124,7 @@ def _network_plan(model: TrainedModel, requested: str | None) -> NetworkPlan:
         requested=requested,
         channel_names=model.channel_names,
         dims=model.shapes.dims,
+        probed=model.probed if isinstance(model, OpaqueModel) else None,
     )
 
 

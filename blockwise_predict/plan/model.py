@@ -21,6 +21,7 @@ from blockwise_predict.engine.values import Encoding, Normalization
 from blockwise_predict.errors import shown
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
 from blockwise_predict.geometry.lattice import Lattice
+from blockwise_predict.geometry.probed import Probed
 from blockwise_predict.geometry.symmetry import num_symmetries
 
 
@@ -31,7 +32,7 @@ class Model(BaseModel):
 
 
 class NetworkPlan(Model):
-    """The network: its weights and its architecture.
+    """The network: its weights and its architecture, or what probing its program found out.
 
     `activation` follows the network of the checkpoint's files, which do not contain it. `record` is
     what the checkpoint's package says of itself. `cached` is where workers find a checkpoint on the
@@ -50,6 +51,7 @@ class NetworkPlan(Model):
     record: dict[str, str] = {}
     cached: str | None = None
     requested: str | None = None
+    probed: Probed | None = None
 
 
 class InputPlan(Model):

@@ -12,7 +12,7 @@ from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
-from blockwise_predict.errors import ArrayError, RunStateError
+from blockwise_predict.errors import ArrayError, CheckpointError, ConfigError, RunStateError
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
 from blockwise_predict.io import BlockSource, open_input
 from blockwise_predict.plan.declared import check_declared
@@ -84,6 +84,7 @@ def open_inputs(
             architecture=config.architecture,
             activation=config.activation,
             unsafe_load_pickle=config.unsafe_load_pickle,
+            input_shape=config.tile_shape,
         )
     if array is None:
         array = open_input(
@@ -94,7 +95,9 @@ def open_inputs(
     opened = Opened(config, model, array, workers_device(config))
     _check_channels(model, array)
     check_declared(config, model, array)
+    _check_exact(opened)
     check_precision(config.precision, opened.device, opened.streamed_shapes is not None)
+    _check_float32(config.precision, model)
     return opened
 
 
@@ -111,6 +114,7 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
         architecture=config.architecture,
         activation=config.activation,
         unsafe_load_pickle=config.unsafe_load_pickle,
+        probed=plan.network.probed,
     )
     if model.sha256 != plan.network.weights_sha256:
         raise RunStateError(
@@ -147,4 +151,22 @@ def _check_channels(model: TrainedModel, array: BlockSource) -> None:
     if channels != expected:
         raise ArrayError(
             f"{array.path} has {channels} channels, but {model.path} was trained on {expected}."
+        )
+
+
+def _check_exact(opened: Opened) -> None:
+    model = opened.model
+    if model.inexact is not None and not opened.config.blend:
+        raise CheckpointError(
+            f"{model.path} cannot be predicted exactly block by block: {model.inexact} "
+            "What is predicted for a voxel depends on the tile it is in. Train with a "
+            "normalisation that does not depend on the tile (batch norm), or blend overlapping "
+            "tiles with --blend."
+        )
+
+
+def _check_float32(precision: str, model: TrainedModel) -> None:
+    if model.float32_only and precision not in ("auto", "float32", "tfloat32"):
+        raise ConfigError(
+            f"--precision {precision}: {model.path} computes in float32 only, whatever its input."
         )

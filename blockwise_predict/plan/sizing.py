@@ -247,14 +247,7 @@ class Sizing:
         a volume is one slice.
         """
         slices = roi.dims - self._shapes.dims
-        tile = []
-        reach = self._reach or (0,) * roi.dims
-        axes = zip(lattice.axes, roi.begin, roi.shape, block, reach, strict=True)
-        for axis, begin, size, edge, more in list(axes)[slices:]:
-            begins = range(begin, begin + size, edge)
-            assert isinstance(axis, AxisLattice)
-            needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
-            tile.append(axis.grown_for(needed + more))
+        tile = list(needed_tile(lattice, roi, block, self._reach)[slices:])
         tile[: len(self._frames)] = (min(*pair) for pair in zip(tile, self._frames, strict=False))
         return (1,) * slices + self._shrink(tuple(tile), crop_block(block, tuple(roi.shape)), chunk)
 
@@ -287,6 +280,21 @@ class Sizing:
         """Peak bytes of a worker's data, without the weights."""
         passes = self._stream(tile, self._room(block, tile, chunk))[1]
         return self._block_bytes(block, tile, chunk) + passes
+
+
+def needed_tile(lattice: Lattice, roi: Roi, block: Shape, reach: Shape = ()) -> Shape:
+    """The tile that covers any of a ROI's blocks; `lattice` may be for any tile.
+
+    A tile exceeds its block by `reach` output voxels along each axis, by default by none.
+    """
+    tile = []
+    axes = zip(lattice.axes, roi.begin, roi.shape, block, reach or (0,) * roi.dims, strict=True)
+    for axis, begin, size, edge, more in axes:
+        begins = range(begin, begin + size, edge)
+        assert isinstance(axis, AxisLattice)
+        needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
+        tile.append(axis.grown_for(needed + more))
+    return tuple(tile)
 
 
 def crop_block(block: Shape, roi: Shape) -> Shape:

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blockwise_predict.checkpoint.families import numbered_channels
 from blockwise_predict.checkpoint.packages.package import Package
+from blockwise_predict.checkpoint.programs import find_program, open_program
 from blockwise_predict.checkpoint.recognition import Recognised, recognise_file
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.errors import CheckpointError, shown
+from blockwise_predict.geometry.probed import Probed
 
 
-def open_package(package: Package, options: dict[str, Any]) -> TrainedModel:
+def open_package(
+    package: Package,
+    options: dict[str, Any],
+    *,
+    input_shape: Sequence[int] | None = None,
+    probed: Probed | None = None,
+) -> TrainedModel:
     """The network of a package, with what the package says about it.
 
+    A program that is not recognised as a U-Net is run to find out what it does with an input
+    (of `input_shape`, if that is given), unless that is known already (`probed`).
     options: of a run that opens it in the same way. Raises CheckpointError if none of its programs
     can be opened, or if the network contradicts the package.
     """
-    file, recognised = _recognise(package)
+    found = _recognise(package)
+    if isinstance(found, str):
+        shape = input_shape or package.input_shape
+        return _open_opaque(package, options, found, input_shape=shape, probed=probed)
+    file, recognised = found
     channels = recognised.head.channels if recognised.head else recognised.architecture.fmaps_out
     has_activation = recognised.head is not None and recognised.head.activation is not None
-    stated = {
-        "activation": has_activation or package.activation is not None,
-        "normalization": package.normalization is not None,
-    }
     model = UNetModel(
         path=str(file),
         iteration=package.iteration,
         architecture=recognised.architecture,
         head=recognised.head,
-        channel_names=package.channel_names or tuple(f"channel_{i}" for i in range(channels)),
+        channel_names=package.channel_names or numbered_channels(channels),
         weights=recognised.weights,
         options=options,
         activation=package.activation,
         normalization=package.normalization,
-        undeclared=tuple(name for name, known in stated.items() if not known),
+        undeclared=_undeclared(package, has_activation),
         voxel_size=package.voxel_size,
         record={**package.record, "family": f"CNNectomeUNet: {recognised.evidence}"},
     )
@@ -44,21 +57,58 @@ def open_package(package: Package, options: dict[str, Any]) -> TrainedModel:
     return model
 
 
-def _recognise(package: Package) -> tuple[Path, Recognised]:
-    """The first program of a package that is recognised."""
+def _open_opaque(
+    package: Package,
+    options: dict[str, Any],
+    reason: str,
+    *,
+    input_shape: Sequence[int] | None,
+    probed: Probed | None,
+) -> TrainedModel:
+    """The first program of a package as a network that is known by what it does alone.
+
+    reason: why it was not recognised as a U-Net.
+    """
+    file = package.programs[0]
+    load = find_program(file)
+    if load is None:
+        raise CheckpointError(f"checkpoint {package.path} cannot be opened. {reason}.")
+    model = open_program(load, file, input_shape=input_shape, probed=probed, options=options)
+    channels = len(model.channel_names)
+    model = replace(
+        model,
+        iteration=package.iteration,
+        channel_names=package.channel_names or model.channel_names,
+        activation=package.activation,
+        normalization=package.normalization,
+        undeclared=_undeclared(package, has_activation=False),
+        voxel_size=package.voxel_size,
+        record={**package.record, "family": f"none that is known. {reason}"},
+    )
+    _check(package, model, channels)
+    return model
+
+
+def _undeclared(package: Package, has_activation: bool) -> tuple[str, ...]:
+    stated = {
+        "activation": has_activation or package.activation is not None,
+        "normalization": package.normalization is not None,
+    }
+    return tuple(name for name, known in stated.items() if not known)
+
+
+def _recognise(package: Package) -> tuple[Path, Recognised] | str:
+    """The first program of a package that is recognised as a U-Net, or why none is."""
     reasons = []
     for file in package.programs:
-        found = (
-            recognise_file(file, package.input_shape)
-            if file.suffix != ".onnx"
-            else "ONNX files are not read"
-        )
+        if file.suffix == ".onnx":
+            reasons.append(f"{file.name}: U-Nets in ONNX files are not recognised")
+            continue
+        found = recognise_file(file, package.input_shape)
         if isinstance(found, Recognised):
             return file, found
         reasons.append(f"{file.name}: {found}")
-    raise CheckpointError(
-        f"checkpoint {package.path} is not recognised as a U-Net. {'; '.join(reasons)}."
-    )
+    return "; ".join(reasons)
 
 
 def _check(package: Package, model: TrainedModel, channels: int) -> None:
