@@ -30,7 +30,7 @@ def describe_checkpoint(model: UNetModel) -> list[tuple[str, str]]:
     return [
         ("checkpoint", model.path),
         *([("run", f"{model.run}, iteration {model.iteration}")] if model.run else []),
-        *([("family", model.family)] if model.family else []),
+        *model.record.items(),
         *_architecture(model),
         ("parameters", f"{model.num_parameters:,}"),
         ("head", head_text(model.head, shapes.dims)),

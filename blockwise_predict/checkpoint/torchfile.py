@@ -64,7 +64,7 @@ class TorchFile:
     """
 
     def __init__(self, file: Path) -> None:
-        self._handle = _BoundedFile(file)
+        self._handle = BoundedFile(file)
         self._read: dict[str, torch.Tensor] = {}
         try:
             self.size = os.fstat(self._handle.fileno()).st_size
@@ -110,7 +110,7 @@ class TorchFile:
         return self._read[storage.key]
 
 
-class _BoundedFile(io.FileIO):
+class BoundedFile(io.FileIO):
     """A file that refuses reads larger than a reasonable zip directory."""
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -25,7 +25,10 @@ class TrainedModel(ABC):
     channel_names: one for each output channel.
     weights: by name.
     options: of a run that opens it in the same way.
-    undeclared: what neither the file nor its family says, of "activation" and "normalization".
+    undeclared: what the user has to declare because the files do not state it: `activation`,
+        `normalization`.
+    record: what a package says of itself, and why the network in it was taken for what it is, by
+        labels.
     """
 
     path: str
@@ -35,6 +38,7 @@ class TrainedModel(ABC):
     weights: Mapping[str, torch.Tensor] = field(compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
     undeclared: tuple[str, ...] = ()
+    record: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     @abstractmethod

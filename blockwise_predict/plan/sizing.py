@@ -226,11 +226,14 @@ class Sizing:
         """
         slices = roi.dims - self._shapes.dims
         tile = []
-        axes = zip(lattice.axes, roi.begin, roi.shape, block, strict=True)
-        for axis, begin, size, edge in list(axes)[slices:]:
+        axes = list(zip(lattice.axes, roi.begin, roi.shape, block, strict=True))[slices:]
+        for (axis, begin, size, edge), smallest in zip(
+            axes, smallest_tile(self._shapes), strict=True
+        ):
             begins = range(begin, begin + size, edge)
             needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
-            tile.append(axis.grown_for(needed))
+            # A lattice's passes give at least a period of output, though a ROI may need less.
+            tile.append(max(axis.grown_for(needed), smallest))
         return (1,) * slices + self._shrink(tuple(tile), crop_block(block, tuple(roi.shape)), chunk)
 
     def _shrink(self, tile: Shape, block: Shape, chunk: Shape) -> Shape:
