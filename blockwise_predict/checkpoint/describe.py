@@ -40,7 +40,6 @@ def _describe_unet(model: UNetModel) -> list[tuple[str, str]]:
     return [
         ("checkpoint", model.path),
         *([("run", f"{model.run}, iteration {model.iteration}")] if model.run else []),
-        *([("family", model.family)] if model.family else []),
         *model.record.items(),
         *declaration_rows(model),
         *_architecture(model),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blockwise_predict.checkpoint.activation import declare_activation
+from blockwise_predict.checkpoint.dacapo_export import is_export, open_export
 from blockwise_predict.checkpoint.described import described
 from blockwise_predict.checkpoint.documents import read_document
 from blockwise_predict.checkpoint.families import Family, names_above, recognise, unrecognised
@@ -46,6 +47,7 @@ def open_checkpoint(
         a state dictionary, `{"model": state dictionary, ...}` or `{"model_state_dict": ...}`, of
         DaCapo's model, a CNNectomeUNet, a CNNectomeUNetModule or a U-Net of funlib.learn.torch.
         Those of fly_organelles and COSEM need no description, see `families`.
+        Also a bioimage.io package of DaCapo's export, a folder or a zip archive.
     iteration: which iteration of a run folder; the latest by default.
     architecture: a YAML file that describes bare weights: a DaCapo run's YAML; a mapping with
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
@@ -76,6 +78,8 @@ def open_checkpoint(
         "architecture": None if architecture is None else str(architecture),
         "unsafe_load_pickle": unsafe_load_pickle,
     }
+    if iteration is None and architecture is None and _is_export(path):
+        return declare_activation(open_export(Path(path), options), activation)
     location = _locate(path, iteration, architecture)
     if isinstance(location, Package):
         return declare_activation(
@@ -93,12 +97,20 @@ def open_checkpoint(
         head=network.head,
         channel_names=network.channel_names,
         weights=normalise_keys(state, location.weights),
-        family=network.text,
+        record={"family": network.text},
         undeclared=network.undeclared,
         options=options,
     )
     model.build()
     return declare_activation(model, activation)
+
+
+def _is_export(path: str | os.PathLike[str]) -> bool:
+    try:
+        return is_export(Path(path))
+    except (OSError, TypeError):
+        # Not a path, or one that cannot be read: `locate` says why.
+        return False
 
 
 def _network(location: Location, document: dict[str, Any] | None, shapes: Shapes) -> Family:

@@ -37,7 +37,7 @@ def locate(path: Path, iteration: int | None, architecture: Path | None) -> Loca
             f"checkpoint {path}: no such file or folder. Use a DaCapo run folder (BASE/RUN), "
             f"an iteration file, or weights ({', '.join(BARE_SUFFIXES)})."
         )
-    if iteration is not None and path.name != str(iteration):
+    if iteration is not None and _number(path) != iteration:
         raise CheckpointError(
             f"iteration {iteration} goes with a run folder, but checkpoint {path} is a file."
         )

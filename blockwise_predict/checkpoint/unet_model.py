@@ -65,12 +65,10 @@ class UNetModel(TrainedModel):
     run, iteration: of a DaCapo run; None for bare weights.
     head: None for weights without a prediction head.
     weights: by normalised name, see `keys`.
-    family: which family of networks it is of, and how that is known.
     """
 
     architecture: CNNectomeUNetConfig
     head: Head | None
-    family: str = ""
 
     @property
     def in_channels(self) -> int:

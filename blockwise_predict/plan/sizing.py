@@ -247,7 +247,9 @@ class Sizing:
         a volume is one slice.
         """
         slices = roi.dims - self._shapes.dims
-        tile = list(needed_tile(lattice, roi, block, self._reach)[slices:])
+        needed = needed_tile(lattice, roi, block, self._reach)[slices:]
+        # A lattice's passes give at least a period of output, though a ROI may need less.
+        tile = list(map(max, needed, smallest_tile(self._shapes)))
         tile[: len(self._frames)] = (min(*pair) for pair in zip(tile, self._frames, strict=False))
         return (1,) * slices + self._shrink(tuple(tile), crop_block(block, tuple(roi.shape)), chunk)
 

@@ -22,7 +22,7 @@ TINY_3D: dict[str, Any] = {
 }
 
 
-def _liven(network: torch.nn.Module) -> None:
+def liven(network: torch.nn.Module) -> torch.nn.Module:
     """Give a network weights with which its output varies.
 
     With torch's own, all ReLUs of so small a network may be dead, and its output constant: then
@@ -33,6 +33,7 @@ def _liven(network: torch.nn.Module) -> None:
             torch.nn.init.uniform_(parameter, 0.0, 0.3)
         elif parameter.dim() > 2:
             torch.nn.init.kaiming_normal_(parameter)
+    return network
 
 
 def save_network(folder: Path, seed: int = 0, task: dict[str, Any] | None = None, **kwargs: Any):
@@ -40,7 +41,7 @@ def save_network(folder: Path, seed: int = 0, task: dict[str, Any] | None = None
     settings = {**TINY_3D, **kwargs}
     torch.manual_seed(seed)
     unet = CNNectomeUNet(CNNectomeUNetConfig(name="tiny", **settings))
-    _liven(unet)
+    liven(unet)
     state = {f"architecture.{key}": value for key, value in unet.state_dict().items()}
     document: dict[str, Any] = {"architecture": settings}
     if task is not None:
@@ -49,7 +50,7 @@ def save_network(folder: Path, seed: int = 0, task: dict[str, Any] | None = None
         names, kernel = (task["classes"], 3) if "classes" in task else (task["neighborhood"], 1)
         conv = torch.nn.Conv2d if len(settings["input_shape"]) == 2 else torch.nn.Conv3d
         head = conv(settings["fmaps_out"], len(names), kernel)
-        _liven(head)
+        liven(head)
         state |= {f"prediction_head.{key}": value for key, value in head.state_dict().items()}
     weights, architecture = folder / "weights.pt", folder / "architecture.yaml"
     torch.save(state, weights)

@@ -1,0 +1,207 @@
+"""DaCapo's export to a bioimage.io package: a state dictionary, its run's configuration, and tests.
+
+`save_bioimage_io_model` of DaCapo writes `rdf.yaml`. It names a function that would build the
+network from a configuration, which is in the same file. The configuration is read as data here and
+the function is not called. In its place, the package's test tensors tell whether the network is
+right.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from blockwise_predict.checkpoint.described import described
+from blockwise_predict.checkpoint.documents import read_document
+from blockwise_predict.checkpoint.keys import normalise_keys
+from blockwise_predict.checkpoint.torchfile import BoundedFile
+from blockwise_predict.checkpoint.unet_model import UNetModel
+from blockwise_predict.checkpoint.weights import read_weights
+from blockwise_predict.errors import CheckpointError, shown
+
+DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
+# Relative to the largest output value. Convolutions in float32 differ by some 1e-5 between machines
+# (Winograd's algorithm or not); a layer too many or too few makes a difference of order 1.
+TOLERANCE = 1e-4
+# Bytes of a package's files, and how far they may be compressed.
+_MAX_BYTES = 16 << 30
+_MAX_RATIO = 200
+
+
+def is_export(path: Path) -> bool:
+    """Whether a path is a folder or a zip archive with a description, which may be another's."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in DESCRIPTIONS)
+    if path.suffix != ".zip" or not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with _opened(path) as archive:
+        return any(name in archive.namelist() for name in DESCRIPTIONS)
+
+
+def is_dacapos(description: Mapping[str, Any]) -> bool:
+    """Whether a package's description has DaCapo's configuration of the network."""
+    return _configuration(description) is not None
+
+
+def open_export(path: Path, options: Mapping[str, Any]) -> UNetModel:
+    """The network of a package, a folder or a zip archive.
+
+    options: of a run that opens it in the same way. Raises CheckpointError for a package that is
+    damaged or not DaCapo's, and for a network that does not reproduce the package's test tensors.
+    """
+    with _unpacked(path) as folder:
+        file = next(folder / name for name in DESCRIPTIONS if (folder / name).is_file())
+        description = read_document(file)
+        configuration = _configuration(description)
+        if configuration is None:
+            raise CheckpointError(
+                f"{path}: {file.name} has no configuration of DaCapo in "
+                "weights.pytorch_state_dict.architecture.kwargs."
+            )
+        weights = _member(folder, description["weights"]["pytorch_state_dict"], path)
+        state = read_weights(weights)
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        network = described(configuration, path / file.name, shapes)
+        model = UNetModel(
+            path=str(path / weights.relative_to(folder)),
+            architecture=network.config,
+            head=network.head,
+            channel_names=_channel_names(description) or network.channel_names,
+            weights=normalise_keys(state, path),
+            options=options,
+        )
+        difference = _difference(model, description, folder, path)
+    family = f"DaCapo's bioimage.io export: {network.reason}; reproduces its test tensors"
+    return replace(model, record={"family": f"{family} to {difference:.1g}"})
+
+
+def _configuration(description: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The run's configuration: of DaCapo's `from_yaml`, or of dacapo-toolbox's."""
+    value: Any = description
+    for key in ("weights", "pytorch_state_dict", "architecture", "kwargs"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping):
+        return None
+    if isinstance(value.get("config_yaml"), dict):
+        return dict(value["config_yaml"])
+    if isinstance(value.get("architecture_dict"), dict):
+        return {"architecture": value["architecture_dict"], "task": value.get("task_dict")}
+    return None
+
+
+def _channel_names(description: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The names of the only output's channels, if it names them."""
+    outputs = description.get("outputs")
+    if not (isinstance(outputs, list) and len(outputs) == 1 and isinstance(outputs[0], dict)):
+        return None
+    for axis in outputs[0].get("axes") or ():
+        if isinstance(axis, dict) and axis.get("type") == "channel":
+            names = axis.get("channel_names")
+            return tuple(map(str, names)) if isinstance(names, list) else None
+    return None
+
+
+def _difference(
+    model: UNetModel, description: Mapping[str, Any], folder: Path, path: Path
+) -> float:
+    """The largest difference to the test output, relative to the largest value."""
+    given, expected = (
+        _test_tensor(folder, description.get(key), key, path) for key in ("inputs", "outputs")
+    )
+    if given.ndim != model.shapes.dims + 2 or given.shape[1] != model.in_channels:
+        raise CheckpointError(
+            f"{path}: its test input has shape {given.shape}, not (batch, {model.in_channels}, "
+            f"then {model.shapes.dims} axes)."
+        )
+    try:
+        with torch.inference_mode():
+            output = model.build()(torch.from_numpy(given)).numpy()
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: the network does not take its test input: {error}."
+        ) from None
+    if output.shape != expected.shape or len(model.channel_names) != output.shape[1]:
+        raise CheckpointError(
+            f"{path}: for the test input the network gives {output.shape}, its test output has "
+            f"{expected.shape}, and it names {len(model.channel_names)} channels."
+        )
+    difference = float(np.abs(output - expected).max() / (np.abs(expected).max() or 1))
+    if not difference <= TOLERANCE:
+        raise CheckpointError(
+            f"{path}: the network does not reproduce the test tensors: its output differs from "
+            f"the test output by up to {difference:.2g} of the largest value (allowed: "
+            f"{TOLERANCE:g}). Its configuration or its weights were changed, or a version of "
+            "DaCapo wrote it that is not known here."
+        )
+    return difference
+
+
+def _test_tensor(folder: Path, tensors: Any, key: str, path: Path) -> np.ndarray[Any, Any]:
+    """The test tensor of the only input or output, float32."""
+    if not (isinstance(tensors, list) and len(tensors) == 1 and isinstance(tensors[0], dict)):
+        raise CheckpointError(f"{path}: {key} must list one tensor, not {shown(tensors)}.")
+    file = _member(folder, tensors[0].get("test_tensor"), path)
+    try:
+        # Mapped first: a file that claims to have more values than it does takes no memory.
+        return np.array(np.load(file, mmap_mode="r", allow_pickle=False), np.float32)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise CheckpointError(f"{path}: {file.name} cannot be read as .npy: {error}.") from None
+
+
+def _member(folder: Path, reference: Any, path: Path) -> Path:
+    """The file that `{"source": NAME}` refers to, inside the package."""
+    source = reference.get("source") if isinstance(reference, dict) else None
+    if isinstance(source, str):
+        file = folder / source
+        if file.resolve().is_relative_to(folder.resolve()) and file.is_file():
+            return file
+    raise CheckpointError(f"{path}: its description refers to {shown(source)}, which is not in it.")
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """The package as a folder; an archive is unpacked to a temporary one."""
+    if path.is_dir():
+        yield path
+        return
+    with TemporaryDirectory() as temporary, _opened(path) as archive:
+        folder = Path(temporary).resolve()
+        for record in archive.infolist():
+            target = folder.joinpath(*PurePosixPath(record.filename).parts)
+            if target.resolve().is_relative_to(folder) and not record.is_dir():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _extract(archive, record, target, path)
+        yield folder
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip archive within bounds."""
+    try:
+        with BoundedFile(path) as handle, zipfile.ZipFile(handle) as archive:
+            size, claimed = path.stat().st_size, sum(r.file_size for r in archive.infolist())
+            if claimed > min(_MAX_BYTES, _MAX_RATIO * size):
+                raise CheckpointError(
+                    f"{path} was not unpacked: its {size} bytes claim to hold {claimed}."
+                )
+            yield archive
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise CheckpointError(f"{path} cannot be read as a zip archive: {error}.") from None
+
+
+def _extract(archive: zipfile.ZipFile, record: zipfile.ZipInfo, target: Path, path: Path) -> None:
+    with archive.open(record) as source, open(target, "xb") as written:
+        left = record.file_size
+        while block := source.read(min(1 << 20, left + 1)):
+            left -= len(block)
+            if left < 0:
+                raise CheckpointError(f"{path}: {record.filename} is longer than it claims.")
+            written.write(block)
