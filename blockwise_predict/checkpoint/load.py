@@ -32,11 +32,11 @@ def open_checkpoint(
     """Open a checkpoint as data, and check that its weights fit its architecture.
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
-        its iteration files, a folder of cellmap-models, a TorchScript or torch.export file of a
-        CNNectomeUNet, any of these on the Hugging Face Hub (`hf://OWNER/REPO@REVISION/PATH`), or
-        bare weights. Bare weights are a `.safetensors` file, or a torch
-        file with a state dictionary or `{"model": state dictionary, ...}`, of DaCapo's model, a
-        CNNectomeUNet or a CNNectomeUNetModule.
+        its iteration files, a folder of cellmap-models, a bioimage.io package (a folder or a zip
+        archive), a TorchScript or torch.export file of a CNNectomeUNet, or bare weights; any of
+        these also on the Hugging Face Hub (`hf://OWNER/REPO@REVISION/PATH`). Bare weights are a
+        `.safetensors` file, or a torch file with a state dictionary or `{"model": state
+        dictionary, ...}`, of DaCapo's model, a CNNectomeUNet or a CNNectomeUNetModule.
     iteration: which iteration of a run folder; the latest by default.
     architecture: a YAML file that describes bare weights: a DaCapo run's YAML; a mapping with
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
@@ -63,8 +63,10 @@ def open_checkpoint(
         "architecture": None if architecture is None else str(architecture),
         "unsafe_load_pickle": unsafe_load_pickle,
     }
-    if architecture is None and (package := find_package(Path(path))) is not None:
-        return declare_activation(open_package(package, options), activation)
+    if architecture is None and isinstance(path, (str, os.PathLike)):
+        with find_package(Path(path)) as package:
+            if package is not None:
+                return declare_activation(open_package(package, options), activation)
     location = _locate(path, iteration, architecture)
     settings, task = split_document(read_document(location.document))
     config = parse_architecture(settings, location.document)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blockwise_predict.checkpoint.packages.package import Package
+from blockwise_predict.checkpoint.packages.testing import check_test_tensors
 from blockwise_predict.checkpoint.recognition import Recognised, recognise_file
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
@@ -21,12 +23,18 @@ def open_package(package: Package, options: dict[str, Any]) -> TrainedModel:
     file, recognised = _recognise(package)
     channels = recognised.head.channels if recognised.head else recognised.architecture.fmaps_out
     has_activation = recognised.head is not None and recognised.head.activation is not None
+    if has_activation and package.activation not in (None, "none"):
+        raise CheckpointError(
+            f"checkpoint {package.path}: its description asks for a {package.activation} after a "
+            "network that ends with one."
+        )
     stated = {
         "activation": has_activation or package.activation is not None,
         "normalization": package.normalization is not None,
     }
     model = UNetModel(
-        path=str(file),
+        # A file of an archive is unpacked, and soon gone.
+        path=str(file if file.is_relative_to(package.path) else package.path / file.name),
         iteration=package.iteration,
         architecture=recognised.architecture,
         head=recognised.head,
@@ -41,7 +49,11 @@ def open_package(package: Package, options: dict[str, Any]) -> TrainedModel:
     )
     _check(package, model, channels)
     model.build()
-    return model
+    if package.test_tensors is None:
+        return model
+    difference = check_test_tensors(model, package.test_tensors)
+    tested = f"reproduced to {difference:.1g} of the largest value"
+    return replace(model, record={**model.record, "test tensors": tested})
 
 
 def _recognise(package: Package) -> tuple[Path, Recognised]:
