@@ -17,7 +17,7 @@ from blockwise_predict.checkpoint.families import Family, names_above, recognise
 from blockwise_predict.checkpoint.from_tensors import Shapes
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
-from blockwise_predict.checkpoint.packages import Package, find_package, hub, open_package
+from blockwise_predict.checkpoint.packages import find_package, hub, open_package
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
@@ -38,16 +38,17 @@ def open_checkpoint(
 ) -> TrainedModel:
     """Open a checkpoint as data, and check that its weights fit its architecture.
 
-    A program (TorchScript) is probed: what it does with its input is found out by running it.
+    A program that is not recognised as a U-Net is probed: what it does with its input is found out
+    by running it.
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
-        its iteration files, a folder of cellmap-models, a TorchScript or torch.export file of a
-        CNNectomeUNet, any of these on the Hugging Face Hub (`hf://OWNER/REPO@REVISION/PATH`), or
-        bare weights. Bare weights are a `.safetensors` file, or a torch file with
-        a state dictionary, `{"model": state dictionary, ...}` or `{"model_state_dict": ...}`, of
-        DaCapo's model, a CNNectomeUNet, a CNNectomeUNetModule or a U-Net of funlib.learn.torch.
-        Those of fly_organelles and COSEM need no description, see `families`.
-        Also a bioimage.io package of DaCapo's export, a folder or a zip archive.
+        its iteration files, a folder of cellmap-models, a bioimage.io package (a folder or a zip
+        archive), a program (TorchScript, torch.export or ONNX), or bare weights; any of these also
+        on the Hugging Face Hub (`hf://OWNER/REPO@REVISION/PATH`). Bare weights are a `.safetensors`
+        file, or a torch file with a state dictionary, `{"model": state dictionary, ...}` or
+        `{"model_state_dict": ...}`, of DaCapo's model, a CNNectomeUNet, a CNNectomeUNetModule or a
+        U-Net of funlib.learn.torch. Those of fly_organelles and COSEM need no description, see
+        `families`.
     iteration: which iteration of a run folder; the latest by default.
     architecture: a YAML file that describes bare weights: a DaCapo run's YAML; a mapping with
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
@@ -80,11 +81,12 @@ def open_checkpoint(
     }
     if iteration is None and architecture is None and _is_export(path):
         return declare_activation(open_export(Path(path), options), activation)
+    if architecture is None and isinstance(path, (str, os.PathLike)):
+        with find_package(Path(path)) as package:
+            if package is not None:
+                model = open_package(package, options, input_shape=input_shape, probed=probed)
+                return declare_activation(model, activation)
     location = _locate(path, iteration, architecture)
-    if isinstance(location, Package):
-        return declare_activation(
-            open_package(location, options, input_shape=input_shape, probed=probed), activation
-        )
     document = None if location.document is None else read_document(location.document)
     state = read_weights(location.weights, unsafe=unsafe_load_pickle)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -143,11 +145,8 @@ def _locate(
     path: str | os.PathLike[str],
     iteration: int | None,
     architecture: str | os.PathLike[str] | None,
-) -> Location | Package:
-    """The package or the checkpoint's files.
-
-    Raises CheckpointError for arguments that are not paths or an iteration.
-    """
+) -> Location:
+    """The checkpoint's files; CheckpointError for arguments that are not paths or an iteration."""
     try:
         weights = Path(path)
         document = None if architecture is None else Path(architecture)
@@ -159,7 +158,6 @@ def _locate(
             "is a whole number."
         ) from None
     try:
-        package = None if document is not None else find_package(weights)
-        return package or locate(weights, number, document)
+        return locate(weights, number, document)
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}).") from None

@@ -42,8 +42,8 @@ class RunOptions(BaseModel):
     checkpoint: PathText = option(
         ...,
         Group.CHECKPOINT,
-        "DaCapo run (BASE/RUN), iteration file, weights (.pt, .pth, .safetensors), program (.ts, "
-        ".pt2), folder of cellmap-models, or hf://OWNER/REPO[@REVISION][/PATH].",
+        "DaCapo run (BASE/RUN), iteration file, weights (.pt, .safetensors), program (.ts, .pt2), "
+        "cellmap-models or bioimage.io package, or hf://OWNER/REPO[@REVISION][/PATH].",
         metavar="PATH",
         example="dacapo/my_run",
     )
@@ -58,10 +58,7 @@ class RunOptions(BaseModel):
         example="configs/architecture.yaml",
     )
     activation: Activation | None = option(
-        None,
-        Group.CHECKPOINT,
-        "What follows a network whose files do not contain its activation.",
-        unset="as the checkpoint states",
+        None, Group.CHECKPOINT, "Activation after a network without one.", unset="the package's"
     )
     unsafe_load_pickle: bool = option(
         False,
@@ -112,7 +109,7 @@ class RunOptions(BaseModel):
         "auto (uint8 / 255, uint16 / 65535, floats as they are), none, range:LOW,HIGH (to 0..1), "
         "range:LOW,HIGH,TO_LOW,TO_HIGH, or zscore:MEAN,STD.",
         metavar="RULE",
-        unset="as the checkpoint states; auto for DaCapo's runs and bare weights",
+        unset="the checkpoint's rule, else auto",
         example="range:0,255,-1,1",
     )
 

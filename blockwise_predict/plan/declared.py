@@ -15,14 +15,15 @@ def check_declared(config: RunConfig, model: TrainedModel, array: BlockSource) -
     missing = []
     if "activation" in model.undeclared:
         missing.append(
-            "the activation: --activation sigmoid after a network whose channels are probabilities "
-            "(its loss had the sigmoid), --activation none for values as they leave the network"
+            f"the activation{_why(model, 'activation')}: --activation sigmoid after a network "
+            "whose channels are probabilities (its loss had the sigmoid), --activation none for "
+            "values as they leave the network"
         )
     if "normalization" in model.undeclared and config.normalize is None:
         unit, symmetric = usual_rules(array.storage.dtype)
         missing.append(
-            f"the normalization of its input: --normalize {unit} for a network that was trained on "
-            f"values from 0 to 1, --normalize {symmetric} for -1 to 1"
+            f"the normalization of its input{_why(model, 'normalization')}: --normalize {unit} for "
+            f"a network that was trained on values from 0 to 1, --normalize {symmetric} for -1 to 1"
         )
     if missing:
         raise ConfigError(
@@ -41,3 +42,9 @@ def usual_rules(dtype: str) -> tuple[str, str]:
     if dtype == "bool" or "float" in dtype:
         return "none", "range:0,1,-1,1"
     return "range:LOW,HIGH", "range:LOW,HIGH,-1,1"
+
+
+def _why(model: TrainedModel, name: str) -> str:
+    """Why what a package says about it cannot be used, if it says something."""
+    reason = model.record.get(f"undeclared {name}")
+    return f" ({reason})" if reason else ""

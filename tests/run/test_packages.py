@@ -17,6 +17,8 @@ from tests.support.runs import predict, read_output, write_volume
 from tests.support.shared import ROOT
 
 CELLMAP = ROOT / "tests" / "data" / "cellmap"
+BIOIMAGE = ROOT / "tests" / "data" / "bioimage" / "v0_5"
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 SYMMETRIC = ("--normalize", "range:0,255,-1,1")
 
 
@@ -46,6 +48,25 @@ def test_a_cellmap_folder_is_streamed(
     roi = Roi((0, 0, 0), Coordinate(data.shape))
     held = Held((data.astype(np.float32) / 255 - 0.5)[None] / 0.5)
     expected = one_pass(module, model.shapes, held, roi)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(read_output(output), expected, rtol=0, atol=1e-5)
+
+
+def test_a_bioimage_package_needs_no_options(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 256, (29, 24, 23), np.uint8)
+    volume, output = write_volume(tmp_path / "raw.zarr", data), f"{tmp_path}/out.zarr/out"
+    predict(
+        *("run", "--checkpoint", BIOIMAGE, "--input", volume, "--output", output),
+        *("--device", "cpu", "--precision", "float32", "--chunk-shape", "16,16,16"),
+    )
+    record = zarr.open_array(output, mode="r").attrs["blockwise_predict"]
+    assert record["activation"] == "sigmoid"
+    assert record["normalization"] == pytest.approx({"scale": 2 / 255, "shift": -1})
+    assert record["checkpoint"]["package"]["license"] == "MIT"
+    library = torch.jit.load(BIOIMAGE / "weights.pt").eval()
+    held = Held((data.astype(np.float32) / 255 - 0.5)[None] / 0.5)
+    shapes, roi = open_checkpoint(BIOIMAGE).shapes, Roi((0, 0, 0), Coordinate(data.shape))
+    expected = 1 / (1 + np.exp(-one_pass(library, shapes, held, roi)))
     assert expected.std() > 0.05
     np.testing.assert_allclose(read_output(output), expected, rtol=0, atol=1e-5)
 

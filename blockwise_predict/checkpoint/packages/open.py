@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from blockwise_predict.checkpoint.families import numbered_channels
 from blockwise_predict.checkpoint.packages.package import Package
+from blockwise_predict.checkpoint.packages.testing import check_test_tensors
 from blockwise_predict.checkpoint.programs import find_program, open_program
 from blockwise_predict.checkpoint.recognition import Recognised, recognise_file
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.errors import CheckpointError, shown
 from blockwise_predict.geometry.probed import Probed
+
+M = TypeVar("M", bound=TrainedModel)
 
 
 def open_package(
@@ -38,8 +41,13 @@ def open_package(
     file, recognised = found
     channels = recognised.head.channels if recognised.head else recognised.architecture.fmaps_out
     has_activation = recognised.head is not None and recognised.head.activation is not None
+    if has_activation and package.activation not in (None, "none"):
+        raise CheckpointError(
+            f"checkpoint {package.path}: its description asks for a {package.activation} after a "
+            "network that ends with one."
+        )
     model = UNetModel(
-        path=str(file),
+        path=_lasting(file, package),
         iteration=package.iteration,
         architecture=recognised.architecture,
         head=recognised.head,
@@ -54,7 +62,16 @@ def open_package(
     )
     _check(package, model, channels)
     model.build()
-    return model
+    return _tested(package, model)
+
+
+def _tested(package: Package, model: M) -> M:
+    """The model, if it gives the output that its package expects for its test input."""
+    if package.test_tensors is None:
+        return model
+    difference = check_test_tensors(model, package.test_tensors)
+    tested = f"reproduced to {difference:.1g} of the largest value"
+    return replace(model, record={**model.record, "test tensors": tested})
 
 
 def _open_opaque(
@@ -77,6 +94,7 @@ def _open_opaque(
     channels = len(model.channel_names)
     model = replace(
         model,
+        path=_lasting(file, package),
         iteration=package.iteration,
         channel_names=package.channel_names or model.channel_names,
         activation=package.activation,
@@ -86,7 +104,12 @@ def _open_opaque(
         record={**package.record, "family": f"none that is known. {reason}"},
     )
     _check(package, model, channels)
-    return model
+    return _tested(package, model)
+
+
+def _lasting(file: Path, package: Package) -> str:
+    """A file's name in its package: that of an archive is unpacked, and soon gone."""
+    return str(file if file.is_relative_to(package.path) else package.path / file.name)
 
 
 def _undeclared(package: Package, has_activation: bool) -> tuple[str, ...]:

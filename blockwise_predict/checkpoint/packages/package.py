@@ -8,6 +8,19 @@ from pathlib import Path
 from typing import Literal
 
 
+@dataclass(frozen=True)
+class TestTensors:
+    """Files of an input and of the network's output for it, if that is scaled and shifted."""
+
+    input: Path
+    output: Path
+    scale: float
+    shift: float
+
+    # Not a class of tests.
+    __test__ = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Package:
     """A network's files, and what stands beside them.
@@ -19,6 +32,7 @@ class Package:
     normalization: a rule in the notation of `--normalize`; activation: one of `--activation`; None
         if they are not stated.
     voxel_size: of the training data in nm.
+    test_tensors: None if there are none, or if they need what is not declared.
     record: further facts for the run's provenance and for `predict inspect`, by their labels.
     """
 
@@ -32,6 +46,7 @@ class Package:
     activation: str | None = None
     voxel_size: tuple[float, ...] | None = None
     record: Mapping[str, str] = field(default_factory=dict)
+    test_tensors: TestTensors | None = None
 
 
 ProgramKind = Literal["torchscript", "exported", "onnx"]
