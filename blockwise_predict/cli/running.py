@@ -121,9 +121,9 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
             f"  {_resume_command(command)}"
         )
     elif result.complete:
-        roi = plan.output_grid.world_bounds(plan.output.roi)
+        roi = f"{plan.output_grid.world_bounds(plan.output.roi)} {plan.output_grid.units}"
         what = f"all {plan.num_blocks}" if not result.skipped else f"{result.done}"
-        display.line(f"Done: {plan.output.path} holds {what} blocks of {roi} nm.")
+        display.line(f"Done: {plan.output.path} holds {what} blocks of {roi}.")
     else:
         _show_failures(result, display, command)
 

@@ -25,10 +25,15 @@ CHUNK_VOXELS = {"cpu": 600_000, "cuda": 8_000_000}
 
 
 class OutputPlanes(NamedTuple):
-    """Consecutive planes of a tile's output, `[n, *plane, K]`; `begin` is the first one's index."""
+    """Consecutive planes of a tile's output, `[n, *plane, K]`; `begin` is the first one's index.
+
+    `place` is the index of the slice that they are planes of, if a tile has several: then the
+    first axes of `*plane` are of length 1.
+    """
 
     begin: int
     values: torch.Tensor
+    place: tuple[int, ...] = ()
 
 
 class Pass(Protocol):
@@ -93,7 +98,7 @@ class StreamedPass:
         total = self._shapes.output_shape(raw.shape[1:])[self.axes[0]]
         done = 0
         if self._normalization.largest(raw) <= self._fused.max_safe_input:
-            for begin, values in self._stream(self._fused, raw, total):
+            for begin, values, _ in self._stream(self._fused, raw, total):
                 if self._fused.exceeded:
                     break
                 yield OutputPlanes(begin, values)
@@ -105,7 +110,7 @@ class StreamedPass:
         self, raw: NDArray[np.generic], total: int, done: int
     ) -> Iterator[OutputPlanes]:
         """All planes except the first `done`, with NaN and infinity where torch has them."""
-        for begin, values in self._stream(self._unfused, raw, total):
+        for begin, values, _ in self._stream(self._unfused, raw, total):
             if begin + len(values) > done:
                 skipped = max(0, done - begin)
                 yield OutputPlanes(begin + skipped, values[skipped:])
@@ -192,17 +197,23 @@ class WholePass:
 
 
 class SlicePass:
-    """A 2-D network applied to the slices of a volume, one after another."""
+    """A network applied to the slices or frames of a volume with more axes, one after another.
 
-    def __init__(self, slice_pass: Pass) -> None:
-        self.axes = (0, *(axis + 1 for axis in slice_pass.axes))
+    `slices` is the number of axes, the volume's first ones, that it is applied along.
+    """
+
+    def __init__(self, slice_pass: Pass, slices: int) -> None:
+        first, *others = (axis + slices for axis in slice_pass.axes)
+        self.axes = (first, *range(slices), *others)
         self._slice_pass = slice_pass
+        self._slices = slices
 
     def run(self, raw: NDArray[np.generic]) -> Generator[OutputPlanes]:
         """See `Pass`."""
-        for index in range(raw.shape[1]):
-            chunks = [values for _, values in self._slice_pass.run(raw[:, index])]
-            yield OutputPlanes(index, torch.cat(chunks)[None])
+        for place in np.ndindex(raw.shape[1 : 1 + self._slices]):
+            for begin, values, _ in self._slice_pass.run(raw[(slice(None), *place)]):
+                planes = values.reshape(len(values), *[1] * self._slices, *values.shape[1:])
+                yield OutputPlanes(begin, planes, place)
 
     def activate(self, values: torch.Tensor) -> torch.Tensor:
         """See `Pass`."""
@@ -222,7 +233,7 @@ def make_pass(
     """The pass of a trained network, head and activation included, over a volume's tiles.
 
     Without `streaming` a tile is one forward pass. Where `volume_dims` is larger than the network's
-    number of axes, the network is applied to each slice.
+    number of axes, the network is applied to each slice, or frame.
     """
     network_pass: Pass
     if streaming is None:
@@ -239,11 +250,19 @@ def make_pass(
             normalization=normalization,
             device=device,
         )
-    return network_pass if volume_dims == shapes.dims else SlicePass(network_pass)
+    slices = volume_dims - shapes.dims
+    return SlicePass(network_pass, slices) if slices else network_pass
 
 
 def predict_tile(network: Pass, raw: NDArray[np.generic]) -> NDArray[np.float32]:
     """Predict a whole tile: `[C, *input]` as stored to `[*output, K]`, axes in volume order."""
-    chunks = [network.activate(values).cpu().numpy() for _, values in network.run(raw)]
-    dims = len(network.axes)
-    return np.concatenate(chunks).transpose(*np.argsort(network.axes), dims)
+    found: dict[tuple[int, ...], list[NDArray[np.float32]]] = {}
+    for _, values, place in network.run(raw):
+        found.setdefault(place, []).append(network.activate(values).cpu().numpy())
+    slices = [np.concatenate(chunks) for chunks in found.values()]
+    # Slices come in C order. Their axes have the length 1, and follow that of the planes.
+    counts = [index + 1 for index in max(found)]
+    planes, *plane = slices[0].shape
+    whole = np.stack(slices).reshape(*counts, planes, *plane[len(counts) :])
+    whole = np.moveaxis(whole, len(counts), 0)
+    return whole.transpose(*np.argsort(network.axes), len(network.axes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,12 +59,16 @@ class PredictedRow:
     seconds: float = 0.0
 
 
+# By their positions along the axes that rows follow each other along.
+Rows = dict[tuple[int, ...], PredictedRow]
+
+
 class Predictor:
     """Predicts blocks by passes over tiles, all on one thread (see `compute_queue`).
 
-    A block is handed out in rows of whole chunks along the axis in which a pass proceeds, so that
-    rows can be written while later ones are computed. `lattice` is the current one; `shrink` may
-    replace it.
+    A block is handed out in rows of whole chunks along the axis in which a pass proceeds, and along
+    those of slices, so that rows can be written while later ones are computed. `lattice` is the
+    current one; `shrink` may replace it.
     """
 
     def __init__(
@@ -79,7 +84,7 @@ class Predictor:
         self._network = network
         self._channels = channels
         self._encoding = encoding
-        self._row_planes = chunk_shape[network.axes[0]]
+        self._chunk_shape = tuple(chunk_shape)
 
     def predict(
         self, raw: NDArray[np.generic], read: Roi, block: Roi, lattice: Lattice
@@ -90,7 +95,7 @@ class Predictor:
         origin), which must contain `lattice.read_roi(block)`. `block` is in output voxels from the
         same origin.
         """
-        rows: dict[int, PredictedRow] = {}
+        rows: Rows = {}
         since = time.perf_counter()
         for tile in lattice.cover(block):
             source = (tile.read - read.begin).to_slices()
@@ -116,7 +121,11 @@ class Predictor:
         return True
 
     def _place(
-        self, planes: OutputPlanes, tile: Tile, block: Roi, rows: dict[int, PredictedRow]
+        self,
+        planes: OutputPlanes,
+        tile: Tile,
+        block: Roi,
+        rows: Rows,
     ) -> Iterator[PredictedRow]:
         """Store the kept part of some planes of a tile; yields the rows that it completes."""
         axes = self._network.axes
@@ -124,20 +133,30 @@ class Predictor:
         kept = _roi_in_tile(planes, axes).intersect(tile.crop)
         if kept.empty:
             return
-        along, target = axes[0], kept + shift
-        first = (target.begin[along] - block.begin[along]) // self._row_planes
-        last = (target.end[along] - 1 - block.begin[along]) // self._row_planes
-        for number in range(first, last + 1):
-            row = rows.setdefault(number, self._new_row(block, along, number))
+        along, target = axes[: 1 + len(planes.place)], kept + shift
+        for number in self._row_numbers(target - block.begin, along):
+            if number not in rows:
+                rows[number] = self._new_row(block, along, number)
+            row = rows[number]
             part = target.intersect(row.roi)
             self._store(part, part - shift, planes, row)
             if row.missing == 0:
                 yield rows.pop(number)
 
-    def _new_row(self, block: Roi, along: int, number: int) -> PredictedRow:
+    def _row_numbers(self, in_block: Roi, along: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """The rows that hold a part of a block, by their positions `along` some axes."""
+        ranges = []
+        for axis in along:
+            chunk = self._chunk_shape[axis]
+            last = (in_block.end[axis] - 1) // chunk
+            ranges.append(range(in_block.begin[axis] // chunk, last + 1))
+        return itertools.product(*ranges)
+
+    def _new_row(self, block: Roi, along: Sequence[int], number: Sequence[int]) -> PredictedRow:
         begin, shape = list(block.begin), list(block.shape)
-        begin[along] += number * self._row_planes
-        shape[along] = self._row_planes
+        for axis, position in zip(along, number, strict=True):
+            begin[axis] += position * self._chunk_shape[axis]
+            shape[axis] = self._chunk_shape[axis]
         roi = Roi(begin, shape).intersect(block)
         data = np.empty((self._channels, *roi.shape), self._encoding.dtype)
         return PredictedRow(roi, data, missing=roi.size)
@@ -146,10 +165,7 @@ class Predictor:
     def _store(self, target: Roi, in_tile: Roi, planes: OutputPlanes, row: PredictedRow) -> None:
         """Encode the part `in_tile` of some planes and store it at `target`, within a row."""
         axes = self._network.axes
-        window = list(in_tile.to_slices())
-        window[axes[0]] = slice(
-            in_tile.begin[axes[0]] - planes.begin, in_tile.end[axes[0]] - planes.begin
-        )
+        window = (in_tile - _roi_in_tile(planes, axes).begin).to_slices()
         source = planes.values[tuple(window[axis] for axis in axes)]
         place = (target - row.roi.begin).to_slices()
         stored = torch.from_numpy(row.data)[(slice(None), *place)]
@@ -162,18 +178,25 @@ class Predictor:
         row.missing -= target.size
 
 
-def _strips(values: torch.Tensor) -> Iterator[tuple[int, slice]]:
+def _strips(values: torch.Tensor) -> Iterator[tuple[int | slice, ...]]:
     """Indices of parts of `[n, *plane, K]` that are encoded at once."""
-    count = max(1, STRIP_VALUES[values.device.type] // prod(values.shape[2:]))
+    room = STRIP_VALUES[values.device.type]
+    if (planes := room // prod(values.shape[1:])) > 0:
+        yield from ((slice(begin, begin + planes),) for begin in range(0, len(values), planes))
+        return
+    # Axes of slices have the length 1.
+    axis = next((a for a in range(1, values.ndim - 1) if values.shape[a] > 1), 1)
+    count = max(1, room // prod(values.shape[axis + 1 :]))
     for plane in range(len(values)):
-        for begin in range(0, values.shape[1], count):
-            yield plane, slice(begin, begin + count)
+        for begin in range(0, values.shape[axis], count):
+            yield plane, *[slice(None)] * (axis - 1), slice(begin, begin + count)
 
 
 def _roi_in_tile(planes: OutputPlanes, axes: tuple[int, ...]) -> Roi:
     """The ROI of some planes in their tile's output, axes in volume order."""
     begin, shape = [0] * len(axes), [0] * len(axes)
-    begin[axes[0]] = planes.begin
+    for axis, index in zip(axes, (planes.begin, *planes.place), strict=False):
+        begin[axis] = index
     for axis, size in zip(axes, planes.values.shape[:-1], strict=True):
         shape[axis] = size
     return Roi(begin, shape)

@@ -3,6 +3,9 @@
 Lengths are `fractions.Fraction` in nanometres, because real voxel sizes need not be integers
 (4.24 x 4 x 4); all computation is in whole voxels. Axes are (z, y, x), or
 (y, x) in 2-D. A ROI is half-open, `[begin, end)`.
+
+Time, if there is any, is one more axis, before the spatial ones: (t, z, y, x). Its "lengths" are
+the frame interval and points in time, in the unit of the data's time axis.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ _EXPONENT = re.compile(r"[eE][-+]?0*(\d+)")
 # up all memory.
 MAX_CHARACTERS = 200
 MAX_EXPONENT = 300
+# What a ROI's text is in, along time: it is read before the data are.
+TIME_UNIT = "the unit of the data's time axis"
 
 
 def exact(value: object) -> Fraction:
@@ -67,6 +72,24 @@ def format_lengths(values: Iterable[Fraction]) -> str:
     return " x ".join(format_length(value) for value in values)
 
 
+def format_sizes(sizes: Sequence[Fraction], time_unit: str | None) -> str:
+    """Voxel sizes or an offset with units: `4.24 x 4 x 4 nm`, with time `t 0.5 second, 4 x 4 nm`.
+
+    `time_unit` is None without a time axis, and empty if the unit is not known.
+    """
+    if time_unit is None:
+        return f"{format_lengths(sizes)} nm"
+    time = f"t {format_length(sizes[0])} {time_unit}".rstrip()
+    return f"{time}, {format_sizes(sizes[1:], None)}"
+
+
+def unit_names(dims: int, time_unit: str | None) -> str:
+    """The units of the axes, as they follow a ROI: `nm`, with time `(second, nm, nm, nm)`."""
+    if time_unit is None:
+        return "nm"
+    return f"({', '.join([time_unit or 'no unit', *['nm'] * (dims - 1)])})"
+
+
 def format_bounds(begin: Sequence[Fraction], end: Sequence[Fraction]) -> str:
     """A ROI as the command line reads it: `[0:100,0:100,0:100]`."""
     pairs = (f"{format_length(b)}:{format_length(e)}" for b, e in zip(begin, end, strict=True))
@@ -81,41 +104,44 @@ def format_shape(shape: Sequence[int]) -> str:
 def parse_bounds(text: str) -> Bounds:
     """Read `[z0:z1,y0:y1,x0:x1]` in nm; any bound may be left out (`None`).
 
-    Raises GeometryError for anything else, and for an axis that ends before it begins.
+    Of four axes the first is time, in the unit of the data. Raises GeometryError for anything else,
+    and for an axis that ends before it begins.
     """
     body = text.strip().removeprefix("[").removesuffix("]")
     axes = [axis.strip() for axis in body.split(",")]
-    return tuple(_parse_axis(axis, text) for axis in axes)
+    units = [TIME_UNIT if len(axes) == 4 and not place else "nm" for place in range(len(axes))]
+    return tuple(_parse_axis(axis, text, unit) for axis, unit in zip(axes, units, strict=True))
 
 
-def _parse_axis(axis: str, text: str) -> tuple[Fraction | None, Fraction | None]:
+def _parse_axis(axis: str, text: str, unit: str) -> tuple[Fraction | None, Fraction | None]:
     parts = [part.strip() for part in axis.split(":")]
     if len(parts) != 2:
-        raise _not_bounds(axis, text)
-    begin, end = (_parse_bound(part, axis, text) for part in parts)
+        raise _not_bounds(axis, text, unit)
+    begin, end = (_parse_bound(part, axis, text, unit) for part in parts)
     if begin is not None and end is not None and end <= begin:
         raise GeometryError(
             f"ROI {shown(text)}: {shown(axis)} is empty, its end is not after its begin. "
-            "A ROI is half-open: [0:100] has 100 nm."
+            f"A ROI is half-open: [0:100] has 100 {'nm' if unit == 'nm' else 'units of time'}."
         )
     return begin, end
 
 
-def _parse_bound(part: str, axis: str, text: str) -> Fraction | None:
+def _parse_bound(part: str, axis: str, text: str, unit: str) -> Fraction | None:
     if not part:
         return None
     try:
         if _NUMBER.fullmatch(part):
             return exact(part)
     except ValueError as error:
-        raise _not_bounds(axis, text, f" ({error})") from None
-    raise _not_bounds(axis, text)
+        raise _not_bounds(axis, text, unit, f" ({error})") from None
+    raise _not_bounds(axis, text, unit)
 
 
-def _not_bounds(axis: str, text: str, why: str = "") -> GeometryError:
+def _not_bounds(axis: str, text: str, unit: str, why: str = "") -> GeometryError:
+    example = "[1000:2000,0:5000,:]" if unit == "nm" else "[0:60,1000:2000,0:5000,:]"
     return GeometryError(
-        f"ROI {shown(text)}: {shown(axis)} is not BEGIN:END in nm{why}. "
-        "Write for example [1000:2000,0:5000,:] (a bound that is left out is the volume's)."
+        f"ROI {shown(text)}: {shown(axis)} is not BEGIN:END in {unit}{why}. "
+        f"Write for example {example} (a bound that is left out is the volume's)."
     )
 
 
@@ -137,10 +163,15 @@ class RequestedRoi:
 
 @dataclass(frozen=True)
 class VoxelGrid:
-    """A voxel grid: along an axis, voxel i spans `size` nm from `offset + i*size` on."""
+    """A voxel grid: along an axis, voxel i spans `size` nm from `offset + i*size` on.
+
+    `time_unit` is the unit of the first axis if that is time: its voxels are frames. It is None
+    without a time axis, and empty if the unit is not known.
+    """
 
     voxel_size: Lengths
     offset: Lengths
+    time_unit: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.voxel_size) != len(self.offset):
@@ -158,10 +189,20 @@ class VoxelGrid:
         """Number of axes."""
         return len(self.voxel_size)
 
+    @property
+    def has_time(self) -> bool:
+        """Whether the first axis is time."""
+        return self.time_unit is not None
+
     def divided(self, scale: Sequence[int]) -> VoxelGrid:
         """The grid of a super-resolution output: `scale` voxels for each voxel of this one."""
         sizes = tuple(size / factor for size, factor in zip(self.voxel_size, scale, strict=True))
-        return VoxelGrid(sizes, self.offset)
+        return VoxelGrid(sizes, self.offset, self.time_unit)
+
+    @property
+    def units(self) -> str:
+        """The units of the axes, as they follow a ROI: see `unit_names`."""
+        return unit_names(self.dims, self.time_unit)
 
     def world(self, voxel: Sequence[int]) -> Lengths:
         """World position (nm) of the low corner of a voxel."""
@@ -180,7 +221,8 @@ class VoxelGrid:
         if len(bounds) != self.dims:
             raise GeometryError(
                 f"the ROI has {len(bounds)} axes, the volume has {self.dims}: "
-                f"write one BEGIN:END per axis, for example {self.world_bounds(volume)}."
+                f"write one BEGIN:END per axis, for example {self.world_bounds(volume)}"
+                f"{f' {self.units}' if self.has_time else ''}."
             )
         begin, end, moved = [], [], False
         for axis, (low, high) in enumerate(bounds):
@@ -217,7 +259,8 @@ def resolve_roi(
         wanted.intersects(volume)
     ):
         raise GeometryError(
-            f"ROI {requested} misses the volume, which spans {grid.world_bounds(volume)} nm."
+            f"ROI {requested} misses the volume{_missed(wanted, volume, grid)}, which spans "
+            f"{grid.world_bounds(volume)} {grid.units}."
         )
     roi = wanted.intersect(volume)
     if roi != wanted:
@@ -226,3 +269,11 @@ def resolve_roi(
             f"(the volume spans {grid.world_bounds(volume)})"
         )
     return roi, notes
+
+
+def _missed(wanted: Roi, volume: Roi, grid: VoxelGrid) -> str:
+    """Where a ROI misses a volume with a time axis: in time, or in space."""
+    if not grid.has_time:
+        return ""
+    begin = max(wanted.begin[0], volume.begin[0])
+    return " in space" if begin < min(wanted.end[0], volume.end[0]) else " in time"

@@ -13,7 +13,7 @@ from blockwise_predict.geometry.lattice import AxisLattice, Lattice
 def build_lattice(shapes: NetworkShapes, tile_shape: Sequence[int]) -> Lattice:
     """The lattice of passes over tiles of `tile_shape` input voxels.
 
-    `tile_shape` has one axis more than a 2-D network that is applied to each slice of a volume.
+    `tile_shape` has more axes than a network that is applied to each slice, or frame, of a volume.
     Raises GeometryError if the tile's output is smaller than the network's period.
     """
     slices = len(tile_shape) - shapes.dims

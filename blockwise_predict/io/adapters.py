@@ -17,16 +17,19 @@ from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io import funlib, ngff
 from blockwise_predict.io.coordinates import coordinate_statement
 from blockwise_predict.io.formats import Format, Node
-from blockwise_predict.io.placement import Given
+from blockwise_predict.io.given import Given
 from blockwise_predict.io.source import fully_stored
 from blockwise_predict.io.statement import (
     CHANNEL,
     SPACE,
+    TIME,
     Axes,
     Statement,
     axes_from_names,
+    read_timing,
     spatial_lengths,
 )
+from blockwise_predict.io.timing import Timing, time_unit
 from blockwise_predict.io.units import exact_number, nanometers
 
 Window = tuple[slice, ...]
@@ -150,7 +153,16 @@ def _tensorstore_statements(data: Any) -> list[Statement]:
             for unit, (factor, _) in zip(units, factors, strict=True)
         )
         notes = [note for _, note in factors if note]
-    return [Statement(what, size, None, what, "", axes, tuple(notes))]
+    return [Statement(what, size, None, what, "", axes, tuple(notes), _unit_of_time(data, axes))]
+
+
+def _unit_of_time(data: Any, axes: Axes | None) -> Timing | None:
+    """The interval of frames, where the dimension of time has a unit."""
+    unit = data.dimension_units[axes.of_kind(TIME)[0]] if axes and axes.has_time else None
+    if unit is None:
+        return None
+    interval = exact_number(unit.multiplier, "dimension_units of the TensorStore")
+    return Timing(time_unit(unit.base_unit), interval)
 
 
 def _funlib(data: Any, _given: Given) -> Adapted:
@@ -169,7 +181,8 @@ def _funlib(data: Any, _given: Given) -> Adapted:
     )
     voxel_size, notes = spatial_lengths(size, units, axes, what)
     begin, _ = spatial_lengths(offset, units, axes, what)
-    statement = Statement(what, voxel_size, begin, what, what, axes, tuple(notes))
+    timing = read_timing(axes, units, interval=size, begin=offset)
+    statement = Statement(what, voxel_size, begin, what, what, axes, tuple(notes), timing)
     return Adapted(
         name="<funlib.persistence.Array>",
         library="funlib.persistence",

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.io.placement import Given
-from blockwise_predict.io.statement import SPACE, Statement, axes_from_names
+from blockwise_predict.io.given import Given
+from blockwise_predict.io.statement import SPACE, TIME, Axes, Statement, axes_from_names
+from blockwise_predict.io.timing import Timing, time_unit
 from blockwise_predict.io.units import exact_number, scaled
 
 # Of a step: float64 coordinates of a large volume agree to that, and no further.
@@ -35,8 +36,9 @@ def coordinate_statement(data: Any, given: Given) -> Statement:
         return Statement(source, axes=axes)
     spatial = [names[index] for index in axes.of_kind(SPACE)]
     placed = [name for name in spatial if name in data.coords]
+    timing = _timing(data, axes)
     if not placed:
-        return Statement(source, axes=axes)
+        return Statement(source, axes=axes, timing=timing)
     if placed != spatial:
         missing = next(name for name in spatial if name not in placed)
         raise ArrayError(
@@ -47,7 +49,16 @@ def coordinate_statement(data: Any, given: Given) -> Statement:
     units = [data.coords[name].attrs.get("units") for name in spatial]
     size, notes = scaled(tuple(step for _, step in found), units, source)
     offset, _ = scaled(tuple(begin for begin, _ in found), units, source)
-    return Statement(source, size, offset, source, source, axes, tuple(notes))
+    return Statement(source, size, offset, source, source, axes, tuple(notes), timing)
+
+
+def _timing(data: Any, axes: Axes) -> Timing | None:
+    """When frames are, by the coordinates of the axis of time, if it has any and several frames."""
+    names = [str(data.dims[index]) for index in axes.of_kind(TIME)]
+    if len(names) != 1 or names[0] not in data.coords or data.sizes[names[0]] == 1:
+        return None
+    begin, interval = _even(names[0], data.coords[names[0]].values)
+    return Timing(time_unit(data.coords[names[0]].attrs.get("units")), interval, begin)
 
 
 def _even(name: str, values: np.ndarray[Any, Any]) -> tuple[Fraction, Fraction]:

@@ -152,8 +152,8 @@ def _ensure_group(location: str, wanted: Format, *, is_container: bool) -> None:
 
 def _create_n5(location: str, spec: OutputSpec) -> None:
     metadata = {
-        "dimensions": [*spec.shape[::-1], spec.channels],
-        "blockSize": [*spec.chunk_shape[::-1], spec.channels],
+        "dimensions": spec.axes.stored(spec.channels, spec.shape)[::-1],
+        "blockSize": spec.axes.stored(spec.channels, spec.chunk_shape)[::-1],
         "dataType": np.dtype(spec.dtype).name,
         # Every reader of N5 knows gzip; zstd came late, and neuroglancer lacks it.
         "compression": {"type": "gzip", "level": LEVEL},
@@ -168,10 +168,10 @@ def _attributes(spec: OutputSpec) -> Json:
     names = {"channel_names": list(spec.channel_names)}
     if spec.format == "n5":
         shift = ngff.translation(spec.offset, spec.voxel_size, spec.input_voxel_size)
-        own = n5.attributes(spec.voxel_size, spec.offset, shift, spec.axis_names)
+        own = n5.attributes(spec.voxel_size, spec.offset, shift, spec.axes)
     else:
-        own = funlib.attributes(spec.voxel_size, spec.offset, spec.axis_names)
-        own |= ngff.direct_attributes(spec.format, spec.axis_names, spec.voxel_size)
+        own = funlib.attributes(spec.voxel_size, spec.offset, spec.axes)
+        own |= ngff.direct_attributes(spec.format, spec.axes, spec.voxel_size)
     return {**spec.attributes, **own, **names}
 
 
@@ -180,7 +180,7 @@ def _write_multiscale(group: str, location: str, spec: OutputSpec) -> None:
     version: Literal["0.4", "0.5"] = "0.4" if spec.format == "zarr2" else "0.5"
     name = name_of(location)
     entry = ngff.multiscale_entry(
-        name, version, axis_names=spec.axis_names, voxel_size=spec.voxel_size, shift=shift
+        name, version, axes=spec.axes, voxel_size=spec.voxel_size, shift=shift
     )
     node = read_node(group)
     if node is None:

@@ -57,7 +57,7 @@ def chunk_keys(node: Node) -> ChunkKeys:
 
 def output_keys(spec: OutputSpec) -> ChunkKeys:
     """The keys of the chunks of an output that is to be created."""
-    counts = (1, *_counts(list(spec.shape), list(spec.chunk_shape)))
+    counts = tuple(spec.axes.stored(1, _counts(list(spec.shape), list(spec.chunk_shape))))
     if spec.format == "n5":
         return ChunkKeys((), counts[::-1], "/")
     return ChunkKeys(("c",) if spec.format == "zarr3" else (), counts, "/")

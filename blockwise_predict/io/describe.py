@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blockwise_predict.geometry.grid import VoxelGrid, format_bounds, format_lengths
+from blockwise_predict.geometry.grid import format_bounds, format_sizes
 from blockwise_predict.io.interface import PlacedArray
 
 _FORMATS = {"zarr2": "zarr 2", "zarr3": "zarr 3", "n5": "N5"}
@@ -13,7 +13,8 @@ _FORMATS = {"zarr2": "zarr 2", "zarr3": "zarr 3", "n5": "N5"}
 def describe_array(array: PlacedArray) -> list[tuple[str, str]]:
     """Rows of label and value: how the array is stored, where it lies, and how that is known."""
     storage, placement = array.storage, array.placement
-    grid = VoxelGrid(placement.voxel_size, placement.offset)
+    grid = placement.grid
+    size, offset = (format_sizes(v, grid.time_unit) for v in (grid.voxel_size, grid.offset))
     axes = zip(storage.axes.names, storage.axes.kinds, storage.shape, strict=True)
     rows = [
         ("path", array.path),
@@ -24,12 +25,9 @@ def describe_array(array: PlacedArray) -> list[tuple[str, str]]:
         ("dtype", storage.dtype),
         ("chunks", _by(storage.chunk_shape)),
         ("compression", storage.compression),
-        (
-            "voxel size",
-            f"{format_lengths(placement.voxel_size)} nm, from {placement.voxel_size_source}",
-        ),
-        ("offset", f"{format_lengths(placement.offset)} nm, from {placement.offset_source}"),
-        ("ROI", f"{format_bounds(placement.offset, grid.world(array.shape))} nm"),
+        ("voxel size", f"{size}, from {placement.voxel_size_source}"),
+        ("offset", f"{offset}, from {placement.offset_source}"),
+        ("ROI", f"{format_bounds(placement.offset, grid.world(array.shape))} {grid.units}"),
     ]
     if storage.shard_shape is not None:
         rows.insert(7, ("shards", _by(storage.shard_shape)))

@@ -22,6 +22,7 @@ from blockwise_predict.io.kvstore import (
 )
 from blockwise_predict.io.output import open_output
 from blockwise_predict.io.source import in_c_order
+from blockwise_predict.io.spec import OutputAxes
 
 
 def grow_output(path: str, shape: tuple[int, ...]) -> None:
@@ -37,13 +38,14 @@ def grow_output(path: str, shape: tuple[int, ...]) -> None:
         # Without the option that outputs are written with, a chunk of fill values is removed.
         store = ts.open(spec, open=True, context=storage_context()).result()
         store = in_c_order(store, node.format)
-        for axis, (old, new) in enumerate(zip(output.shape, shape, strict=True), start=1):
-            cut = old % output.chunk_shape[axis - 1]
+        for axis, (old, new) in enumerate(zip(output.shape, shape, strict=True)):
+            cut = old % output.chunk_shape[axis]
             if new > old and cut:
-                window = [slice(None)] * (len(shape) + 1)
+                window = [slice(None)] * len(shape)
                 window[axis] = slice(old - cut, old)
-                store[tuple(window)].write(np.zeros((), output.dtype)).result()
-        end = [output.channels, *shape]
+                cut_chunks = store[tuple(output.axes.stored(slice(None), window))]
+                cut_chunks.write(np.zeros((), output.dtype)).result()
+        end = output.axes.stored(output.channels, shape)
         store.resize(exclusive_max=end, resize_metadata_only=True, expand_only=True).result()
 
 
@@ -79,20 +81,20 @@ def move_chunks(path: str, shift: tuple[int, ...]) -> None:
     counts = [-(-n // chunk) for n, chunk in zip(output.shape, output.chunk_shape, strict=True)]
     with storage_errors(path, "extend"):
         for index in _indices(counts, shift):
-            source = old / chunk_key(output.format, index)
+            source = old / chunk_key(output.format, index, output.axes)
             if source.exists():
-                target = new / chunk_key(output.format, _moved(index, shift))
+                target = new / chunk_key(output.format, _moved(index, shift), output.axes)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(source, target)
         _move_remainder(old, new)
 
 
-def chunk_key(format_: Format, index: tuple[int, ...]) -> str:
+def chunk_key(format_: Format, index: tuple[int, ...], axes: OutputAxes) -> str:
     """The file of a chunk, by its spatial index, in an output; channels are never split."""
+    numbers = list(map(str, axes.stored(0, index)))
     if format_ == "n5":
-        return "/".join(map(str, (*index[::-1], 0)))
-    prefix = "c/0/" if format_ == "zarr3" else "0/"
-    return prefix + "/".join(map(str, index))
+        return "/".join(numbers[::-1])
+    return "/".join(["c", *numbers] if format_ == "zarr3" else numbers)
 
 
 def _indices(counts: list[int], shift: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

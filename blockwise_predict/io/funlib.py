@@ -12,12 +12,13 @@ from __future__ import annotations
 from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.formats import Node
 from blockwise_predict.io.kvstore import Json
+from blockwise_predict.io.spec import OutputAxes
 from blockwise_predict.io.statement import (
     KINDS,
-    SPACE,
     Axes,
     Statement,
     axes_from_names,
+    read_timing,
     spatial_lengths,
 )
 from blockwise_predict.io.units import exact_numbers, json_numbers
@@ -30,8 +31,11 @@ def read_statements(node: Node, ndim: int) -> list[Statement]:
     attributes = node.attributes
     axes = _axes(attributes, ndim)
     size_key = next((key for key in ("voxel_size", "resolution") if key in attributes), None)
-    size, size_notes = _lengths(node, size_key, axes)
-    offset, offset_notes = _lengths(node, "offset" if "offset" in attributes else None, axes)
+    sizes = _numbers(node, size_key)
+    begins = _numbers(node, "offset" if "offset" in attributes else None)
+    size, size_notes = _lengths(node, size_key, sizes, axes)
+    offset, offset_notes = _lengths(node, "offset", begins, axes)
+    units = attributes.get("units")
     statement = Statement(
         source=f"funlib attributes of {node.attributes_name}",
         voxel_size=size,
@@ -40,6 +44,7 @@ def read_statements(node: Node, ndim: int) -> list[Statement]:
         offset_source=f"attribute 'offset' of {node.attributes_name}",
         axes=axes,
         notes=tuple(dict.fromkeys(size_notes + offset_notes)),
+        timing=read_timing(axes, units, interval=sizes, begin=begins),
     )
     return [statement] if statement.is_informative else []
 
@@ -53,21 +58,28 @@ def _axes(attributes: Json, ndim: int) -> Axes | None:
     return axes
 
 
-def _lengths(node: Node, key: str | None, axes: Axes | None) -> tuple[Lengths | None, list[str]]:
-    if key is None:
+def _numbers(node: Node, key: str | None) -> Lengths | None:
+    return None if key is None else exact_numbers(node.attributes[key], _named(node, key))
+
+
+def _lengths(
+    node: Node, key: str | None, values: Lengths | None, axes: Axes | None
+) -> tuple[Lengths | None, list[str]]:
+    if values is None:
         return None, []
-    what = f"attribute '{key}' of {node.attributes_name}"
-    values = exact_numbers(node.attributes[key], what)
-    return spatial_lengths(values, node.attributes.get("units"), axes, what)
+    return spatial_lengths(values, node.attributes.get("units"), axes, _named(node, key))
 
 
-def attributes(voxel_size: Lengths, offset: Lengths, axis_names: tuple[str, ...]) -> Json:
-    """The attributes of an array [channel, *spatial]; lengths in nm."""
-    dims = len(axis_names)
+def _named(node: Node, key: str | None) -> str:
+    return f"attribute '{key}' of {node.attributes_name}"
+
+
+def attributes(voxel_size: Lengths, offset: Lengths, axes: OutputAxes) -> Json:
+    """The attributes of an array with the axes of an output; lengths in nm."""
     return {
         "voxel_size": json_numbers(voxel_size),
         "offset": json_numbers(offset),
-        "axis_names": ["c^", *axis_names],
-        "units": ["", *["nm"] * dims],
-        "types": ["channel", *[SPACE] * dims],
+        "axis_names": axes.stored("c^", axes.names),
+        "units": axes.stored("", axes.units),
+        "types": axes.stored_kinds,
     }

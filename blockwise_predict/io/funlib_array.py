@@ -7,16 +7,18 @@ nanometres is therefore placed in picometres, or femtometres; the array's `units
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry.grid import format_lengths
+from blockwise_predict.geometry.grid import Lengths, format_length, format_lengths
 from blockwise_predict.io.interface import PlacedArray
 from blockwise_predict.io.placement import Placement
-from blockwise_predict.io.statement import CHANNEL, SPACE
+from blockwise_predict.io.statement import CHANNEL, SPACE, TIME
+from blockwise_predict.io.timing import whole_timing
 
 if TYPE_CHECKING:
     from funlib.persistence import Array
@@ -31,24 +33,45 @@ def as_funlib(array: PlacedArray) -> Array:
     """The array as a read-only `funlib.persistence.Array`, [C, *spatial], or [*spatial] if it has
     no channel axis. Nothing is read before it is asked for.
 
-    Lengths are in nm; in pm or fm if nm would cut off a fraction. Raises ArrayError if even fm
-    would (10/3 nm).
+    Lengths are in nm; in pm or fm if nm would cut off a fraction; times likewise in parts of their
+    unit. Raises ArrayError if even the smallest would (10/3 nm).
     """
     from funlib.persistence import Array
 
     placement = array.placement
-    unit, factor = _whole_unit(array.path, placement)
+    units = _whole_units(array.path, placement)
+    factors = [factor for _, factor in units]
     has_channels = array.channels is not None
-    dims = len(array.shape)
+    frames = [TIME] * placement.grid.has_time
     return Array(
         LazyVoxels(array),
-        offset=[int(length * factor) for length in placement.offset],
-        voxel_size=[int(length * factor) for length in placement.voxel_size],
+        offset=_scaled(placement.offset, factors),
+        voxel_size=_scaled(placement.voxel_size, factors),
         axis_names=[*["c^"] * has_channels, *placement.axis_names],
-        units=[unit] * dims,
-        types=[*[CHANNEL] * has_channels, *[SPACE] * dims],
+        units=[unit for unit, _ in units],
+        types=[*[CHANNEL] * has_channels, *frames, *[SPACE] * (len(units) - len(frames))],
         chunks=(*([array.channels] if has_channels else []), *_dask_chunks(array)),
     )
+
+
+def _scaled(lengths: Lengths, factors: list[int]) -> list[int]:
+    return [int(length * factor) for length, factor in zip(lengths, factors, strict=True)]
+
+
+def _whole_units(path: str, placement: Placement) -> list[tuple[str, int]]:
+    """For each axis a unit in which its lengths are whole, and how many of it are in its own."""
+    size, offset, unit = placement.voxel_size, placement.offset, placement.time_unit
+    if unit is None:
+        return [_whole_unit(path, placement)] * len(size)
+    space = replace(placement, voxel_size=size[1:], offset=offset[1:], time_unit=None)
+    time = whole_timing((size[0], offset[0]), unit)
+    if time is None:
+        raise ArrayError(
+            f"{path} has frames {format_length(size[0])} {unit} apart from "
+            f"{format_length(offset[0])} on. funlib.persistence places arrays by whole numbers "
+            "only. Use `read`, with `voxel_size` and `offset`, which are exact."
+        )
+    return [time, *_whole_units(path, space)]
 
 
 def _whole_unit(path: str, placement: Placement) -> tuple[str, int]:

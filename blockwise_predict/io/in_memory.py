@@ -13,7 +13,8 @@ import numpy as np
 from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.io.adapters import Adapted, adapt
 from blockwise_predict.io.funlib import LOOKED_FOR
-from blockwise_predict.io.placement import Placement, given_lengths, place
+from blockwise_predict.io.given import given_lengths
+from blockwise_predict.io.placement import Placement, place
 from blockwise_predict.io.source import InputArray, open_array, read_as, spatial_window
 from blockwise_predict.io.statement import CHANNEL, SPACE, Axes, Statement, axes_from_names
 from blockwise_predict.io.storage import Storage
@@ -28,8 +29,9 @@ class MemoryArray(Volume):
     """
 
     def __init__(self, adapted: Adapted, placement: Placement, axes: Axes) -> None:
-        self._order = (*axes.of_kind(CHANNEL), *axes.of_kind(SPACE))
-        channel, spatial = axes.of_kind(CHANNEL), axes.of_kind(SPACE)
+        channel = axes.of_kind(CHANNEL)
+        volume = axes.of_volume(with_time=placement.time_unit is not None)
+        self._order = (*channel, *volume)
         self.path = adapted.name
         self.format = adapted.library
         self.placement = placement
@@ -41,8 +43,8 @@ class MemoryArray(Volume):
             shard_shape=None,
             compression="none",
         )
-        self.shape = tuple(adapted.shape[axis] for axis in spatial)
-        self.chunk_shape = tuple(adapted.chunk_shape[axis] for axis in spatial)
+        self.shape = tuple(adapted.shape[axis] for axis in volume)
+        self.chunk_shape = tuple(adapted.chunk_shape[axis] for axis in volume)
         self.channels = adapted.shape[channel[0]] if channel else None
         self.channel_names = ()
         self.dtype = np.dtype(read_as(adapted.dtype.name, adapted.name))
@@ -71,7 +73,7 @@ class MemoryArray(Volume):
         return np.ascontiguousarray(data, self.dtype)
 
     def _window(self, begin: Sequence[int], end: Sequence[int]) -> tuple[slice, ...]:
-        """The slices of the array's own axes; the only point of a time axis."""
+        """The slices of the array's own axes; the only frame of a time axis without a part."""
         spatial = spatial_window(begin, end, self.shape, self.path)
         channels = () if self.channels is None else (slice(0, self.channels),)
         wanted = dict(zip(self._order, (*channels, *spatial), strict=True))

@@ -23,7 +23,14 @@ from dataclasses import replace
 from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.formats import Node
 from blockwise_predict.io.kvstore import Json, join, name_of
-from blockwise_predict.io.statement import Axes, Statement, axes_from_names, spatial_lengths
+from blockwise_predict.io.spec import OutputAxes
+from blockwise_predict.io.statement import (
+    Axes,
+    Statement,
+    axes_from_names,
+    read_timing,
+    spatial_lengths,
+)
 from blockwise_predict.io.units import exact_numbers, json_numbers
 
 LOOKED_FOR = (
@@ -61,19 +68,21 @@ def _plain(node: Node, axes: Axes | None) -> Statement | None:
     units = attributes.get("units")
     units = units[::step] if isinstance(units, list) else units
     lengths: dict[str, Lengths] = {}
+    stored: dict[str, Lengths] = {}
     notes: list[str] = []
     for name in (key, "offset"):
         if name in attributes:
             what = f"attribute '{name}' of {place}"
-            numbers = exact_numbers(attributes[name], what)[::step]
-            lengths[name], more = spatial_lengths(numbers, units, axes, what)
+            stored[name] = exact_numbers(attributes[name], what)[::step]
+            lengths[name], more = spatial_lengths(stored[name], units, axes, what)
             notes += more
     if not lengths:
         return None
     source = f"attribute '{key}' of {place}"
     offset_source = f"attribute 'offset' of {place}"
     size, offset = lengths.get(key), lengths.get("offset")
-    return Statement(source, size, offset, source, offset_source, None, tuple(notes))
+    timing = read_timing(axes, units, interval=stored.get(key), begin=stored.get("offset"))
+    return Statement(source, size, offset, source, offset_source, None, tuple(notes), timing)
 
 
 def _pixel_resolution(node: Node, axes: Axes | None) -> Statement | None:
@@ -121,12 +130,12 @@ def _transform(transform: object, what: str) -> Statement | None:
     """COSEM's transform; lists its axes in the order of its values."""
     if not isinstance(transform, dict) or "scale" not in transform:
         return None
-    size = exact_numbers(transform["scale"], f"scale in {what}")
-    axes = axes_from_names(transform.get("axes"), len(size))
+    scale = exact_numbers(transform["scale"], f"scale in {what}")
+    axes = axes_from_names(transform.get("axes"), len(scale))
     step = -1 if _x_first(transform.get("axes")) else 1
     units = transform.get("units")
-    size, notes = spatial_lengths(size, units, axes, what)
-    offset: Lengths | None = None
+    size, notes = spatial_lengths(scale, units, axes, what)
+    shift = offset = None
     if "translate" in transform:
         shift = exact_numbers(transform["translate"], f"translate in {what}")
         offset = spatial_lengths(shift, units, axes, what)[0][::step]
@@ -137,6 +146,7 @@ def _transform(transform: object, what: str) -> Statement | None:
         voxel_size_source=f"scale in {what}",
         offset_source=f"translate in {what}",
         notes=tuple(notes),
+        timing=read_timing(axes, units, interval=scale, begin=shift),
     )
 
 
@@ -161,24 +171,26 @@ def _objects(holder: Json, key: str) -> list[Json]:
 
 
 def attributes(
-    voxel_size: Lengths, offset: Lengths, translation: Lengths, axis_names: tuple[str, ...]
+    voxel_size: Lengths, offset: Lengths, translation: Lengths, axes: OutputAxes
 ) -> Json:
-    """The attributes of an array [channel, *spatial], written x first; lengths in nm.
+    """The attributes of an array with the axes of an output, written x first; lengths in nm.
 
     One entry for each axis, channels too, because neuroglancer refuses fewer. `translation` is
-    where COSEM's tools put the centre of voxel 0, see `ngff.translation`.
+    where COSEM's tools put the centre of voxel 0, see `ngff.translation`. `pixelResolution` has one
+    unit for all axes: there a frame is 1, as a channel is.
     """
-    units = ["nm"] * len(axis_names)
+    size = axes.stored(1, json_numbers(voxel_size))[::-1]
+    frames = [1] * axes.channel
     return {
-        "resolution": [*json_numbers(voxel_size[::-1]), 1],
-        "offset": [*json_numbers(offset[::-1]), 0],
-        "units": [*units, ""],
-        "axes": [*axis_names[::-1], "c"],
-        "pixelResolution": {"unit": "nm", "dimensions": [*json_numbers(voxel_size[::-1]), 1]},
+        "resolution": size,
+        "offset": axes.stored(0, json_numbers(offset))[::-1],
+        "units": axes.stored("", axes.units)[::-1],
+        "axes": axes.stored_names[::-1],
+        "pixelResolution": {"unit": "nm", "dimensions": size[: len(size) - len(frames)] + frames},
         "transform": {
-            "axes": list(axis_names),
+            "axes": list(axes.names),
             "scale": json_numbers(voxel_size),
             "translate": json_numbers(translation),
-            "units": units,
+            "units": axes.units,
         },
     }

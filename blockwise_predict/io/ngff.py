@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.formats import Node
 from blockwise_predict.io.kvstore import Json, root_and_parts
+from blockwise_predict.io.spec import OutputAxes
 from blockwise_predict.io.statement import (
     CHANNEL,
     SPACE,
@@ -31,9 +32,12 @@ from blockwise_predict.io.statement import (
     Axes,
     Statement,
     axes_from_names,
+    read_timing,
     spatial_lengths,
     spatial_part,
+    time_part,
 )
+from blockwise_predict.io.timing import Timing, time_unit
 from blockwise_predict.io.units import (
     exact_number,
     exact_numbers,
@@ -119,6 +123,12 @@ def _statement(place: str, multiscale: Json, dataset: Json, ndim: int) -> Statem
         offset_source=f"translation in {place}",
         axes=axes,
         notes=tuple(notes),
+        timing=read_timing(
+            axes,
+            units,
+            interval=scale if "scale" in kinds else None,
+            begin=shift if "translation" in kinds else None,
+        ),
     )
 
 
@@ -180,53 +190,73 @@ def dimension_statements(node: Node, ndim: int) -> list[Statement]:
     if axes is None:
         return []
     what = f"attribute 'dimension_units' of {node.attributes_name}"
-    size, notes = _dimension_units(node.attributes.get("dimension_units"), axes, what)
+    units = node.attributes.get("dimension_units")
+    units = units if isinstance(units, list) else []
+    size, notes = _dimension_units(spatial_part(units, axes), what)
+    timing = _time_unit(time_part(units, axes), what)
     source = f"{key} of {node.attributes_name}"
-    return [Statement(source, size, None, what, "", axes, tuple(notes))]
+    return [Statement(source, size, None, what, "", axes, tuple(notes), timing)]
 
 
-def _dimension_units(units: object, axes: Axes, what: str) -> tuple[Lengths | None, list[str]]:
-    texts = (
-        [str(unit).split() for unit in spatial_part(units, axes)] if isinstance(units, list) else []
-    )
-    if not texts or not all(len(text) == 2 and _NUMBER.fullmatch(text[0]) for text in texts):
+def _dimension_units(units: Sequence[object], what: str) -> tuple[Lengths | None, list[str]]:
+    texts = [str(unit).split() for unit in units]
+    if not texts or not all(_is_length(text) for text in texts):
         return None, []
     numbers = tuple(exact_number(float(number), what) for number, _ in texts)
     return scaled(numbers, [unit for _, unit in texts], what)
+
+
+def _time_unit(unit: object, what: str) -> Timing | None:
+    text = str(unit).split()
+    if not _is_length(text):
+        return None
+    return Timing(time_unit(text[1]), exact_number(float(text[0]), what))
+
+
+def _is_length(text: list[str]) -> bool:
+    return len(text) == 2 and _NUMBER.fullmatch(text[0]) is not None
 
 
 def multiscale_entry(
     name: str,
     version: Literal["0.4", "0.5"],
     *,
-    axis_names: tuple[str, ...],
+    axes: OutputAxes,
     voxel_size: Lengths,
     shift: Lengths,
 ) -> Json:
-    """A multiscale of one array [channel, *spatial] called `name`; lengths in nm."""
+    """A multiscale of one array called `name` with the axes of an output; lengths in nm."""
     # Imported here, since that takes a second and the workers do not need it.
     from ome_zarr_models import v04, v05
 
     models = v04 if version == "0.4" else v05
-    axes = [models.axes.Axis(name="c", type=CHANNEL)]
-    axes += [models.axes.Axis(name=axis, type=SPACE, unit="nanometer") for axis in axis_names]
+    units = {SPACE: "nanometer", TIME: axes.time_unit or None}
+    described = [
+        models.axes.Axis(name=axis, type=kind, unit=units.get(kind))
+        for axis, kind in zip(axes.stored_names, axes.stored_kinds, strict=True)
+    ]
     dataset = models.multiscales.Dataset.build(
-        path=name, scale=[1, *json_numbers(voxel_size)], translation=[0, *json_numbers(shift)]
+        path=name,
+        scale=axes.stored(1, json_numbers(voxel_size)),
+        translation=axes.stored(0, json_numbers(shift)),
     )
     # From 0.5 on the version stands beside the list of multiscales.
     own_version = {"version": version} if version == "0.4" else {}
     multiscale = models.multiscales.Multiscale(
-        name=name, axes=axes, datasets=[dataset], **own_version
+        name=name, axes=described, datasets=[dataset], **own_version
     )
     entry: Json = multiscale.model_dump(mode="json", exclude_none=True)
     return entry
 
 
-def direct_attributes(node_format: str, axis_names: tuple[str, ...], voxel_size: Lengths) -> Json:
+def direct_attributes(node_format: str, axes: OutputAxes, voxel_size: Lengths) -> Json:
     """Attributes by which neuroglancer scales an array that is opened without its group."""
-    units = [None, *(f"{json_number(size)} nm" for size in voxel_size)]
-    names = {} if node_format == "zarr3" else {"_ARRAY_DIMENSIONS": ["c", *axis_names]}
-    return {**names, "dimension_units": units}
+    sizes = [
+        f"{json_number(size)} {unit}" if unit else None
+        for size, unit in zip(voxel_size, axes.units, strict=True)
+    ]
+    names = {} if node_format == "zarr3" else {"_ARRAY_DIMENSIONS": axes.stored_names}
+    return {**names, "dimension_units": axes.stored(None, sizes)}
 
 
 def with_entry(multiscales: list[Any], entry: Json) -> list[Any]:

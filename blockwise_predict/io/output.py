@@ -20,6 +20,7 @@ from blockwise_predict.io.formats import (
     find_array,
     read_node,
 )
+from blockwise_predict.io.given import Given
 from blockwise_predict.io.kvstore import (
     Json,
     kvstore_spec,
@@ -28,14 +29,15 @@ from blockwise_predict.io.kvstore import (
     storage_errors,
     update_json,
 )
-from blockwise_predict.io.placement import Given, Placement, place_array
+from blockwise_predict.io.placement import Placement, place_array
 from blockwise_predict.io.source import (
     fully_stored,
     in_c_order,
     open_tensorstore,
     spatial_window,
 )
-from blockwise_predict.io.statement import CHANNEL, Axes
+from blockwise_predict.io.spec import OutputAxes
+from blockwise_predict.io.statement import Axes
 from blockwise_predict.io.storage import channel_names, storage_of
 from blockwise_predict.io.volume import Volume
 
@@ -66,7 +68,10 @@ class OutputArray(Volume):
         self.path = node.location
         self.format = node.format
         self.storage = storage_of(node, store, axes)
-        self.channels, self.shape = self.storage.shape[0], self.storage.shape[1:]
+        self.axes = OutputAxes(placement.axis_names, placement.time_unit)
+        store, whole = (_channels_first(array, self.axes) for array in (store, whole))
+        self.channels, *shape = map(int, store.shape)
+        self.shape = tuple(shape)
         self.chunk_shape = tuple(int(n) for n in store.chunk_layout.write_chunk.shape)[1:]
         self.dtype = np.dtype(store.dtype.numpy_dtype)
         self.placement = placement
@@ -132,13 +137,15 @@ def open_output(path: str | Path) -> OutputArray:
     """Open an array that `create_output` made, for writing. Raises ArrayError if there is none."""
     node = find_array(path)
     store = open_tensorstore(node)
-    placement, axes = place_array(node, tuple(store.shape), Given())
-    if axes.of_kind(CHANNEL) != (0,):
+    placement, axes = place_array(node, tuple(store.shape), Given(), keep_frame=True)
+    expected = OutputAxes(placement.axis_names, placement.time_unit)
+    if list(axes.kinds) != expected.stored_kinds:
         raise ArrayError(
             f"{node.location} has the axes {', '.join(axes.names)}; an output's first axis is its "
-            "channels. Choose another name."
+            "channels, or time and then channels. Choose another name."
         )
-    channels, chunk = int(store.shape[0]), int(store.chunk_layout.write_chunk.shape[0])
+    channel = expected.channel
+    channels, chunk = int(store.shape[channel]), int(store.chunk_layout.write_chunk.shape[channel])
     if channels != chunk:
         raise ArrayError(
             f"{node.location} has {channels} channels in chunks of {chunk}; an output's channels "
@@ -164,6 +171,12 @@ def _whole_chunks(node: Node) -> Any:
         spec |= {"metadata": metadata, "store_data_equal_to_fill_value": True}
         whole = ts.open({**spec, "assume_metadata": True}, context=storage_context()).result()
     return in_c_order(whole, node.format)
+
+
+def _channels_first(store: Any, axes: OutputAxes) -> Any:
+    """A tensorstore with the channel axis before all others, from the stored order."""
+    others = [axis for axis in range(store.rank) if axis != axes.channel]
+    return store.transpose([axes.channel, *others]) if axes.channel else store
 
 
 def _to_whole_chunks(

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from blockwise_predict.errors import ArrayError, shown
-from blockwise_predict.geometry.grid import Lengths, exact_lengths, format_length, format_lengths
+from blockwise_predict.errors import ArrayError
+from blockwise_predict.geometry.grid import (
+    Lengths,
+    VoxelGrid,
+    format_length,
+    format_lengths,
+)
 from blockwise_predict.io import funlib, n5, ngff
 from blockwise_predict.io.formats import Node, groups_above
+from blockwise_predict.io.frames import Frames, place_frames
+from blockwise_predict.io.given import Given, check_given
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes, Statement
 from blockwise_predict.io.units import LARGEST, SMALLEST
 
@@ -28,7 +35,9 @@ _SAY_AXES = (
 class Placement:
     """Where an array lies: spatial axes in C order, lengths in nm.
 
-    `offset` is the begin corner of voxel 0. `notes` are lines for the user: values that were
+    `offset` is the begin corner of voxel 0. If the array has frames, `time_unit` is not None, and
+    the first of all values are for time: the interval of frames and when frame 0 begins, in that
+    unit (empty: not known). `notes` are lines for the user: values that were
     guessed, sources that disagree.
     """
 
@@ -38,57 +47,43 @@ class Placement:
     voxel_size_source: str
     offset_source: str
     notes: tuple[str, ...] = ()
+    time_unit: str | None = None
+
+    @property
+    def grid(self) -> VoxelGrid:
+        """The voxel grid."""
+        return VoxelGrid(self.voxel_size, self.offset, self.time_unit)
+
+    def with_frames(self, frames: Frames, name: str) -> Placement:
+        """The same with an axis of time called `name`, before those of space."""
+        source = self.voxel_size_source
+        if frames.source != source:
+            source = f"{source}; frames: {frames.source}"
+        return replace(
+            self,
+            axis_names=(name, *self.axis_names),
+            voxel_size=(frames.interval, *self.voxel_size),
+            offset=(frames.begin, *self.offset),
+            voxel_size_source=source,
+            notes=(*self.notes, *frames.notes),
+            time_unit=frames.unit,
+        )
 
 
-@dataclass(frozen=True)
-class Given:
-    """What the user says of an array's place, in nm, and by which names: it overrides all else."""
-
-    voxel_size: Lengths | None = None
-    offset: Lengths | None = None
-    names: tuple[str, str] = ("--voxel-size", "--offset")
-
-    def statements(self) -> list[Statement]:
-        """The user's statement, if there is any, as a list."""
-        if self.voxel_size is None and self.offset is None:
-            return []
-        return [Statement("the user", self.voxel_size, self.offset, *self.names)]
-
-
-def given_lengths(
-    voxel_size: str | Sequence[object] | None, offset: str | Sequence[object] | None
-) -> Given:
-    """What a Python call says of an array's place. Raises ArrayError for invalid lengths."""
-    names = ("voxel_size", "offset")
-    size, begin = (
-        _parsed(name, value) for name, value in zip(names, (voxel_size, offset), strict=True)
-    )
-    return Given(size, begin, names)
-
-
-def _parsed(name: str, value: str | Sequence[object] | None) -> Lengths | None:
-    try:
-        return None if value is None else exact_lengths(_split(value))
-    except (TypeError, ValueError):
-        raise ArrayError(
-            f"{name}={shown(value)}: give one length in nm for each spatial axis, for example "
-            "(4.24, 4, 4)."
-        ) from None
-
-
-def _split(value: str | Sequence[object]) -> Sequence[object]:
-    return value.split(",") if isinstance(value, str) else value
-
-
-def place_array(node: Node, shape: Sequence[int], given: Given) -> tuple[Placement, Axes]:
+def place_array(
+    node: Node, shape: Sequence[int], given: Given, *, keep_frame: bool = False
+) -> tuple[Placement, Axes]:
     """Placement of an array whose stored shape, in C order, is `shape`; and its stored axes.
 
+    A time axis of a single frame has no part in the placement, unless `keep_frame` is set.
     Raises ArrayError if there is no voxel size, or if it stays unclear which axis is the channel.
     """
     with _named(node.location):
         found = _statements(node, len(shape))
     looked_for = n5.LOOKED_FOR if node.format == "n5" else f"{funlib.LOOKED_FOR}; {ngff.LOOKED_FOR}"
-    return place(node.location, shape, given, found=found, looked_for=looked_for)
+    return place(
+        node.location, shape, given, found=found, looked_for=looked_for, keep_frame=keep_frame
+    )
 
 
 def place(
@@ -98,10 +93,12 @@ def place(
     *,
     found: list[Statement],
     looked_for: str,
+    keep_frame: bool = False,
 ) -> tuple[Placement, Axes]:
     """`place_array` by statements already `found`; errors name the sources `looked_for`."""
-    _check_given(location, given, found)
-    statements = given.statements() + found
+    own = given.statements(found)
+    check_given(location, given.names, own, found)
+    statements = own + found
     notes = [note for statement in statements for note in statement.notes]
     sized = [s for s in statements if s.voxel_size is not None]
     if not sized:
@@ -134,7 +131,11 @@ def place(
         offset_source=begin_from.offset_source,
         notes=tuple(dict.fromkeys(notes + _order_note(names))),
     )
-    return placement, axes
+    time = axes.of_kind(TIME)
+    if not time or (shape[time[0]] == 1 and not keep_frame):
+        return placement, axes
+    with _named(location):
+        return placement.with_frames(place_frames(statements), axes.names[time[0]]), axes
 
 
 @contextmanager
@@ -145,23 +146,6 @@ def _named(location: str) -> Iterator[None]:
     except ArrayError as error:
         text = str(error)
         raise ArrayError(text if location in text else f"{location}: {text}") from None
-
-
-def _check_given(location: str, given: Given, found: list[Statement]) -> None:
-    """Raise ArrayError if the user gives more or fewer values than the attributes have."""
-    lengths_found = [
-        (source, len(values))
-        for s in found
-        for source, values in ((s.voxel_size_source, s.voxel_size), (s.offset_source, s.offset))
-        if values is not None
-    ]
-    for name, values in zip(given.names, (given.voxel_size, given.offset), strict=True):
-        for source, count in lengths_found:
-            if values is not None and len(values) != count:
-                raise ArrayError(
-                    f"{name} {','.join(map(format_length, values))} has {len(values)} values "
-                    f"for {location}; {source} has {count}. Give one per spatial axis."
-                )
 
 
 def _statements(node: Node, ndim: int) -> list[Statement]:
@@ -193,12 +177,12 @@ def _axes(
             f"{location} has more than one channel axis ({', '.join(axes.names)}); "
             "one or none can be read."
         )
-    for index in axes.of_kind(TIME):
-        if shape[index] != 1:
-            raise ArrayError(
-                f"{location} has {shape[index]} time points (axis {axes.names[index]!r}); "
-                "only a single one can be read. Extract one time point first."
-            )
+    times = axes.of_kind(TIME)
+    if len(times) > 1 and any(shape[index] != 1 for index in times):
+        raise ArrayError(
+            f"{location} has more than one time axis ({', '.join(axes.names)}); "
+            "one or none can be read."
+        )
     if dims not in (2, 3):
         raise ArrayError(f"{location} has {dims} spatial axes; 2 or 3 can be read.")
     return axes

@@ -14,9 +14,10 @@ import tensorstore as ts
 from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.io.formats import DRIVERS, Format, Node, find_array
+from blockwise_predict.io.given import Given, given_lengths
 from blockwise_predict.io.kvstore import kvstore_spec, storage_context, storage_errors
-from blockwise_predict.io.placement import Given, Placement, given_lengths, place_array
-from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
+from blockwise_predict.io.placement import Placement, place_array
+from blockwise_predict.io.statement import CHANNEL, Axes
 from blockwise_predict.io.storage import channel_names, storage_of
 from blockwise_predict.io.volume import Volume
 
@@ -41,23 +42,23 @@ class InputArray(Volume):
     """
 
     def __init__(self, node: Node, store: Any, placement: Placement, axes: Axes) -> None:
-        spatial = axes.of_kind(SPACE)
+        volume = axes.of_volume(with_time=placement.time_unit is not None)
         channel = axes.of_kind(CHANNEL)
         self.path = node.location
         self.format = node.format
         self.metadata_sha256 = node.metadata_sha256
         self.placement = placement
         self.storage = storage_of(node, store, axes)
-        self.shape = tuple(self.storage.shape[axis] for axis in spatial)
-        self.chunk_shape = tuple(self.storage.chunk_shape[axis] for axis in spatial)
+        self.shape = tuple(self.storage.shape[axis] for axis in volume)
+        self.chunk_shape = tuple(self.storage.chunk_shape[axis] for axis in volume)
         self.channels = self.storage.shape[channel[0]] if channel else None
         self.channel_names = channel_names(node)
         self.options: dict[str, Any] = {}
         view = _numeric(store, node.location)
-        for axis in sorted(axes.of_kind(TIME), reverse=True):
-            view = view[(slice(None),) * axis + (0,)]
-        kept = [axis for axis, kind in enumerate(axes.kinds) if kind != TIME]
-        order = [kept.index(axis) for axis in (*channel, *spatial)]
+        kept = sorted((*channel, *volume))
+        # Of a single frame, the axis of time has no part in the volume.
+        view = view[tuple(slice(None) if axis in kept else 0 for axis in range(view.rank))]
+        order = [kept.index(axis) for axis in (*channel, *volume)]
         self._view = view.transpose(order) if order else view
         self.dtype = np.dtype(self._view.dtype.numpy_dtype)
         fill = store.fill_value

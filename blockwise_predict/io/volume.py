@@ -10,7 +10,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry.grid import Lengths, VoxelGrid, format_bounds
+from blockwise_predict.geometry.grid import Lengths, format_bounds
 from blockwise_predict.io.describe import describe_array
 from blockwise_predict.io.funlib_array import as_funlib
 from blockwise_predict.io.placement import Placement
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Volume(ABC):
     """An array [C, *spatial] at an exact place in the world.
 
+    With frames, time is the first of the spatial axes, in the unit `placement.time_unit`.
     Attributes: `path`; `format`; `shape` and `chunk_shape` (spatial axes, voxels); `channels` (None
     without a channel axis); `channel_names` (empty if they are not known); `dtype`; `placement`
     (and how it is known); `storage` (how the array is stored).
@@ -56,7 +57,7 @@ class Volume(ABC):
     @property
     def bounds(self) -> tuple[Lengths, Lengths]:
         """Begin and end corner in nm, exact."""
-        return self.offset, VoxelGrid(self.voxel_size, self.offset).world(self.shape)
+        return self.offset, self.placement.grid.world(self.shape)
 
     @property
     def roi(self) -> Roi:
@@ -64,8 +65,8 @@ class Volume(ABC):
         begin, end = self.bounds
         if any(length.denominator != 1 for length in (*begin, *end)):
             raise ArrayError(
-                f"{self.path} spans {format_bounds(begin, end)} nm, and a Roi holds whole numbers "
-                "only. `bounds` are the exact corners."
+                f"{self.path} spans {format_bounds(begin, end)} {self.placement.grid.units}, and "
+                "a Roi holds whole numbers only. `bounds` are the exact corners."
             )
         return Roi(begin, Coordinate(end) - Coordinate(begin))
 

@@ -55,7 +55,7 @@ def ensure_group(location: str, format_: Format) -> None:
 
 
 def create_array(location: str, spec: OutputSpec, attributes: Json) -> None:
-    """Create the array [channels, *spatial] of `spec`, chunks in nested folders, channels never
+    """Create the array of `spec`, chunks in nested folders, channels never
     split.
 
     Raises ArrayError if there is an array already.
@@ -67,8 +67,8 @@ def create_array(location: str, spec: OutputSpec, attributes: Json) -> None:
         try:
             zarr.create_array(
                 store,
-                shape=(spec.channels, *spec.shape),
-                chunks=(spec.channels, *spec.chunk_shape),
+                shape=tuple(spec.axes.stored(spec.channels, spec.shape)),
+                chunks=tuple(spec.axes.stored(spec.channels, spec.chunk_shape)),
                 dtype=spec.dtype,
                 fill_value=spec.fill_value,
                 attributes=attributes,
@@ -97,7 +97,7 @@ def _encoding(spec: OutputSpec) -> dict[str, Any]:
             "compressors": {"id": "blosc", **blosc, "shuffle": int(shuffled)},
         }
     return {
-        "dimension_names": ("c", *spec.axis_names),
+        "dimension_names": tuple(spec.axes.stored_names),
         "compressors": BloscCodec(
             **blosc, shuffle="shuffle" if shuffled else "noshuffle", typesize=itemsize
         ),

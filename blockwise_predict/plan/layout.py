@@ -17,10 +17,11 @@ from blockwise_predict.errors import GeometryError
 from blockwise_predict.geometry.grid import format_shape
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import build_lattice
+from blockwise_predict.plan.blocks import crop_block
 from blockwise_predict.plan.model import Tiling
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.region import Region, check_axes
-from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, Limits, Sizing, crop_block
+from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, Limits, Sizing
 
 # Share of the memory that is free at planning time which the data of all workers may take.
 MEMORY_SHARE = 0.5

@@ -138,6 +138,7 @@ def _input_plan(array: BlockSource) -> InputPlan:
         offset_source=placement.offset_source,
         metadata_sha256=array.metadata_sha256,
         sample_sha256=sample_digests(array),
+        time_unit=placement.time_unit,
     )
 
 

@@ -51,6 +51,7 @@ class NetworkPlan(Model):
 class InputPlan(Model):
     """The input array. Lengths (nm) are exact decimals or ratios, as text.
 
+    Of frames the first axis is time, in `time_unit` (empty: not known); it is None without frames.
     `metadata_sha256` is the digest of the metadata that say how the array is stored,
     `sample_sha256` the digests of a few chunks, by the chunk's first voxel.
     """
@@ -68,11 +69,13 @@ class InputPlan(Model):
     offset_source: str
     metadata_sha256: str
     sample_sha256: dict[str, str]
+    time_unit: str | None = None
 
     @property
     def grid(self) -> VoxelGrid:
         """The input's voxel grid."""
-        return VoxelGrid(exact_lengths(self.voxel_size), exact_lengths(self.offset))
+        sizes, offset = exact_lengths(self.voxel_size), exact_lengths(self.offset)
+        return VoxelGrid(sizes, offset, self.time_unit)
 
 
 class OutputPlan(Model):
@@ -149,10 +152,8 @@ class Plan(Model):
             if len(sizes) != len(self.input.axis_names) or any(size < 1 for size in sizes):
                 raise ValueError(f"{name} {shown(sizes)} is not one positive size per axis")
         # `output_grid` raises if voxel size or offset have other axes, or are not lengths.
-        if self.output_grid.dims != len(self.output.roi_begin) or self.output_grid.dims not in (
-            2,
-            3,
-        ):
+        grid = self.output_grid
+        if grid.dims != len(self.output.roi_begin) or grid.dims - grid.has_time not in (2, 3):
             raise ValueError(f"output.roi_begin {shown(self.output.roi_begin)} has other axes")
         return self
 

@@ -33,8 +33,7 @@ class Opened:
     @property
     def input_grid(self) -> VoxelGrid:
         """The voxel grid of the input."""
-        placement = self.array.placement
-        return VoxelGrid(placement.voxel_size, placement.offset)
+        return self.array.placement.grid
 
     @property
     def normalize(self) -> str:
@@ -57,7 +56,8 @@ class Opened:
         return np.dtype(self.config.output_dtype).itemsize
 
     def over_volume(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        """Sizes for all axes of the volume, from those of the network: 1 along its slices."""
+        """Sizes for all axes of the volume, from those of the network: 1 along its slices and
+        frames."""
         return (1,) * (len(self.array.shape) - len(sizes)) + tuple(sizes)
 
 
@@ -129,9 +129,10 @@ def workers_device(config: RunConfig) -> torch.device:
 
 def _check_channels(model: TrainedModel, array: BlockSource) -> None:
     dims, spatial = model.shapes.dims, len(array.shape)
-    if spatial not in (dims, dims + 1):
+    if spatial < dims:
+        with_time = "axes, time included," if array.placement.grid.has_time else "spatial axes"
         raise ArrayError(
-            f"{array.path} has {spatial} spatial axes {array.shape}, "
+            f"{array.path} has {spatial} {with_time} {array.shape}, "
             f"but {model.path} is a {dims}-D network."
         )
     expected, channels = model.in_channels, array.channels or 1

@@ -17,7 +17,7 @@ from blockwise_predict.geometry.tiling import (
 )
 from blockwise_predict.plan.opened import Opened
 
-# Default edge of a chunk (voxels), by the number of axes.
+# Default edge of a chunk (voxels), by the number of spatial axes. Along time it is a single frame.
 CHUNK_EDGE = {2: 512, 3: 64}
 
 
@@ -77,7 +77,9 @@ def _valid_volume(opened: Opened, lattice: Lattice) -> Roi:
 def _chunk_shape(opened: Opened, roi: Roi) -> tuple[int, ...]:
     dims, given = len(roi.shape), opened.config.chunk_shape
     if given is None:
-        return tuple(min(CHUNK_EDGE[dims], size) for size in roi.shape)
+        frames = (1,) * opened.input_grid.has_time
+        edges = frames + (CHUNK_EDGE[dims - len(frames)],) * (dims - len(frames))
+        return tuple(min(edge, size) for edge, size in zip(edges, roi.shape, strict=True))
     check_axes("--chunk-shape", given, dims)
     return given
 

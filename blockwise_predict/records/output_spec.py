@@ -22,5 +22,6 @@ def output_spec(plan: Plan, command: str) -> OutputSpec:
         input_voxel_size=plan.input.grid.voxel_size,
         axis_names=plan.input.axis_names,
         channel_names=plan.network.channel_names,
+        time_unit=grid.time_unit,
         attributes={ATTRIBUTE: provenance(plan, command)},
     )

@@ -35,7 +35,7 @@ def provenance(plan: Plan, command: str) -> dict[str, Any]:
         "head": network.head,
         "activation": network.activation,
         "input": source.model_dump(mode="json"),
-        "roi_nm": plan.output_grid.world_bounds(output.roi),
+        **_roi(plan),
         "border": plan.border,
         "normalization": {"scale": plan.normalization.scale, "shift": plan.normalization.shift},
         "precision": PrecisionChoice(plan.precision).as_dict(),
@@ -46,6 +46,12 @@ def provenance(plan: Plan, command: str) -> dict[str, Any]:
         "tile_shape": list(plan.lattice.tile_shape),
         "versions": {"python": platform.python_version(), **_versions(PACKAGES)},
     }
+
+
+def _roi(plan: Plan) -> dict[str, str]:
+    """The ROI; in the units of its axes if the first of them is time."""
+    grid, bounds = plan.output_grid, plan.output_grid.world_bounds(plan.output.roi)
+    return {"roi": f"{bounds} {grid.units}"} if grid.has_time else {"roi_nm": bounds}
 
 
 def ending(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from blockwise_predict.config.quantities import format_bytes, format_rate, format_seconds
 from blockwise_predict.fleet import describe_fleet
+from blockwise_predict.geometry.grid import format_sizes
 from blockwise_predict.plan.estimate import Estimate, estimate
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
@@ -62,15 +63,15 @@ def _plan_rows(plan: Plan) -> Rows:
     return [
         ("checkpoint", f"{plan.network.checkpoint} (sha256 {sha}...)"),
         ("input", f"{plan.input.path}: {_shape(plan.input.shape)} {plan.input.dtype}"),
-        ("voxel size", f"{' x '.join(plan.input.voxel_size)} nm ({plan.input.voxel_size_source})"),
-        ("offset", f"{', '.join(plan.input.offset)} nm ({plan.input.offset_source})"),
+        ("voxel size", f"{_voxel_size(plan)} ({plan.input.voxel_size_source})"),
+        ("offset", f"{', '.join(plan.input.offset)} {grid.units} ({plan.input.offset_source})"),
         ("normalization", str(plan.normalization)),
         *([("activation", plan.network.activation)] if plan.network.activation else []),
         ("border", plan.border),
         ("output", f"{output.path}: {output.format}, {len(plan.network.channel_names)} channels"),
         ("channels", ", ".join(plan.network.channel_names)),
         ("output values", _values(plan)),
-        ("ROI", f"{grid.world_bounds(output.roi)} nm = {_shape(output.shape)} voxels"),
+        ("ROI", f"{grid.world_bounds(output.roi)} {grid.units} = {_shape(output.shape)} voxels"),
         ("chunks", _shape(output.chunk_shape)),
         (
             "blocks",
@@ -80,6 +81,12 @@ def _plan_rows(plan: Plan) -> Rows:
         ("precision", plan.precision),
         ("memory", f"about {format_bytes(plan.tiling.memory_bytes)} of data per worker"),
     ]
+
+
+def _voxel_size(plan: Plan) -> str:
+    """The input's voxel size, and the interval of its frames."""
+    grid = plan.input.grid
+    return format_sizes(grid.voxel_size, grid.time_unit)
 
 
 def _streaming(plan: Plan) -> str:

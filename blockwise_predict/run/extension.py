@@ -45,7 +45,8 @@ def extend_run(
         records = carried_records(old, new, ledger.records())
     bounds = [plan.output_grid.world_bounds(plan.output.roi) for plan in (old, new)]
     kept = int(np.isin(records["state"], PREDICTED).sum())
-    tell(f"Extending {bounds[0]} to {bounds[1]} nm; {kept} finished blocks are kept.")
+    units = new.output_grid.units
+    tell(f"Extending {bounds[0]} to {bounds[1]} {units}; {kept} finished blocks are kept.")
     marker = run_dir.path / "extension.json"
     write_atomically(marker, new.model_dump_json())
     path = new.output.path
@@ -83,8 +84,8 @@ def check_extension(new: Plan, run_dir: RunDir) -> None:
     if begun is not None and begun.output != new.output:
         roi = begun.output_grid.world_bounds(begun.output.roi)
         raise RunStateError(
-            f"an extension of {new.output.path} to {roi} nm was interrupted. Complete it first, "
-            f'with --roi "{roi}"; or start afresh with --overwrite.'
+            f"an extension of {new.output.path} to {roi} {new.output_grid.units} was interrupted. "
+            f'Complete it first, with --roi "{roi}"; or start afresh with --overwrite.'
         )
 
 
@@ -115,7 +116,8 @@ def block_shift(old: Plan, new: Plan) -> tuple[int, ...]:
         world = ", ".join(format_length(x) for x in new.output_grid.world(nearest))
         raise GeometryError(
             f"{new.output.path} can be extended at its begin by whole blocks of "
-            f"{new.block_shape} voxels only. Nearest begin of --roi: {world} nm."
+            f"{new.block_shape} voxels only. Nearest begin of --roi: {world} "
+            f"{new.output_grid.units}."
         )
     shift = tuple((before - begin) // block for before, begin, block in begins)
     if any(shift):

@@ -15,7 +15,7 @@ from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import RunConfig, load_config
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.io import BlockSource, InputArray, Placement, open_array, open_in_memory
-from blockwise_predict.io.statement import CHANNEL, SPACE, Axes
+from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
 from blockwise_predict.io.storage import Storage
 from blockwise_predict.io.volume import Volume
 from blockwise_predict.plan.make import make_plan
@@ -109,9 +109,11 @@ class Prediction(Volume):
             offset=grid.world(plan.output.roi_begin),
             voxel_size_source=plan.input.voxel_size_source,
             offset_source=plan.input.offset_source,
+            time_unit=grid.time_unit,
         )
+        frames = (TIME,) * grid.has_time
         self.storage = Storage(
-            axes=Axes(("c", *axes), (CHANNEL, *[SPACE] * len(axes))),
+            axes=Axes(("c", *axes), (CHANNEL, *frames, *[SPACE] * (len(axes) - len(frames)))),
             shape=self.data.shape,
             dtype=self.dtype.name,
             chunk_shape=(len(kept), *self.chunk_shape),

@@ -66,7 +66,7 @@ def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
 def _part(plan: Plan, tiling: Tiling) -> Roi:
     """A part of one tile of a block in the middle of the ROI, in output voxels.
 
-    One chunk along the streamed axis, or one slice for a 2-D network over a volume.
+    One chunk along the streamed axis, or one slice for a 2-D network over a volume; one frame.
     """
     roi = plan.output.roi
     middle = Coordinate(
@@ -78,9 +78,8 @@ def _part(plan: Plan, tiling: Tiling) -> Roi:
     kept = next(tiling.lattice.cover(plan.block(middle))).keep
     shape = list(kept.shape)
     slices = len(shape) - plan.network.dims
-    if slices:
-        shape[0] = 1
-    elif tiling.streaming is not None:
-        along = tiling.streaming.axes[0]
+    shape[:slices] = [1] * slices
+    if tiling.streaming is not None and not (slices and plan.network.dims == 2):
+        along = slices + tiling.streaming.axes[0]
         shape[along] = min(shape[along], plan.output.chunk_shape[along])
     return Roi(kept.begin, shape)

@@ -20,8 +20,8 @@ from blockwise_predict.worker.block import BlockProcessor
 
 _log = logging.getLogger(__name__)
 
-# Edge (output voxels) of the tile on which precisions are tried, by the network's dimensions.
-TRIAL_EDGE = {2: 512, 3: 48, 4: 48}
+# Shape (output voxels) of the tile on which precisions are tried, by the network's dimensions.
+TRIAL_SHAPE = {2: (512, 512), 3: (48, 48, 48), 4: (1, 48, 48, 48)}
 
 
 def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockProcessor:
@@ -81,7 +81,9 @@ def _make_pass(plan: Plan, opened: Opened, precision: str) -> Pass:
 def trial_tile(plan: Plan) -> Roi:
     """Input ROI of a small pass in the middle of the output ROI, for trying precisions."""
     roi = plan.output.roi
-    shape = Coordinate(min(TRIAL_EDGE[plan.network.dims], size) for size in roi.shape)
+    wanted = TRIAL_SHAPE[plan.network.dims]
+    wanted = (1,) * (roi.dims - len(wanted)) + wanted
+    shape = Coordinate(min(edge, size) for edge, size in zip(wanted, roi.shape, strict=True))
     begin = roi.begin + (roi.shape - shape) / 2
     lattice = plan.lattice
     if plan.tiling.streaming is None:

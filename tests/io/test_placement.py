@@ -166,13 +166,6 @@ def test_ngff_channels_and_a_single_time_point(tmp_path):
     assert (array.read((0, 0, 0), SHAPE) == ramp((2, *SHAPE))).all()
 
 
-def test_ngff_with_several_time_points_is_refused(tmp_path):
-    multiscales = ngff("raw", [scale(1, 8, 4, 4)], axes="tzyx")
-    path = zarr2_with_multiscales(tmp_path, multiscales, shape=(3, *SHAPE))
-    with pytest.raises(ArrayError, match="has 3 time points"):
-        place(path)
-
-
 def test_ngff_transformation_that_is_not_understood(tmp_path):
     path = zarr2_with_multiscales(tmp_path, ngff("raw", [{"type": "affine"}]))
     with pytest.raises(ArrayError, match=r"'affine' is not understood.*--voxel-size"):
