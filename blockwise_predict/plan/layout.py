@@ -24,10 +24,11 @@ from blockwise_predict.plan.augmentation import (
     largest_reach,
 )
 from blockwise_predict.plan.blending import blended_block, block_bytes
+from blockwise_predict.plan.blocks import crop_block
 from blockwise_predict.plan.model import Tiling
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.region import Region, check_axes
-from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, SUM_BYTES, Limits, Sizing, crop_block
+from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, SUM_BYTES, Limits, Sizing
 from blockwise_predict.plan.whole import WholePasses
 
 # Share of the memory that is free at planning time which the data of all workers may take.

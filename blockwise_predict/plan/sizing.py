@@ -5,7 +5,7 @@ that saves most, until the saving is small, the memory is used up, or there woul
 for the workers. The tile is what a block needs, streamed along the axis that needs the least
 memory. If that still does not fit, the tile shrinks in the plane across the stream.
 
-Blocks do not grow in time: the passes of a network with time have a given number of frames.
+The passes of a network with time have a given number of frames, and blocks those of their output.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from blockwise_predict.engine.builder import StreamSpec
 from blockwise_predict.engine.footprint import Footprint, measure_footprint
 from blockwise_predict.engine.passes import CHUNK_VOXELS
 from blockwise_predict.engine.settings import Streaming
-from blockwise_predict.geometry.lattice import AxisLattice, Lattice
+from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import smallest_tile
+from blockwise_predict.plan.blocks import crop_block, even_blocks, needed_tile
 
 Shape = tuple[int, ...]
 
@@ -96,7 +97,9 @@ class Sizing:
         self._shapes = model.streamed_shapes
         # Axes along which blocks grow and tiles are streamed: all but slices and time.
         self._space = self._shapes.dims - self._shapes.has_time
-        self._frames = (frames or model.usual_input_shape[0],) if self._shapes.has_time else ()
+        self._frames: Shape = ()
+        if self._shapes.has_time:
+            self._frames = (frames or model.usual_input_shape[0],)
         self._limits = limits
         self._raw_bytes = raw_bytes
         self._voxel_bytes = value_bytes * len(model.channel_names)
@@ -134,7 +137,7 @@ class Sizing:
         """The block shape, a multiple of `chunk`, for a ROI of this shape (output voxels)."""
         slices = len(roi) - self._space
         whole = tuple(ceil(n / c) * c for n, c in zip(roi, chunk, strict=True))
-        block = tuple(min(c, w) for c, w in zip(chunk, whole, strict=True))
+        block = tuple(min(c, w) for c, w in zip(self._whole_frames(chunk), whole, strict=True))
         cost = self._cost(block[slices:])
         while True:
             grown = [
@@ -144,12 +147,19 @@ class Sizing:
             ]
             allowed = [larger for larger in grown if self._allowed(larger, roi, chunk)]
             if not allowed:
-                return _even_blocks(block, whole, chunk)
+                return even_blocks(block, whole, chunk)
             best = min(allowed, key=lambda larger: self._cost(larger[slices:]))
             gain = 1 - self._cost(best[slices:]) / cost
             if gain < MIN_GAIN:
-                return _even_blocks(block, whole, chunk)
+                return even_blocks(block, whole, chunk)
             block, cost = best, self._cost(best[slices:])
+
+    def _whole_frames(self, chunk: Shape) -> Shape:
+        """The chunk, repeated in time as often as fits into the output of a pass."""
+        if not self._shapes.has_time:
+            return chunk
+        frames = self._frames[0] - self._shapes.context[0]
+        return (max(1, frames // chunk[0]) * chunk[0], *chunk[1:])
 
     def _grown(self, block: Shape, axis: int, chunk: Shape) -> Shape:
         return tuple(b + c * (a == axis) for a, (b, c) in enumerate(zip(block, chunk, strict=True)))
@@ -284,35 +294,6 @@ class Sizing:
         return self._block_bytes(block, tile, chunk) + passes
 
 
-def needed_tile(lattice: Lattice, roi: Roi, block: Shape, reach: Shape = ()) -> Shape:
-    """The tile that covers any of a ROI's blocks; `lattice` may be for any tile.
-
-    A tile exceeds its block by `reach` output voxels along each axis, by default by none.
-    """
-    tile = []
-    axes = zip(lattice.axes, roi.begin, roi.shape, block, reach or (0,) * roi.dims, strict=True)
-    for axis, begin, size, edge, more in axes:
-        begins = range(begin, begin + size, edge)
-        assert isinstance(axis, AxisLattice)
-        needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
-        tile.append(axis.grown_for(needed + more))
-    return tuple(tile)
-
-
-def crop_block(block: Shape, roi: Shape) -> Shape:
-    """The shape of a block, cropped to a ROI that may be smaller."""
-    return tuple(min(b, n) for b, n in zip(block, roi, strict=True))
-
-
 def resident(tensors: int) -> int:
     """Resident bytes of a process for a stream with `tensors` bytes of tensors."""
     return round(tensors * ALLOCATION_FACTOR) + ALLOCATION_BYTES
-
-
-def _even_blocks(block: Shape, whole: Shape, chunk: Shape) -> Shape:
-    """The block shape for as many blocks per axis, of sizes as equal as the chunks allow."""
-    even = []
-    for b, w, c in zip(block, whole, chunk, strict=True):
-        count = ceil(w / b)
-        even.append(ceil(w / c / count) * c)
-    return tuple(even)

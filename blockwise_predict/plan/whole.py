@@ -10,8 +10,9 @@ from funlib.geometry import Roi
 from blockwise_predict.engine.precision import DTYPES
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import build_lattice
+from blockwise_predict.plan.blocks import needed_tile
 from blockwise_predict.plan.opened import Opened
-from blockwise_predict.plan.sizing import Limits, needed_tile
+from blockwise_predict.plan.sizing import Limits
 
 VALUE_BYTES = DTYPES["float32"].itemsize
 

@@ -11,14 +11,15 @@ from funlib.geometry import Roi
 
 from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.geometry.tiling import build_lattice, check_tile, smallest_tile
-from blockwise_predict.plan.sizing import Limits, Sizing, crop_block
+from blockwise_predict.plan.blocks import crop_block
+from blockwise_predict.plan.sizing import Limits, Sizing
 from tests.support.networks import save_network
 from tests.support.predictors import predicted_block, predictor
 from tests.support.reference import Held
 from tests.support.time_networks import TIME_NETWORKS
 
 MIB = 2**20
-CHUNK = (2, 16, 16, 16)
+CHUNK = (1, 16, 16, 16)
 ROI = (10, 200, 150, 180)
 
 
@@ -46,12 +47,14 @@ def test_passes_have_the_frames_of_training(name: str, frames: int, tmp_path: Pa
     lattice = build_lattice(model.shapes, smallest_tile(model.shapes))
     choice, roi = sizing(model), Roi((0,) * 4, ROI)
     block = choice.block(ROI, CHUNK)
-    assert block[0] == CHUNK[0]
+    assert block[0] == frames - model.shapes.context[0]
     assert all(b > c for b, c in zip(block[1:], CHUNK[1:], strict=True))
     tile = choice.tile(lattice, roi, block, CHUNK)
-    # Where a block needs fewer frames than training had, fewer are read.
-    assert tile[0] == min(frames, CHUNK[0] + model.shapes.context[0])
+    assert tile[0] == frames
     assert choice.tile(lattice, roi, (10, *block[1:]), CHUNK)[0] == frames
+    # Where a block needs fewer frames than training had, fewer are read.
+    one = choice.tile(lattice, roi, (1, *block[1:]), CHUNK)
+    assert one[0] == 1 + model.shapes.context[0]
     check_tile(tile, model.shapes, 4)
     output, inside = model.shapes.output_shape(tile), crop_block(block, ROI)
     assert all(o >= b for o, b in zip(output[1:], inside[1:], strict=True))

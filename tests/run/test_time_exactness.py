@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from funlib.geometry import Roi
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,21 +16,9 @@ from blockwise_predict.geometry.tiling import smallest_tile
 from tests.support.networks import save_network
 from tests.support.predictors import predicted_block, predictor
 from tests.support.reference import Held, one_pass
-from tests.support.time_networks import TIME_NETWORKS
+from tests.support.time_networks import TIME_NETWORKS, KeepingTime
 
 FRAMES, SPACE = 7, (21, 18, 16)
-
-
-class KeepingTime(torch.nn.Module):
-    """A network with a time axis of one frame where it drops time."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output = self.network(x)
-        return output if output.dim() == 6 else output[:, :, None]
 
 
 @pytest.mark.parametrize("name", TIME_NETWORKS)

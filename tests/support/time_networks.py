@@ -71,6 +71,18 @@ def time_network(config: CNNectomeUNetConfig) -> tuple[nn.Module, UNetShapes]:
     return network, UNetShapes.from_config(config)
 
 
+class KeepingTime(nn.Module):
+    """A network with a time axis of one frame where it drops time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output = self.network(x)
+        return output if output.dim() == 6 else output[:, :, None]
+
+
 def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """`[C, T, z, y, x]` and `[out, C, t, z, y, x]`: a sum over every tap, in float64."""
     shape = [n - k + 1 for n, k in zip(x.shape[1:], kernel.shape[2:], strict=True)]
