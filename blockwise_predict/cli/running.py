@@ -139,7 +139,8 @@ def _show_bad_input(result: RunResult, display: RunDisplay) -> None:
     ):
         if rois:
             shown = ", ".join(rois[:SHOWN_ROIS]) + (", ..." if len(rois) > SHOWN_ROIS else "")
-            display.warn(f"{len(rois)} blocks {what}: {shown} nm.")
+            units = result.plan.output_grid.units
+            display.warn(f"{len(rois)} blocks {what}: {shown} {units}.")
 
 
 def _busy_text(busy: dict[int, float]) -> str:

@@ -85,7 +85,7 @@ def _show(report: Report) -> None:
     for found in report.ranges[:SHOWN_RANGES]:
         blocks = f"{found.blocks} block{'s' if found.blocks > 1 else ''}"
         detail = f": {found.detail}" if found.detail else ""
-        click.echo(f"  {found.finding} {found.roi} nm ({blocks}){detail}")
+        click.echo(f"  {found.finding} {found.roi} {report.units} ({blocks}){detail}")
     if len(report.ranges) > SHOWN_RANGES:
         click.echo(f"  and {len(report.ranges) - SHOWN_RANGES} more ranges; --json lists them all")
     if report.sampled:

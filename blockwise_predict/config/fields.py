@@ -35,7 +35,7 @@ MAX_JOBS = 1_000_000
 
 
 class RunOptions(BaseModel):
-    """What can be asked of a run. Shapes in voxels, lengths in nm, axes (z, y, x)."""
+    """What can be asked of a run. Shapes in voxels, lengths in nm, axes ([t,] z, y, x)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,16 +77,16 @@ class RunOptions(BaseModel):
     voxel_size: LengthsNm | None = option(
         None,
         Group.INPUT,
-        "Size of the input's voxels in nm.",
-        metavar="Z,Y,X",
+        "Size of the input's voxels in nm; of frames also the interval, in the data's unit.",
+        metavar="[T,]Z,Y,X",
         unset="from the input's attributes",
         example="4.24,4,4",
     )
     offset: LengthsNm | None = option(
         None,
         Group.INPUT,
-        "Position in nm of the first voxel's lower corner.",
-        metavar="Z,Y,X",
+        "Position in nm of the first voxel's lower corner; of frames also the first one's time.",
+        metavar="[T,]Z,Y,X",
         unset="from the input's attributes",
     )
     border: Border = option(
@@ -140,12 +140,13 @@ class RunOptions(BaseModel):
         "Chunks of the output in voxels. Chunks larger than the ROI keep their size, so that the "
         "ROI can be extended later, and hold zeros beyond it.",
         metavar="Z,Y,X",
-        unset="64,64,64, or the ROI where that is smaller",
+        unset="64,64,64 (of single frames), or the ROI where that is smaller",
     )
     roi: RoiNm | None = option(
         None,
         Group.OUTPUT,
-        "Region to predict in nm, half-open: [z0:z1,y0:y1,x0:x1]; bounds may be left out.",
+        "Region to predict in nm, half-open: [z0:z1,y0:y1,x0:x1]; bounds may be left out. Of "
+        "frames [t0:t1,z0:z1,y0:y1,x0:x1], time in the data's unit.",
         metavar="ROI",
         unset="the whole input",
         example="[20000:40000,:,10000:30000]",

@@ -43,6 +43,7 @@ def predict(
     channels: Sequence[str] | None = None,
     voxel_size: str | Sequence[object] | None = None,
     offset: str | Sequence[object] | None = None,
+    axis_names: Sequence[str] | None = None,
     progress: bool = True,
     **options: Any,
 ) -> Prediction:
@@ -53,11 +54,14 @@ def predict(
 
     model: a checkpoint's path, or the result of `open_checkpoint`.
     array: a path, the result of `open_array`, or an array of numpy, zarr, tensorstore, dask,
-        funlib.persistence or xarray, `[z, y, x]` or `[c, z, y, x]` (2-D without z).
+        funlib.persistence or xarray, `[z, y, x]` or `[c, z, y, x]` (2-D without z); of frames too,
+        if its axes are named.
     roi: the output ROI in nm, in the notation of `--roi` or as a Roi; the whole array by default.
     channels: names of the output channels to return; all by default.
     voxel_size, offset: in nm, instead of those in the array's metadata. Without either, voxels are
-        1 nm large and the offset is 0.
+        1 nm large and the offset is 0. With frames a value for time precedes those for space.
+    axis_names: for each axis of an array in memory, a channel's ending in `^`, for example
+        `["t", "c^", "z", "y", "x"]`; needed where the shape does not tell.
     progress: whether to show a progress bar.
     options: those of a configuration file that concern the prediction: border, normalize,
         bad_input, precision, device, memory, output_dtype, output_range, tile_shape, block_shape,
@@ -67,7 +71,7 @@ def predict(
     Raises an InputError for anything that does not fit, and StageError for a block whose input
     cannot be read.
     """
-    source = _source(array, voxel_size, offset)
+    source = _source(array, voxel_size, offset, axis_names)
     config = _config(model, source, roi, options)
     opened_model = model if isinstance(model, TrainedModel) else None
     made = make_plan(config, model=opened_model, array=source)
@@ -89,7 +93,8 @@ def predict(
 
 
 class Prediction(Volume):
-    """A prediction in memory: `data` is `[channel, z, y, x]` (2-D without z).
+    """A prediction in memory: `data` is `[channel, z, y, x]` (2-D without z), of frames
+    `[channel, t, z, y, x]`.
 
     `channel_names` are the names of its channels, `precision` is what the network computed in. As
     every volume, it has a place (`roi`, `voxel_size`, `offset`) and conversions (`array`, ...).
@@ -153,15 +158,22 @@ class _Written:
 
 
 def _source(
-    array: Any, voxel_size: str | Sequence[object] | None, offset: str | Sequence[object] | None
+    array: Any,
+    voxel_size: str | Sequence[object] | None,
+    offset: str | Sequence[object] | None,
+    axis_names: Sequence[str] | None,
 ) -> BlockSource:
+    if axis_names is not None and isinstance(array, (InputArray, str, Path)):
+        raise ConfigError(
+            "axis_names are for an array in memory: one in storage has them in its metadata."
+        )
     if isinstance(array, InputArray):
         if voxel_size is None and offset is None:
             return array
         array = array.path
     if isinstance(array, (str, Path)):
         return open_array(array, voxel_size=voxel_size, offset=offset)
-    return open_in_memory(array, voxel_size=voxel_size, offset=offset)
+    return open_in_memory(array, voxel_size=voxel_size, offset=offset, axis_names=axis_names)
 
 
 def _config(

@@ -32,7 +32,7 @@ class Block:
     """A block of a run.
 
     voxels: its ROI in output voxels, from where the input array begins.
-    roi_nm: the same ROI in nm, as text.
+    roi_nm: the same ROI in nm, as text; along time in the unit of the data.
     state: `todo`, `done`, `filled` (done, with the fill value for unreadable input), `skipped`
         (left out on purpose) or `failed`.
     error: why it failed, if it did.
@@ -118,7 +118,9 @@ class Output:
 
     @property
     def roi(self) -> Roi:
-        """The ROI in nm. Raises ArrayError if it does not begin and end at whole nm."""
+        """The ROI in nm, along time in the unit of the data. Raises ArrayError if it does not begin
+        and end at whole numbers.
+        """
         return self._array.roi
 
     @property

@@ -25,7 +25,8 @@ class RunResult:
     """How a run ended.
 
     done: number of predicted blocks, from this run and earlier ones.
-    filled: ROIs (nm) of the predicted blocks with the fill value for unreadable input.
+    filled: ROIs (nm; time in the unit of the data) of the predicted blocks with the fill value for
+        unreadable input.
     skipped: ROIs (nm) of the blocks that were left out because of their input.
     failures: the blocks that used up their attempts.
     interrupted: whether it was asked to stop before all blocks were finished.
@@ -94,7 +95,8 @@ def collect_result(
     for name, rois in (("filled", result.filled), ("skipped", result.skipped)):
         if rois:
             end[f"{name}_blocks"] = len(rois)
-            end[f"{name}_rois_nm"] = list(rois[:MAX_LISTED_BLOCKS])
+            key = f"{name}_rois" if plan.output_grid.has_time else f"{name}_rois_nm"
+            end[key] = list(rois[:MAX_LISTED_BLOCKS])
     update_attributes(
         plan.output.path, {ATTRIBUTE: {**(record if isinstance(record, dict) else {}), **end}}
     )

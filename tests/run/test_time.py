@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from ome_zarr_models import v04, v05
 
 import blockwise_predict as bp
 from blockwise_predict.checkpoint import open_checkpoint
+from blockwise_predict.config.model import load_config
 from blockwise_predict.io import open_input
+from blockwise_predict.plan.make import make_plan
 from blockwise_predict.records import default_run_dir
+from blockwise_predict.run.pipelines.grid import task_grid, task_rois
 from tests.support.arrays import lengths
 from tests.support.movies import write_movie
 from tests.support.networks import save_network
@@ -83,6 +87,9 @@ def test_a_run_over_frames_equals_a_pass_over_each(kind: str, axes: str, tmp_pat
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     _check_metadata(job.output, kind)
     assert "computed again" in predict("verify", job.output, "--sample", "2")
+    next(path for path in Path(job.output).rglob("*0/0") if path.is_file()).unlink()
+    report = predict("verify", job.output, code=1)
+    assert re.search(r"damaged \[1[01].*\] \(second, nm, nm, nm\) \(1 block\)", report)
 
 
 def _check_metadata(path: str, kind: str) -> None:
@@ -177,3 +184,36 @@ def test_a_2d_network_sees_each_slice_of_each_frame(dims: tuple[str, ...], tmp_p
     for place in np.ndindex(data.shape[:-2]):
         expected = one_pass(model, trained.shapes, Held(data[place][None]), Roi((0, 0), (30, 27)))
         np.testing.assert_allclose(found.data[(slice(None), *place)], expected, atol=1e-5)
+
+
+def test_axes_of_an_array_in_memory_are_named(tmp_path: Path) -> None:
+    weights, architecture = save_network(tmp_path, **FLAT)
+    options: dict[str, Any] = {"architecture": str(architecture), "progress": False}
+    data = np.zeros((2, 1, 3, 8, 9), np.float32)
+    with pytest.raises(bp.ArrayError, match="Name them by axis_names"):
+        bp.predict(str(weights), data, **options)
+    names = ["t", "c^", "z", "y", "x"]
+    found = bp.predict(
+        str(weights),
+        data,
+        axis_names=names,
+        voxel_size=("0.5", 8, 4, 4),
+        roi="[0:0.5,:,:,:]",
+        **options,
+    )
+    assert found.shape == (1, 3, 8, 9)
+    assert found.voxel_size == lengths("0.5", 8, 4, 4)
+    with pytest.raises(bp.ConfigError, match="axis_names are for an array in memory"):
+        bp.predict(str(weights), "volume.zarr/raw", axis_names=names, **options)
+
+
+def test_other_schedulers_count_frames_and_voxels(tmp_path: Path) -> None:
+    job = MovieJob(tmp_path, "zarr2")
+    options = {"architecture": str(job.architecture), "input": job.input, "output": job.output}
+    config = load_config({"checkpoint": str(job.weights), **options, "roi": "[10.5:12,:,:,:]"})
+    plan = make_plan(config).plan
+    with pytest.raises(bp.GeometryError, match="a time axis, which has no place in nm"):
+        task_grid(plan, "nm")
+    rois = task_rois(plan, task_grid(plan, "voxel"))
+    assert (rois.write.shape[0], rois.read.shape[0]) == (1, 1)
+    assert (rois.total.begin[0], rois.total.end[0]) == (1, 4)

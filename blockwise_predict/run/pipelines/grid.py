@@ -48,11 +48,18 @@ class TaskRois:
 def task_grid(plan: Plan, unit: Unit) -> TaskGrid:
     """The grid of a plan's voxels in `unit`; `voxel` counts from where the input array begins.
 
-    Raises GeometryError if voxel size or offset are not integers in that unit.
+    Raises GeometryError if voxel size or offset are not integers in that unit, or if an axis is
+    time.
     """
     grid = plan.output_grid
     if unit == "voxel":
         return TaskGrid((1,) * grid.dims, (0,) * grid.dims)
+    if grid.has_time:
+        raise GeometryError(
+            f"{plan.output.path} has a time axis, which has no place in nm. Use unit='voxel', and "
+            "have the other tasks of the pipeline count in the output's voxels and frames, too. A "
+            "pipeline of volara cannot: use predict run."
+        )
     if any(length.denominator != 1 for length in (*grid.voxel_size, *grid.offset)):
         raise GeometryError(
             f"{plan.output.path} has voxels of {format_lengths(grid.voxel_size)} nm at offset "

@@ -35,7 +35,8 @@ STORED = (*GOOD, Finding.UNCHECKED)
 class BlockRange:
     """A row of adjacent blocks with the same finding.
 
-    `roi` is their ROI in nm, `blocks` their number, and `detail` what is wrong with the first.
+    `roi` is their ROI in the report's `units`, `blocks` their number, and `detail` what is wrong
+    with the first.
     """
 
     finding: Finding
@@ -51,7 +52,8 @@ class Report:
     `counts` are the numbers of blocks by finding; `ranges` lists the blocks that are not COMPLETE.
     `sampled` blocks were computed again; `sample_problem` says why none could be. `ledger_problem`
     says what is wrong with the record of finished blocks. `repaired` blocks were marked to be done
-    again; it is None if no repair was asked for.
+    again; it is None if no repair was asked for. `units` are those of ROIs: `nm`, or one for each
+    axis if the first of them is time.
     """
 
     counts: dict[Finding, int]
@@ -60,6 +62,7 @@ class Report:
     sample_problem: str | None
     ledger_problem: str | None
     repaired: int | None
+    units: str = "nm"
 
     @property
     def good(self) -> bool:

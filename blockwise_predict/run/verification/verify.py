@@ -118,6 +118,7 @@ def verify_run(
         sample_problem=sample_problem,
         ledger_problem=problem,
         repaired=repaired,
+        units=plan.output_grid.units,
     )
 
 
