@@ -2,6 +2,7 @@
 
 from blockwise_predict.architectures.cnnectome_unet import CNNectomeUNet
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
+from blockwise_predict.architectures.frames import Conv4d
 from blockwise_predict.architectures.interface import NetworkShapes
 from blockwise_predict.architectures.layers import (
     AttentionBlockModule,
@@ -9,8 +10,8 @@ from blockwise_predict.architectures.layers import (
     Downsample,
     Upsample,
 )
+from blockwise_predict.architectures.operations import LayerTrace
 from blockwise_predict.architectures.shapes import UNetShapes
-from blockwise_predict.architectures.trace import LayerTrace
 from blockwise_predict.architectures.unet import CNNectomeUNetModule
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "CNNectomeUNet",
     "CNNectomeUNetConfig",
     "CNNectomeUNetModule",
+    "Conv4d",
     "ConvPass",
     "Downsample",
     "LayerTrace",

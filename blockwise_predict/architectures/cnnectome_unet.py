@@ -10,9 +10,10 @@ import torch
 from funlib.geometry import Coordinate
 from torch import nn
 
+from blockwise_predict.architectures.channels import contraction_of
 from blockwise_predict.architectures.config import REQUIRED, CNNectomeUNetConfig
+from blockwise_predict.architectures.kernels import network_kernels
 from blockwise_predict.architectures.layers import ConvPass, Upsample
-from blockwise_predict.architectures.shapes import default_kernels
 from blockwise_predict.architectures.unet import CNNectomeUNetModule
 
 
@@ -21,6 +22,9 @@ class CNNectomeUNet(nn.Module):
 
     `architecture_config` is a `CNNectomeUNetConfig`, DaCapo's or ours. Raises AttributeError naming
     required settings that are missing or None, and RuntimeError unless the network is 2-D or 3-D.
+
+    With an `input_shape` of (length, depth, height, width) it convolves in time as well, as long as
+    length is greater than 1 (see `network_kernels`); factors are of space.
     """
 
     def __init__(self, architecture_config: CNNectomeUNetConfig) -> None:
@@ -43,6 +47,12 @@ class CNNectomeUNet(nn.Module):
         self.upsample_factors = [] if config.upsample_factors is None else config.upsample_factors
         self.use_attention = config.use_attention
         self.batch_norm = config.batch_norm
+        # DaCapo's own configurations lack these.
+        self.super_resolution_kernels = getattr(config, "super_resolution_kernels", None)
+        self.activation = getattr(config, "activation", "ReLU")
+        self.activation_on_upsample = getattr(config, "activation_on_upsample", True)
+        self.upsample_channel_contraction = getattr(config, "upsample_channel_contraction", None)
+        self.upsample_convolution = getattr(config, "upsample_convolution", True)
         self.unet = self.module()
 
     @property
@@ -57,7 +67,7 @@ class CNNectomeUNet(nn.Module):
 
     @property
     def dims(self) -> int:
-        """Number of spatial axes."""
+        """Number of axes, 4 with time."""
         return len(self._input_shape)
 
     @property
@@ -73,29 +83,35 @@ class CNNectomeUNet(nn.Module):
     def module(self) -> nn.Module:
         """A new U-Net with these settings, in a Sequential if super-resolution follows it."""
         steps = len(self.downsample_factors)
-        kernel_size_up = self.kernel_size_up or default_kernels(self.dims, steps)
+        kernels = network_kernels(self)
         unet = CNNectomeUNetModule(
             in_channels=self.fmaps_in,
             num_fmaps=self.num_fmaps,
             num_fmaps_out=self.fmaps_out,
             fmap_inc_factor=self.fmap_inc_factor,
-            kernel_size_down=self.kernel_size_down or default_kernels(self.dims, steps + 1),
-            kernel_size_up=kernel_size_up,
+            kernel_size_down=kernels.down,
+            kernel_size_up=kernels.up,
             downsample_factors=[tuple(factor) for factor in self.downsample_factors],
+            activation=self.activation,
             constant_upsample=self.constant_upsample,
             padding=self.padding,
-            activation_on_upsample=True,
-            upsample_channel_contraction=[False] + [True] * (steps - 1),
+            activation_on_upsample=self.activation_on_upsample,
+            upsample_channel_contraction=contraction_of(self.upsample_channel_contraction, steps),
             use_attention=self.use_attention,
             batch_norm=self.batch_norm,
+            upsample_convolution=self.upsample_convolution,
         )
         layers: list[nn.Module] = [unet]
+        on_upsample = self.activation if self.activation_on_upsample else None
         for factor in self.upsample_factors:
             fmaps = self.fmaps_out
-            layers.append(Upsample(factor, "nearest", fmaps, fmaps, activation="ReLU"))
-            # Always valid, and with the deepest level's kernels: as in DaCapo, and so as trained.
-            kernels = kernel_size_up[-1]
-            layers.append(ConvPass(fmaps, fmaps, kernels, "ReLU", batch_norm=self.batch_norm))
+            layers.append(Upsample(factor, "nearest", fmaps, fmaps, activation=on_upsample))
+            # Always valid, and by default with the deepest level's kernels: as in DaCapo 0.3.5.
+            after_upsampling = self.super_resolution_kernels or kernels.up[-1]
+            conv_pass = ConvPass(
+                fmaps, fmaps, after_upsampling, self.activation, batch_norm=self.batch_norm
+            )
+            layers.append(conv_pass)
         return nn.Sequential(*layers) if len(layers) > 1 else unet
 
     def scale(self, voxel_size: Sequence[Any]) -> Sequence[Any]:

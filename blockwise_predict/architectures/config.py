@@ -13,11 +13,22 @@ REQUIRED = (
     "fmap_inc_factor",
     "downsample_factors",
 )
+# Settings that DaCapo 0.3.5 does not have.
+BEYOND_DACAPO = (
+    "super_resolution_kernels",
+    "activation",
+    "activation_on_upsample",
+    "upsample_channel_contraction",
+    "upsample_convolution",
+)
 
 
 @dataclass
 class CNNectomeUNetConfig:
     """The parameters of a CNNectomeUNet. Lengths are in voxels, axes are (z, y, x) or (y, x).
+
+    With a fourth axis, time in frames, `input_shape` and `eval_shape_increase` are (t, z, y, x) and
+    kernels (t, z, y, x) or (z, y, x); factors are of space.
 
     name: the user's name for it.
     input_shape: input shape of training.
@@ -35,6 +46,18 @@ class CNNectomeUNetConfig:
     padding: 'valid' or 'same'.
     use_attention: attention gates on the skip connections.
     batch_norm: batch norm after each convolution.
+
+    DaCapo 0.3.5 does not have the following, and builds what their defaults say; other versions and
+    relatives of this network differ:
+
+    super_resolution_kernels: kernel sizes of the convolutions after each super-resolution step.
+        None is the last level of `kernel_size_up`.
+    activation: name of an elementwise activation in `torch.nn`, after each convolution.
+    activation_on_upsample: whether upsampling ends with the activation.
+    upsample_channel_contraction: for each level, whether upsampling to it reduces the channels to
+        those of the level. None is all but level 0.
+    upsample_convolution: whether a 1x1 convolution follows nearest-neighbour upsampling. Without
+        it, upsampling neither contracts the channels nor has an activation.
     """
 
     name: str
@@ -52,6 +75,11 @@ class CNNectomeUNetConfig:
     padding: str = "valid"
     use_attention: bool = False
     batch_norm: bool = False
+    super_resolution_kernels: Sequence[Sequence[int]] | None = None
+    activation: str = "ReLU"
+    activation_on_upsample: bool = True
+    upsample_channel_contraction: Sequence[bool] | None = None
+    upsample_convolution: bool = True
 
     @property
     def _eval_shape_increase(self) -> Sequence[int] | None:

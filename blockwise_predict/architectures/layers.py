@@ -1,6 +1,6 @@
 """The layers of a CNNectomeUNet. Arguments, attributes and parameters have DaCapo's names.
 
-Tensors are `[B, C, *spatial]` with 2 or 3 spatial axes.
+Tensors are `[B, C, *spatial]` with 2 or 3 spatial axes, or `[B, C, T, z, y, x]` (see `frames`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,14 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from blockwise_predict.architectures.frames import (
+    WITH_TIME,
+    Conv4d,
+    centre_frames,
+    convolve_in_turn,
+    on_each_frame,
+)
 
 Shape = tuple[int, ...]
 
@@ -33,7 +41,11 @@ def activation_class(name: str | None) -> type[nn.Module] | None:
 
 
 class ConvPass(nn.Module):
-    """Consecutive convolutions, each optionally followed by batch norm and activation."""
+    """Consecutive convolutions, each optionally followed by batch norm and activation.
+
+    Kernels of four components are convolutions in time as well (`Conv4d`), which are valid only:
+    RuntimeError for any other padding.
+    """
 
     def __init__(
         self,
@@ -49,11 +61,9 @@ class ConvPass(nn.Module):
         layers: list[nn.Module] = []
         for kernel_size in kernel_sizes:
             self.dims = len(kernel_size)
-            conv = _for_dims(self.dims, nn.Conv2d, nn.Conv3d, "convolution")
-            pad = tuple(k // 2 for k in kernel_size) if padding == "same" else 0
-            layers.append(conv(in_channels, out_channels, tuple(kernel_size), padding=pad))
+            layers.append(_convolution(in_channels, out_channels, tuple(kernel_size), padding))
             if batch_norm:
-                norm = _for_dims(self.dims, nn.BatchNorm2d, nn.BatchNorm3d, "batch norm")
+                norm = _for_dims(min(self.dims, 3), nn.BatchNorm2d, nn.BatchNorm3d, "batch norm")
                 layers.append(norm(out_channels))
             if activate is not None:
                 layers.append(activate())
@@ -62,8 +72,23 @@ class ConvPass(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[B, in_channels, *s]` to `[B, out_channels, *(s - sum(k - 1))]`, or `*s` if same."""
+        if x.dim() == WITH_TIME:
+            return convolve_in_turn(self.conv_pass, x)
         result: torch.Tensor = self.conv_pass(x)
         return result
+
+
+def _convolution(
+    in_channels: int, out_channels: int, kernel_size: Shape, padding: str
+) -> nn.Module:
+    if len(kernel_size) == 4:
+        if padding != "valid":
+            raise RuntimeError(f"padding {padding!r} is not implemented for convolutions in time")
+        return Conv4d(in_channels, out_channels, kernel_size)
+    conv = _for_dims(len(kernel_size), nn.Conv2d, nn.Conv3d, "convolution")
+    pad = tuple(k // 2 for k in kernel_size) if padding == "same" else 0
+    result: nn.Module = conv(in_channels, out_channels, kernel_size, padding=pad)
+    return result
 
 
 class Downsample(nn.Module):
@@ -85,14 +110,14 @@ class Downsample(nn.Module):
                     f"Can not downsample shape {shape} with factor {self.downsample_factor}: "
                     f"size {size} of axis {axis} is not a multiple of {factor}"
                 )
-        pooled: torch.Tensor = self.down(x)
-        return pooled
+        return on_each_frame(self.down, x)
 
 
 class Upsample(nn.Module):
     """Upsampling, cropped so that the network stays equivariant, then merged with the skip.
 
-    `mode` is `transposed_conv`, or a mode of `torch.nn.Upsample`, followed by a 1x1 convolution.
+    `mode` is `transposed_conv`, or a mode of `torch.nn.Upsample`, followed by a 1x1 convolution
+    unless `convolution` is False.
     """
 
     def __init__(
@@ -104,6 +129,7 @@ class Upsample(nn.Module):
         crop_factor: Sequence[int] | None = None,
         next_conv_kernel_sizes: Sequence[Sequence[int]] | None = None,
         activation: str | None = None,
+        convolution: bool = True,
     ) -> None:
         super().__init__()
         if (crop_factor is None) != (next_conv_kernel_sizes is None):
@@ -120,10 +146,11 @@ class Upsample(nn.Module):
             up = _for_dims(self.dims, nn.ConvTranspose2d, nn.ConvTranspose3d, "upsampling")
             layers.append(up(in_channels, out_channels, kernel_size=factor, stride=factor))
         else:
-            conv = _for_dims(self.dims, nn.Conv2d, nn.Conv3d, "upsampling")
             # torch expects floats; the factors are whole, so sizes stay exact.
             layers.append(nn.Upsample(scale_factor=tuple(map(float, factor)), mode=mode))
-            layers.append(conv(in_channels, out_channels, kernel_size=(1,) * self.dims))
+            if convolution:
+                conv = _for_dims(self.dims, nn.Conv2d, nn.Conv3d, "upsampling")
+                layers.append(conv(in_channels, out_channels, kernel_size=(1,) * self.dims))
         activate = activation_class(activation)
         if activate is not None:
             layers.append(activate())
@@ -141,7 +168,8 @@ class Upsample(nn.Module):
         Raises RuntimeError if the shape is too small.
         """
         shape = tuple(x.shape[-self.dims :])
-        lost = tuple(sum(k[axis] - 1 for k in kernel_sizes) for axis in range(self.dims))
+        # From the end, because kernels with time have one component more.
+        lost = tuple(sum(k[axis] - 1 for k in kernel_sizes) for axis in range(-self.dims, 0))
         target = tuple((s - c) // k * k + c for s, c, k in zip(shape, lost, factor, strict=True))
         if target == shape:
             return x
@@ -167,12 +195,16 @@ class Upsample(nn.Module):
         return x[tuple(slices)]
 
     def forward(self, g_out: torch.Tensor, f_left: torch.Tensor | None = None) -> torch.Tensor:
-        """Upsample `g_out`; with a skip connection `f_left`, returns `[B, C_left + C, *shape]`."""
-        g_up: torch.Tensor = self.up(g_out)
+        """Upsample `g_out`; with a skip connection `f_left`, returns `[B, C_left + C, *shape]`.
+
+        Of the skip connection's frames, those in the centre are merged.
+        """
+        g_up = on_each_frame(self.up, g_out)
         if self.crop_factor is not None and self.next_conv_kernel_sizes is not None:
             g_up = self.crop_to_factor(g_up, self.crop_factor, self.next_conv_kernel_sizes)
         if f_left is None:
             return g_up
+        f_left = centre_frames(f_left, g_up)
         return torch.cat([self.crop(f_left, g_up.shape[-self.dims :]), g_up], dim=1)
 
 
@@ -196,6 +228,7 @@ class AttentionBlockModule(nn.Module):
         batch_norm: bool = True,
     ) -> None:
         super().__init__()
+        mode = _for_dims(dims, "bilinear", "trilinear", "attention")
         self.dims = dims
         self.kernel_sizes = [(1,) * dims, (1,) * dims]
         self.batch_norm = batch_norm
@@ -210,7 +243,6 @@ class AttentionBlockModule(nn.Module):
         self.W_g = points(F_g, F_int, None)
         self.W_x = nn.Sequential(points(F_l, F_int, None), Downsample(factor))
         self.psi = points(F_int, 1, "Sigmoid")
-        mode = _for_dims(dims, "bilinear", "trilinear", "attention")
         self.up = nn.Upsample(scale_factor=tuple(map(float, factor)), mode=mode, align_corners=True)
         self.relu = nn.ReLU(inplace=True)
 

@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
+from blockwise_predict.architectures.channels import Channels, check_upsampling
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
 from blockwise_predict.architectures.interface import Rounding, Shape
+from blockwise_predict.architectures.kernels import (
+    Kernels,
+    acts_in_time,
+    check_dims,
+    check_time,
+    nested,
+    network_kernels,
+    with_time,
+)
 from blockwise_predict.architectures.sizes import AxisSizes, ShapeError
-
-Kernels = tuple[tuple[Shape, ...], ...]
-
-
-@dataclass(frozen=True)
-class Channels:
-    """Feature maps and kinds of layers of a CNNectomeUNet; fields as in CNNectomeUNetConfig.
-
-    head: output channels of the prediction head, None if there is no head.
-    """
-
-    fmaps_in: int = 1
-    fmaps_out: int = 1
-    num_fmaps: int = 1
-    fmap_inc_factor: int = 1
-    head: int | None = None
-    constant_upsample: bool = True
-    batch_norm: bool = False
-
-    def down(self, level: int) -> int:
-        """Feature maps of a level in the contracting path."""
-        return self.num_fmaps * self.fmap_inc_factor**level
-
-    def upsampled(self, level: int) -> int:
-        """Feature maps after upsampling to a level: as many as its own, but at level 0 more."""
-        return self.down(level + (level == 0))
-
-    def up(self, level: int) -> int:
-        """Feature maps of a level in the expanding path."""
-        return self.down(level) if level else self.fmaps_out
 
 
 @dataclass(frozen=True)
 class UNetShapes:
     """Input and output shapes of a network; all shapes are spatial.
 
-    downsample_factors, kernel_size_down, kernel_size_up, padding, use_attention, upsample_factors:
-        as in CNNectomeUNetConfig, with defaults filled in.
+    A network with time has the axes (t, z, y, x) everywhere: factors and kernels without a
+    component for time have 1 there, and an output without time counts as one frame.
+
+    downsample_factors, kernel_size_down, kernel_size_up, padding, use_attention, upsample_factors,
+        super_resolution_kernels: as in CNNectomeUNetConfig, with defaults filled in.
     head_kernel_size: kernel size of the prediction head, ones if there is no head.
     channels: feature maps, which determine the cost of a pass.
+    time_dropped: whether the network drops time on the way. Then it takes the number of frames of
+        training only: with more, kernels would act in time that do not.
     """
 
     downsample_factors: tuple[Shape, ...]
@@ -58,8 +42,10 @@ class UNetShapes:
     padding: str
     use_attention: bool
     upsample_factors: tuple[Shape, ...]
+    super_resolution_kernels: tuple[Shape, ...]
     head_kernel_size: Shape
     channels: Channels
+    time_dropped: bool = False
 
     @classmethod
     def from_config(
@@ -68,17 +54,24 @@ class UNetShapes:
         head_kernel_size: Sequence[int] | None = None,
         head_channels: int | None = None,
     ) -> UNetShapes:
-        """The shapes of a network, with a prediction head if its kernel size is given."""
-        dims, levels = len(config.input_shape), len(config.downsample_factors) + 1
+        """The shapes of a network, with a prediction head if its kernel size is given.
+
+        Raises the errors of `network_kernels` and `from_layers`, and RuntimeError for inconsistent
+        upsampling.
+        """
+        kernels = network_kernels(config)
         head = head_kernel_size is not None
-        return cls.from_layers(
+        check_upsampling(config)
+        contraction = config.upsample_channel_contraction
+        shapes = cls.from_layers(
             config.downsample_factors,
-            config.kernel_size_down or default_kernels(dims, levels),
-            config.kernel_size_up or default_kernels(dims, levels - 1),
+            kernels.down,
+            kernels.up,
             config.padding,
             use_attention=config.use_attention,
-            upsample_factors=_nested(config.upsample_factors or ()),
-            head_kernel_size=tuple(head_kernel_size or (1,) * dims),
+            upsample_factors=nested(config.upsample_factors or ()),
+            super_resolution_kernels=nested(config.super_resolution_kernels or ()),
+            head_kernel_size=None if head_kernel_size is None else tuple(head_kernel_size),
             channels=Channels(
                 fmaps_in=config.fmaps_in,
                 fmaps_out=config.fmaps_out,
@@ -87,8 +80,12 @@ class UNetShapes:
                 head=(head_channels or config.fmaps_out) if head else None,
                 constant_upsample=config.constant_upsample,
                 batch_norm=config.batch_norm,
+                activation_on_upsample=config.activation_on_upsample,
+                upsample_channel_contraction=None if contraction is None else tuple(contraction),
+                upsample_convolution=config.upsample_convolution,
             ),
         )
+        return replace(shapes, time_dropped=kernels.frames == 1)
 
     @classmethod
     def from_layers(
@@ -100,27 +97,40 @@ class UNetShapes:
         *,
         use_attention: bool = False,
         upsample_factors: tuple[Shape, ...] = (),
+        super_resolution_kernels: tuple[Shape, ...] = (),
         head_kernel_size: Shape | None = None,
         channels: Channels | None = None,
     ) -> UNetShapes:
         """The shapes of a U-Net given by kernel sizes and factors.
 
-        Raises RuntimeError if a level has no kernels, if kernels or factors differ in their number
-        of axes, or for a network that is neither 2-D nor 3-D.
+        It has time if a kernel of a 3-D network has four components. Raises RuntimeError if a level
+        has no kernels, if kernels or factors differ in their number of axes, for a network that is
+        neither 2-D nor 3-D, and for what is not implemented with time.
         """
-        factors = _nested(downsample_factors)
-        down = tuple(map(_nested, kernel_size_down))
-        up = tuple(map(_nested, kernel_size_up))
+        factors = nested(downsample_factors)
+        down = tuple(map(nested, kernel_size_down))
+        up = tuple(map(nested, kernel_size_up))
         dims, levels = len(factors[0]), len(factors) + 1
+        if dims not in (2, 3):
+            raise RuntimeError(
+                f"downsample_factors has {dims} axes; only 2-D and 3-D are implemented"
+            )
+        head = head_kernel_size or (1,) * dims
+        if dims == 3 and acts_in_time((*down, *up)):
+            check_time(padding, use_attention, upsample_factors)
+            dims, (head,) = 4, with_time([head])
+            factors = with_time(factors)
+            down, up = tuple(map(with_time, down)), tuple(map(with_time, up))
         for name, kernels, needed in (
             ("kernel_size_down", down, levels),
             ("kernel_size_up", up, levels - 1),
         ):
             if len(kernels) < needed:
                 raise RuntimeError(f"{name} has {len(kernels)} levels, but needs {needed}")
-            _check_dims(name, (kernel for level in kernels for kernel in level), dims)
-        _check_dims("downsample_factors", factors, dims)
-        _check_dims("upsample_factors", upsample_factors, dims)
+            check_dims(name, (kernel for level in kernels for kernel in level), dims)
+        check_dims("downsample_factors", factors, dims)
+        check_dims("upsample_factors", upsample_factors, dims)
+        check_dims("super_resolution_kernels", super_resolution_kernels, dims)
         if padding not in ("valid", "same"):
             raise RuntimeError(f"padding is {padding!r}, but must be 'valid' or 'same'")
         return cls(
@@ -130,7 +140,8 @@ class UNetShapes:
             padding,
             use_attention,
             upsample_factors,
-            head_kernel_size or (1,) * dims,
+            super_resolution_kernels or up[-1],
+            head,
             channels or Channels(),
         )
 
@@ -149,16 +160,22 @@ class UNetShapes:
                 up=tuple(along(axis, level) for level in self.kernel_size_up[:levels]),
                 same=self.padding == "same",
                 upsample_factors=along(axis, self.upsample_factors),
-                upsample_kernels=along(axis, self.kernel_size_up[-1]),
+                upsample_kernels=along(axis, self.super_resolution_kernels),
                 head_kernel=self.head_kernel_size[axis],
+                fixed=self.time_dropped and axis == 0,
             )
             for axis in range(self.dims)
         )
 
     @property
     def dims(self) -> int:
-        """Number of spatial axes."""
+        """Number of axes: 4 with time."""
         return len(self.downsample_factors[0])
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the first axis is time."""
+        return self.dims == 4
 
     @property
     def period(self) -> Shape:
@@ -241,7 +258,7 @@ class UNetShapes:
             nearest = " and ".join(map(str, axis.nearest(size)))
             raise RuntimeError(
                 f"input shape {shape}: size {size} of axis {number} is not valid, {error}. "
-                f"Nearest valid sizes: {nearest} (any {axis.smallest} + n*{axis.period})."
+                f"Nearest valid sizes: {nearest} (any {axis.smallest} + n*{axis.step})."
             ) from None
 
     def valid_input_shape(self, wanted: Sequence[int], rounding: Rounding = "nearest") -> Shape:
@@ -257,20 +274,3 @@ class UNetShapes:
             )
             shape.append(above[0] if up else below)
         return tuple(shape)
-
-
-def _nested(shapes: Iterable[Sequence[int]]) -> tuple[Shape, ...]:
-    return tuple(tuple(shape) for shape in shapes)
-
-
-def default_kernels(dims: int, levels: int) -> list[list[Shape]]:
-    """Two convolutions with kernel 3 along every axis, for each level."""
-    return [[(3,) * dims, (3,) * dims]] * levels
-
-
-def _check_dims(name: str, shapes: Iterable[Any], dims: int) -> None:
-    if dims not in (2, 3):
-        raise RuntimeError(f"downsample_factors has {dims} axes; only 2-D and 3-D are implemented")
-    for shape in shapes:
-        if len(shape) != dims:
-            raise RuntimeError(f"{name} has {shape}, but the network is {dims}-D")

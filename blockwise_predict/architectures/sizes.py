@@ -89,6 +89,7 @@ class AxisSizes:
     upsample_factors: one for each super-resolution step, an upsampling and then valid convolutions
         with `upsample_kernels`.
     head_kernel: kernel size of the prediction head, a valid convolution.
+    fixed: whether the smallest valid size is the only one.
     """
 
     factors: tuple[int, ...]
@@ -98,11 +99,17 @@ class AxisSizes:
     upsample_factors: tuple[int, ...]
     upsample_kernels: tuple[int, ...]
     head_kernel: int
+    fixed: bool = False
 
     @property
     def period(self) -> int:
         """Smallest shift, in input voxels, that leaves all pooling windows in place."""
         return prod(self.factors)
+
+    @property
+    def step(self) -> int:
+        """Distance between valid input sizes; 0 if there is only one."""
+        return 0 if self.fixed else self.period
 
     @property
     def scale(self) -> int:
@@ -131,11 +138,13 @@ class AxisSizes:
 
     def output_size(self, size: int) -> int:
         """The output size; raises ShapeError if `size` is not a valid input."""
+        if self.fixed and size != self.smallest:
+            raise ShapeError("the network takes the size of training only")
         return self._output(size).size
 
     def nearest(self, size: int) -> tuple[int, ...]:
         """The valid sizes nearest to `size`: itself, one below and one above, or the smallest."""
-        if size < self.smallest:
+        if size < self.smallest or self.fixed:
             return (self.smallest,)
         below = size - (size - self.smallest) % self.period
         return (below,) if below == size else (below, below + self.period)

@@ -10,50 +10,11 @@ from dataclasses import dataclass, field
 from math import prod
 
 from blockwise_predict.architectures.interface import Shape
+from blockwise_predict.architectures.operations import FeatureMap, LayerTrace
 from blockwise_predict.architectures.shapes import UNetShapes
 
 # Input voxels along every axis, so many that the context accounts for less than 1/1000.
 ENDLESS = 10**6
-
-
-@dataclass(frozen=True)
-class LayerTrace:
-    """One operation. Shapes are spatial, `flops` counts 2 per multiply-add.
-
-    kind: 'conv', 'transposed_conv', 'norm', 'activation', 'pool', 'upsample', 'concat', 'pad' or
-        'gate'.
-    in_channels, in_shape: of its input; the skip connection of a concatenation counts as held.
-    held_elements: values per batch item in memory besides input and output: skip connections, and
-        inputs that a caller still refers to.
-    """
-
-    name: str
-    kind: str
-    in_channels: int
-    out_channels: int
-    in_shape: Shape
-    out_shape: Shape
-    kernel_size: Shape
-    flops: int
-    held_elements: int
-
-    @property
-    def live_elements(self) -> int:
-        """Values in memory during the operation: input, output and held."""
-        source = self.in_channels * prod(self.in_shape)
-        return source + self.out_channels * prod(self.out_shape) + self.held_elements
-
-
-@dataclass(frozen=True)
-class _Map:
-    """A feature map."""
-
-    channels: int
-    shape: Shape
-
-    @property
-    def elements(self) -> int:
-        return self.channels * prod(self.shape)
 
 
 def trace(shapes: UNetShapes, input_shape: Sequence[int]) -> list[LayerTrace]:
@@ -63,7 +24,7 @@ def trace(shapes: UNetShapes, input_shape: Sequence[int]) -> list[LayerTrace]:
     """
     shapes.output_shape(input_shape)
     tracer = _Tracer(shapes)
-    tracer.network(_Map(shapes.channels.fmaps_in, tuple(input_shape)))
+    tracer.network(FeatureMap(shapes.channels.fmaps_in, tuple(input_shape)))
     return tracer.layers
 
 
@@ -103,13 +64,13 @@ class _Tracer:
         self,
         name: str,
         kind: str,
-        source: _Map,
-        result: _Map,
+        source: FeatureMap,
+        result: FeatureMap,
         *,
         held: int,
         kernel: Shape = (),
         products: int = 0,
-    ) -> _Map:
+    ) -> FeatureMap:
         """Record an operation; `products` is its multiply-adds per output value."""
         self.layers.append(
             LayerTrace(
@@ -126,7 +87,7 @@ class _Tracer:
         )
         return result
 
-    def network(self, source: _Map) -> None:
+    def network(self, source: FeatureMap) -> None:
         """U-Net, super-resolution and head."""
         shapes, channels = self.shapes, self.shapes.channels
         prefix = "unet.0." if shapes.upsample_factors else "unet."
@@ -135,9 +96,9 @@ class _Tracer:
         out = channels.fmaps_out
         for step, factor in enumerate(shapes.upsample_factors):
             name = f"unet.{2 * step + 1}.up"
-            up = self.upsample(name, result, out, factor, constant=True, held=held)
+            up = self.upsample(name, result, out, factor, constant=True, pointwise=True, held=held)
             name = f"unet.{2 * step + 2}"
-            kernels = shapes.kernel_size_up[-1]
+            kernels = shapes.super_resolution_kernels
             result = self.conv_pass(name, up, out, kernels, same=False, held=held)
         if channels.head is not None:
             kernel = shapes.head_kernel_size
@@ -146,7 +107,7 @@ class _Tracer:
             )
             self.record("eval_activation", "activation", head, head, held=held)
 
-    def level(self, prefix: str, level: int, source: _Map, *, held: int) -> _Map:
+    def level(self, prefix: str, level: int, source: FeatureMap, *, held: int) -> FeatureMap:
         """A level and all levels below it."""
         shapes, channels = self.shapes, self.shapes.channels
         same = shapes.padding == "same"
@@ -163,7 +124,7 @@ class _Tracer:
         if level == len(shapes.downsample_factors):
             return skip
         factor = shapes.downsample_factors[level]
-        small = _Map(skip.channels, _divided(skip.shape, factor))
+        small = FeatureMap(skip.channels, _divided(skip.shape, factor))
         pooled = self.record(
             f"{prefix}l_down.{level}.down", "pool", skip, small, held=held, kernel=factor
         )
@@ -178,13 +139,14 @@ class _Tracer:
             channels.upsampled(level),
             factor,
             constant=channels.constant_upsample,
+            pointwise=channels.upsample_convolution,
             held=held_at_merge,
         )
         held_at_merge += below.elements
         cropped = tuple(
             axis.cropped_size(level, size) for axis, size in zip(shapes.axes, up.shape, strict=True)
         )
-        merged = _Map(skip.channels + up.channels, cropped)
+        merged = FeatureMap(skip.channels + up.channels, cropped)
         self.record(f"{prefix}r_up.0.{level}", "concat", up, merged, held=held_at_merge)
         return self.conv_pass(
             f"{prefix}r_conv.0.{level}",
@@ -198,14 +160,14 @@ class _Tracer:
     def conv_pass(
         self,
         name: str,
-        source: _Map,
+        source: FeatureMap,
         out: int,
         kernels: Sequence[Shape],
         *,
         same: bool,
         held: int,
         activation: bool = True,
-    ) -> _Map:
+    ) -> FeatureMap:
         """Convolutions; the caller keeps the input of the first until the last is done."""
         layer, result, norm = 0, source, self.shapes.channels.batch_norm
         for number, kernel in enumerate(kernels):
@@ -223,33 +185,45 @@ class _Tracer:
         return result
 
     def conv(
-        self, name: str, source: _Map, out: int, kernel: Shape, *, same: bool, held: int
-    ) -> _Map:
+        self, name: str, source: FeatureMap, out: int, kernel: Shape, *, same: bool, held: int
+    ) -> FeatureMap:
         """One convolution."""
         pads = (k // 2 * 2 if same else 0 for k in kernel)
         sizes = zip(source.shape, pads, kernel, strict=True)
-        result = _Map(out, tuple(size + pad - k + 1 for size, pad, k in sizes))
+        result = FeatureMap(out, tuple(size + pad - k + 1 for size, pad, k in sizes))
         products = source.channels * prod(kernel)
         return self.record(
             name, "conv", source, result, held=held, kernel=kernel, products=products
         )
 
     def upsample(
-        self, name: str, source: _Map, out: int, factor: Shape, *, constant: bool, held: int
-    ) -> _Map:
-        """Upsampling and activation: nearest with a 1x1 convolution, or transposed."""
+        self,
+        name: str,
+        source: FeatureMap,
+        out: int,
+        factor: Shape,
+        *,
+        constant: bool,
+        pointwise: bool,
+        held: int,
+    ) -> FeatureMap:
+        """Upsampling and activation: nearest, also with a 1x1 convolution, or transposed."""
         shape = tuple(size * f for size, f in zip(source.shape, factor, strict=True))
+        activation = self.shapes.channels.activation_on_upsample
         kept = held + source.elements
         if constant:
-            repeated = _Map(source.channels, shape)
-            self.record(f"{name}.0", "upsample", source, repeated, held=held, kernel=factor)
-            ones = (1,) * self.shapes.dims
-            result = self.conv(f"{name}.1", repeated, out, ones, same=False, held=kept)
+            result = repeated = FeatureMap(source.channels, shape)
+            # A single layer is not wrapped in a Sequential.
+            first = f"{name}.0" if pointwise or activation else name
+            self.record(first, "upsample", source, repeated, held=held, kernel=factor)
+            if pointwise:
+                ones = (1,) * self.shapes.dims
+                result = self.conv(f"{name}.1", repeated, out, ones, same=False, held=kept)
         else:
-            result = _Map(out, shape)
+            result = FeatureMap(out, shape)
             # Kernel and stride are equal: each output voxel depends on one input voxel.
             self.record(
-                f"{name}.0",
+                f"{name}.0" if activation else name,
                 "transposed_conv",
                 source,
                 result,
@@ -257,9 +231,13 @@ class _Tracer:
                 kernel=factor,
                 products=source.channels,
             )
-        return self.record(f"{name}.{1 + constant}", "activation", result, result, held=kept)
+        if activation:
+            self.record(f"{name}.{1 + constant}", "activation", result, result, held=kept)
+        return result
 
-    def attention(self, name: str, level: int, below: _Map, skip: _Map, *, held: int) -> None:
+    def attention(
+        self, name: str, level: int, below: FeatureMap, skip: FeatureMap, *, held: int
+    ) -> None:
         """The attention gate of a skip connection, controlled by the level below."""
         shapes, channels = self.shapes, self.shapes.channels
         inner = channels.upsampled(level) if level else channels.fmaps_out
@@ -274,7 +252,7 @@ class _Tracer:
             held=held + below.elements,
             activation=False,
         )
-        small = _Map(inner, _divided(skip.shape, factor))
+        small = FeatureMap(inner, _divided(skip.shape, factor))
         held += skip.elements
         self.record(
             f"{name}.W_x.1.down", "pool", wide, small, held=held + below.elements, kernel=factor
@@ -288,7 +266,7 @@ class _Tracer:
         self.record(f"{name}.relu", "activation", small, small, held=held)
         held += small.elements
         gate = self.conv_pass(f"{name}.psi", small, 1, ones, same=False, held=held)
-        full = _Map(1, skip.shape)
+        full = FeatureMap(1, skip.shape)
         self.record(f"{name}.up", "upsample", gate, full, held=held, kernel=factor)
         self.record(name, "gate", full, skip, held=held)
 

@@ -8,13 +8,14 @@ from typing import cast
 import torch
 from torch import nn
 
+from blockwise_predict.architectures.kernels import default_kernels
 from blockwise_predict.architectures.layers import (
     AttentionBlockModule,
     ConvPass,
     Downsample,
     Upsample,
 )
-from blockwise_predict.architectures.shapes import UNetShapes, default_kernels
+from blockwise_predict.architectures.shapes import UNetShapes
 
 
 class CNNectomeUNetModule(nn.Module):
@@ -29,9 +30,14 @@ class CNNectomeUNetModule(nn.Module):
     upsample_channel_contraction: whether upsampling reduces the channels to those of the level,
         for all levels or for each.
     activation_on_upsample: whether upsampling ends with the activation.
+    upsample_convolution: whether a 1x1 convolution follows constant upsampling.
+
+    With kernels of four components (t, z, y, x), the network takes `[B, C, T, z, y, x]` (see
+    `frames`): they act in time, kernels of three components, pooling and upsampling on each frame.
+    The skip connections' frames are cropped to the centre.
 
     Raises AttributeError naming required arguments that are None, and RuntimeError unless the
-    network is 2-D or 3-D.
+    network is 2-D or 3-D, with or without time.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class CNNectomeUNetModule(nn.Module):
         activation_on_upsample: bool = False,
         use_attention: bool = False,
         batch_norm: bool = True,
+        upsample_convolution: bool = True,
     ) -> None:
         super().__init__()
         required = {
@@ -76,8 +83,15 @@ class CNNectomeUNetModule(nn.Module):
         if isinstance(upsample_channel_contraction, bool):
             upsample_channel_contraction = [upsample_channel_contraction] * self.num_levels
         self._shapes = UNetShapes.from_layers(
-            downsample_factors, self.kernel_size_down, self.kernel_size_up, padding
+            downsample_factors,
+            self.kernel_size_down,
+            self.kernel_size_up,
+            padding,
+            use_attention=use_attention,
         )
+        # Factors are of space alone, but a network with time has one dimension more.
+        space = self.dims
+        self.dims = self._shapes.dims
         fmaps = [num_fmaps * fmap_inc_factor**level for level in range(self.num_levels)]
         up = [fmaps[i + (not upsample_channel_contraction[i])] for i in range(self.num_levels - 1)]
         out = [num_fmaps if num_fmaps_out is None else num_fmaps_out, *fmaps[1:]]
@@ -91,9 +105,10 @@ class CNNectomeUNetModule(nn.Module):
                 mode="nearest" if constant_upsample else "transposed_conv",
                 in_channels=fmaps[level + 1],
                 out_channels=up[level],
-                crop_factor=self._shapes.crop_factor(level),
+                crop_factor=self._shapes.crop_factor(level)[-space:],
                 next_conv_kernel_sizes=self.kernel_size_up[level],
                 activation=activation if activation_on_upsample else None,
+                convolution=upsample_convolution,
             )
 
         def attention(level: int) -> AttentionBlockModule:

@@ -30,21 +30,37 @@ def describe_checkpoint(model: UNetModel) -> list[tuple[str, str]]:
     return [
         ("checkpoint", model.path),
         *([("run", f"{model.run}, iteration {model.iteration}")] if model.run else []),
+        *([("family", model.family)] if model.family else []),
+        *model.record.items(),
+        *_declarations(model),
         *_architecture(model),
         ("parameters", f"{model.num_parameters:,}"),
-        ("head", head_text(model.head, shapes.dims)),
+        ("head", head_text(model.head, len(model.architecture.downsample_factors[0]))),
         ("channels", channels_text(model.channel_names)),
         ("values", values_text(model.output_range)),
         *geometry_rows(shapes),
         (
             "valid input",
-            f"{format_shape(shapes.min_input_shape)} + n * {format_shape(shapes.period)}",
+            f"{format_shape(shapes.min_input_shape)} + n * "
+            f"{format_shape([axis.step for axis in shapes.axes])}",
         ),
+        *([("time", _time_text(model))] if shapes.has_time else []),
         *([] if shapes.equivariant else [("fixed tiles", _not_equivariant(shapes))]),
         *_tiles(model),
         ("halo", "arithmetic per output voxel, relative to an endless tile"),
         ("sha256", model.sha256),
     ]
+
+
+def _declarations(model: UNetModel) -> Iterator[tuple[str, str]]:
+    for name, option, stated in (
+        ("normalization", "--normalize", model.normalization),
+        ("activation", "--activation", model.activation),
+    ):
+        if name in model.undeclared:
+            yield name, f"not stated in the files: a run has to declare it with {option}"
+        elif stated is not None:
+            yield name, stated
 
 
 def _architecture(model: UNetModel) -> Iterator[tuple[str, str]]:
@@ -55,6 +71,14 @@ def _architecture(model: UNetModel) -> Iterator[tuple[str, str]]:
     if config.upsample_factors:
         yield "super-resolution", factors_text(config.upsample_factors)
     yield "layers", layers_text(config)
+
+
+def _time_text(model: UNetModel) -> str:
+    length = model.architecture.input_shape[0]
+    if model.shapes.time_dropped:
+        return f"{length} frames give one; then the network is 3-D"
+    frames = length - model.shapes.context[0]
+    return f"{length} frames, as in training, give {frames}; more give more"
 
 
 def _not_equivariant(shapes: UNetShapes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,10 +27,15 @@ Kernels = Annotated[tuple[Convolutions, ...], Field(min_length=1, max_length=MAX
 Size = Annotated[int, Field(strict=True, ge=1, le=1 << 20)]
 Increase = Annotated[int, Field(strict=True, ge=0, le=1 << 20)]
 Flag = Annotated[bool, Field(strict=True)]
+# Of torch.nn: without parameters, and the same for every axis order of a feature map.
+ElementwiseActivation = Literal[
+    "ReLU", "LeakyReLU", "ReLU6", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Softplus",
+    "Sigmoid", "Tanh", "Hardswish", "Identity",
+]  # fmt: skip
 
 
 class Architecture(BaseModel):
-    """The keys of DaCapo's CNNectomeUNetConfig, with bounds; None stands for the default."""
+    """The keys of CNNectomeUNetConfig, with bounds; None stands for the default."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,6 +54,13 @@ class Architecture(BaseModel):
     padding: str = "valid"
     use_attention: Flag = False
     batch_norm: Flag = False
+    super_resolution_kernels: Convolutions | None = None
+    activation: ElementwiseActivation = "ReLU"
+    activation_on_upsample: Flag = True
+    upsample_channel_contraction: (
+        Annotated[tuple[Flag, ...], Field(min_length=1, max_length=MAX_LEVELS)] | None
+    ) = None
+    upsample_convolution: Flag = True
 
 
 def read_document(file: Path) -> dict[str, Any]:
@@ -87,8 +99,10 @@ def parse_architecture(mapping: dict[Any, Any], origin: Path) -> CNNectomeUNetCo
         raise CheckpointError(
             f"{origin}: architecture {_plain(kind)} is not supported, only CNNectomeUNetConfig."
         )
-    if "_eval_shape_increase" in values:
-        values["eval_shape_increase"] = values.pop("_eval_shape_increase")
+    for key in ("input_shape", "eval_shape_increase"):
+        # As DaCapo's attributes are called: both for some versions, the second for all.
+        if f"_{key}" in values:
+            values[key] = values.pop(f"_{key}")
     values.setdefault("name", origin.stem)
     try:
         parsed = Architecture.model_validate(
@@ -97,14 +111,16 @@ def parse_architecture(mapping: dict[Any, Any], origin: Path) -> CNNectomeUNetCo
     except ValidationError as error:
         raise CheckpointError(f"{origin}: {_explained(error, values)}") from None
     _check_bounds(parsed, origin)
-    dims = {len(parsed.input_shape), *map(len, parsed.downsample_factors)}
-    if parsed.eval_shape_increase is not None:
-        dims.add(len(parsed.eval_shape_increase))
-    if len(dims) > 1:
+    dims = len(parsed.input_shape)
+    # Time, the first of four axes, is not downsampled.
+    space = 3 if dims == 4 else dims
+    increase = parsed.eval_shape_increase or parsed.input_shape
+    if {*map(len, parsed.downsample_factors)} != {space} or len(increase) != dims:
         raise CheckpointError(
             f"{origin}: input_shape {shown(parsed.input_shape)}, downsample_factors "
             f"{shown(parsed.downsample_factors)} and eval_shape_increase "
-            f"{shown(parsed.eval_shape_increase)} differ in their number of axes."
+            f"{shown(parsed.eval_shape_increase)} differ in their number of axes. With time "
+            "input_shape has four axes, and the factors three."
         )
     config = CNNectomeUNetConfig(**parsed.model_dump())
     try:

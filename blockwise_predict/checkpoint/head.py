@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,22 @@ MAX_NAME = 200
 
 Task = dict[str, Any]
 Names = tuple[str, ...]
+
+
+# Channels of local shape descriptors, by the network's dimensions.
+_LSD_CHANNELS = {2: 6, 3: 10, 4: 10}
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """What a file of weights says about the head.
+
+    channels: output channels of its convolution, None if there is none.
+    newer: whether a version of DaCapo after 0.3.5 wrote the file.
+    """
+
+    channels: int | None
+    newer: bool
 
 
 @dataclass(frozen=True)
@@ -33,18 +49,20 @@ class Head:
     activation: str | None
 
 
-def parse_task(task: Any, dims: int, origin: Path) -> tuple[Head, Names]:
+def parse_task(task: Any, dims: int, origin: Path, trained: TrainedHead) -> tuple[Head, Names]:
     """Head and channel names of a task configuration for a `dims`-D network.
 
-    `__type__` names the task. Raises CheckpointError for an unknown task, and for missing or
-    invalid keys.
+    With time, `dims` is 4, and offsets of affinities may be of space alone. `__type__` names the
+    task. The version of DaCapo shows in the names of affinities, and in whether the head has
+    channels for local shape descriptors (`lsds`), which it does not in 0.3.5. Raises
+    CheckpointError for an unknown task, and for missing or invalid keys.
     """
     if not isinstance(task, dict):
         raise CheckpointError(f"{origin}: the task must be a mapping, not {shown(task)}.")
     kind = task.get("__type__")
     if kind == "PretrainedTaskConfig":
         # A wrapper that only adds the weights from which training starts.
-        return parse_task(task.get("sub_task_config"), dims, origin)
+        return parse_task(task.get("sub_task_config"), dims, origin, trained)
     make = _TASKS.get(kind) if isinstance(kind, str) else None
     if make is None:
         raise CheckpointError(
@@ -57,11 +75,18 @@ def parse_task(task: Any, dims: int, origin: Path) -> tuple[Head, Names]:
         raise CheckpointError(f"{origin}: the task ({kind}) lacks {error.args[0]}.") from None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{origin}: invalid value in the task ({kind}): {error}.") from None
-    if head.task == "affinities" and any(len(offset) != dims for offset in task["neighborhood"]):
+    allowed = (dims, 3) if dims == 4 else (dims,)
+    if head.task == "affinities" and any(len(o) not in allowed for o in task["neighborhood"]):
         raise CheckpointError(
             f"{origin}: the offsets in neighborhood {shown(task['neighborhood'])} must have "
-            f"{dims} axes, as the network has."
+            f"{' or '.join(map(str, allowed))} axes, as the network has."
         )
+    if head.task == "affinities" and trained.newer:
+        names = tuple("aff_" + ".".join(map(str, offset)) for offset in task["neighborhood"])
+    lsds = _LSD_CHANNELS[dims]
+    if head.task == "affinities" and task.get("lsds") and trained.channels == len(names) + lsds:
+        names += tuple(f"lsd_{number}" for number in range(lsds))
+        head = replace(head, channels=len(names))
     return head, names
 
 

@@ -1,7 +1,8 @@
-"""One name for each tensor, whichever version of DaCapo saved it."""
+"""One name for each tensor, whichever program and version saved it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from blockwise_predict.errors import CheckpointError
 _WRAPPERS = ("module.", "_orig_mod.")
 # DaCapo's model registers each layer twice: by its name, and in a Sequential called chain. Newer
 # versions omit the first for the architecture, and `unet` in the second.
-_ARCHITECTURE = ("architecture.", "chain.0.")
-_HEAD = ("prediction_head.", "chain.1.")
+# fly_organelles and cellmap-models have names of their own.
+_ARCHITECTURE = ("architecture.", "chain.0.", "unet_backbone.", "backbone.")
+_HEAD = ("prediction_head.", "chain.1.", "final_conv.")
+# The position of such a model in a Sequential, which adds an activation.
+_POSITION = re.compile(rf"\d+\.(?={'|'.join(map(re.escape, _ARCHITECTURE + _HEAD))})")
 
 
 def normalise_keys(state: Mapping[str, torch.Tensor], origin: Path) -> dict[str, torch.Tensor]:
@@ -37,9 +41,10 @@ def normalise_keys(state: Mapping[str, torch.Tensor], origin: Path) -> dict[str,
 
 
 def normalise_key(key: str) -> str:
-    """Normalise a key of DaCapo's model or of a bare CNNectomeUNet or CNNectomeUNetModule."""
+    """Normalise a key of a whole model or of a bare CNNectomeUNet or CNNectomeUNetModule."""
     for prefix in _WRAPPERS:
         key = key.removeprefix(prefix)
+    key = _POSITION.sub("", key, count=1) if _POSITION.match(key) else key
     for prefix in _HEAD:
         if key.startswith(prefix):
             return "prediction_head." + key.removeprefix(prefix)

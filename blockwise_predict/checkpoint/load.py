@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import operator
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from blockwise_predict.checkpoint.documents import parse_architecture, read_document, split_document
-from blockwise_predict.checkpoint.head import parse_task
+from blockwise_predict.checkpoint.activation import declare_activation
+from blockwise_predict.checkpoint.described import described
+from blockwise_predict.checkpoint.documents import read_document
+from blockwise_predict.checkpoint.families import Family, names_above, recognise, unrecognised
+from blockwise_predict.checkpoint.from_tensors import Shapes
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
+from blockwise_predict.checkpoint.packages import Package, find_package, hub, open_package
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
+from blockwise_predict.config.values import HUB_SCHEME
 from blockwise_predict.errors import CheckpointError, shown
 
 
@@ -21,56 +28,102 @@ def open_checkpoint(
     *,
     iteration: int | None = None,
     architecture: str | os.PathLike[str] | None = None,
+    activation: str | None = None,
     unsafe_load_pickle: bool = False,
 ) -> TrainedModel:
     """Open a checkpoint as data, and check that its weights fit its architecture.
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
-        its iteration files, or bare weights. Bare weights are a `.safetensors` file, or a torch
-        file with a state dictionary or `{"model": state dictionary, ...}`, of DaCapo's model, a
-        CNNectomeUNet or a CNNectomeUNetModule.
+        its iteration files, a folder of cellmap-models, a TorchScript or torch.export file of a
+        CNNectomeUNet, any of these on the Hugging Face Hub (`hf://OWNER/REPO@REVISION/PATH`), or
+        bare weights. Bare weights are a `.safetensors` file, or a torch file with
+        a state dictionary, `{"model": state dictionary, ...}` or `{"model_state_dict": ...}`, of
+        DaCapo's model, a CNNectomeUNet, a CNNectomeUNetModule or a U-Net of funlib.learn.torch.
+        Those of fly_organelles and COSEM need no description, see `families`.
     iteration: which iteration of a run folder; the latest by default.
     architecture: a YAML file that describes bare weights: a DaCapo run's YAML; a mapping with
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
         configurations; or the architecture's keys alone. Without a task the network has no head,
         and its channels are named channel_0 and so on.
+    activation: `none`, `sigmoid` or `tanh`, applied after a network whose files do not contain its
+        activation.
     unsafe_load_pickle: unpickle files that need more than plain data, which runs their code.
 
     Raises CheckpointError for files that are missing, unreadable, unsafe or damaged, and for
     weights that do not fit the architecture.
     """
+    if str(path).startswith(HUB_SCHEME):
+        return _open_hub(
+            str(path),
+            iteration=iteration,
+            architecture=architecture,
+            activation=activation,
+            unsafe_load_pickle=unsafe_load_pickle,
+        )
+    options = {
+        "checkpoint": str(path),
+        "iteration": iteration,
+        "architecture": None if architecture is None else str(architecture),
+        "unsafe_load_pickle": unsafe_load_pickle,
+    }
     location = _locate(path, iteration, architecture)
-    settings, task = split_document(read_document(location.document))
-    config = parse_architecture(settings, location.document)
-    head, names = None, tuple(f"channel_{number}" for number in range(config.fmaps_out))
-    if task is not None:
-        head, names = parse_task(task, len(config.input_shape), location.document)
+    if isinstance(location, Package):
+        return declare_activation(open_package(location, options), activation)
+    document = None if location.document is None else read_document(location.document)
     state = read_weights(location.weights, unsafe=unsafe_load_pickle)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    network = _network(location, document, shapes)
     model = UNetModel(
         path=str(location.weights),
         run=location.run,
         iteration=location.iteration,
-        architecture=config,
-        head=head,
-        channel_names=names,
+        architecture=network.config,
+        head=network.head,
+        channel_names=network.channel_names,
         weights=normalise_keys(state, location.weights),
-        options={
-            "checkpoint": str(path),
-            "iteration": iteration,
-            "architecture": None if architecture is None else str(architecture),
-            "unsafe_load_pickle": unsafe_load_pickle,
-        },
+        family=network.text,
+        undeclared=network.undeclared,
+        options=options,
     )
     model.build()
-    return model
+    return declare_activation(model, activation)
+
+
+def _network(location: Location, document: dict[str, Any] | None, shapes: Shapes) -> Family:
+    """What network the tensors are of: from the YAML, else recognised by names and shapes."""
+    if document is not None and location.document is not None:
+        return described(document, location.document, shapes)
+    family = recognise(shapes, names_above(location.weights))
+    if family is None:
+        raise CheckpointError(
+            f"checkpoint {location.weights}: {unrecognised(shapes)}. Describe it with "
+            "--architecture arch.yaml (architecture= in Python), for example the YAML of its "
+            "DaCapo run."
+        )
+    return family
+
+
+def _open_hub(address: str, **options: Any) -> TrainedModel:
+    """Open a checkpoint on the Hub as its files in the cache; its options name the commit."""
+    files = hub.fetch(hub.HubAddress.parse(address), bare=options["architecture"] is not None)
+    model = open_checkpoint(files.path, **options)
+    return replace(
+        model,
+        options={**model.options, "checkpoint": files.address},
+        cached=str(files.path),
+        record={**model.record, **files.record},
+    )
 
 
 def _locate(
     path: str | os.PathLike[str],
     iteration: int | None,
     architecture: str | os.PathLike[str] | None,
-) -> Location:
-    """The checkpoint's files; CheckpointError for arguments that are not paths or an iteration."""
+) -> Location | Package:
+    """The package or the checkpoint's files.
+
+    Raises CheckpointError for arguments that are not paths or an iteration.
+    """
     try:
         weights = Path(path)
         document = None if architecture is None else Path(architecture)
@@ -82,6 +135,7 @@ def _locate(
             "is a whole number."
         ) from None
     try:
-        return locate(weights, number, document)
+        package = None if document is not None else find_package(weights)
+        return package or locate(weights, number, document)
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}).") from None

@@ -14,10 +14,10 @@ _LISTED = 12
 
 @dataclass(frozen=True)
 class Location:
-    """A weights file and its YAML; run and iteration are None for bare weights."""
+    """A weights file and its YAML, None if there is none; run and iteration if they are known."""
 
     weights: Path
-    document: Path
+    document: Path | None
     run: str | None
     iteration: int | None
 
@@ -25,9 +25,10 @@ class Location:
 def locate(path: Path, iteration: int | None, architecture: Path | None) -> Location:
     """Find the files of a checkpoint; raises CheckpointError if one is missing.
 
-    `path` is a DaCapo run folder `BASE/RUN` (with its YAML at `BASE/configs/runs/RUN.yaml`), a file
-    inside one, or a file of bare weights. `iteration` selects one of a run folder, by default the
-    latest. An `architecture` file takes precedence over any YAML that is found.
+    `path` is a DaCapo run folder `BASE/RUN` (with its YAML at `BASE/configs/runs/RUN.yaml`), a
+    folder with files `model_checkpoint_N`, a file inside one, or a file of bare weights.
+    `iteration` selects one of a folder, by default the latest. An `architecture` file takes
+    precedence over any YAML that is found.
     """
     if path.is_dir():
         return _locate_run(path.absolute(), iteration, architecture)
@@ -42,11 +43,6 @@ def locate(path: Path, iteration: int | None, architecture: Path | None) -> Loca
         )
     run_document = _document_above(path)
     document = architecture or run_document
-    if document is None:
-        raise CheckpointError(
-            f"checkpoint {path}: its architecture is unknown. Describe it with --architecture "
-            "arch.yaml (architecture= in Python), for example the YAML of its DaCapo run."
-        )
     run = None if run_document is None else run_document.stem
     return Location(path, document, run, _number(path))
 
@@ -60,7 +56,8 @@ def _locate_run(folder: Path, iteration: int | None, architecture: Path | None) 
             f"{_listing([str(folder / name) for name in names])}."
         )
     iterations = folder / "checkpoints" / "iterations"
-    files = {number: f for f in iterations.glob("*") if (number := _number(f)) is not None}
+    files = _numbered(iterations)
+    unnamed = not files and (files := _numbered(folder))
     if not files:
         raise CheckpointError(
             f"checkpoint {folder}: no iterations in {iterations}. "
@@ -72,6 +69,8 @@ def _locate_run(folder: Path, iteration: int | None, architecture: Path | None) 
         raise CheckpointError(
             f"iteration {chosen}: {folder} does not have it. Closest: {_listing(closest)}."
         )
+    if unnamed:
+        return Location(files[chosen], architecture, None, chosen)
     document = architecture or folder.parent / "configs" / "runs" / f"{folder.name}.yaml"
     if not document.is_file():
         raise CheckpointError(
@@ -90,8 +89,14 @@ def _document_above(file: Path) -> Path | None:
     return None
 
 
+def _numbered(folder: Path) -> dict[int, Path]:
+    return {number: f for f in folder.glob("*") if (number := _number(f)) is not None}
+
+
 def _number(file: Path) -> int | None:
-    return int(file.name) if file.name.isdecimal() else None
+    """The iteration of a file `N`, or `model_checkpoint_N` as gunpowder calls it."""
+    number = file.name.removeprefix("model_checkpoint_")
+    return int(number) if number.isdecimal() else None
 
 
 def _listing(items: Sequence[object]) -> str:

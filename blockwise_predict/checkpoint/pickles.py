@@ -68,10 +68,10 @@ def read_pickle(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
     Raises RefusedNameError for a name that is not plain data, and MalformedError with the byte's
     position for anything else.
     """
-    return _Machine().run(stream)
+    return PickleMachine().run(stream)
 
 
-class _Machine:
+class PickleMachine:
     """The stack machine. Calls of names not in `_CONSTRUCTORS` give a `Placeholder`."""
 
     def __init__(self) -> None:

@@ -39,6 +39,9 @@ def layers_text(config: CNNectomeUNetConfig) -> str:
         "transposed convolutions": not config.constant_upsample,
         "attention": config.use_attention,
         "batch norm": config.batch_norm,
+        f"activation {config.activation}": config.activation != "ReLU",
+        "no convolution on upsampling": not config.upsample_convolution,
+        "no activation on upsampling": not config.activation_on_upsample,
     }
     return ", ".join(trait for trait, present in traits.items() if present)
 

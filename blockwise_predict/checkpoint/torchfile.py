@@ -64,7 +64,7 @@ class TorchFile:
     """
 
     def __init__(self, file: Path) -> None:
-        self._handle = _BoundedFile(file)
+        self._handle = BoundedFile(file)
         self._read: dict[str, torch.Tensor] = {}
         try:
             self.size = os.fstat(self._handle.fileno()).st_size
@@ -83,13 +83,7 @@ class TorchFile:
 
     def tensor(self, stored: StoredTensor) -> torch.Tensor:
         """The values of a tensor; tensors of the same storage share memory."""
-        dtype = _dtype(stored)
-        data = self._storage(stored.storage)
-        if len(data) % dtype.itemsize:
-            raise MalformedError(f"its storage of {len(data)} bytes does not divide into {dtype}")
-        values = data.view(dtype)
-        _check_within(stored, len(values))
-        return torch.as_strided(values, stored.shape, stored.strides, stored.offset)
+        return strided(stored, self._storage(stored.storage))
 
     def bytes_of(self, stored: StoredTensor) -> int:
         """Bytes of a tensor's values without shared memory."""
@@ -110,7 +104,17 @@ class TorchFile:
         return self._read[storage.key]
 
 
-class _BoundedFile(io.FileIO):
+def strided(stored: StoredTensor, data: torch.Tensor) -> torch.Tensor:
+    """A tensor's values in its storage's bytes; raises MalformedError if they are not all there."""
+    dtype = _dtype(stored)
+    if len(data) % dtype.itemsize:
+        raise MalformedError(f"its storage of {len(data)} bytes does not divide into {dtype}")
+    values = data.view(dtype)
+    _check_within(stored, len(values))
+    return torch.as_strided(values, stored.shape, stored.strides, stored.offset)
+
+
+class BoundedFile(io.FileIO):
     """A file that refuses reads larger than a reasonable zip directory."""
 
     def read(self, size: int | None = -1, /) -> bytes:

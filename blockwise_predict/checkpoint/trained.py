@@ -25,6 +25,15 @@ class TrainedModel(ABC):
     channel_names: one for each output channel.
     weights: by name.
     options: of a run that opens it in the same way.
+    activation: what follows the network of the files (`sigmoid`, `tanh` or `none`), as declared by
+        the user or stated by the package; None if neither says anything.
+    normalization: the rule for the input that the package states, in the notation of `--normalize`.
+    undeclared: what the user has to declare because the files do not state it: `activation`,
+        `normalization`.
+    voxel_size: of the training data in nm, if it is known.
+    cached: for a checkpoint on the Hub, the file or folder that it is cached in on this machine.
+    record: what a package says of itself, and why the network in it was taken for what it is, by
+        labels.
     """
 
     path: str
@@ -33,6 +42,12 @@ class TrainedModel(ABC):
     channel_names: tuple[str, ...]
     weights: Mapping[str, torch.Tensor] = field(compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    activation: str | None = None
+    normalization: str | None = None
+    undeclared: tuple[str, ...] = ()
+    voxel_size: tuple[float, ...] | None = None
+    cached: str | None = None
+    record: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     @abstractmethod
@@ -47,6 +62,11 @@ class TrainedModel(ABC):
     @property
     def streamed_shapes(self) -> UNetShapes | None:
         """The shapes of a network that the engine can stream; None if it runs in whole passes."""
+        return None
+
+    @property
+    def own_activation(self) -> str | None:
+        """The activation that the network of the files ends with, if it is known to have one."""
         return None
 
     @property

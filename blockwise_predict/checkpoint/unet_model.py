@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes, trace
+from blockwise_predict.architectures.config import BEYOND_DACAPO
+from blockwise_predict.architectures.frames import on_each_frame
+from blockwise_predict.checkpoint.activation import activation_module, activation_range
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.summary import (
     align_rows,
@@ -31,23 +34,27 @@ _SHOWN_KEYS, _SHOWN_CHANNELS = 3, 8
 class PredictionModel(nn.Module):
     """Architecture, head and evaluation activation: `[B, C, *in]` to `[B, K, *out]`.
 
-    Attributes have the same names as in DaCapo's model.
+    The head is a convolution in space; in a network with time it acts on each frame. Attributes
+    have the same names as in DaCapo's model.
     """
 
-    def __init__(self, architecture: CNNectomeUNetConfig, head: Head | None) -> None:
+    def __init__(
+        self, architecture: CNNectomeUNetConfig, head: Head | None, activation: str | None = None
+    ) -> None:
         super().__init__()
         self.architecture = CNNectomeUNet(architecture)
         self.prediction_head: nn.Module = nn.Identity()
-        self.eval_activation: nn.Module = nn.Identity()
+        self.eval_activation = activation_module(activation)
         if head is not None:
-            conv = {2: nn.Conv2d, 3: nn.Conv3d}[self.architecture.dims]
+            conv = nn.Conv2d if self.architecture.dims == 2 else nn.Conv3d
             self.prediction_head = conv(architecture.fmaps_out, head.channels, head.kernel_size)
             if head.activation is not None:
                 self.eval_activation = getattr(nn, head.activation)()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Output values, after the activation."""
-        result: torch.Tensor = self.eval_activation(self.prediction_head(self.architecture(x)))
+        features = self.architecture(x)
+        result: torch.Tensor = self.eval_activation(on_each_frame(self.prediction_head, features))
         return result
 
 
@@ -58,14 +65,20 @@ class UNetModel(TrainedModel):
     run, iteration: of a DaCapo run; None for bare weights.
     head: None for weights without a prediction head.
     weights: by normalised name, see `keys`.
+    family: which family of networks it is of, and how that is known.
     """
 
     architecture: CNNectomeUNetConfig
     head: Head | None
+    family: str = ""
 
     @property
     def in_channels(self) -> int:
         return self.architecture.fmaps_in
+
+    @property
+    def own_activation(self) -> str | None:
+        return None if self.head is None else self.head.activation
 
     @property
     def streamed_shapes(self) -> UNetShapes | None:
@@ -76,7 +89,7 @@ class UNetModel(TrainedModel):
         """Shape arithmetic of the network, head included."""
         if self.head is None:
             return UNetShapes.from_config(self.architecture)
-        kernel = (self.head.kernel_size,) * len(self.architecture.input_shape)
+        kernel = (self.head.kernel_size,) * len(self.architecture.downsample_factors[0])
         return UNetShapes.from_config(self.architecture, kernel, self.head.channels)
 
     @cached_property
@@ -88,11 +101,12 @@ class UNetModel(TrainedModel):
     def output_range(self) -> tuple[float, float] | None:
         """Bounds that the activation guarantees: (0, 1) for a sigmoid, else None.
 
-        Distances are trained towards tanh's (-1, 1), but predictions may leave that range.
+        Distances are trained towards tanh's (-1, 1), but predictions may leave that range, unless a
+        tanh is declared.
         """
         if self.head is not None and self.head.activation == "Sigmoid":
             return (0.0, 1.0)
-        return None
+        return activation_range(self.activation)
 
     @property
     def usual_input_shape(self) -> tuple[int, ...]:
@@ -132,8 +146,18 @@ class UNetModel(TrainedModel):
         return model.eval().requires_grad_(False)
 
     def architecture_dict(self) -> dict[str, Any]:
-        """The architecture as JSON-serialisable values, with the keys of CNNectomeUNetConfig."""
-        return {key: _plain(value) for key, value in asdict(self.architecture).items()}
+        """The architecture as JSON-serialisable values, with the keys of CNNectomeUNetConfig.
+
+        Keys that DaCapo 0.3.5 does not have are left out at their defaults, so that a network is
+        described in the same way as in the runs recorded before there were such keys.
+        """
+        values = asdict(self.architecture)
+        defaults = {field.name: field.default for field in fields(self.architecture)}
+        return {
+            key: _plain(value)
+            for key, value in values.items()
+            if key not in BEYOND_DACAPO or value != defaults[key]
+        }
 
     def head_dict(self) -> dict[str, Any] | None:
         return None if self.head is None else vars(self.head).copy()
@@ -141,13 +165,13 @@ class UNetModel(TrainedModel):
     def _without_weights(self) -> PredictionModel:
         """The network on torch's meta device, which takes neither memory nor time for weights."""
         with torch.device("meta"):
-            return PredictionModel(self.architecture, self.head)
+            return PredictionModel(self.architecture, self.head, self.activation)
 
     def __repr__(self) -> str:
         config, names = self.architecture, self.channel_names
         unlisted = len(names) - _SHOWN_CHANNELS
         listed = ", ".join(names[:_SHOWN_CHANNELS]) + (f" and {unlisted} more" * (unlisted > 0))
-        activation = self.head.activation if self.head else None
+        activation = self.own_activation or self.activation
         network = [
             architecture_text(config),
             f"feature maps {feature_maps_text(config)}",

@@ -53,9 +53,10 @@ def read_weights(file: Path, *, unsafe: bool = False) -> dict[str, torch.Tensor]
     """Read the state dictionary of a weights file into memory, with its keys unchanged.
 
     Reads safetensors, and torch files (zip archives and the older format) with a state dictionary,
-    DaCapo's `Weights` object or its newer `{"model": ..., "optimizer": ...}`. Raises
-    CheckpointError for anything else, before it takes more memory than the file has bytes. That
-    includes a pickle that needs more than plain data; with `unsafe` it is unpickled, which runs
+    DaCapo's `Weights` object, its newer `{"model": ..., "optimizer": ...}`, or gunpowder's
+    `{"model_state_dict": ..., ...}`. Raises CheckpointError for anything else, before it takes more
+    memory than the file has bytes. That includes a pickle that needs more than plain data; with
+    `unsafe` it is unpickled, which runs
     any code it contains.
     """
     try:
@@ -97,8 +98,9 @@ def _state_dictionary(content: Any, file: Path) -> dict[str, Any]:
         content = content.attributes.get("model")
     elif hasattr(content, "model"):
         content = content.model
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
+    for key in ("model", "model_state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{file} contains a {type(content).__name__}, not weights. Save model.state_dict()."

@@ -9,6 +9,7 @@ import click
 
 from blockwise_predict.cli.options import run_option
 from blockwise_predict.cli.tables import print_rows
+from blockwise_predict.config.values import HUB_SCHEME
 from blockwise_predict.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ def inspect(
     """
     from blockwise_predict.io import describe_array, names_array, open_input
 
-    if names_array(path):
+    on_hub = path.startswith(HUB_SCHEME)
+    if not on_hub and names_array(path):
         print_rows(describe_array(open_input(path, voxel_size=voxel_size, offset=offset)))
         return
-    if not Path(path).exists():
+    if not on_hub and not Path(path).exists():
         raise InputError(f"{path}: no such file, folder or array.")
     from blockwise_predict.checkpoint import UNetModel, open_checkpoint
     from blockwise_predict.checkpoint.describe import describe_checkpoint

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from blockwise_predict.config.option import Group, option
 from blockwise_predict.config.values import (
+    Activation,
     BadInput,
     Border,
     Device,
@@ -41,7 +42,8 @@ class RunOptions(BaseModel):
     checkpoint: PathText = option(
         ...,
         Group.CHECKPOINT,
-        "DaCapo run (BASE/RUN), iteration file, or weights (.pt, .pth, .safetensors).",
+        "DaCapo run (BASE/RUN), iteration file, weights (.pt, .pth, .safetensors), program (.ts, "
+        ".pt2), folder of cellmap-models, or hf://OWNER/REPO[@REVISION][/PATH].",
         metavar="PATH",
         example="dacapo/my_run",
     )
@@ -54,6 +56,12 @@ class RunOptions(BaseModel):
         "Architecture of bare weights.",
         metavar="YAML",
         example="configs/architecture.yaml",
+    )
+    activation: Activation | None = option(
+        None,
+        Group.CHECKPOINT,
+        "What follows a network whose files do not contain its activation.",
+        unset="as the checkpoint states",
     )
     unsafe_load_pickle: bool = option(
         False,
@@ -98,13 +106,14 @@ class RunOptions(BaseModel):
         "empty ones); fill: for damaged ones as well; skip: leave the block out. All but fail are "
         "recorded.",
     )
-    normalize: Normalize = option(
-        "auto",
+    normalize: Normalize | None = option(
+        None,
         Group.INPUT,
         "auto (uint8 / 255, uint16 / 65535, floats as they are), none, range:LOW,HIGH (to 0..1), "
-        "or zscore:MEAN,STD.",
+        "range:LOW,HIGH,TO_LOW,TO_HIGH, or zscore:MEAN,STD.",
         metavar="RULE",
-        example="range:0,4095",
+        unset="as the checkpoint states; auto for DaCapo's runs and bare weights",
+        example="range:0,255,-1,1",
     )
 
     output: PathText = option(

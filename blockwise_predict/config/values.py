@@ -27,10 +27,14 @@ BadInput = Literal["fail", "fill-missing", "fill", "skip"]
 Format = Literal["zarr3", "zarr2", "n5"]
 OutputDtype = Literal["uint8", "int8", "uint16", "int16", "float16", "float32"]
 Precision = Literal["auto", "float32", "mixed", "bfloat16", "float16", "tfloat32"]
+Activation = Literal["none", "sigmoid", "tanh"]
 Cluster = Literal["slurm", "lsf"]
 # What is shipped with the package, and so needs no consent.
 NamedFleet = Literal["local", Cluster]
 FleetKind = Literal[NamedFleet, "command"]
+
+HUB_SCHEME = "hf://"
+"""Of checkpoints on the Hugging Face Hub."""
 
 # Limits per axis (voxels): far larger than any chunk, block or tile.
 MAX_SIZE = 1 << 31
@@ -129,15 +133,21 @@ def _normalize(value: object) -> object:
     text = str(value)
     if text in ("auto", "none"):
         return text
-    kind, _, numbers = text.partition(":")
+    kind, _, listed = text.partition(":")
     if kind not in ("range", "zscore"):
-        raise ValueError("write auto, none, range:LOW,HIGH or zscore:MEAN,STD")
+        raise ValueError(
+            "write auto, none, range:LOW,HIGH, range:LOW,HIGH,TO_LOW,TO_HIGH or zscore:MEAN,STD"
+        )
     try:
-        first, second = (float(number) for number in numbers.split(","))
+        numbers = [float(number) for number in listed.split(",")]
     except ValueError:
-        raise ValueError(f"write {kind}: and two numbers, for example {kind}:0,255") from None
-    if not (isfinite(first) and isfinite(second)):
-        raise ValueError("both numbers must be finite")
+        numbers = []
+    if len(numbers) != 2 and (kind, len(numbers)) != ("range", 4):
+        more = ", or four: range:0,255,-1,1" if kind == "range" else ""
+        raise ValueError(f"write {kind}: and two numbers, for example {kind}:0,255{more}")
+    if not all(map(isfinite, numbers)):
+        raise ValueError("all numbers must be finite")
+    first, second, *target = numbers
     if kind == "range":
         if second <= first:
             raise ValueError("HIGH must be greater than LOW")
@@ -146,6 +156,9 @@ def _normalize(value: object) -> object:
         if second <= 0:
             raise ValueError("STD must be positive")
         _check_span("STD", second, first)
+    if target:
+        # TO_HIGH below TO_LOW inverts the contrast.
+        _check_span("The distance of TO_LOW and TO_HIGH", abs(target[1] - target[0]), *target)
     return text
 
 

@@ -13,18 +13,17 @@ from torch import nn
 from blockwise_predict.architectures import (
     CNNectomeUNetModule,
     ConvPass,
-    Downsample,
     UNetShapes,
     Upsample,
 )
 from blockwise_predict.engine.convolution import (
-    Convolution,
     ConvWeights,
     conv_pass_weights,
     fold_batch_norm,
     layer_weights,
     permute_spatial,
 )
+from blockwise_predict.engine.frames import make_convolution
 from blockwise_predict.engine.levels import ConvChain, Level, SuperResolution, UpPath
 from blockwise_predict.engine.overflow import RangeMonitor
 from blockwise_predict.engine.stages import (
@@ -43,7 +42,8 @@ from blockwise_predict.engine.upsampling import ExplicitUpsampling, FusedUpsampl
 class StreamSpec:
     """What a stream is built for.
 
-    axes: the spatial axes in streaming order, the streamed axis first.
+    axes: the axes in streaming order, the streamed axis first; time, which cannot be streamed,
+        last.
     dtype: of the first level, super-resolution and the head; `deep_dtype` of the levels below the
         first, if it differs.
     chunk_voxels: about the number of voxels of a feature map that are computed at once. Enough to
@@ -75,16 +75,11 @@ class Builder:
         down_convs = self._down_convs(cast(ConvPass, unet.l_conv[number]), number)
         if number == unet.num_levels - 1:
             return Level(down_convs, chunk_voxels=spec.chunk_voxels, monitor=self._monitor)
-        factor = self._in_stream_order(cast(Downsample, unet.l_down[number]).downsample_factor)
+        factor = self._in_stream_order(spec.shapes.downsample_factors[number])
         return Level(
             down_convs,
             pool=StreamedMaxPool(factor, spec.dtype_at(number + 1)),
-            up_paths=[
-                self._up_path(
-                    number, cast(nn.ModuleList, up)[number], cast(nn.ModuleList, conv)[number]
-                )
-                for up, conv in zip(unet.r_up, unet.r_conv, strict=True)
-            ],
+            up_paths=[self._up_path(number, unet, head) for head in range(unet.num_heads)],
             below=self.level(unet, number + 1),
             chunk_voxels=spec.chunk_voxels,
             monitor=self._monitor,
@@ -133,13 +128,16 @@ class Builder:
         layers += [self._layer(each, dtype) for each in rest]
         return ConvChain([StreamedConvolution(layer) for layer in layers])
 
-    def _up_path(self, number: int, up: nn.Module, conv_pass: nn.Module) -> UpPath:
+    def _up_path(self, number: int, unet: CNNectomeUNetModule, head: int) -> UpPath:
         spec = self._spec
         dtype = spec.dtype_at(number)
+        up, conv_pass = (
+            cast(nn.ModuleList, paths[head])[number] for paths in (unet.r_up, unet.r_conv)
+        )
+        skip = conv_pass_weights(cast(ConvPass, unet.l_conv[number]), spec.axes)[-1]
         weights = conv_pass_weights(cast(ConvPass, conv_pass), spec.axes)
         factor = self._in_stream_order(spec.shapes.downsample_factors[number])
-        skip_channels = weights[0].kernel.shape[1] - _out_channels(cast(Upsample, up))
-        skip_weights, up_weights = _split_by_input(weights[0], skip_channels)
+        skip_weights, up_weights = _split_by_input(weights[0], skip_channels=len(skip.kernel))
         pointwise, upsampling = self._upsampling(cast(Upsample, up), up_weights, factor, dtype)
         crops = [spec.shapes.axes[axis].crops(number) for axis in spec.axes]
         merge = SkipMerge(self._merge_op(skip_weights, dtype), upsampling, crops)
@@ -158,6 +156,8 @@ class Builder:
             activation = layers[1] if len(layers) > 1 else None
             to_phases = self._layer(_phase_weights(layers[0], activation, self._spec.axes), dtype)
             return None, self._transposed(to_phases, following, factor, dtype)
+        if len(layers) == 1:
+            return None, self._nearest(following, factor, dtype)
         # A 1x1 convolution commutes with the repetition of voxels that precedes it.
         activation = layers[2] if len(layers) > 2 else None
         pointwise = self._layer(layer_weights(layers[1], self._spec.axes, activation), dtype)
@@ -168,7 +168,8 @@ class Builder:
     def _layer(
         self, weights: ConvWeights, dtype: torch.dtype, out_dtype: torch.dtype | None = None
     ) -> Layer:
-        return Convolution(fold_batch_norm(weights), dtype, self._spec.device, out_dtype=out_dtype)
+        weights = fold_batch_norm(weights)
+        return make_convolution(weights, dtype, self._spec.device, out_dtype=out_dtype)
 
     def _transposed(
         self, to_phases: Layer, following: ConvWeights, factor: Sequence[int], dtype: torch.dtype
@@ -184,7 +185,8 @@ class Builder:
     def _merge_op(self, skip_weights: ConvWeights, dtype: torch.dtype) -> MergeOp:
         # In the wider dtypes, bounding the inputs of a level is enough.
         monitor = self._monitor if dtype == torch.float16 else None
-        return SummedMerge(Convolution(skip_weights, dtype, self._spec.device, monitor=monitor))
+        device = self._spec.device
+        return SummedMerge(make_convolution(skip_weights, dtype, device, monitor=monitor))
 
     def _after_upsampling(self, weights: Sequence[ConvWeights]) -> Sequence[ConvWeights]:
         """The convolutions that remain after upsampling and merge."""
@@ -215,10 +217,3 @@ def _phase_weights(
     bias = layer.bias
     bias = kernel.new_zeros(channels_out) if bias is None else bias.detach().float()
     return ConvWeights(kernel, bias.repeat(phases), activation)
-
-
-def _out_channels(up: Upsample) -> int:
-    """Output channels of an upsampling."""
-    layers = list(up.up) if isinstance(up.up, nn.Sequential) else [up.up]
-    convolutional = [layer for layer in layers if hasattr(layer, "out_channels")]
-    return int(cast(int, convolutional[0].out_channels))

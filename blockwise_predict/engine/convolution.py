@@ -2,7 +2,7 @@
 
 Memory is channels-last: a plane is contiguous, so appending planes is a plain copy, and oneDNN and
 cuDNN run their fastest kernels. `D` is the streamed axis; `plane` has one axis less than the
-network.
+network. In a network with time, the frames are the last axis of a plane, before the channels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from blockwise_predict.architectures import ConvPass
+from blockwise_predict.architectures import Conv4d, ConvPass
 from blockwise_predict.engine.overflow import RangeMonitor
 
 Tensor = torch.Tensor
@@ -24,7 +24,8 @@ Tensor = torch.Tensor
 class ConvWeights:
     """A trained convolution; `kernel` is `[C_out, C_in, *k]`, float32.
 
-    `norm` is a batch norm between bias and activation, if there is one.
+    With time, taps in time are the last axis. `norm` is a batch norm between bias and activation,
+    if there is one.
     """
 
     kernel: Tensor
@@ -42,7 +43,7 @@ def conv_pass_weights(conv_pass: ConvPass, axes: Sequence[int]) -> list[ConvWeig
     """The convolutions of a ConvPass in eval mode, spatial axes in the order `axes`."""
     found: list[ConvWeights] = []
     for layer in conv_pass.conv_pass:
-        if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
+        if isinstance(layer, (nn.Conv2d, nn.Conv3d, Conv4d)):
             found.append(layer_weights(layer, axes))
         elif isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)):
             found[-1] = replace(found[-1], norm=layer)
@@ -54,8 +55,8 @@ def conv_pass_weights(conv_pass: ConvPass, axes: Sequence[int]) -> list[ConvWeig
 def layer_weights(
     layer: nn.Module, axes: Sequence[int], activation: nn.Module | None = None
 ) -> ConvWeights:
-    """The weights of a torch convolution, spatial axes in the order `axes`."""
-    assert isinstance(layer, (nn.Conv2d, nn.Conv3d))
+    """The weights of a convolution, spatial axes in the order `axes`."""
+    assert isinstance(layer, (nn.Conv2d, nn.Conv3d, Conv4d))
     kernel = layer.weight.detach().float()
     bias = layer.bias
     if bias is None:
@@ -64,7 +65,12 @@ def layer_weights(
 
 
 def permute_spatial(kernel: Tensor, axes: Sequence[int]) -> Tensor:
-    """A kernel `[a, b, *k]` with its spatial axes in the order `axes`."""
+    """A kernel `[a, b, *k]` with its spatial axes in the order `axes`.
+
+    A kernel without time gets one tap in time where `axes` has a fourth axis.
+    """
+    if kernel.dim() - 2 < len(axes) == 4:
+        kernel = kernel[:, :, None]
     return kernel.permute(0, 1, *(2 + axis for axis in axes))
 
 

@@ -21,7 +21,7 @@ from blockwise_predict.engine.builder import StreamSpec
 from blockwise_predict.engine.streaming import StreamedUNet
 
 # Plane sizes that a footprint is measured at, in periods beyond the smallest input.
-PROBED_PERIODS = {2: (16, 64, 128), 3: (8, 24, 64)}
+PROBED_PERIODS = {2: (16, 64, 128), 3: (8, 24, 64), 4: (8, 24, 64)}
 
 
 def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
@@ -116,6 +116,8 @@ def peak_stream_bytes(network: StreamedUNet, plane: Sequence[int], slab: int) ->
 class Footprint:
     """Peak bytes of a stream as a function of plane (h x w voxels; w is 1 in 2-D) and slab.
 
+    With time, of the number of frames that it was measured with.
+
     For slabs of s input planes it is `(a0 + a1 s) h w + (e0 + e1 s) (h + w) + (c0 + c1 s)`: the
     carry-over planes, and the slab itself. The terms with (h + w) and the constant ones account for
     the context that deeper maps have lost on all sides.
@@ -135,18 +137,19 @@ def _terms(plane: Sequence[int]) -> tuple[int, ...]:
     return height * width, height + width, 1
 
 
-def measure_footprint(model: nn.Module, spec: StreamSpec) -> Footprint:
+def measure_footprint(model: nn.Module, spec: StreamSpec, frames: int | None = None) -> Footprint:
     """The footprint, fitted to three planes and two slabs; others are within a few percent of it.
 
-    The device of `spec` plays no part.
+    `frames` is the length of the input of a network with time. The device of `spec` plays no part.
     """
     shapes, axes = spec.shapes, spec.axes
     period = shapes.period[axes[0]]
-    smallest = [shapes.min_input_shape[axis] for axis in axes[1:]]
-    planes = []
-    for count in PROBED_PERIODS[shapes.dims]:
-        sizes = zip(smallest, axes[1:], strict=True)
-        planes.append([size + count * shapes.period[axis] for size, axis in sizes])
+    space = axes[1:-1] if shapes.has_time else axes[1:]
+    last = [] if frames is None else [frames]
+    planes = [
+        [*(shapes.min_input_shape[a] + count * shapes.period[a] for a in space), *last]
+        for count in PROBED_PERIODS[shapes.dims]
+    ]
     slabs = 2 * period, 4 * period
     network = meta_stream(model, spec)
     peaks = [[peak_stream_bytes(network, plane, slab) for slab in slabs] for plane in planes]

@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from blockwise_predict.architectures import CNNectomeUNetModule
+from blockwise_predict.architectures import CNNectomeUNetModule, Conv4d
 
 # Margin for rounding, for sums of two maps, and for activations that add a little to a value.
 HEADROOM = 2.0**-20
@@ -97,7 +97,7 @@ def _layer_growth(layer: nn.Module) -> float:
     if isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)):
         gain, shift = batch_norm_affine(layer)
         largest = float((gain.abs() + shift.abs()).max())
-    elif isinstance(layer, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+    elif isinstance(layer, (nn.Conv2d, nn.Conv3d, Conv4d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
         out_axis = 1 if isinstance(layer, (nn.ConvTranspose2d, nn.ConvTranspose3d)) else 0
         summed = [axis for axis in range(layer.weight.dim()) if axis != out_axis]
         sums = layer.weight.detach().float().abs().sum(summed)

@@ -145,6 +145,10 @@ def _to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values
 
 
+# Memory layouts by a network's number of axes; torch has none for tensors with time.
+_LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d, 4: torch.contiguous_format}
+
+
 class WholePass:
     """A single torch forward pass over the whole tile, for any network."""
 
@@ -162,7 +166,7 @@ class WholePass:
         self._device = device
         self._dtype = DTYPES[precision]
         self._flags = partial(pass_flags, precision, device)
-        self._layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+        self._layout = _LAYOUTS[dims]
         # A copy, because dtype and layout change in place.
         model = copy.deepcopy(model).to(device, self._dtype)
         # torch's type hints lack the memory format.
@@ -177,6 +181,9 @@ class WholePass:
         batch = _to_device(torch.from_numpy(self._normalization.apply(raw)), self._device)
         batch = batch.to(self._dtype)
         result = self._model(batch[None].contiguous(memory_format=self._layout)).float()
+        if result.dim() < batch.dim() + 1:
+            # The network has dropped time: its output is one frame.
+            result = result[:, :, None]
         yield OutputPlanes(0, result[0].movedim(0, -1))
 
     def activate(self, values: torch.Tensor) -> torch.Tensor:

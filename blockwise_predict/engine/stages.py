@@ -16,6 +16,7 @@ import torch
 
 from blockwise_predict.architectures.sizes import Crops
 from blockwise_predict.engine.convolution import Convolution
+from blockwise_predict.engine.frames import FrameConvolution
 
 Tensor = torch.Tensor
 Planes = Tensor | None
@@ -176,7 +177,7 @@ class SummedMerge:
     concatenated. That of the upsampled map has been applied where it was upsampled.
     """
 
-    def __init__(self, skip_convolution: Convolution) -> None:
+    def __init__(self, skip_convolution: Convolution | FrameConvolution) -> None:
         self._skip_convolution = skip_convolution
         self.overlap = skip_convolution.kernel_size[0] - 1
 

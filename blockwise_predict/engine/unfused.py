@@ -13,7 +13,8 @@ from math import prod
 import torch
 
 from blockwise_predict.engine.builder import Builder
-from blockwise_predict.engine.convolution import Convolution, ConvWeights
+from blockwise_predict.engine.convolution import ConvWeights
+from blockwise_predict.engine.frames import make_convolution
 from blockwise_predict.engine.overflow import batch_norm_affine
 from blockwise_predict.engine.stages import Layer, MergeOp, Upsampling
 from blockwise_predict.engine.upsampling import ExplicitUpsampling
@@ -41,7 +42,7 @@ class UnfusedConvolution:
         self._out_dtype = out_dtype or dtype
         self._compute_dtype = torch.float32 if device.type == "cpu" else dtype
         kernel, bias = (part.to(dtype).float() for part in (weights.kernel, weights.bias))
-        self._convolution = Convolution(
+        self._convolution = make_convolution(
             ConvWeights(kernel, bias, None), self._compute_dtype, device
         )
         self._norm = None

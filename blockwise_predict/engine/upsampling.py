@@ -8,7 +8,8 @@ from math import prod
 import torch
 from torch.nn import functional as F
 
-from blockwise_predict.engine.convolution import Convolution, ConvWeights
+from blockwise_predict.engine.convolution import ConvWeights
+from blockwise_predict.engine.frames import make_convolution
 from blockwise_predict.engine.stages import Planes, StreamedConvolution
 
 Tensor = torch.Tensor
@@ -49,7 +50,7 @@ class FusedUpsampling:
         # [f..., C_out, C_in, m...] -> [phases and C_out, C_in, m...]
         kernel = kernel.reshape(-1, *kernel.shape[len(self._factor) + 1 :])
         phases = ConvWeights(kernel, weights.bias.repeat(copies), weights.activation)
-        self._convolution = StreamedConvolution(Convolution(phases, dtype, device))
+        self._convolution = StreamedConvolution(make_convolution(phases, dtype, device))
         # Phases that need fewer than m taps have one more output voxel at the end: pad for it.
         self._padding = [
             m - -(-k // f)

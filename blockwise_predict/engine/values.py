@@ -19,7 +19,10 @@ class Normalization:
 
     @classmethod
     def parse(cls, text: str, dtype: str) -> Normalization:
-        """Parse `--normalize`: `auto`, `none`, `range:LOW,HIGH` or `zscore:MEAN,STD`.
+        """Parse `--normalize`.
+
+        `auto`, `none`, `range:LOW,HIGH` (to 0..1), `range:LOW,HIGH,TO_LOW,TO_HIGH`, or
+        `zscore:MEAN,STD`.
 
         `auto` depends on the stored dtype, as in DaCapo: uint8 / 255, uint16 / 65535, bool and
         floats unchanged. Raises ConfigError for `auto` with any other dtype.
@@ -29,9 +32,12 @@ class Normalization:
         if text == "none":
             return cls(1.0)
         kind, _, numbers = text.partition(":")
-        first, second = (float(number) for number in numbers.split(","))
-        width = second - first if kind == "range" else second
-        return cls(1.0 / width, -first / width)
+        first, second, *target = (float(number) for number in numbers.split(","))
+        if kind == "zscore":
+            return cls(1.0 / second, -first / second)
+        to_low, to_high = target or (0.0, 1.0)
+        scale = (to_high - to_low) / (second - first)
+        return cls(scale, to_low - first * scale)
 
     def apply(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
         """A normalised float32 copy, same shape, C order.

@@ -84,13 +84,14 @@ class _LayoutChoice:
 
     def sizing(self, dtype: torch.dtype) -> Sizing:
         """The choice of sizes, if the network computes in `dtype`."""
-        opened = self.opened
+        opened, given = self.opened, self.opened.config.tile_shape
         return Sizing(
             opened.model,
             raw_bytes=opened.raw_bytes,
             value_bytes=opened.value_bytes,
             dtype=dtype,
             limits=self.limits,
+            frames=None if given is None else given[0],
         )
 
     def whole_passes(self, block: tuple[int, ...]) -> Tiling:

@@ -24,6 +24,7 @@ from blockwise_predict.io import BlockSource, guess_format, missing_sample, samp
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import InputPlan, NetworkPlan, OutputPlan, Plan
 from blockwise_predict.plan.opened import Opened, open_inputs
+from blockwise_predict.plan.pinned import commit_notes, with_commit, with_recorded_commit
 from blockwise_predict.plan.region import Region, choose_region
 
 
@@ -48,9 +49,10 @@ def make_plan(
     they were. `model` and `array` are the configuration's checkpoint and input, if they are open
     already. Raises an InputError for anything that does not fit.
     """
-    opened = open_inputs(config, model=model, array=array)
+    opened = open_inputs(with_recorded_commit(config, recorded), model=model, array=array)
+    opened = with_commit(opened, config.checkpoint)
     if recorded is not None:
-        opened = replace(opened, config=_with_recorded_sizes(config, recorded))
+        opened = replace(opened, config=_with_recorded_sizes(opened.config, recorded))
     region = choose_region(opened)
     layout = choose_layout(opened, region)
     if recorded is not None and layout.tiling.lattice == recorded.lattice:
@@ -74,7 +76,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
     return Plan(
         version=__version__,
         config=config,
-        network=_network_plan(model),
+        network=_network_plan(model, opened.requested),
         input=_input_plan(array),
         output=OutputPlan(
             path=config.output,
@@ -85,14 +87,14 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
             dtype=config.output_dtype,
             value_range=_value_range(config, model),
         ),
-        normalization=Normalization.parse(config.normalize, array.storage.dtype),
+        normalization=Normalization.parse(opened.normalize, array.storage.dtype),
         border=config.border,
         precision=config.precision,
         scale=opened.scale,
         block_shape=layout.block_shape,
         tiling=layout.tiling,
         exact_tiling=layout.exact_tiling,
-        notes=(*array.placement.notes, *region.notes, *memory_notes(opened)),
+        notes=(*commit_notes(opened), *array.placement.notes, *region.notes, *memory_notes(opened)),
         warnings=(
             *nonfinite_weights(model),
             *_tile_warnings(model, region.lattice),
@@ -107,7 +109,7 @@ def output_format(config: RunConfig) -> Format:
     return config.format or guess_format(config.output) or "zarr3"
 
 
-def _network_plan(model: TrainedModel) -> NetworkPlan:
+def _network_plan(model: TrainedModel, requested: str | None) -> NetworkPlan:
     return NetworkPlan(
         checkpoint=model.path,
         run=model.run,
@@ -115,6 +117,10 @@ def _network_plan(model: TrainedModel) -> NetworkPlan:
         weights_sha256=model.sha256,
         architecture=model.architecture_dict(),
         head=model.head_dict(),
+        activation=model.activation,
+        record=dict(model.record),
+        cached=model.cached,
+        requested=requested,
         channel_names=model.channel_names,
         dims=model.shapes.dims,
     )

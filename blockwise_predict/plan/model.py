@@ -30,7 +30,12 @@ class Model(BaseModel):
 
 
 class NetworkPlan(Model):
-    """The network: its weights and its architecture."""
+    """The network: its weights and its architecture.
+
+    `activation` follows the network of the checkpoint's files, which do not contain it. `record` is
+    what the checkpoint's package says of itself. `cached` is where workers find a checkpoint on the
+    Hub, and `requested` how it was named: the configuration has its commit.
+    """
 
     checkpoint: str
     run: str | None
@@ -40,6 +45,10 @@ class NetworkPlan(Model):
     head: dict[str, Any] | None
     channel_names: tuple[str, ...]
     dims: int
+    activation: str | None = None
+    record: dict[str, str] = {}
+    cached: str | None = None
+    requested: str | None = None
 
 
 class InputPlan(Model):
@@ -215,6 +224,7 @@ class Plan(Model):
             "weights (sha256)": self.network.weights_sha256,
             "architecture": self.network.architecture,
             "head": self.network.head,
+            "activation": self.network.activation,
             "input": self.input.path,
             "input shape": list(self.input.shape),
             "input dtype": self.input.dtype,

@@ -14,6 +14,7 @@ from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import ArrayError, RunStateError
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
 from blockwise_predict.io import BlockSource, open_input
+from blockwise_predict.plan.declared import check_declared
 from blockwise_predict.plan.model import Plan
 
 
@@ -21,19 +22,26 @@ from blockwise_predict.plan.model import Plan
 class Opened:
     """A configuration with its checkpoint and input opened.
 
-    `device` is the workers' device, as far as that is known on this machine.
+    `device` is the workers' device, as far as that is known on this machine. `requested` is how a
+    checkpoint on the Hub was named; the configuration has its commit.
     """
 
     config: RunConfig
     model: TrainedModel
     array: BlockSource
     device: torch.device
+    requested: str | None = None
 
     @property
     def input_grid(self) -> VoxelGrid:
         """The voxel grid of the input."""
         placement = self.array.placement
         return VoxelGrid(placement.voxel_size, placement.offset)
+
+    @property
+    def normalize(self) -> str:
+        """The rule for the input: as configured, else the checkpoint's, else DaCapo's."""
+        return self.config.normalize or self.model.normalization or "auto"
 
     @property
     def scale(self) -> tuple[int, ...]:
@@ -68,6 +76,7 @@ def open_inputs(
             config.checkpoint,
             iteration=config.iteration,
             architecture=config.architecture,
+            activation=config.activation,
             unsafe_load_pickle=config.unsafe_load_pickle,
         )
     if array is None:
@@ -78,6 +87,7 @@ def open_inputs(
         )
     opened = Opened(config, model, array, workers_device(config))
     _check_channels(model, array)
+    check_declared(config, model, array)
     check_precision(config.precision, opened.device, model.streamed_shapes is not None)
     return opened
 
@@ -90,9 +100,10 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
     """
     config = plan.config
     model = open_checkpoint(
-        config.checkpoint,
+        plan.network.cached or config.checkpoint,
         iteration=plan.network.iteration,
         architecture=config.architecture,
+        activation=config.activation,
         unsafe_load_pickle=config.unsafe_load_pickle,
     )
     if model.sha256 != plan.network.weights_sha256:

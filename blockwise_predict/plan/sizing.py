@@ -4,6 +4,8 @@ The larger a block, the smaller its share of halo. The block grows chunk by chun
 that saves most, until the saving is small, the memory is used up, or there would be too few blocks
 for the workers. The tile is what a block needs, streamed along the axis that needs the least
 memory. If that still does not fit, the tile shrinks in the plane across the stream.
+
+Blocks do not grow in time: the passes of a network with time have a given number of frames.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ class Sizing:
     """Chooses sizes for one network that is streamed, one input and one output.
 
     `raw_bytes` is the size of an input voxel, channels included, `value_bytes` that of an output
-    value; the network computes in `dtype`.
+    value; the network computes in `dtype`. `frames` is the length of passes of a network with time,
+    by default that of training.
     """
 
     def __init__(
@@ -80,11 +83,15 @@ class Sizing:
         value_bytes: int,
         dtype: torch.dtype,
         limits: Limits,
+        frames: int | None = None,
     ) -> None:
         self._dtype = dtype
         self._model = model
         assert model.streamed_shapes is not None
         self._shapes = model.streamed_shapes
+        # Axes along which blocks grow and tiles are streamed: all but slices and time.
+        self._space = self._shapes.dims - self._shapes.has_time
+        self._frames = (frames or model.usual_input_shape[0],) if self._shapes.has_time else ()
         self._limits = limits
         self._raw_bytes = raw_bytes
         self._voxel_bytes = value_bytes * len(model.channel_names)
@@ -95,7 +102,7 @@ class Sizing:
         network, shapes = self._model.build(), self._shapes
         found: dict[object, Footprint] = {}
         by_axis = {}
-        for axis in range(shapes.dims):
+        for axis in range(shapes.has_time, shapes.dims):
             axes = self._axes(axis)
             kind = tuple(shapes.axes[a] for a in axes)
             if kind not in found:
@@ -106,16 +113,19 @@ class Sizing:
                     torch.device("meta"),
                     CHUNK_VOXELS[self._limits.device],
                 )
-                found[kind] = measure_footprint(network, spec)
+                found[kind] = measure_footprint(network, spec, *self._frames)
             by_axis[axis] = found[kind]
         return by_axis
 
     def _axes(self, first: int) -> Shape:
-        return (first, *(axis for axis in range(self._shapes.dims) if axis != first))
+        """The streamed axis, the other ones, and time."""
+        time = self._shapes.has_time
+        others = (axis for axis in range(time, self._shapes.dims) if axis != first)
+        return (first, *others, *range(time))
 
     def block(self, roi: Shape, chunk: Shape) -> Shape:
         """The block shape, a multiple of `chunk`, for a ROI of this shape (output voxels)."""
-        slices = len(roi) - self._shapes.dims
+        slices = len(roi) - self._space
         whole = tuple(ceil(n / c) * c for n, c in zip(roi, chunk, strict=True))
         block = tuple(min(c, w) for c, w in zip(chunk, whole, strict=True))
         cost = self._cost(block[slices:])
@@ -138,24 +148,25 @@ class Sizing:
         return tuple(b + c * (a == axis) for a, (b, c) in enumerate(zip(block, chunk, strict=True)))
 
     def _cost(self, block: Shape) -> float:
-        """Arithmetic per voxel of a block."""
+        """Arithmetic per voxel of a block (its shape in space), up to a factor."""
         return flops(self._shapes, self._needed(block)) / prod(block)
 
     def _needed(self, block: Shape) -> Shape:
-        """The input shape that covers a block, wherever it begins on the lattice."""
+        """The input of a pass that covers a block in space, wherever it begins on the lattice."""
+        shapes, time = self._shapes, self._shapes.has_time
         sizes = (
             -(-(b + context + scale * period - 1) // scale)
             for b, context, scale, period in zip(
-                block, self._shapes.context, self._shapes.scale, self._shapes.period, strict=True
+                block, shapes.context[time:], shapes.scale[time:], shapes.period[time:], strict=True
             )
         )
-        return self._shapes.valid_input_shape(tuple(sizes), "up")
+        return shapes.valid_input_shape((*self._frames, *sizes), "up")
 
     def _allowed(self, block: Shape, roi: Shape, chunk: Shape) -> bool:
         count = prod(ceil(n / b) for n, b in zip(roi, block, strict=True))
         if count < BLOCKS_PER_WORKER * self._limits.workers:
             return False
-        tile = self._needed(block[len(block) - self._shapes.dims :])
+        tile = self._needed(block[len(block) - self._space :])
         room = self._limits.memory - self._block_bytes(block, tile, chunk)
         return self._stream(tile, room)[1] <= room
 
@@ -165,14 +176,17 @@ class Sizing:
         Rows are planes across the longest axis, along which the block is streamed. If a tile does
         not cover the whole plane, all rows stay in memory until the last tile.
         """
-        slices = len(block) - self._shapes.dims
-        raw = prod(block[:slices]) * prod(tile) * self._raw_bytes
+        slices, leading = len(block) - self._space, len(block) - self._shapes.dims
+        frames = prod(block[:slices])
+        if self._shapes.has_time:
+            frames += self._shapes.context[0]
+        raw = frames * prod(tile[-self._space :]) * self._raw_bytes
         inputs = self._limits.slots * raw + self._limits.cache_bytes(raw)
         longest = max(range(slices, len(block)), key=lambda axis: block[axis])
         covered = self._shapes.output_shape(tile)
         cut = any(
-            covered[axis - slices] < block[axis]
-            for axis in range(slices, len(block))
+            covered[axis - leading] < block[axis]
+            for axis in range(leading, len(block))
             if axis != longest
         )
         planes = block[longest] if cut else min(block[longest], ROWS_IN_MEMORY * chunk[longest])
@@ -231,6 +245,7 @@ class Sizing:
             begins = range(begin, begin + size, edge)
             needed = max(min(b + edge, begin + size) - axis.point_before(b) for b in begins[:1000])
             tile.append(axis.grown_for(needed))
+        tile[: len(self._frames)] = (min(*pair) for pair in zip(tile, self._frames, strict=False))
         return (1,) * slices + self._shrink(tuple(tile), crop_block(block, tuple(roi.shape)), chunk)
 
     def _shrink(self, tile: Shape, block: Shape, chunk: Shape) -> Shape:
@@ -239,7 +254,8 @@ class Sizing:
         room = self._room(block, tile, chunk)
         while (found := self._stream(tile, room))[1] > room:
             first = found[0].axes[0]
-            plane = [a for a in range(len(tile)) if a != first and tile[a] > smallest[a]]
+            space = range(self._shapes.has_time, len(tile))
+            plane = [a for a in space if a != first and tile[a] > smallest[a]]
             if not plane:
                 break
             axis = max(plane, key=lambda a: tile[a])

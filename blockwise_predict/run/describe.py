@@ -65,6 +65,7 @@ def _plan_rows(plan: Plan) -> Rows:
         ("voxel size", f"{' x '.join(plan.input.voxel_size)} nm ({plan.input.voxel_size_source})"),
         ("offset", f"{', '.join(plan.input.offset)} nm ({plan.input.offset_source})"),
         ("normalization", str(plan.normalization)),
+        *([("activation", plan.network.activation)] if plan.network.activation else []),
         ("border", plan.border),
         ("output", f"{output.path}: {output.format}, {len(plan.network.channel_names)} channels"),
         ("channels", ", ".join(plan.network.channel_names)),

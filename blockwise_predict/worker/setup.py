@@ -21,7 +21,7 @@ from blockwise_predict.worker.block import BlockProcessor
 _log = logging.getLogger(__name__)
 
 # Edge (output voxels) of the tile on which precisions are tried, by the network's dimensions.
-TRIAL_EDGE = {2: 512, 3: 48}
+TRIAL_EDGE = {2: 512, 3: 48, 4: 48}
 
 
 def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockProcessor:

@@ -126,7 +126,6 @@ def test_an_activation_that_torch_does_not_have(name: str) -> None:
     "build",
     [
         lambda: ConvPass(1, 1, [(3,)], "ReLU"),
-        lambda: ConvPass(1, 1, [(3,) * 4], "ReLU"),
         lambda: Downsample((2,) * 4),
         lambda: Upsample((2,), in_channels=1, out_channels=1),
         lambda: Upsample((2,) * 4, "nearest", 1, 1),

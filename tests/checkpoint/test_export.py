@@ -15,12 +15,13 @@ import blockwise_predict as bp
 from blockwise_predict.architectures import NetworkShapes, UNetShapes
 from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.checkpoint.export import export_checkpoint, exported_files
-from blockwise_predict.checkpoint.head import parse_task, task_document
+from blockwise_predict.checkpoint.head import TrainedHead, parse_task, task_document
 from blockwise_predict.errors import CheckpointError, ConfigError
 from tests.support.dacapo_runs import write_run
 from tests.support.networks import save_network
 from tests.support.refusals import refused
 
+UNKNOWN = TrainedHead(None, newer=False)
 SHAPES = UNetShapes.from_layers([(2, 2)], [[(3, 3)]] * 2, [[(3, 3)]], "valid")
 
 
@@ -98,8 +99,8 @@ def test_the_module_is_the_callers_own(tmp_path: Path) -> None:
     ids=lambda task: task["__type__"],
 )
 def test_a_head_is_described_by_its_task(task: dict[str, Any]) -> None:
-    head, names = parse_task(task, 3, Path("given"))
-    assert parse_task(task_document(head, names), 3, Path("written")) == (head, names)
+    head, names = parse_task(task, 3, Path("given"), UNKNOWN)
+    assert parse_task(task_document(head, names), 3, Path("written"), UNKNOWN) == (head, names)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

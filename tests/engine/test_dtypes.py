@@ -80,7 +80,9 @@ ALL = [
 
 
 @pytest.mark.parametrize("dtype", ALL)
-@pytest.mark.parametrize("normalize", ["auto", "none", "range:-2,5", "zscore:3,7"])
+@pytest.mark.parametrize(
+    "normalize", ["auto", "none", "range:-2,5", "range:-2,5,1,-1", "zscore:3,7"]
+)
 def test_what_the_network_sees(dtype: str, normalize: str, tmp_path: Path) -> None:
     name = np.dtype(dtype).name if dtype.startswith(">") else dtype
     values = values_of(name)
@@ -94,6 +96,7 @@ def test_what_the_network_sees(dtype: str, normalize: str, tmp_path: Path) -> No
         "auto": (USUAL.get(name, 1), 0),
         "none": (1, 0),
         "range:-2,5": (1 / 7, 2 / 7),
+        "range:-2,5,1,-1": (-2 / 7, 3 / 7),
         "zscore:3,7": (1 / 7, -3 / 7),
     }[normalize]
     found = Normalization.parse(normalize, array.storage.dtype).apply(

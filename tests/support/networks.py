@@ -47,7 +47,7 @@ def save_network(folder: Path, seed: int = 0, task: dict[str, Any] | None = None
         document["task"] = task
         # Of the tasks used here, only one-hot has a kernel of more than one voxel.
         names, kernel = (task["classes"], 3) if "classes" in task else (task["neighborhood"], 1)
-        conv = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[len(settings["input_shape"])]
+        conv = torch.nn.Conv2d if len(settings["input_shape"]) == 2 else torch.nn.Conv3d
         head = conv(settings["fmaps_out"], len(names), kernel)
         _liven(head)
         state |= {f"prediction_head.{key}": value for key, value in head.state_dict().items()}
@@ -68,6 +68,26 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "transposed": {"constant_upsample": False},
     "batch norm": {"batch_norm": True},
     "super-resolution": {"upsample_factors": [[2, 2, 2]]},
+    "super-resolution with kernels of its own": {
+        "upsample_factors": [[2, 1, 2]],
+        "super_resolution_kernels": [[2, 3, 3], [3, 3, 1]],
+    },
+    "nearest upsampling alone": {
+        "downsample_factors": [[2, 2, 2], [1, 2, 2]],
+        "activation_on_upsample": False,
+        "upsample_channel_contraction": [False, False],
+        "upsample_convolution": False,
+    },
+    "no activation on upsampling": {
+        "upsample_factors": [[2, 2, 2]],
+        "activation_on_upsample": False,
+    },
+    "transposed, no contraction, ELU": {
+        "constant_upsample": False,
+        "activation": "ELU",
+        "activation_on_upsample": False,
+        "upsample_channel_contraction": [False],
+    },
     "2-D": {"input_shape": [20, 20], "downsample_factors": [[2, 2], [2, 2]]},
     "2-D super-resolution by 3": {
         "input_shape": [20, 20],

@@ -47,7 +47,7 @@ def predictor(
         lattice,
         channels=len(trained.channel_names),
         encoding=Encoding("float32"),
-        chunk_shape=(7, 7, 7),
+        chunk_shape=(7,) * len(tile),
     )
 
 

@@ -20,6 +20,10 @@ def configurations(draw: st.DrawFn) -> CNNectomeUNetConfig:
     padding = draw(st.sampled_from(("valid", "same")))
     per_axis = [st.integers(1, 3)] * dims
     kernels = st.lists(st.tuples(*[st.sampled_from(KERNELS[padding])] * dims), min_size=1)
+    constant_upsample = draw(st.booleans())
+    # Without a convolution, nearest-neighbour upsampling has neither activation nor contraction.
+    bare_upsample = constant_upsample and draw(st.booleans())
+    contraction = st.lists(st.booleans(), min_size=levels - 1, max_size=levels - 1)
     return CNNectomeUNetConfig(
         name="random",
         input_shape=(1,) * dims,
@@ -31,10 +35,17 @@ def configurations(draw: st.DrawFn) -> CNNectomeUNetConfig:
         kernel_size_down=draw(st.none() | st.just([draw(kernels)[:2] for _ in range(levels)])),
         kernel_size_up=draw(st.none() | st.just([draw(kernels)[:2] for _ in range(levels - 1)])),
         upsample_factors=draw(st.lists(st.tuples(*per_axis), max_size=2)),
-        constant_upsample=draw(st.booleans()),
+        constant_upsample=constant_upsample,
         padding=padding,
         use_attention=draw(st.booleans()),
         batch_norm=draw(st.booleans()),
+        super_resolution_kernels=draw(st.none() | kernels),
+        activation=draw(st.sampled_from(("ReLU", "ELU"))),
+        activation_on_upsample=not bare_upsample and draw(st.booleans()),
+        upsample_channel_contraction=(
+            [False] * (levels - 1) if bare_upsample else draw(st.none() | contraction)
+        ),
+        upsample_convolution=not bare_upsample,
     )
 
 
