@@ -16,6 +16,10 @@ import pytest
 # is imported, and handed down to the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Where Python is told to write no bytecode, each process that tests start would compile the
+# package again: a third of a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # What ignores a signal hands that down. Tests may be started in the background, or by nohup, and
 # what they start must hear these all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -53,17 +53,18 @@ def test_demo_draws_a_picture_and_its_config_does_the_same(tmp_path: Path) -> No
     # Again: nothing is computed anew.
     assert "4 of 4 blocks are done" in predict("demo", "--folder", folder)
 
-    # configs/demo.yaml, whose paths are relative to the root of a clone.
+    # configs/demo.yaml, with paths relative to the root of a clone, for a quarter of the volume.
     config = load_config({}, ROOT / "configs" / "demo.yaml")
     again = tmp_path / "again.zarr" / "affs"
     predict(
         *("run", ROOT / "configs" / "demo.yaml", "--checkpoint", ROOT / config.checkpoint),
         *("--architecture", ROOT / str(config.architecture)),
-        *("--input", tmp_path / config.input, "--output", again),
+        *("--input", tmp_path / config.input, "--output", again, "--roi", "[0:360,:,0:960]"),
     )
     # Each run chose its precision: what they may differ by is half a step (rms) from float32.
     ours = read_output(str(again)).astype(int)
-    demo = read_output(str(folder / "prediction.zarr" / "affinities")).astype(int)
+    demo = read_output(str(folder / "prediction.zarr" / "affinities"))[:, :36, :, :96].astype(int)
+    assert ours.shape == demo.shape
     assert np.sqrt(((ours - demo) ** 2).mean()) < 1
 
 
