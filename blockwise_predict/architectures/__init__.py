@@ -2,7 +2,9 @@
 
 from blockwise_predict.architectures.cnnectome_unet import CNNectomeUNet
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
+from blockwise_predict.architectures.heads import OutputActivations, SeparateHeads
 from blockwise_predict.architectures.interface import NetworkShapes
+from blockwise_predict.architectures.layer_trace import LayerTrace
 from blockwise_predict.architectures.layers import (
     AttentionBlockModule,
     ConvPass,
@@ -10,7 +12,6 @@ from blockwise_predict.architectures.layers import (
     Upsample,
 )
 from blockwise_predict.architectures.shapes import UNetShapes
-from blockwise_predict.architectures.trace import LayerTrace
 from blockwise_predict.architectures.unet import CNNectomeUNetModule
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Downsample",
     "LayerTrace",
     "NetworkShapes",
+    "OutputActivations",
+    "SeparateHeads",
     "UNetShapes",
     "Upsample",
 ]

@@ -43,6 +43,8 @@ class CNNectomeUNet(nn.Module):
         self.upsample_factors = [] if config.upsample_factors is None else config.upsample_factors
         self.use_attention = config.use_attention
         self.batch_norm = config.batch_norm
+        # DaCapo's configuration has no such field.
+        self.num_heads = getattr(config, "num_heads", 1)
         self.unet = self.module()
 
     @property
@@ -88,6 +90,7 @@ class CNNectomeUNet(nn.Module):
             upsample_channel_contraction=[False] + [True] * (steps - 1),
             use_attention=self.use_attention,
             batch_norm=self.batch_norm,
+            num_heads=self.num_heads,
         )
         layers: list[nn.Module] = [unet]
         for factor in self.upsample_factors:
@@ -108,7 +111,10 @@ class CNNectomeUNet(nn.Module):
         scaled = tuple(size / factor for size, factor in zip(voxel_size, factors, strict=True))
         return Coordinate(scaled) if isinstance(voxel_size, Coordinate) else scaled
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`[B, fmaps_in, *input]` to `[B, fmaps_out, *output]`; see UNetShapes for the shapes."""
-        result: torch.Tensor = self.unet(x)
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """`[B, fmaps_in, *input]` to `[B, fmaps_out, *output]`; a list with several heads.
+
+        See UNetShapes for the shapes.
+        """
+        result: torch.Tensor | list[torch.Tensor] = self.unet(x)
         return result

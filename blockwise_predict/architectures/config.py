@@ -35,6 +35,7 @@ class CNNectomeUNetConfig:
     padding: 'valid' or 'same'.
     use_attention: attention gates on the skip connections.
     batch_norm: batch norm after each convolution.
+    num_heads: number of expanding paths, each with `fmaps_out` output channels.
     """
 
     name: str
@@ -52,6 +53,7 @@ class CNNectomeUNetConfig:
     padding: str = "valid"
     use_attention: bool = False
     batch_norm: bool = False
+    num_heads: int = 1
 
     @property
     def _eval_shape_increase(self) -> Sequence[int] | None:

@@ -18,7 +18,8 @@ Kernels = tuple[tuple[Shape, ...], ...]
 class Channels:
     """Feature maps and kinds of layers of a CNNectomeUNet; fields as in CNNectomeUNetConfig.
 
-    head: output channels of the prediction head, None if there is no head.
+    head: output channels of the prediction heads, None if there are none.
+    heads: number of expanding paths.
     """
 
     fmaps_in: int = 1
@@ -26,6 +27,7 @@ class Channels:
     num_fmaps: int = 1
     fmap_inc_factor: int = 1
     head: int | None = None
+    heads: int = 1
     constant_upsample: bool = True
     batch_norm: bool = False
 
@@ -85,6 +87,7 @@ class UNetShapes:
                 num_fmaps=config.num_fmaps,
                 fmap_inc_factor=config.fmap_inc_factor,
                 head=(head_channels or config.fmaps_out) if head else None,
+                heads=config.num_heads,
                 constant_upsample=config.constant_upsample,
                 batch_norm=config.batch_norm,
             ),

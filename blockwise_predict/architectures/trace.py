@@ -10,50 +10,11 @@ from dataclasses import dataclass, field
 from math import prod
 
 from blockwise_predict.architectures.interface import Shape
+from blockwise_predict.architectures.layer_trace import FeatureMap, LayerTrace
 from blockwise_predict.architectures.shapes import UNetShapes
 
 # Input voxels along every axis, so many that the context accounts for less than 1/1000.
 ENDLESS = 10**6
-
-
-@dataclass(frozen=True)
-class LayerTrace:
-    """One operation. Shapes are spatial, `flops` counts 2 per multiply-add.
-
-    kind: 'conv', 'transposed_conv', 'norm', 'activation', 'pool', 'upsample', 'concat', 'pad' or
-        'gate'.
-    in_channels, in_shape: of its input; the skip connection of a concatenation counts as held.
-    held_elements: values per batch item in memory besides input and output: skip connections, and
-        inputs that a caller still refers to.
-    """
-
-    name: str
-    kind: str
-    in_channels: int
-    out_channels: int
-    in_shape: Shape
-    out_shape: Shape
-    kernel_size: Shape
-    flops: int
-    held_elements: int
-
-    @property
-    def live_elements(self) -> int:
-        """Values in memory during the operation: input, output and held."""
-        source = self.in_channels * prod(self.in_shape)
-        return source + self.out_channels * prod(self.out_shape) + self.held_elements
-
-
-@dataclass(frozen=True)
-class _Map:
-    """A feature map."""
-
-    channels: int
-    shape: Shape
-
-    @property
-    def elements(self) -> int:
-        return self.channels * prod(self.shape)
 
 
 def trace(shapes: UNetShapes, input_shape: Sequence[int]) -> list[LayerTrace]:
@@ -63,7 +24,7 @@ def trace(shapes: UNetShapes, input_shape: Sequence[int]) -> list[LayerTrace]:
     """
     shapes.output_shape(input_shape)
     tracer = _Tracer(shapes)
-    tracer.network(_Map(shapes.channels.fmaps_in, tuple(input_shape)))
+    tracer.network(FeatureMap(shapes.channels.fmaps_in, tuple(input_shape)))
     return tracer.layers
 
 
@@ -103,13 +64,13 @@ class _Tracer:
         self,
         name: str,
         kind: str,
-        source: _Map,
-        result: _Map,
+        source: FeatureMap,
+        result: FeatureMap,
         *,
         held: int,
         kernel: Shape = (),
         products: int = 0,
-    ) -> _Map:
+    ) -> FeatureMap:
         """Record an operation; `products` is its multiply-adds per output value."""
         self.layers.append(
             LayerTrace(
@@ -126,7 +87,7 @@ class _Tracer:
         )
         return result
 
-    def network(self, source: _Map) -> None:
+    def network(self, source: FeatureMap) -> None:
         """U-Net, super-resolution and head."""
         shapes, channels = self.shapes, self.shapes.channels
         prefix = "unet.0." if shapes.upsample_factors else "unet."
@@ -146,7 +107,7 @@ class _Tracer:
             )
             self.record("eval_activation", "activation", head, head, held=held)
 
-    def level(self, prefix: str, level: int, source: _Map, *, held: int) -> _Map:
+    def level(self, prefix: str, level: int, source: FeatureMap, *, held: int) -> FeatureMap:
         """A level and all levels below it."""
         shapes, channels = self.shapes, self.shapes.channels
         same = shapes.padding == "same"
@@ -163,17 +124,31 @@ class _Tracer:
         if level == len(shapes.downsample_factors):
             return skip
         factor = shapes.downsample_factors[level]
-        small = _Map(skip.channels, _divided(skip.shape, factor))
+        small = FeatureMap(skip.channels, _divided(skip.shape, factor))
         pooled = self.record(
             f"{prefix}l_down.{level}.down", "pool", skip, small, held=held, kernel=factor
         )
         below = self.level(prefix, level + 1, pooled, held=held + skip.elements)
+        # The deepest level is shared; above it, each head has its own map.
+        is_shared = level + 1 == len(shapes.downsample_factors)
+        held += 0 if is_shared else (channels.heads - 1) * below.elements
+        for head in range(channels.heads):
+            result = self.up_path(prefix, level, head, below, skip, held=held)
+            held += result.elements
+        return result
+
+    def up_path(
+        self, prefix: str, level: int, head: int, below: FeatureMap, skip: FeatureMap, *, held: int
+    ) -> FeatureMap:
+        """The expanding path of a level for one head."""
+        shapes, channels = self.shapes, self.shapes.channels
+        factor = shapes.downsample_factors[level]
         held_at_merge = held + skip.elements
         if shapes.use_attention:
-            self.attention(f"{prefix}attention.0.{level}", level, below, skip, held=held)
+            self.attention(f"{prefix}attention.{head}.{level}", level, below, skip, held=held)
             held_at_merge += skip.elements  # the gated copy
         up = self.upsample(
-            f"{prefix}r_up.0.{level}.up",
+            f"{prefix}r_up.{head}.{level}.up",
             below,
             channels.upsampled(level),
             factor,
@@ -184,28 +159,28 @@ class _Tracer:
         cropped = tuple(
             axis.cropped_size(level, size) for axis, size in zip(shapes.axes, up.shape, strict=True)
         )
-        merged = _Map(skip.channels + up.channels, cropped)
-        self.record(f"{prefix}r_up.0.{level}", "concat", up, merged, held=held_at_merge)
+        merged = FeatureMap(skip.channels + up.channels, cropped)
+        self.record(f"{prefix}r_up.{head}.{level}", "concat", up, merged, held=held_at_merge)
         return self.conv_pass(
-            f"{prefix}r_conv.0.{level}",
+            f"{prefix}r_conv.{head}.{level}",
             merged,
             channels.up(level),
             shapes.kernel_size_up[level],
-            same=same,
+            same=shapes.padding == "same",
             held=held_at_merge,
         )
 
     def conv_pass(
         self,
         name: str,
-        source: _Map,
+        source: FeatureMap,
         out: int,
         kernels: Sequence[Shape],
         *,
         same: bool,
         held: int,
         activation: bool = True,
-    ) -> _Map:
+    ) -> FeatureMap:
         """Convolutions; the caller keeps the input of the first until the last is done."""
         layer, result, norm = 0, source, self.shapes.channels.batch_norm
         for number, kernel in enumerate(kernels):
@@ -223,30 +198,30 @@ class _Tracer:
         return result
 
     def conv(
-        self, name: str, source: _Map, out: int, kernel: Shape, *, same: bool, held: int
-    ) -> _Map:
+        self, name: str, source: FeatureMap, out: int, kernel: Shape, *, same: bool, held: int
+    ) -> FeatureMap:
         """One convolution."""
         pads = (k // 2 * 2 if same else 0 for k in kernel)
         sizes = zip(source.shape, pads, kernel, strict=True)
-        result = _Map(out, tuple(size + pad - k + 1 for size, pad, k in sizes))
+        result = FeatureMap(out, tuple(size + pad - k + 1 for size, pad, k in sizes))
         products = source.channels * prod(kernel)
         return self.record(
             name, "conv", source, result, held=held, kernel=kernel, products=products
         )
 
     def upsample(
-        self, name: str, source: _Map, out: int, factor: Shape, *, constant: bool, held: int
-    ) -> _Map:
+        self, name: str, source: FeatureMap, out: int, factor: Shape, *, constant: bool, held: int
+    ) -> FeatureMap:
         """Upsampling and activation: nearest with a 1x1 convolution, or transposed."""
         shape = tuple(size * f for size, f in zip(source.shape, factor, strict=True))
         kept = held + source.elements
         if constant:
-            repeated = _Map(source.channels, shape)
+            repeated = FeatureMap(source.channels, shape)
             self.record(f"{name}.0", "upsample", source, repeated, held=held, kernel=factor)
             ones = (1,) * self.shapes.dims
             result = self.conv(f"{name}.1", repeated, out, ones, same=False, held=kept)
         else:
-            result = _Map(out, shape)
+            result = FeatureMap(out, shape)
             # Kernel and stride are equal: each output voxel depends on one input voxel.
             self.record(
                 f"{name}.0",
@@ -259,7 +234,9 @@ class _Tracer:
             )
         return self.record(f"{name}.{1 + constant}", "activation", result, result, held=kept)
 
-    def attention(self, name: str, level: int, below: _Map, skip: _Map, *, held: int) -> None:
+    def attention(
+        self, name: str, level: int, below: FeatureMap, skip: FeatureMap, *, held: int
+    ) -> None:
         """The attention gate of a skip connection, controlled by the level below."""
         shapes, channels = self.shapes, self.shapes.channels
         inner = channels.upsampled(level) if level else channels.fmaps_out
@@ -274,7 +251,7 @@ class _Tracer:
             held=held + below.elements,
             activation=False,
         )
-        small = _Map(inner, _divided(skip.shape, factor))
+        small = FeatureMap(inner, _divided(skip.shape, factor))
         held += skip.elements
         self.record(
             f"{name}.W_x.1.down", "pool", wide, small, held=held + below.elements, kernel=factor
@@ -288,7 +265,7 @@ class _Tracer:
         self.record(f"{name}.relu", "activation", small, small, held=held)
         held += small.elements
         gate = self.conv_pass(f"{name}.psi", small, 1, ones, same=False, held=held)
-        full = _Map(1, skip.shape)
+        full = FeatureMap(1, skip.shape)
         self.record(f"{name}.up", "upsample", gate, full, held=held, kernel=factor)
         self.record(name, "gate", full, skip, held=held)
 

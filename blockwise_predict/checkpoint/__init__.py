@@ -3,7 +3,15 @@
 from blockwise_predict.checkpoint.finite import nonfinite_weights
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.load import open_checkpoint
+from blockwise_predict.checkpoint.outputs import NetworkOutput
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 
-__all__ = ["Head", "TrainedModel", "UNetModel", "nonfinite_weights", "open_checkpoint"]
+__all__ = [
+    "Head",
+    "NetworkOutput",
+    "TrainedModel",
+    "UNetModel",
+    "nonfinite_weights",
+    "open_checkpoint",
+]

@@ -32,9 +32,7 @@ def describe_checkpoint(model: UNetModel) -> list[tuple[str, str]]:
         *([("run", f"{model.run}, iteration {model.iteration}")] if model.run else []),
         *_architecture(model),
         ("parameters", f"{model.num_parameters:,}"),
-        ("head", head_text(model.head, shapes.dims)),
-        ("channels", channels_text(model.channel_names)),
-        ("values", values_text(model.output_range)),
+        *_outputs(model),
         *geometry_rows(shapes),
         (
             "valid input",
@@ -55,6 +53,16 @@ def _architecture(model: UNetModel) -> Iterator[tuple[str, str]]:
     if config.upsample_factors:
         yield "super-resolution", factors_text(config.upsample_factors)
     yield "layers", layers_text(config)
+
+
+def _outputs(model: UNetModel) -> Iterator[tuple[str, str]]:
+    if not model.named_outputs:
+        yield "head", head_text(model.head, model.shapes.dims)
+        yield "channels", channels_text(model.channel_names)
+        yield "values", values_text(model.output_range)
+    for output in model.named_outputs:
+        values = f"{values_text(output.output_range)}, {output.activation or 'no activation'}"
+        yield f"output {output.name}", f"{channels_text(output.channel_names)}; {values}"
 
 
 def _not_equivariant(shapes: UNetShapes) -> str:

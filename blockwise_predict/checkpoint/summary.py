@@ -39,6 +39,7 @@ def layers_text(config: CNNectomeUNetConfig) -> str:
         "transposed convolutions": not config.constant_upsample,
         "attention": config.use_attention,
         "batch norm": config.batch_norm,
+        f"{config.num_heads} expanding paths": config.num_heads > 1,
     }
     return ", ".join(trait for trait, present in traits.items() if present)
 

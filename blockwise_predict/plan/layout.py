@@ -88,7 +88,7 @@ class _LayoutChoice:
         return Sizing(
             opened.model,
             raw_bytes=opened.raw_bytes,
-            value_bytes=opened.value_bytes,
+            output_bytes=opened.output_bytes,
             dtype=dtype,
             limits=self.limits,
         )

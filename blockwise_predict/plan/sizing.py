@@ -66,10 +66,10 @@ class Limits:
 
 
 class Sizing:
-    """Chooses sizes for one network that is streamed, one input and one output.
+    """Chooses sizes for one network that is streamed, one input and one run's output.
 
-    `raw_bytes` is the size of an input voxel, channels included, `value_bytes` that of an output
-    value; the network computes in `dtype`.
+    `raw_bytes` and `output_bytes` are the sizes of an input and of an output voxel, channels
+    included; the network computes in `dtype`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Sizing:
         model: TrainedModel,
         *,
         raw_bytes: int,
-        value_bytes: int,
+        output_bytes: int,
         dtype: torch.dtype,
         limits: Limits,
     ) -> None:
@@ -87,7 +87,7 @@ class Sizing:
         self._shapes = model.streamed_shapes
         self._limits = limits
         self._raw_bytes = raw_bytes
-        self._voxel_bytes = value_bytes * len(model.channel_names)
+        self._voxel_bytes = output_bytes
 
     @cached_property
     def _footprints(self) -> dict[int, Footprint]:

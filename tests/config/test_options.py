@@ -65,9 +65,9 @@ def test_choices_are_those_of_the_literal_type(key: str) -> None:
         assert getattr(load_config({**NEEDED, key: choice}), key) == choice
 
 
-def test_five_options_are_choices() -> None:
+def test_four_options_are_choices() -> None:
     offered = {key for key, option in options_of(run).items() if type(option.type) is click.Choice}
-    assert offered == {"border", "bad_input", "format", "output_dtype", "precision"}
+    assert offered == {"border", "bad_input", "format", "precision"}
 
 
 def test_the_help_lists_every_group_once_in_order() -> None:

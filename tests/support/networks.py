@@ -22,7 +22,7 @@ TINY_3D: dict[str, Any] = {
 }
 
 
-def _liven(network: torch.nn.Module) -> None:
+def liven(network: torch.nn.Module) -> None:
     """Give a network weights with which its output varies.
 
     With torch's own, all ReLUs of so small a network may be dead, and its output constant: then
@@ -40,7 +40,7 @@ def save_network(folder: Path, seed: int = 0, task: dict[str, Any] | None = None
     settings = {**TINY_3D, **kwargs}
     torch.manual_seed(seed)
     unet = CNNectomeUNet(CNNectomeUNetConfig(name="tiny", **settings))
-    _liven(unet)
+    liven(unet)
     state = {f"architecture.{key}": value for key, value in unet.state_dict().items()}
     document: dict[str, Any] = {"architecture": settings}
     if task is not None:
@@ -49,7 +49,7 @@ def save_network(folder: Path, seed: int = 0, task: dict[str, Any] | None = None
         names, kernel = (task["classes"], 3) if "classes" in task else (task["neighborhood"], 1)
         conv = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[len(settings["input_shape"])]
         head = conv(settings["fmaps_out"], len(names), kernel)
-        _liven(head)
+        liven(head)
         state |= {f"prediction_head.{key}": value for key, value in head.state_dict().items()}
     weights, architecture = folder / "weights.pt", folder / "architecture.yaml"
     torch.save(state, weights)
