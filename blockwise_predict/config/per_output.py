@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import PlainValidator
+from pydantic import PlainSerializer, PlainValidator
 
 from blockwise_predict.config.values import OutputDtype, parse_range
 
@@ -48,7 +48,9 @@ def _ranges(value: object) -> Any:
     return _per_output(value, parse_range)
 
 
-OutputDtypes = Annotated[OutputDtype | dict[str, OutputDtype], PlainValidator(_dtypes)]
+# The values are JSON as they are; pydantic's own serializer warns of a dictionary in such a union.
+_AS_IT_IS = PlainSerializer(lambda value: value)
+OutputDtypes = Annotated[OutputDtype | dict[str, OutputDtype], PlainValidator(_dtypes), _AS_IT_IS]
 OutputRanges = Annotated[
-    tuple[float, float] | dict[str, tuple[float, float]], PlainValidator(_ranges)
+    tuple[float, float] | dict[str, tuple[float, float]], PlainValidator(_ranges), _AS_IT_IS
 ]
