@@ -39,7 +39,7 @@ from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.engine.passes import StreamedPass, predict_tile
 from blockwise_predict.engine.precision import DTYPES
 from blockwise_predict.engine.predictor import Predictor
-from blockwise_predict.engine.values import Encoding, Normalization
+from blockwise_predict.engine.values import Encoding, Normalization, Part
 from blockwise_predict.geometry.tiling import build_lattice, smallest_tile
 from blockwise_predict.plan.sizing import Limits, Sizing
 
@@ -177,7 +177,7 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
     sizing = Sizing(
         model,
         raw_bytes=1,
-        value_bytes=1,
+        output_bytes=len(model.channel_names),
         dtype=DTYPES[precision],
         limits=Limits(memory, 1, 1, "cpu"),
     )
@@ -197,7 +197,8 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
     error = worst_error(model, network)
     channels = len(model.channel_names)
     encoding = Encoding("uint8", model.output_range or (-1.0, 1.0))
-    predictor = Predictor(network, lattice, channels=channels, encoding=encoding, chunk_shape=CHUNK)
+    parts = [Part(channels, encoding)]
+    predictor = Predictor(network, lattice, parts=parts, chunk_shape=CHUNK)
     block = Roi((0, 0, 0), edge)
     read = lattice.read_roi(block)
 

@@ -60,7 +60,7 @@ def idle_worker(begin: Event, folder: str, number: int, slots: int) -> None:
     def slot(index: int) -> None:
         while (block := link.next(index)) is not None:
             link.report(
-                index, Done(block=block, read=0, compute=0, write=0, clipped=0, nonfinite=0)
+                index, Done(block=block, read=0, compute=0, write=0, clipped=[0], nonfinite=[0])
             )
 
     threads = [threading.Thread(target=slot, args=(index,)) for index in range(slots)]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from blockwise_predict.checkpoint import TrainedModel, as_module, open_checkpoint
     from blockwise_predict.io import InputArray, open_array
     from blockwise_predict.run.api import plan, run
-    from blockwise_predict.run.in_memory import Prediction, predict
+    from blockwise_predict.run.in_memory import Prediction, predict, predict_outputs
     from blockwise_predict.run.output import Output, open_output
     from blockwise_predict.run.pipelines.daisy_task import daisy_task
     from blockwise_predict.run.planned import PlannedRun
@@ -69,6 +69,7 @@ __all__ = [
     "open_output",
     "plan",
     "predict",
+    "predict_outputs",
     "run",
     "verify",
 ]
@@ -89,6 +90,7 @@ _MODULES = {
     "open_output": "run.output",
     "plan": "run.api",
     "predict": "run.in_memory",
+    "predict_outputs": "run.in_memory",
     "run": "run.api",
     "verify": "run.verification.verify",
 }

@@ -12,7 +12,7 @@ from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.engine.passes import make_pass, predict_tile
 from blockwise_predict.engine.precision import choose_precision, faster_precisions
 from blockwise_predict.engine.settings import Streaming
-from blockwise_predict.engine.values import Encoding, Normalization
+from blockwise_predict.engine.values import Encoding, Normalization, Part
 from blockwise_predict.io import read_attributes
 from tests.support.networks import save_network
 from tests.support.nonfinite import network, pattern, references, spoil, tile
@@ -92,7 +92,7 @@ def test_a_gpus_precision_is_one_of_its_own(tmp_path: Path) -> None:
         return predict_tile(network, raw)
 
     faster = faster_precisions(device, trained.streamed_shapes)
-    choice = choose_precision(values, Encoding("float32"), faster)
+    choice = choose_precision(values, [Part(1, Encoding("float32"))], faster)
     assert choice.precision in ("float32", *faster)
 
 

@@ -3,6 +3,7 @@
 from blockwise_predict.architectures.cnnectome_unet import CNNectomeUNet
 from blockwise_predict.architectures.config import CNNectomeUNetConfig
 from blockwise_predict.architectures.frames import Conv4d
+from blockwise_predict.architectures.heads import OutputActivations, SeparateHeads
 from blockwise_predict.architectures.interface import NetworkShapes
 from blockwise_predict.architectures.layers import (
     AttentionBlockModule,
@@ -24,6 +25,8 @@ __all__ = [
     "Downsample",
     "LayerTrace",
     "NetworkShapes",
+    "OutputActivations",
+    "SeparateHeads",
     "UNetShapes",
     "Upsample",
 ]

@@ -12,7 +12,8 @@ from blockwise_predict.architectures.config import CNNectomeUNetConfig
 class Channels:
     """Feature maps and kinds of layers of a CNNectomeUNet; fields as in CNNectomeUNetConfig.
 
-    head: output channels of the prediction head, None if there is no head.
+    head: output channels of the prediction heads, None if there are none.
+    heads: number of expanding paths.
     """
 
     fmaps_in: int = 1
@@ -20,6 +21,7 @@ class Channels:
     num_fmaps: int = 1
     fmap_inc_factor: int = 1
     head: int | None = None
+    heads: int = 1
     constant_upsample: bool = True
     batch_norm: bool = False
     activation_on_upsample: bool = True

@@ -53,6 +53,7 @@ class CNNectomeUNet(nn.Module):
         self.activation_on_upsample = getattr(config, "activation_on_upsample", True)
         self.upsample_channel_contraction = getattr(config, "upsample_channel_contraction", None)
         self.upsample_convolution = getattr(config, "upsample_convolution", True)
+        self.num_heads = getattr(config, "num_heads", 1)
         self.unet = self.module()
 
     @property
@@ -100,6 +101,7 @@ class CNNectomeUNet(nn.Module):
             use_attention=self.use_attention,
             batch_norm=self.batch_norm,
             upsample_convolution=self.upsample_convolution,
+            num_heads=self.num_heads,
         )
         layers: list[nn.Module] = [unet]
         on_upsample = self.activation if self.activation_on_upsample else None
@@ -124,7 +126,10 @@ class CNNectomeUNet(nn.Module):
         scaled = tuple(size / factor for size, factor in zip(voxel_size, factors, strict=True))
         return Coordinate(scaled) if isinstance(voxel_size, Coordinate) else scaled
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`[B, fmaps_in, *input]` to `[B, fmaps_out, *output]`; see UNetShapes for the shapes."""
-        result: torch.Tensor = self.unet(x)
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """`[B, fmaps_in, *input]` to `[B, fmaps_out, *output]`; a list with several heads.
+
+        See UNetShapes for the shapes.
+        """
+        result: torch.Tensor | list[torch.Tensor] = self.unet(x)
         return result

@@ -20,6 +20,7 @@ BEYOND_DACAPO = (
     "activation_on_upsample",
     "upsample_channel_contraction",
     "upsample_convolution",
+    "num_heads",
 )
 
 
@@ -58,6 +59,7 @@ class CNNectomeUNetConfig:
         those of the level. None is all but level 0.
     upsample_convolution: whether a 1x1 convolution follows nearest-neighbour upsampling. Without
         it, upsampling neither contracts the channels nor has an activation.
+    num_heads: number of expanding paths, each with `fmaps_out` output channels.
     """
 
     name: str
@@ -80,6 +82,7 @@ class CNNectomeUNetConfig:
     activation_on_upsample: bool = True
     upsample_channel_contraction: Sequence[bool] | None = None
     upsample_convolution: bool = True
+    num_heads: int = 1
 
     @property
     def _eval_shape_increase(self) -> Sequence[int] | None:

@@ -78,6 +78,7 @@ class UNetShapes:
                 num_fmaps=config.num_fmaps,
                 fmap_inc_factor=config.fmap_inc_factor,
                 head=(head_channels or config.fmaps_out) if head else None,
+                heads=config.num_heads,
                 constant_upsample=config.constant_upsample,
                 batch_norm=config.batch_norm,
                 activation_on_upsample=config.activation_on_upsample,

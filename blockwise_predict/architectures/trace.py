@@ -129,12 +129,26 @@ class _Tracer:
             f"{prefix}l_down.{level}.down", "pool", skip, small, held=held, kernel=factor
         )
         below = self.level(prefix, level + 1, pooled, held=held + skip.elements)
+        # The deepest level is shared; above it, each head has its own map.
+        is_shared = level + 1 == len(shapes.downsample_factors)
+        held += 0 if is_shared else (channels.heads - 1) * below.elements
+        for head in range(channels.heads):
+            result = self.up_path(prefix, level, head, below, skip, held=held)
+            held += result.elements
+        return result
+
+    def up_path(
+        self, prefix: str, level: int, head: int, below: FeatureMap, skip: FeatureMap, *, held: int
+    ) -> FeatureMap:
+        """The expanding path of a level for one head."""
+        shapes, channels = self.shapes, self.shapes.channels
+        factor = shapes.downsample_factors[level]
         held_at_merge = held + skip.elements
         if shapes.use_attention:
-            self.attention(f"{prefix}attention.0.{level}", level, below, skip, held=held)
+            self.attention(f"{prefix}attention.{head}.{level}", level, below, skip, held=held)
             held_at_merge += skip.elements  # the gated copy
         up = self.upsample(
-            f"{prefix}r_up.0.{level}.up",
+            f"{prefix}r_up.{head}.{level}.up",
             below,
             channels.upsampled(level),
             factor,
@@ -147,13 +161,13 @@ class _Tracer:
             axis.cropped_size(level, size) for axis, size in zip(shapes.axes, up.shape, strict=True)
         )
         merged = FeatureMap(skip.channels + up.channels, cropped)
-        self.record(f"{prefix}r_up.0.{level}", "concat", up, merged, held=held_at_merge)
+        self.record(f"{prefix}r_up.{head}.{level}", "concat", up, merged, held=held_at_merge)
         return self.conv_pass(
-            f"{prefix}r_conv.0.{level}",
+            f"{prefix}r_conv.{head}.{level}",
             merged,
             channels.up(level),
             shapes.kernel_size_up[level],
-            same=same,
+            same=shapes.padding == "same",
             held=held_at_merge,
         )
 

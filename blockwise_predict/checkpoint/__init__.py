@@ -4,6 +4,7 @@ from blockwise_predict.checkpoint.finite import nonfinite_weights
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.load import open_checkpoint
 from blockwise_predict.checkpoint.module import as_module
+from blockwise_predict.checkpoint.outputs import NetworkOutput
 from blockwise_predict.checkpoint.probing import ProbedShapes
 from blockwise_predict.checkpoint.programs import OpaqueModel
 from blockwise_predict.checkpoint.trained import TrainedModel
@@ -11,6 +12,7 @@ from blockwise_predict.checkpoint.unet_model import UNetModel
 
 __all__ = [
     "Head",
+    "NetworkOutput",
     "OpaqueModel",
     "ProbedShapes",
     "TrainedModel",

@@ -44,9 +44,7 @@ def _describe_unet(model: UNetModel) -> list[tuple[str, str]]:
         *declaration_rows(model),
         *_architecture(model),
         ("parameters", f"{model.num_parameters:,}"),
-        ("head", head_text(model.head, len(model.architecture.downsample_factors[0]))),
-        ("channels", channels_text(model.channel_names)),
-        ("values", values_text(model.output_range)),
+        *_outputs(model),
         *geometry_rows(shapes),
         (
             "valid input",
@@ -77,6 +75,16 @@ def _time_text(model: UNetModel) -> str:
         return f"{length} frames give one; then the network is 3-D"
     frames = length - model.shapes.context[0]
     return f"{length} frames, as in training, give {frames}; more give more"
+
+
+def _outputs(model: UNetModel) -> Iterator[tuple[str, str]]:
+    if not model.named_outputs:
+        yield "head", head_text(model.head, len(model.architecture.downsample_factors[0]))
+        yield "channels", channels_text(model.channel_names)
+        yield "values", values_text(model.output_range)
+    for output in model.named_outputs:
+        values = f"{values_text(output.output_range)}, {output.activation or 'no activation'}"
+        yield f"output {output.name}", f"{channels_text(output.channel_names)}; {values}"
 
 
 def _not_equivariant(shapes: UNetShapes) -> str:

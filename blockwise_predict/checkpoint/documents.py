@@ -16,6 +16,7 @@ from blockwise_predict.errors import CheckpointError, shown
 MAX_FMAPS = 1 << 16
 MAX_DEEPEST_FMAPS = 1 << 20
 MAX_LEVELS = 10
+MAX_HEADS = 16
 MAX_PERIOD = 1 << 12
 
 Count = Annotated[int, Field(strict=True, ge=1, le=MAX_FMAPS)]
@@ -61,6 +62,7 @@ class Architecture(BaseModel):
         Annotated[tuple[Flag, ...], Field(min_length=1, max_length=MAX_LEVELS)] | None
     ) = None
     upsample_convolution: Flag = True
+    num_heads: Annotated[int, Field(strict=True, ge=1, le=MAX_HEADS)] = 1
 
 
 def read_document(file: Path) -> dict[str, Any]:
@@ -77,7 +79,10 @@ def read_document(file: Path) -> dict[str, Any]:
 
 
 def split_document(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Architecture and task in a document; see `open_checkpoint` for its three forms."""
+    """Architecture and task in a document; see `open_checkpoint` for its forms.
+
+    Several tasks (`tasks`) are read by `tasks.parse_tasks`.
+    """
     for architecture, task in (("architecture_config", "task_config"), ("architecture", "task")):
         if isinstance(document.get(architecture), dict):
             return document[architecture], document.get(task)
@@ -121,6 +126,11 @@ def parse_architecture(mapping: dict[Any, Any], origin: Path) -> CNNectomeUNetCo
             f"{shown(parsed.downsample_factors)} and eval_shape_increase "
             f"{shown(parsed.eval_shape_increase)} differ in their number of axes. With time "
             "input_shape has four axes, and the factors three."
+        )
+    if parsed.num_heads > 1 and parsed.upsample_factors:
+        raise CheckpointError(
+            f"{origin}: num_heads {parsed.num_heads} with upsample_factors: super-resolution has "
+            "one head."
         )
     config = CNNectomeUNetConfig(**parsed.model_dump())
     try:

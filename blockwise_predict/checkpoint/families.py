@@ -11,6 +11,8 @@ from typing import Any
 from blockwise_predict.architectures import CNNectomeUNetConfig, UNetShapes
 from blockwise_predict.checkpoint.from_tensors import Shapes, TensorSettings, settings_of
 from blockwise_predict.checkpoint.head import Head, Names
+from blockwise_predict.checkpoint.outputs import NetworkOutput
+from blockwise_predict.checkpoint.tasks import TaskHead
 
 ACTIVATION, NORMALIZATION = "activation", "normalization"
 
@@ -39,6 +41,8 @@ class Family:
 
     reason: what it was recognised by, and what was taken from the family.
     undeclared: what the file does not say and the family leaves to the user.
+    named_outputs: those of a network with several. task_heads: the heads of its tasks, if it is
+        described by tasks.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Family:
     head: Head | None
     channel_names: Names
     undeclared: tuple[str, ...]
+    named_outputs: tuple[NetworkOutput, ...] = ()
+    task_heads: tuple[TaskHead, ...] = ()
 
     @property
     def text(self) -> str:

@@ -100,28 +100,29 @@ def _affinities(task: Task) -> tuple[Head, Names]:
 
 
 def _one_hot(task: Task) -> tuple[Head, Names]:
-    names = _names(task, "classes")
+    names = task_names(task, "classes")
     return Head("one_hot", _kernel_size(task), len(names), None), names
 
 
 def _distance(task: Task) -> tuple[Head, Names]:
-    names = _names(task, "channels")
+    names = task_names(task, "channels")
     return Head("distance", 1, len(names), None), names
 
 
 def _inner_distance(task: Task) -> tuple[Head, Names]:
-    names = _names(task, "channels")
+    names = task_names(task, "channels")
     return Head("inner_distance", 1, len(names), None), names
 
 
 def _hot_distance(task: Task) -> tuple[Head, Names]:
-    labels = _names(task, "channels")
+    labels = task_names(task, "channels")
     # One mask per label, then one distance per label.
     names = labels + tuple(f"{label}_distance" for label in labels)
     return Head("hot_distance", _kernel_size(task), len(names), None), names
 
 
-def _names(task: Task, key: str) -> Names:
+def task_names(task: Task, key: str) -> Names:
+    """The names that a task lists. Raises KeyError and ValueError."""
     items = _listed(task, key)
     for item in items:
         if not isinstance(item, str | int) or len(str(item)) > MAX_NAME:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from blockwise_predict.checkpoint.activation import declare_activation
 from blockwise_predict.checkpoint.dacapo_export import is_export, open_export
@@ -18,6 +20,7 @@ from blockwise_predict.checkpoint.from_tensors import Shapes
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
 from blockwise_predict.checkpoint.packages import find_package, hub, open_package
+from blockwise_predict.checkpoint.task_weights import join_heads
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
@@ -53,7 +56,8 @@ def open_checkpoint(
     architecture: a YAML file that describes bare weights: a DaCapo run's YAML; a mapping with
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
         configurations; or the architecture's keys alone. Without a task the network has no head,
-        and its channels are named channel_0 and so on.
+        and its channels are named channel_0 and so on. With `tasks`, a mapping of names to tasks
+        (see `parse_tasks`), it has an output for each of them.
     activation: `none`, `sigmoid` or `tanh`, applied after a network whose files do not contain its
         activation.
     unsafe_load_pickle: unpickle files that need more than plain data, which runs their code.
@@ -88,9 +92,13 @@ def open_checkpoint(
                 return declare_activation(model, activation)
     location = _locate(path, iteration, architecture)
     document = None if location.document is None else read_document(location.document)
-    state = read_weights(location.weights, unsafe=unsafe_load_pickle)
+    state: Mapping[str, torch.Tensor] = read_weights(location.weights, unsafe=unsafe_load_pickle)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     network = _network(location, document, shapes)
+    if network.task_heads:
+        state = join_heads(
+            state, network.task_heads, network.config.num_heads > 1, location.weights
+        )
     model = UNetModel(
         path=str(location.weights),
         run=location.run,
@@ -98,6 +106,7 @@ def open_checkpoint(
         architecture=network.config,
         head=network.head,
         channel_names=network.channel_names,
+        named_outputs=network.named_outputs,
         weights=normalise_keys(state, location.weights),
         record={"family": network.text},
         undeclared=network.undeclared,

@@ -42,6 +42,7 @@ def layers_text(config: CNNectomeUNetConfig) -> str:
         f"activation {config.activation}": config.activation != "ReLU",
         "no convolution on upsampling": not config.upsample_convolution,
         "no activation on upsampling": not config.activation_on_upsample,
+        f"{config.num_heads} expanding paths": config.num_heads > 1,
     }
     return ", ".join(trait for trait, present in traits.items() if present)
 

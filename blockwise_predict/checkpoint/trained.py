@@ -14,6 +14,7 @@ from torch import nn
 
 from blockwise_predict.architectures import NetworkShapes, UNetShapes
 from blockwise_predict.checkpoint.keys import as_bytes
+from blockwise_predict.checkpoint.outputs import NetworkOutput
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -72,7 +73,12 @@ class TrainedModel(ABC):
     @property
     @abstractmethod
     def output_range(self) -> tuple[float, float] | None:
-        """Bounds that the activation guarantees, if it does."""
+        """Bounds that the activation guarantees for all channels, if it does."""
+
+    @property
+    def outputs(self) -> tuple[NetworkOutput, ...]:
+        """The network's outputs: consecutive ranges of its channels, usually one of them all."""
+        return (NetworkOutput("", self.channel_names, self.output_range),)
 
     @property
     def inexact(self) -> str | None:

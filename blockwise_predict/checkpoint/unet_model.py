@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -10,11 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes, trace
+from blockwise_predict.architectures import (
+    CNNectomeUNet,
+    CNNectomeUNetConfig,
+    OutputActivations,
+    SeparateHeads,
+    UNetShapes,
+    trace,
+)
 from blockwise_predict.architectures.config import BEYOND_DACAPO
 from blockwise_predict.architectures.frames import on_each_frame
 from blockwise_predict.checkpoint.activation import activation_module, activation_range
 from blockwise_predict.checkpoint.head import Head
+from blockwise_predict.checkpoint.outputs import NetworkOutput
 from blockwise_predict.checkpoint.summary import (
     align_rows,
     architecture_text,
@@ -32,24 +40,42 @@ _SHOWN_KEYS, _SHOWN_CHANNELS = 3, 8
 
 
 class PredictionModel(nn.Module):
-    """Architecture, head and evaluation activation: `[B, C, *in]` to `[B, K, *out]`.
+    """Architecture, heads and evaluation activation: `[B, C, *in]` to `[B, K, *out]`.
 
-    The head is a convolution in space; in a network with time it acts on each frame. Attributes
-    have the same names as in DaCapo's model.
+    The heads are convolutions in space; in a network with time they act on each frame. Attributes
+    have the same names as in DaCapo's model. `outputs` are those of a network with several. A U-Net
+    with several expanding paths has a head for each, which is one of the outputs.
     """
 
     def __init__(
-        self, architecture: CNNectomeUNetConfig, head: Head | None, activation: str | None = None
+        self,
+        architecture: CNNectomeUNetConfig,
+        head: Head | None,
+        outputs: Sequence[NetworkOutput] = (),
+        activation: str | None = None,
     ) -> None:
         super().__init__()
         self.architecture = CNNectomeUNet(architecture)
         self.prediction_head: nn.Module = nn.Identity()
         self.eval_activation = activation_module(activation)
-        if head is not None:
-            conv = nn.Conv2d if self.architecture.dims == 2 else nn.Conv3d
-            self.prediction_head = conv(architecture.fmaps_out, head.channels, head.kernel_size)
-            if head.activation is not None:
-                self.eval_activation = getattr(nn, head.activation)()
+        sizes = [len(output.channel_names) for output in outputs]
+        if architecture.num_heads > 1:
+            self.prediction_head = SeparateHeads(
+                nn.Identity() if head is None else self._convolution(head, size) for size in sizes
+            )
+        elif head is not None:
+            self.prediction_head = self._convolution(head, head.channels)
+        activations = {output.activation for output in outputs}
+        if len(activations) > 1:
+            self.eval_activation = OutputActivations(
+                (len(output.channel_names), output.activation) for output in outputs
+            )
+        elif head is not None and head.activation is not None:
+            self.eval_activation = getattr(nn, head.activation)()
+
+    def _convolution(self, head: Head, channels: int) -> nn.Module:
+        conv = nn.Conv2d if self.architecture.dims == 2 else nn.Conv3d
+        return conv(self.architecture.num_out_channels, channels, head.kernel_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Output values, after the activation."""
@@ -63,12 +89,15 @@ class UNetModel(TrainedModel):
     """An opened checkpoint of a CNNectomeUNet.
 
     run, iteration: of a DaCapo run; None for bare weights.
-    head: None for weights without a prediction head.
+    head: None for weights without a prediction head. The heads of several outputs are one
+        convolution with all their channels, and its `activation` is theirs if they share one.
+    named_outputs: the outputs of a network with several.
     weights: by normalised name, see `keys`.
     """
 
     architecture: CNNectomeUNetConfig
     head: Head | None
+    named_outputs: tuple[NetworkOutput, ...] = ()
 
     @property
     def in_channels(self) -> int:
@@ -105,6 +134,13 @@ class UNetModel(TrainedModel):
         if self.head is not None and self.head.activation == "Sigmoid":
             return (0.0, 1.0)
         return activation_range(self.activation)
+
+    @property
+    def outputs(self) -> tuple[NetworkOutput, ...]:
+        if self.named_outputs:
+            return self.named_outputs
+        activation = self.own_activation or self.activation
+        return (NetworkOutput("", self.channel_names, self.output_range, activation),)
 
     @property
     def usual_input_shape(self) -> tuple[int, ...]:
@@ -158,18 +194,29 @@ class UNetModel(TrainedModel):
         }
 
     def head_dict(self) -> dict[str, Any] | None:
-        return None if self.head is None else vars(self.head).copy()
+        if not self.named_outputs:
+            return None if self.head is None else vars(self.head).copy()
+        outputs = [
+            {
+                "name": output.name,
+                "channels": list(output.channel_names),
+                "activation": output.activation,
+            }
+            for output in self.named_outputs
+        ]
+        return {**(vars(self.head) if self.head else {}), "outputs": outputs}
 
     def _without_weights(self) -> PredictionModel:
         """The network on torch's meta device, which takes neither memory nor time for weights."""
         with torch.device("meta"):
-            return PredictionModel(self.architecture, self.head, self.activation)
+            return PredictionModel(
+                self.architecture, self.head, self.named_outputs, self.activation
+            )
 
     def __repr__(self) -> str:
         config, names = self.architecture, self.channel_names
         unlisted = len(names) - _SHOWN_CHANNELS
         listed = ", ".join(names[:_SHOWN_CHANNELS]) + (f" and {unlisted} more" * (unlisted > 0))
-        activation = self.own_activation or self.activation
         network = [
             architecture_text(config),
             f"feature maps {feature_maps_text(config)}",
@@ -184,7 +231,10 @@ class UNetModel(TrainedModel):
             ("parameters", f"{self.num_parameters:,}"),
             ("input channels", str(config.fmaps_in)),
             ("output channels", f"{len(names)}: {listed}"),
-            ("output values", f"{values_text(self.output_range)}, {activation or 'no activation'}"),
+            *(
+                (" ".join(("output", output.name or "values")), _values_text(output))
+                for output in self.outputs
+            ),
             *geometry_rows(self.shapes),
         ]
         return f"TrainedModel({self.path!r})\n{align_rows(rows)}"
@@ -215,6 +265,10 @@ class UNetModel(TrainedModel):
                 f"{self.path}: the weights do not fit the architecture. {'; '.join(problems)}. "
                 f"{_likely_reason(missing, unexpected)}"
             )
+
+
+def _values_text(output: NetworkOutput) -> str:
+    return f"{values_text(output.output_range)}, {output.activation or 'no activation'}"
 
 
 def _likely_reason(missing: list[str], unexpected: list[str]) -> str:

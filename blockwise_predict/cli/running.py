@@ -11,10 +11,10 @@ from typing import NoReturn
 from blockwise_predict.cli.terminal import RunDisplay
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import PredictError
-from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.model import ArrayPlan, Plan
 from blockwise_predict.run.api import run
 from blockwise_predict.run.planned import plan_run
-from blockwise_predict.run.result import RunResult
+from blockwise_predict.run.result import ArrayResult, RunResult
 from blockwise_predict.run.stop import StopRequest
 
 INTERRUPTED = 130
@@ -101,19 +101,8 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
         display.line(f"Precision {result.precision}.")
     if result.busy:
         display.line(f"{_busy_text(result.busy)} of the time after the first block.")
-    if plan.output.encoding.step is not None and result.done:
-        low, high = plan.output.encoding.value_range or (0.0, 0.0)
-        display.line(
-            f"{result.clipped_fraction:.2%} of the values were outside {low:g}..{high:g} "
-            "and were clipped."
-        )
-    elif result.clipped_fraction:
-        display.warn(
-            f"{result.clipped_fraction:.2%} of the values were too large for {plan.output.dtype} "
-            "and were clipped."
-        )
-    if result.nonfinite:
-        display.warn(f"{result.nonfinite} output values are NaN or infinite.")
+    for array, counts in zip(plan.output.arrays, result.arrays, strict=True):
+        _show_counts(array, counts, display, any_done=result.done > 0)
     _show_bad_input(result, display)
     if result.interrupted:
         display.line(
@@ -126,6 +115,21 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
         display.line(f"Done: {plan.output.path} holds {what} blocks of {roi}.")
     else:
         _show_failures(result, display, command)
+
+
+def _show_counts(
+    array: ArrayPlan, counts: ArrayResult, display: RunDisplay, *, any_done: bool
+) -> None:
+    """Say how many values of an array were clipped, and warn of what is not finite."""
+    whose = f"{array.name}: " if array.name else ""
+    clipped = f"{whose}{counts.clipped_fraction:.2%} of the values were"
+    if array.value_range is not None and any_done:
+        low, high = array.value_range
+        display.line(f"{clipped} outside {low:g}..{high:g} and were clipped.")
+    elif counts.clipped:
+        display.warn(f"{clipped} too large for {array.dtype} and were clipped.")
+    if counts.nonfinite:
+        display.warn(f"{whose}{counts.nonfinite} output values are NaN or infinite.")
 
 
 def _show_bad_input(result: RunResult, display: RunDisplay) -> None:

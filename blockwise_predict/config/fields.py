@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from blockwise_predict.config.option import Group, option
+from blockwise_predict.config.per_output import OutputDtypes, OutputRanges
 from blockwise_predict.config.values import (
     Activation,
     BadInput,
@@ -20,10 +21,8 @@ from blockwise_predict.config.values import (
     Listen,
     Memory,
     Normalize,
-    OutputDtype,
     PathText,
     Precision,
-    Range,
     RoiNm,
     Shape,
     WallTime,
@@ -116,7 +115,8 @@ class RunOptions(BaseModel):
     output: PathText = option(
         ...,
         Group.OUTPUT,
-        "Array to write: container and name.",
+        "Array to write: container and name. For a network with several outputs a group, in which "
+        "each has its array.",
         metavar="ARRAY",
         example="predictions.zarr/affs",
     )
@@ -126,11 +126,17 @@ class RunOptions(BaseModel):
         "Storage format.",
         unset="by the output's name or container, else zarr3",
     )
-    output_dtype: OutputDtype = option("float32", Group.OUTPUT, "Data type of the output.")
-    output_range: Range | None = option(
+    output_dtype: OutputDtypes = option(
+        "float32",
+        Group.OUTPUT,
+        "Data type of the output: uint8, int8, uint16, int16, float16 or float32. With several "
+        "outputs also by name: affs=uint8,lsds=float32.",
+        metavar="DTYPE",
+    )
+    output_range: OutputRanges | None = option(
         None,
         Group.OUTPUT,
-        "Values that an integer data type spans; those outside are clipped.",
+        "Values that an integer data type spans; those outside are clipped. Also by name.",
         metavar="LOW,HIGH",
         unset="0,1 after a sigmoid",
     )
@@ -236,7 +242,7 @@ class RunOptions(BaseModel):
         exclude=True,
     )
     overwrite: bool = option(
-        False, Group.RUN, "Start afresh: delete the output array and the records of its run."
+        False, Group.RUN, "Start afresh: delete the output and the records of its run."
     )
 
     queue: str | None = option(

@@ -81,11 +81,39 @@ class RunConfig(MeanOptions):
             }
         )
 
+    def dtype_of(self, output: str) -> str:
+        """The data type of a network's output, by its name."""
+        if isinstance(self.output_dtype, str):
+            return self.output_dtype
+        default: str = MeanOptions.model_fields["output_dtype"].default
+        return self.output_dtype.get(output, default)
+
+    def range_of(self, output: str) -> tuple[float, float] | None:
+        """The range of a network's output, by its name, if it is given."""
+        if isinstance(self.output_range, dict):
+            return self.output_range.get(output)
+        return self.output_range
+
+    @property
+    def named_outputs(self) -> dict[str, list[str]]:
+        """The names of outputs that each option has a value for."""
+        given = {"output_dtype": self.output_dtype, "output_range": self.output_range}
+        return {key: [*value] for key, value in given.items() if isinstance(value, dict)}
+
     @model_validator(mode="after")
     def _range_needs_an_integer(self) -> Self:
-        if self.output_range is not None and self.output_dtype.startswith("float"):
+        """A named range is for an integer output, a single one for all that are integers."""
+        if isinstance(self.output_range, dict):
+            floats = {f" of {name}": self.dtype_of(name) for name in self.output_range}
+            floats = {whose: dtype for whose, dtype in floats.items() if dtype.startswith("float")}
+        else:
+            dtypes = [self.output_dtype] if isinstance(self.output_dtype, str) else []
+            dtypes += self.output_dtype.values() if isinstance(self.output_dtype, dict) else []
+            no_integer = all(dtype.startswith("float") for dtype in dtypes)
+            floats = {"": dtypes[0]} if no_integer and self.output_range is not None else {}
+        for whose, dtype in floats.items():
             raise ValueError(
-                f"output_range is only for integer outputs, but output_dtype is {self.output_dtype}"
+                f"output_range is only for integer outputs, but output_dtype{whose} is {dtype}"
             )
         return self
 

@@ -107,9 +107,10 @@ def option_name(key: str) -> str:
 
 
 def _kind(annotation: Any) -> Any:
-    """The type of a value that is given: X of `X | None`."""
+    """The type of a value that is given: X of `X | None`; str, as it is typed, for `X | Y`."""
     if get_origin(annotation) in (Union, UnionType):
-        (annotation,) = (kind for kind in get_args(annotation) if kind is not NoneType)
+        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+        return kinds[0] if len(kinds) == 1 else str
     return annotation
 
 

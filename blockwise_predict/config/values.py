@@ -88,7 +88,8 @@ def _lengths(value: object) -> Lengths:
     raise ValueError("write one length in nm for each axis, for example 4.24,4,4")
 
 
-def _numbers(value: object) -> object:
+def parse_range(value: object) -> tuple[float, float]:
+    """Two finite numbers, from `LOW,HIGH` or a list. Raises ValueError for anything else."""
     parts = _split(value)
     if not isinstance(parts, (list, tuple)) or len(parts) != 2:
         raise ValueError("write LOW,HIGH, for example 0,1")
@@ -263,7 +264,7 @@ LengthsNm = Annotated[
     PlainValidator(_lengths),
     PlainSerializer(lambda lengths: tuple(map(format_length, lengths))),
 ]
-Range = Annotated[tuple[float, float], BeforeValidator(_numbers)]
+Range = Annotated[tuple[float, float], BeforeValidator(parse_range)]
 Memory = Annotated[int, BeforeValidator(_size), Field(le=MAX_MEMORY)]
 RoiNm = Annotated[RequestedRoi, PlainValidator(_roi), PlainSerializer(str)]
 Normalize = Annotated[str, BeforeValidator(_normalize)]

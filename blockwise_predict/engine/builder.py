@@ -110,7 +110,9 @@ class Builder:
 
     def head(self, layer: nn.Module | None) -> ConvChain:
         """The prediction head's convolution; an empty chain if there is no head."""
-        weights = [] if layer is None else [layer_weights(layer, self._spec.axes)]
+        weights = []
+        if layer is not None and not isinstance(layer, nn.Identity):
+            weights = [layer_weights(layer, self._spec.axes)]
         return self._chain(weights, self._spec.dtype)
 
     def _in_stream_order(self, factor: Sequence[int]) -> tuple[int, ...]:

@@ -18,8 +18,14 @@ from numpy.typing import NDArray
 
 from blockwise_predict.engine.encode import encode
 from blockwise_predict.engine.passes import OutputPlanes, Pass
-from blockwise_predict.engine.predictor import PredictedRow, cut_planes, planes_roi, strips
-from blockwise_predict.engine.values import Encoding
+from blockwise_predict.engine.predictor import (
+    PredictedPart,
+    PredictedRow,
+    cut_planes,
+    planes_roi,
+    strips,
+)
+from blockwise_predict.engine.values import Part
 from blockwise_predict.geometry.lattice import Lattice, Tile
 
 
@@ -87,16 +93,18 @@ class MeanPredictor:
         self,
         members: Sequence[Member],
         *,
-        channels: int,
-        encoding: Encoding,
+        parts: Sequence[Part],
         chunk_shape: Sequence[int],
         device: torch.device,
     ) -> None:
         self.lattice: Lattice = MemberLattices.of(members)
-        self._channels = channels
-        self._encoding = encoding
+        self._parts = tuple(parts)
         self._row_planes = chunk_shape[0]
         self._device = device
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [part.channels for part in self._parts]
 
     def predict(
         self, raw: NDArray[np.generic], read: Roi, block: Roi, lattice: Lattice
@@ -132,7 +140,7 @@ class MeanPredictor:
         self, members: Sequence[Member], raw: NDArray[np.generic], read: Roi, block: Roi
     ) -> torch.Tensor:
         """The mean of all members, `[*block, K]`."""
-        sums = torch.zeros((*block.shape, self._channels), device=self._device)
+        sums = torch.zeros((*block.shape, sum(self._sizes)), device=self._device)
         for member in members:
             _Sum(member, block, sums).add(raw, read)
         return sums.div_(len(members))
@@ -142,15 +150,17 @@ class MeanPredictor:
         """The row of a block whose planes, from `begin` on, have these values `[n, *plane, K]`."""
         shape = Coordinate(values.shape[:-1])
         roi = Roi(block.begin + Coordinate(begin, *[0] * (len(shape) - 1)), shape)
-        data = np.empty((self._channels, *shape), self._encoding.dtype)
-        row = PredictedRow(roi, data, missing=0)
-        stored = torch.from_numpy(data).movedim(0, -1)
-        for strip in strips(values):
-            encoded = encode(values[strip], self._encoding)
-            stored[strip].copy_(encoded.data)
-            row.clipped += encoded.clipped
-            row.nonfinite += encoded.nonfinite
-        return row
+        parts = []
+        for part, own in zip(self._parts, values.split(self._sizes, dim=-1), strict=True):
+            predicted = PredictedPart(np.empty((part.channels, *shape), part.encoding.dtype))
+            stored = torch.from_numpy(predicted.data).movedim(0, -1)
+            for strip in strips(own):
+                encoded = encode(own[strip], part.encoding)
+                stored[strip].copy_(encoded.data)
+                predicted.clipped += encoded.clipped
+                predicted.nonfinite += encoded.nonfinite
+            parts.append(predicted)
+        return PredictedRow(roi, tuple(parts), missing=0)
 
 
 class _Sum:

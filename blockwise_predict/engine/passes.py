@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cached_property, partial
 from typing import NamedTuple, Protocol
 
@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from blockwise_predict.architectures import NetworkShapes, UNetShapes
+from blockwise_predict.architectures import NetworkShapes, OutputActivations, UNetShapes
 from blockwise_predict.engine.builder import StreamSpec
 from blockwise_predict.engine.precision import DEEP_DTYPES, DTYPES
 from blockwise_predict.engine.settings import Streaming
+from blockwise_predict.engine.stages import Planes
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.torch_flags import pass_flags, run_under
 from blockwise_predict.engine.values import Normalization
@@ -82,7 +83,10 @@ class StreamedPass:
         self._flags = partial(pass_flags, precision, device)
         with self._flags():
             self._fused = self._build()
-        self._activation = getattr(model, "eval_activation", nn.Identity())
+        activation = getattr(model, "eval_activation", nn.Identity())
+        if isinstance(activation, OutputActivations):
+            activation = partial(activation, channel_axis=-1)
+        self._activation: Callable[[torch.Tensor], torch.Tensor] = activation
 
     @cached_property
     def _unfused(self) -> StreamedUNet:
@@ -127,7 +131,8 @@ class StreamedPass:
                 slab = self._normalization.apply(planes[begin : begin + self._slab])
                 last = begin + self._slab >= len(planes)
                 inputs = _to_device(torch.from_numpy(slab), self._device)
-                for (result,) in network.push(inputs, last):
+                for per_head in network.push(inputs, last):
+                    result = _all_channels(per_head)
                     if result is not None and done < total:
                         result = result[: total - done]
                         yield OutputPlanes(done, result)
@@ -139,8 +144,15 @@ class StreamedPass:
     @torch.inference_mode()
     def activate(self, values: torch.Tensor) -> torch.Tensor:
         """See `Pass`."""
-        activated: torch.Tensor = self._activation(values.to(torch.float32, copy=True))
-        return activated
+        return self._activation(values.to(torch.float32, copy=True))
+
+
+def _all_channels(per_head: list[Planes]) -> Planes:
+    """The planes of all heads of a U-Net, which complete the same ones at the same time."""
+    complete = [planes for planes in per_head if planes is not None]
+    if len(complete) < 2:
+        return complete[0] if complete else None
+    return torch.cat(complete, dim=-1)
 
 
 def _to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -7,7 +7,9 @@ timing also depends on what else the machine is doing. Accuracy is measured on t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from blockwise_predict.architectures import UNetShapes
 from blockwise_predict.architectures.trace import trace
 from blockwise_predict.engine.settings import PrecisionChoice
-from blockwise_predict.engine.values import Encoding
+from blockwise_predict.engine.values import Encoding, Part
 from blockwise_predict.errors import ConfigError
 
 # The first level's dtype. In tfloat32, a GPU rounds the factors of float32 products to 10 bits.
@@ -85,7 +87,7 @@ def faster_precisions(device: torch.device, streamed: UNetShapes | None) -> tupl
 def deep_share(shapes: UNetShapes) -> float:
     """The share of a network's arithmetic in the levels below the first."""
     layers = trace(shapes, shapes.valid_input_shape((1000,) * shapes.dims))
-    below = re.compile(r"\b(l_conv|r_up\.0|r_conv\.0)\.[1-9]")
+    below = re.compile(r"\b(l_conv|r_up\.\d+|r_conv\.\d+)\.[1-9]")
     total = sum(layer.flops for layer in layers)
     return sum(layer.flops for layer in layers if below.search(layer.name)) / total
 
@@ -112,27 +114,63 @@ def tolerance_of(encoding: Encoding, values: NDArray[np.float32]) -> float:
     return FLOAT_TOLERANCE * float(np.ptp(finite)) if finite.size else 0.0
 
 
-def choose_precision(
-    predict: Callable[[str], NDArray[np.float32]], encoding: Encoding, faster: Iterable[str]
-) -> PrecisionChoice:
-    """The first of the `faster` precisions that is accurate enough, else float32.
+@dataclass(frozen=True)
+class _PartError:
+    """Errors of a part's values in a precision; None if other values are finite, or none are."""
 
-    `predict` computes a tile's values in a precision.
+    rms: float | None
+    largest: float
+    tolerance: float
+
+    @property
+    def share(self) -> float:
+        """The error relative to what is allowed."""
+        if self.rms is None:
+            return inf
+        if not self.tolerance:
+            return inf if self.rms else 0.0
+        return self.rms / self.tolerance
+
+
+def choose_precision(
+    predict: Callable[[str], NDArray[np.float32]], parts: Sequence[Part], faster: Iterable[str]
+) -> PrecisionChoice:
+    """The first of the `faster` precisions that is accurate enough for all parts, else float32.
+
+    `predict` computes a tile's values `[*spatial, K]` in a precision. The errors in the choice are
+    those of the part that comes closest to its tolerance.
     """
     candidates = tuple(faster)
     if not candidates:
         return PrecisionChoice("float32", "device")
-    exact = predict("float32")
-    tolerance = tolerance_of(encoding, exact)
+    exact = _split(predict("float32"), parts)
+    tolerances = [tolerance_of(p.encoding, v) for p, v in zip(parts, exact, strict=True)]
+    tolerance = tolerances[0]
     rejected: dict[str, float | None] = {}
     for candidate in candidates:
-        difference = _difference(predict(candidate), exact)
-        error = None if difference is None else float(np.sqrt(np.mean(difference**2)))
-        if difference is not None and error is not None and error <= tolerance:
-            largest = float(difference.max())
-            return PrecisionChoice(candidate, "error", error, largest, tolerance, rejected)
-        rejected[candidate] = error
+        values = _split(predict(candidate), parts)
+        worst = max(map(_part_error, values, exact, tolerances), key=lambda error: error.share)
+        if worst.rms is not None and worst.rms <= worst.tolerance:
+            return PrecisionChoice(
+                candidate, "error", worst.rms, worst.largest, worst.tolerance, rejected
+            )
+        rejected[candidate], tolerance = worst.rms, worst.tolerance
     return PrecisionChoice("float32", "error", 0.0, 0.0, tolerance, rejected)
+
+
+def _split(values: NDArray[np.float32], parts: Sequence[Part]) -> list[NDArray[np.float32]]:
+    """The values of each part."""
+    ends = np.cumsum([part.channels for part in parts])
+    return np.split(values, ends[:-1], axis=-1)
+
+
+def _part_error(
+    values: NDArray[np.float32], exact: NDArray[np.float32], tolerance: float
+) -> _PartError:
+    difference = _difference(values, exact)
+    if difference is None:
+        return _PartError(None, 0.0, tolerance)
+    return _PartError(float(np.sqrt(np.mean(difference**2))), float(difference.max()), tolerance)
 
 
 def _difference(

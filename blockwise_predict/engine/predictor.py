@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from blockwise_predict.engine.encode import encode
 from blockwise_predict.engine.passes import OutputPlanes, Pass
-from blockwise_predict.engine.values import Encoding
+from blockwise_predict.engine.values import Part
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.lattice import Lattice, Tile
 
@@ -44,19 +44,28 @@ def choose_device(name: str, worker: int = 0) -> torch.device:
 
 
 @dataclass
+class PredictedPart:
+    """A part's values as they are stored: `[channels, *spatial]`.
+
+    clipped, nonfinite: number of values that were clipped, or are NaN or infinite.
+    """
+
+    data: NDArray[np.generic]
+    clipped: int = 0
+    nonfinite: int = 0
+
+
+@dataclass
 class PredictedRow:
-    """Part of a block as it is stored: `[K, *roi.shape]`, `roi` in output voxels.
+    """The voxels `roi` (output voxels) of a block, in all parts.
 
     missing: voxels still to be predicted.
-    clipped, nonfinite: number of values that were clipped, or are NaN or infinite.
     seconds: computing time since the row before it, without the time the consumer took.
     """
 
     roi: Roi
-    data: NDArray[np.generic]
+    parts: tuple[PredictedPart, ...]
     missing: int
-    clipped: int = 0
-    nonfinite: int = 0
     seconds: float = 0.0
 
 
@@ -80,8 +89,8 @@ class Predictor:
     """Predicts blocks by passes over tiles, all on one thread (see `compute_queue`).
 
     A block is handed out in rows of whole chunks along the axis in which a pass proceeds, and along
-    those of slices, so that rows can be written while later ones are computed. `lattice` is the
-    current one; `shrink` may replace it.
+    those of slices, so that rows can be written while later ones are computed. `parts` are all
+    channels of the network, in their order. `lattice` is the current one; `shrink` may replace it.
     """
 
     def __init__(
@@ -89,14 +98,12 @@ class Predictor:
         network: Pass,
         lattice: Lattice,
         *,
-        channels: int,
-        encoding: Encoding,
+        parts: Sequence[Part],
         chunk_shape: Sequence[int],
     ) -> None:
         self.lattice = lattice
         self._network = network
-        self._channels = channels
-        self._encoding = encoding
+        self._parts = tuple(parts)
         self._chunk_shape = tuple(chunk_shape)
 
     def predict(
@@ -171,8 +178,8 @@ class Predictor:
             begin[axis] += position * self._chunk_shape[axis]
             shape[axis] = self._chunk_shape[axis]
         roi = Roi(begin, shape).intersect(block)
-        data = np.empty((self._channels, *roi.shape), self._encoding.dtype)
-        return PredictedRow(roi, data, missing=roi.size)
+        parts = (np.empty((p.channels, *roi.shape), p.encoding.dtype) for p in self._parts)
+        return PredictedRow(roi, tuple(map(PredictedPart, parts)), missing=roi.size)
 
     @torch.inference_mode()
     def _store(self, target: Roi, in_tile: Roi, planes: OutputPlanes, row: PredictedRow) -> None:
@@ -180,13 +187,18 @@ class Predictor:
         axes = self._network.axes
         source = cut_planes(planes, in_tile, axes)
         place = (target - row.roi.begin).to_slices()
-        stored = torch.from_numpy(row.data)[(slice(None), *place)]
-        stored = stored.permute(*(1 + axis for axis in axes), 0)
+        order = (*(1 + axis for axis in axes), 0)
+        stored = [
+            torch.from_numpy(part.data)[(slice(None), *place)].permute(order) for part in row.parts
+        ]
+        sizes = [part.channels for part in self._parts]
         for strip in strips(source):
-            encoded = encode(self._network.activate(source[strip]), self._encoding)
-            stored[strip].copy_(encoded.data)
-            row.clipped += encoded.clipped
-            row.nonfinite += encoded.nonfinite
+            values = self._network.activate(source[strip]).split(sizes, dim=-1)
+            for number, part in enumerate(row.parts):
+                encoded = encode(values[number], self._parts[number].encoding)
+                stored[number][strip].copy_(encoded.data)
+                part.clipped += encoded.clipped
+                part.nonfinite += encoded.nonfinite
         row.missing -= target.size
 
 

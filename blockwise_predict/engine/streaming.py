@@ -12,7 +12,7 @@ from math import inf
 import torch
 from torch import nn
 
-from blockwise_predict.architectures import CNNectomeUNetModule
+from blockwise_predict.architectures import CNNectomeUNetModule, SeparateHeads
 from blockwise_predict.engine.builder import Builder, StreamSpec
 from blockwise_predict.engine.levels import SuperResolution
 from blockwise_predict.engine.overflow import RangeMonitor, max_safe_magnitude
@@ -42,7 +42,8 @@ class StreamedUNet:
         builder = (Builder if fused else UnfusedBuilder)(spec, self._monitor)
         self._unet = builder.level(unet, 0)
         self._super_resolution = builder.super_resolution(super_resolution)
-        self._head = builder.head(head)
+        layers = head if isinstance(head, SeparateHeads) else [head] * unet.num_heads
+        self._heads = [builder.head(layer) for layer in layers]
 
     @property
     def exceeded(self) -> bool:
@@ -55,7 +56,8 @@ class StreamedUNet:
         self._unet.reset()
         for step in self._super_resolution:
             step.reset()
-        self._head.reset()
+        for head in self._heads:
+            head.reset()
 
     def push(self, planes: torch.Tensor, last: bool) -> Iterator[list[Planes]]:
         """Process the next slab `[D, *plane, C]`; yields chunks of output planes, one per head.
@@ -73,7 +75,7 @@ class StreamedUNet:
     ) -> Iterator[list[Planes]]:
         """Apply super-resolution (a network with several heads has none) and the head."""
         if not steps:
-            yield [self._head.push(planes) for planes in heads]
+            yield [head.push(planes) for head, planes in zip(self._heads, heads, strict=True)]
             return
         (planes,) = heads
         for chunk in steps[0].push(planes, False):
@@ -87,7 +89,7 @@ class StreamedUNet:
 
 
 def _split_model(model: nn.Module) -> tuple[CNNectomeUNetModule, list[nn.Module], nn.Module | None]:
-    """The U-Net, the layers of super-resolution, and the prediction head's convolution."""
+    """The U-Net, the layers of super-resolution, and the prediction head's convolutions."""
     head = getattr(model, "prediction_head", None)
     body = getattr(model, "architecture", model)
     body = getattr(body, "unet", body)

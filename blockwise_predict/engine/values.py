@@ -104,3 +104,11 @@ class Encoding:
         return (values - np.float32(info.min)) * np.float32(self.step) + np.float32(
             self.value_range[0]
         )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive channels of the network that are stored as one array, in one encoding."""
+
+    channels: int
+    encoding: Encoding

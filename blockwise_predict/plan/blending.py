@@ -90,5 +90,5 @@ def block_bytes(opened: Opened, lattice: Lattice, block: Shape) -> int:
         (size + axis.low + axis.high) // axis.scale + 2 * axis.input_size
         for size, axis in zip(block, lattice.axes, strict=True)
     )
-    values = prod(block) * (4 * (channels + 1) + opened.value_bytes * channels)
+    values = prod(block) * (4 * (channels + 1) + opened.output_bytes)
     return values + inputs * opened.raw_bytes * opened.config.slots

@@ -72,13 +72,12 @@ def estimate(plan: Plan, model: TrainedModel) -> Estimate:
     decoded = _decoded_chunks(plan, axes) * prod(plan.input.chunk_shape)
     itemsize = np.dtype(plan.input.dtype).itemsize * (plan.input.channels or 1)
     needed = _voxels_inside(plan, plan.lattice.read_roi(plan.output.roi))
-    values_out = plan.output.roi.size * len(plan.network.channel_names)
     return Estimate(
         passes=passes * plan.predictions,
         flops=total * plan.predictions,
         halo_overhead=total / (plan.output.roi.size * model.flops_without_halo),
         bytes_in=decoded * itemsize,
-        bytes_out=values_out * np.dtype(plan.output.dtype).itemsize,
+        bytes_out=plan.output.roi.size * plan.output.voxel_bytes,
         read_amplification=decoded / needed,
         exact=all(costs.exact for costs in axes),
     )

@@ -114,7 +114,7 @@ class _LayoutChoice:
         return Sizing(
             opened.model,
             raw_bytes=opened.raw_bytes,
-            value_bytes=opened.value_bytes,
+            output_bytes=opened.output_bytes,
             dtype=dtype,
             limits=self.limits,
             frames=None if given is None else given[0],

@@ -16,7 +16,6 @@ from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.values import Format
 from blockwise_predict.config.version import __version__
 from blockwise_predict.engine.values import Normalization
-from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.blending import blending_warning
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.lattice import Lattice
@@ -25,6 +24,7 @@ from blockwise_predict.io import BlockSource, guess_format, missing_sample, samp
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import InputPlan, NetworkPlan, OutputPlan, Plan
 from blockwise_predict.plan.opened import Opened, open_inputs
+from blockwise_predict.plan.outputs import plan_arrays
 from blockwise_predict.plan.pinned import commit_notes, with_commit, with_recorded_commit
 from blockwise_predict.plan.region import Region, choose_region
 
@@ -85,8 +85,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
             roi_begin=tuple(region.roi.begin),
             shape=tuple(region.roi.shape),
             chunk_shape=region.chunk_shape,
-            dtype=config.output_dtype,
-            value_range=_value_range(config, model),
+            arrays=plan_arrays(config, model),
         ),
         normalization=Normalization.parse(opened.normalize, array.storage.dtype),
         border=config.border,
@@ -146,19 +145,6 @@ def _input_plan(array: BlockSource) -> InputPlan:
         sample_sha256=sample_digests(array),
         time_unit=placement.time_unit,
     )
-
-
-def _value_range(config: RunConfig, model: TrainedModel) -> tuple[float, float] | None:
-    """The range of values that an integer output spans; None for floating-point outputs."""
-    if config.output_dtype.startswith("float"):
-        return None
-    value_range = config.output_range or model.output_range
-    if value_range is None:
-        raise ConfigError(
-            f"--output-dtype {config.output_dtype} needs --output-range LOW,HIGH: nothing in "
-            f"{model.path} bounds the network's output."
-        )
-    return value_range
 
 
 def _tile_warnings(opened: Opened, lattice: Lattice) -> list[str]:

@@ -7,12 +7,13 @@ from the run directory. So a run's geometry is decided in one place.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import ceil, prod
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+import numpy as np
 from funlib.geometry import Coordinate, Roi
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.values import Format
@@ -84,16 +85,37 @@ class InputPlan(Model):
         return VoxelGrid(sizes, offset, self.time_unit)
 
 
+class ArrayPlan(Model):
+    """An array of the output: consecutive channels of the network, stored in one data type.
+
+    `name` is that of the network's output, empty if it has only one; `path` is where the array is.
+    """
+
+    path: str
+    name: str
+    channel_names: tuple[str, ...]
+    dtype: str
+    value_range: tuple[float, float] | None
+
+    @property
+    def encoding(self) -> Encoding:
+        """How values are stored."""
+        return Encoding(self.dtype, self.value_range)
+
+
 class OutputPlan(Model):
-    """The output array. `roi_begin` is in output voxels, counted from the input's origin."""
+    """The output: an array, or a group of one array for each output of the network.
+
+    All arrays have the same shape and chunks; their channels, one after another, are those of the
+    network. `roi_begin` is in output voxels, counted from the input's origin.
+    """
 
     path: str
     format: Format
     roi_begin: tuple[int, ...]
     shape: tuple[int, ...]
     chunk_shape: tuple[int, ...]
-    dtype: str
-    value_range: tuple[float, float] | None
+    arrays: Annotated[tuple[ArrayPlan, ...], Field(min_length=1)]
 
     @property
     def roi(self) -> Roi:
@@ -101,9 +123,15 @@ class OutputPlan(Model):
         return Roi(self.roi_begin, self.shape)
 
     @property
-    def encoding(self) -> Encoding:
-        """How values are stored."""
-        return Encoding(self.dtype, self.value_range)
+    def voxel_bytes(self) -> int:
+        """Bytes of a voxel in all arrays, before compression."""
+        return sum(np.dtype(a.dtype).itemsize * len(a.channel_names) for a in self.arrays)
+
+    def by_array(self, value: Callable[[ArrayPlan], Any]) -> Any:
+        """A value of the only array; with several, the value of each by its name."""
+        if len(self.arrays) == 1:
+            return value(self.arrays[0])
+        return {array.name: value(array) for array in self.arrays}
 
 
 class Tiling(Model):
@@ -142,6 +170,20 @@ class Plan(Model):
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_array_of_earlier_versions(cls, record: Any) -> Any:
+        """Read a plan of version 0.1, whose output was always one array."""
+        output = record.get("output") if isinstance(record, dict) else None
+        if not isinstance(output, dict) or "arrays" in output:
+            return record
+        network = record.get("network")
+        names = network.get("channel_names") if isinstance(network, dict) else None
+        array = {key: output.get(key) for key in ("path", "dtype", "value_range")}
+        kept = {key: value for key, value in output.items() if key not in ("dtype", "value_range")}
+        array |= {"name": "", "channel_names": names}
+        return {**record, "output": {**kept, "arrays": [array]}}
+
     @model_validator(mode="after")
     def _axes_agree(self) -> Self:
         """Check that everything per axis has the input's axes: a plan may come from a file."""
@@ -157,6 +199,9 @@ class Plan(Model):
         for name, sizes in per_axis.items():
             if len(sizes) != len(self.input.axis_names) or any(size < 1 for size in sizes):
                 raise ValueError(f"{name} {shown(sizes)} is not one positive size per axis")
+        stored = [name for array in self.output.arrays for name in array.channel_names]
+        if stored != list(self.network.channel_names):
+            raise ValueError(f"output.arrays have the channels {shown(stored)}")
         # `output_grid` raises if voxel size or offset have other axes, or are not lengths.
         grid = self.output_grid
         if grid.dims != len(self.output.roi_begin) or grid.dims - grid.has_time not in (2, 3):
@@ -245,8 +290,10 @@ class Plan(Model):
             "precision": self.precision,
             "output": self.output.path,
             "output format": self.output.format,
-            "output dtype": self.output.dtype,
-            "output range": self.output.value_range and list(self.output.value_range),
+            "output dtype": self.output.by_array(lambda array: array.dtype),
+            "output range": self.output.by_array(
+                lambda array: array.value_range and list(array.value_range)
+            ),
             "ROI": self.output_grid.world_bounds(self.output.roi),
             "chunk shape": list(self.output.chunk_shape),
             "block shape": list(self.block_shape),

@@ -59,9 +59,12 @@ class Opened:
         return np.dtype(self.array.dtype).itemsize * (self.array.channels or 1)
 
     @property
-    def value_bytes(self) -> int:
-        """Bytes of an output value."""
-        return np.dtype(self.config.output_dtype).itemsize
+    def output_bytes(self) -> int:
+        """Bytes of an output voxel, all channels of all outputs included."""
+        return sum(
+            np.dtype(self.config.dtype_of(output.name)).itemsize * len(output.channel_names)
+            for output in self.model.outputs
+        )
 
     def over_volume(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Sizes for all axes of the volume, from those of the network: 1 along its slices and

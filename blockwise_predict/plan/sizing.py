@@ -71,12 +71,12 @@ class Limits:
 
 
 class Sizing:
-    """Chooses sizes for one network that is streamed, one input and one output.
+    """Chooses sizes for one network that is streamed, one input and one run's output.
 
-    `raw_bytes` is the size of an input voxel, channels included, `value_bytes` that of an output
-    value; the network computes in `dtype`. `frames` is the length of passes of a network with time,
-    by default that of training. If several passes are averaged (`is_mean`), their sums take memory,
-    and a tile exceeds a block by `reach` output voxels along each axis.
+    `raw_bytes` and `output_bytes` are the sizes of an input and of an output voxel, channels
+    included; the network computes in `dtype`. `frames` is the length of passes of a network with
+    time, by default that of training. If several passes are averaged (`is_mean`), their sums take
+    memory, and a tile exceeds a block by `reach` output voxels along each axis.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Sizing:
         model: TrainedModel,
         *,
         raw_bytes: int,
-        value_bytes: int,
+        output_bytes: int,
         dtype: torch.dtype,
         limits: Limits,
         frames: int | None = None,
@@ -102,7 +102,7 @@ class Sizing:
             self._frames = (frames or model.usual_input_shape[0],)
         self._limits = limits
         self._raw_bytes = raw_bytes
-        self._voxel_bytes = value_bytes * len(model.channel_names)
+        self._voxel_bytes = output_bytes
         self._sum_bytes = SUM_BYTES * len(model.channel_names) if is_mean else 0
         self._reach = reach
 

@@ -51,5 +51,5 @@ class WholePasses:
         model = self.opened.model
         passed = model.peak_elements(lattice.tile_shape[-model.shapes.dims :]) * VALUE_BYTES
         read = int(lattice.read_roi(Roi(self.roi.begin, self.block)).size) * self.opened.raw_bytes
-        written = prod(self.block) * len(model.channel_names) * self.opened.value_bytes
+        written = prod(self.block) * self.opened.output_bytes
         return passed + self.limits.slots * read + self.limits.cache_bytes(read) + written

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from enum import IntEnum
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +42,22 @@ class State(IntEnum):
 PREDICTED = (State.DONE, State.FILLED)
 """States of blocks whose values are written."""
 
-# The state comes last, since it must not be on disk before the others.
-RECORD = np.dtype([("clipped", "<u8"), ("nonfinite", "<u8"), ("state", "u1")])
+# The counts of a run with several arrays have one number for each of them.
+_COUNTS = r"'<u8'(?:, \((?P<{}>\d{{1,4}}),\))?"
 _HEADER = re.compile(
-    re.escape(f"{{'descr': {RECORD.descr!r}, 'fortran_order': False, 'shape': (")
-    + r"([\d, ]{0,100})\), \}\s*"
+    rf"\{{'descr': \[\('clipped', {_COUNTS.format('clipped')}\), "
+    rf"\('nonfinite', {_COUNTS.format('nonfinite')}\), \('state', '\|u1'\)\], "
+    r"'fortran_order': False, 'shape': \((?P<grid>[\d, ]{0,100})\), \}\s*"
 )
 # Maximum number of records written at a time when a ledger is created.
 _BATCH = 1 << 20
+
+
+def record_dtype(arrays: int = 1) -> np.dtype[np.void]:
+    """A block's record in a run whose output has a number of arrays."""
+    count = ("<u8",) if arrays == 1 else ("<u8", (arrays,))
+    # The state comes last, since it must not be on disk before the others.
+    return np.dtype([("clipped", *count), ("nonfinite", *count), ("state", "u1")])
 
 
 class LedgerDamagedError(RunStateError):
@@ -57,12 +67,16 @@ class LedgerDamagedError(RunStateError):
 class Ledger:
     """The records of a grid of blocks, numbered in C order.
 
-    `states` holds the state of each block as u1; callers must not change it.
+    `states` holds the state of each block as u1; callers must not change it. `arrays` is the number
+    of arrays that values are counted for.
     """
 
-    def __init__(self, descriptor: int, states: NDArray[np.uint8], records_begin: int) -> None:
-        self.states = states
-        self._begin = records_begin
+    def __init__(self, descriptor: int, records: np.memmap[Any, np.dtype[np.void]]) -> None:
+        self.states: NDArray[np.uint8] = np.array(records["state"]).reshape(-1)
+        self.arrays = prod(records.dtype["clipped"].shape)
+        self._dtype = records.dtype
+        # Only the memory map knows the offset at which the records begin.
+        self._begin = int(records.offset)
         self._descriptor = descriptor
 
     def close(self) -> None:
@@ -74,10 +88,21 @@ class Ledger:
         """Flush everything to disk."""
         os.fsync(self._descriptor)
 
-    def set(self, block: int, state: State, clipped: int = 0, nonfinite: int = 0) -> None:
-        """Record what has become of a block. Raises OSError if it cannot be written."""
-        record = np.array([(clipped, nonfinite, state)], RECORD).tobytes()
-        os.pwrite(self._descriptor, record, self._begin + block * RECORD.itemsize)
+    def set(
+        self,
+        block: int,
+        state: State,
+        clipped: int | Sequence[int] = 0,
+        nonfinite: int | Sequence[int] = 0,
+    ) -> None:
+        """Record what has become of a block, with counts for each array.
+
+        Raises OSError if it cannot be written, and ValueError for counts of other arrays.
+        """
+        record = np.zeros(1, self._dtype)
+        record["clipped"], record["nonfinite"], record["state"] = clipped, nonfinite, state
+        place = self._begin + block * self._dtype.itemsize
+        os.pwrite(self._descriptor, record.tobytes(), place)
         self.states[block] = state
 
     def count(self, *states: State) -> int:
@@ -92,28 +117,39 @@ class Ledger:
         """All records, in the shape of the grid."""
         return np.array(_mapped(self._descriptor))
 
-    def totals(self) -> tuple[int, int]:
-        """Numbers of clipped values, and of NaN or infinite values, in all predicted blocks."""
+    def totals(self) -> list[tuple[int, int]]:
+        """Numbers of clipped values, and of NaN or infinite values, in all predicted blocks, for
+        each array."""
         records = _mapped(self._descriptor)
         predicted = records[np.isin(self.states.reshape(records.shape), PREDICTED)]
-        return int(predicted["clipped"].sum()), int(predicted["nonfinite"].sum())
+        clipped, nonfinite = (
+            predicted[name].reshape(-1, self.arrays).sum(0).tolist()
+            for name in ("clipped", "nonfinite")
+        )
+        return list(zip(clipped, nonfinite, strict=True))
 
 
 def create_ledger(
-    file: Path, grid: tuple[int, ...], records: NDArray[np.void] | None = None
+    file: Path,
+    grid: tuple[int, ...],
+    records: NDArray[np.void] | None = None,
+    *,
+    arrays: int = 1,
 ) -> None:
     """Write a ledger of a grid of blocks with these `records`, or with all blocks TODO.
 
-    The file appears completely written, or not at all.
+    `arrays` is the number of arrays of the run's output, unless records are given. The file appears
+    completely written, or not at all.
     """
+    dtype = record_dtype(arrays) if records is None else records.dtype
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     created = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     with open(created, "wb") as handle:
-        header = {"descr": RECORD.descr, "fortran_order": False, "shape": grid}
+        header = {"descr": dtype.descr, "fortran_order": False, "shape": grid}
         np.lib.format.write_array_header_1_0(handle, header)
         for begin in range(0, prod(grid), _BATCH):
-            batch = np.zeros(min(_BATCH, prod(grid) - begin), RECORD)
+            batch = np.zeros(min(_BATCH, prod(grid) - begin), dtype)
             if records is not None:
                 batch = records.reshape(-1)[begin : begin + len(batch)]
             handle.write(batch.tobytes())
@@ -123,9 +159,9 @@ def create_ledger(
     sync_folder(file.parent)
 
 
-def records_of(states: NDArray[np.uint8]) -> NDArray[np.void]:
-    """Records of blocks whose states alone are known."""
-    records = np.zeros(states.shape, RECORD)
+def records_of(states: NDArray[np.uint8], arrays: int = 1) -> NDArray[np.void]:
+    """Records of blocks whose states alone are known, of a run with a number of arrays."""
+    records = np.zeros(states.shape, record_dtype(arrays))
     records["state"] = states
     return records
 
@@ -140,9 +176,7 @@ def open_ledger(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> 
     except FileNotFoundError:
         raise LedgerDamagedError(f"{file} is missing.") from None
     try:
-        records = _checked(file, descriptor, grid)
-        # Only the memory map knows the offset at which the records begin.
-        return Ledger(descriptor, np.array(records["state"]).reshape(-1), int(records.offset))
+        return Ledger(descriptor, _checked(file, descriptor, grid))
     except BaseException:
         os.close(descriptor)
         raise
@@ -169,7 +203,7 @@ def is_ledger(file: Path) -> bool:
     except (OSError, RunStateError):
         return False
     try:
-        return _mapped(descriptor).dtype == RECORD
+        return _mapped(descriptor).size >= 0
     except (ValueError, OSError):
         return False
     finally:
@@ -203,8 +237,11 @@ def _mapped(descriptor: int) -> np.memmap[tuple[int, ...], np.dtype[np.void]]:
         found = _HEADER.fullmatch(header.decode("latin1"))
         if found is None:
             raise ValueError("its header is not a ledger's")
-        shape = tuple(int(length) for length in found[1].split(",") if length.strip())
+        if found["clipped"] != found["nonfinite"]:
+            raise ValueError("its header is not a ledger's")
+        dtype = record_dtype(int(found["clipped"] or 1))
+        shape = tuple(int(length) for length in found["grid"].split(",") if length.strip())
         size = os.fstat(descriptor).st_size - handle.tell()
-        if prod(shape) * RECORD.itemsize != size:
+        if prod(shape) * dtype.itemsize != size:
             raise ValueError(f"{size} bytes do not hold the records of {shape} blocks")
-        return np.memmap(handle, RECORD, "r", handle.tell(), shape)
+        return np.memmap(handle, dtype, "r", handle.tell(), shape)

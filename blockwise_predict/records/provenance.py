@@ -9,18 +9,20 @@ from importlib.metadata import version
 from typing import Any
 
 from blockwise_predict.engine.settings import PrecisionChoice
-from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.model import ArrayPlan, Plan
 
 ATTRIBUTE = "blockwise_predict"
 PACKAGES = ("blockwise-predict", "torch", "numpy", "daisy", "tensorstore", "zarr")
 
 
-def provenance(plan: Plan, command: str) -> dict[str, Any]:
-    """The record of a run as it begins, for JSON."""
-    network, source, output = plan.network, plan.input, plan.output
-    encoding = output.encoding
+def provenance(plan: Plan, array: ArrayPlan, command: str) -> dict[str, Any]:
+    """The record of a run as it begins, for JSON, in the attributes of one of its arrays."""
+    network, source = plan.network, plan.input
+    encoding = array.encoding
     return {
         "command": command,
+        # The run's output is the group above the array.
+        **({"output_name": array.name} if array.name else {}),
         "config": plan.config.model_dump(mode="json", exclude_none=True),
         "begun": _now(),
         "complete": False,
@@ -39,9 +41,9 @@ def provenance(plan: Plan, command: str) -> dict[str, Any]:
         "border": plan.border,
         "normalization": {"scale": plan.normalization.scale, "shift": plan.normalization.shift},
         "precision": PrecisionChoice(plan.precision).as_dict(),
-        "output_dtype": output.dtype,
-        "output_range": output.value_range and list(output.value_range),
-        "decode": _decode_formula(encoding.dtype, output.value_range, encoding.step),
+        "output_dtype": array.dtype,
+        "output_range": array.value_range and list(array.value_range),
+        "decode": _decode_formula(encoding.dtype, array.value_range, encoding.step),
         "block_shape": list(plan.block_shape),
         "tile_shape": list(plan.lattice.tile_shape),
         "versions": {"python": platform.python_version(), **_versions(PACKAGES)},

@@ -7,7 +7,7 @@ import shutil
 import psutil
 
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.records.ledger import RECORD
+from blockwise_predict.records.ledger import record_dtype
 from blockwise_predict.records.rundir import RunDir
 
 # Bytes of memory per block in the scheduler: its state, its entry in the skip mask, and temporary
@@ -17,7 +17,7 @@ MEMORY_PER_BLOCK = 4
 
 def ledger_bytes(plan: Plan) -> int:
     """Size of the ledger of a plan's blocks."""
-    return plan.num_blocks * RECORD.itemsize
+    return plan.num_blocks * record_dtype(len(plan.output.arrays)).itemsize
 
 
 def room_problem(plan: Plan, run_dir: RunDir) -> str | None:

@@ -139,7 +139,8 @@ class RunDir:
         known = (self.path / "identity.json").exists()
         run = self.run_id() if known else uuid.uuid4().hex
         if not self.begun:
-            create_ledger(self.ledger_file(plan), plan.blocks_per_axis)
+            arrays = len(plan.output.arrays)
+            create_ledger(self.ledger_file(plan), plan.blocks_per_axis, arrays=arrays)
         given = plan.config.model_dump(mode="json", exclude_none=True, exclude={"overwrite"})
         yaml_text = f"# {command}\n" + yaml.safe_dump(given, sort_keys=False)
         write_atomically(self.path / "config.yaml", yaml_text)

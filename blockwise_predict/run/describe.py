@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from blockwise_predict.config.quantities import format_bytes, format_rate, format_seconds
 from blockwise_predict.fleet import describe_fleet
 from blockwise_predict.geometry.grid import format_sizes
 from blockwise_predict.plan.estimate import Estimate, estimate
-from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.model import ArrayPlan, OutputPlan, Plan
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.room import ledger_bytes
@@ -68,9 +70,7 @@ def _plan_rows(plan: Plan) -> Rows:
         ("normalization", str(plan.normalization)),
         *([("activation", plan.network.activation)] if plan.network.activation else []),
         ("border", plan.border),
-        ("output", f"{output.path}: {output.format}, {len(plan.network.channel_names)} channels"),
-        ("channels", ", ".join(plan.network.channel_names)),
-        ("output values", _values(plan)),
+        *_array_rows(output),
         ("ROI", f"{grid.world_bounds(output.roi)} {grid.units} = {_shape(output.shape)} voxels"),
         ("chunks", _shape(output.chunk_shape)),
         (
@@ -107,11 +107,18 @@ def _streaming(plan: Plan) -> str:
     return f"streamed along {axis} in slabs of {streaming.slab}"
 
 
-def _values(plan: Plan) -> str:
-    value_range = plan.output.value_range
-    if value_range is None:
-        return plan.output.dtype
-    return f"{plan.output.dtype} spanning {value_range[0]:g}..{value_range[1]:g}"
+def _array_rows(output: OutputPlan) -> Iterator[tuple[str, str]]:
+    """Labels and values of the output's arrays."""
+    for array in output.arrays:
+        yield "output", f"{array.path}: {output.format}, {len(array.channel_names)} channels"
+        yield "channels", ", ".join(array.channel_names)
+        yield "output values", _values(array)
+
+
+def _values(array: ArrayPlan) -> str:
+    if array.value_range is None:
+        return array.dtype
+    return f"{array.dtype} spanning {array.value_range[0]:g}..{array.value_range[1]:g}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

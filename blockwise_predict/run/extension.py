@@ -23,11 +23,11 @@ from blockwise_predict.io import open_output, output_exists, update_attributes
 from blockwise_predict.io.create import create_output
 from blockwise_predict.io.extend import aside, check_movable, grow_output, move_chunks
 from blockwise_predict.io.kvstore import storage_errors
-from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.model import ArrayPlan, Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.atomic import damaged, write_atomically
-from blockwise_predict.records.ledger import PREDICTED, RECORD
-from blockwise_predict.records.output_spec import output_spec
+from blockwise_predict.records.ledger import PREDICTED
+from blockwise_predict.records.output_spec import array_spec
 from blockwise_predict.records.provenance import ATTRIBUTE, provenance
 
 
@@ -49,12 +49,12 @@ def extend_run(
     tell(f"Extending {bounds[0]} to {bounds[1]} {units}; {kept} finished blocks are kept.")
     marker = run_dir.path / "extension.json"
     write_atomically(marker, new.model_dump_json())
-    path = new.output.path
-    if any(shift):
-        _move(new, path, shift, command)
-    else:
-        grow_output(path, new.output.shape)
-    update_attributes(path, {ATTRIBUTE: provenance(new, command)})
+    for array in new.output.arrays:
+        if any(shift):
+            _move(new, array, shift, command)
+        else:
+            grow_output(array.path, new.output.shape)
+        update_attributes(array.path, {ATTRIBUTE: provenance(new, array, command)})
     run_dir.replace_ledger(new, records)
     run_dir.failures.keep(())
     run_dir.record(new, command)
@@ -89,7 +89,8 @@ def check_extension(new: Plan, run_dir: RunDir) -> None:
         )
 
 
-def _move(new: Plan, path: str, shift: tuple[int, ...], command: str) -> None:
+def _move(new: Plan, array: ArrayPlan, shift: tuple[int, ...], command: str) -> None:
+    path = array.path
     old_array = aside(path)
     if not old_array.exists():
         if open_output(path).shape == new.output.shape:
@@ -97,7 +98,7 @@ def _move(new: Plan, path: str, shift: tuple[int, ...], command: str) -> None:
         with storage_errors(path, "extend"):
             Path(path).rename(old_array)
     if not output_exists(path):
-        create_output(output_spec(new, command))
+        create_output(array_spec(new, array, command))
     per_block = zip(shift, new.block_shape, new.output.chunk_shape, strict=True)
     move_chunks(path, tuple(blocks * block // chunk for blocks, block, chunk in per_block))
 
@@ -121,7 +122,8 @@ def block_shift(old: Plan, new: Plan) -> tuple[int, ...]:
         )
     shift = tuple((before - begin) // block for before, begin, block in begins)
     if any(shift):
-        check_movable(new.output.path)
+        for array in new.output.arrays:
+            check_movable(array.path)
     return shift
 
 
@@ -134,7 +136,7 @@ def carried_records(old: Plan, new: Plan, records: NDArray[np.void]) -> NDArray[
     for axis, (size, block) in enumerate(zip(old.output.shape, old.block_shape, strict=True)):
         if size % block and new.output.roi.end[axis] != old.output.roi.end[axis]:
             keep[(slice(None),) * axis + (-1,)] = False
-    carried = np.zeros(new.blocks_per_axis, RECORD)
+    carried = np.zeros(new.blocks_per_axis, records.dtype)
     place = tuple(
         slice(s, s + count)
         for s, count in zip(block_shift(old, new), old.blocks_per_axis, strict=True)

@@ -18,8 +18,8 @@ from blockwise_predict.io import BlockSource, InputArray, Placement, open_array,
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
 from blockwise_predict.io.storage import Storage
 from blockwise_predict.io.volume import Volume
-from blockwise_predict.plan.make import make_plan
-from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.make import Planned, make_plan
+from blockwise_predict.plan.model import ArrayPlan, Plan
 from blockwise_predict.run.progress import ProgressBar
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.scheduling.members import Counts
@@ -68,19 +68,86 @@ def predict(
         blend, overlap, augment, augment_channels; for a model given as a path also iteration,
         architecture, activation and unsafe_load_pickle.
 
-    Raises an InputError for anything that does not fit, and StageError for a block whose input
-    cannot be read.
+    Raises an InputError for anything that does not fit, also for a network with several outputs
+    (see `predict_outputs`), and StageError for a block whose input cannot be read.
     """
+    made = _plan(
+        model,
+        array,
+        roi,
+        voxel_size=voxel_size,
+        offset=offset,
+        axis_names=axis_names,
+        options=options,
+    )
+    first, *others = made.plan.output.arrays
+    if others:
+        names = ", ".join(array.name for array in made.plan.output.arrays)
+        raise ConfigError(
+            f"{made.plan.network.checkpoint} has the outputs {names}: use predict_outputs, which "
+            "returns all of them."
+        )
+    (prediction,) = _predict(made, [_channel_indices(first, channels)], progress)
+    return prediction
+
+
+def predict_outputs(
+    model: str | Path | TrainedModel,
+    array: Any,
+    *,
+    roi: str | Roi | None = None,
+    voxel_size: str | Sequence[object] | None = None,
+    offset: str | Sequence[object] | None = None,
+    axis_names: Sequence[str] | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> dict[str, Prediction]:
+    """Predict all outputs of a network in one pass; returns the prediction of each by its name.
+
+    Arguments and errors are as for `predict`. `output_dtype` and `output_range` may be mappings:
+    `output_dtype={"affs": "uint8", "lsds": "float32"}`.
+    """
+    made = _plan(
+        model,
+        array,
+        roi,
+        voxel_size=voxel_size,
+        offset=offset,
+        axis_names=axis_names,
+        options=options,
+    )
+    arrays = made.plan.output.arrays
+    predictions = _predict(made, [_channel_indices(each, None) for each in arrays], progress)
+    return {each.name: found for each, found in zip(arrays, predictions, strict=True)}
+
+
+def _plan(
+    model: str | Path | TrainedModel,
+    array: Any,
+    roi: str | Roi | None,
+    *,
+    voxel_size: str | Sequence[object] | None,
+    offset: str | Sequence[object] | None,
+    axis_names: Sequence[str] | None,
+    options: dict[str, Any],
+) -> Planned:
     source = _source(array, voxel_size, offset, axis_names)
     config = _config(model, source, roi, options)
     opened_model = model if isinstance(model, TrainedModel) else None
-    made = make_plan(config, model=opened_model, array=source)
+    return make_plan(config, model=opened_model, array=source)
+
+
+def _predict(made: Planned, kept: Sequence[list[int]], progress: bool) -> list[Prediction]:
+    """Predict all blocks; `kept` are the channels to keep of each of the plan's arrays."""
     plan, opened = made.plan, made.opened
-    kept = _channel_indices(plan, channels)
     precision = decide_precision(plan, opened).precision
-    prediction = Prediction(plan, kept, precision)
+    predictions = [
+        Prediction(plan, array, channels, precision)
+        for array, channels in zip(plan.output.arrays, kept, strict=True)
+    ]
+    targets = [_Target(each, channels) for each, channels in zip(predictions, kept, strict=True)]
     predictor = make_predictor(plan, opened, precision)
-    processor = BlockProcessor(plan, source, _Target(prediction, kept), predictor)
+    processor = BlockProcessor(plan, opened.array, targets, predictor)
     with ExitStack() as context:
         report = context.enter_context(ProgressBar("Predicting")) if progress else Reporter()
         for warning in plan.warnings:
@@ -89,7 +156,7 @@ def predict(
         for number, block in enumerate(plan.blocks()):
             processor.process(block)
             report.progress(Counts(plan.num_blocks, number + 1, 0, 0))
-    return prediction
+    return predictions
 
 
 class Prediction(Volume):
@@ -100,11 +167,11 @@ class Prediction(Volume):
     every volume, it has a place (`roi`, `voxel_size`, `offset`) and conversions (`array`, ...).
     """
 
-    def __init__(self, plan: Plan, kept: list[int], precision: str) -> None:
-        names = tuple(plan.network.channel_names[number] for number in kept)
+    def __init__(self, plan: Plan, array: ArrayPlan, kept: list[int], precision: str) -> None:
+        names = tuple(array.channel_names[number] for number in kept)
         grid, shape = plan.output_grid, plan.output.shape
         axes = plan.input.axis_names
-        self.data = np.empty((len(kept), *shape), plan.output.dtype)
+        self.data = np.empty((len(kept), *shape), array.dtype)
         self.precision = precision
         self.path, self.format = "<prediction>", "numpy"
         self.shape, self.chunk_shape, self.dtype = shape, plan.output.chunk_shape, self.data.dtype
@@ -195,8 +262,8 @@ def _config(
     return load_config({**given, "roi": roi, "chunk_shape": chunk}, command_line=False)
 
 
-def _channel_indices(plan: Plan, wanted: Sequence[str] | None) -> list[int]:
-    names = plan.network.channel_names
+def _channel_indices(array: ArrayPlan, wanted: Sequence[str] | None) -> list[int]:
+    names = array.channel_names
     if wanted is None:
         return list(range(len(names)))
     if missing := [name for name in wanted if name not in names]:

@@ -24,8 +24,21 @@ def delete_earlier_run(plan: Plan, run_dir: RunDir, report: Reporter) -> None:
 
     Raises RunStateError if the output was not made by a run, or the run directory is of another.
     """
-    path = plan.output.path
-    _check_run_of(path, run_dir)
+    _check_run_of(plan.output.path, run_dir)
+    paths = [array.path for array in plan.output.arrays]
+    for path in dict.fromkeys([*paths, *_recorded_arrays(run_dir)]):
+        _delete_array(path, report)
+    if run_dir.begun:
+        recorded = _recorded_blocks(run_dir)
+        report.warn(
+            f"--overwrite: deleting the records of {recorded} finished blocks, logs and events in "
+            f"{run_dir}"
+        )
+        _report_left(str(run_dir), run_dir.clear(), report)
+
+
+def _delete_array(path: str, report: Reporter) -> None:
+    """Delete an array of an earlier run, and what an interrupted extension has set aside."""
     if output_exists(path):
         if not made_by_run(path):
             raise RunStateError(
@@ -38,13 +51,14 @@ def delete_earlier_run(plan: Plan, run_dir: RunDir, report: Reporter) -> None:
     before = aside(path) if is_local(path) else None
     if before is not None and output_exists(before) and made_by_run(str(before)):
         _report_left(str(before), delete_output(before), report)
-    if run_dir.begun:
-        recorded = _recorded_blocks(run_dir)
-        report.warn(
-            f"--overwrite: deleting the records of {recorded} finished blocks, logs and events in "
-            f"{run_dir}"
-        )
-        _report_left(str(run_dir), run_dir.clear(), report)
+
+
+def _recorded_arrays(run_dir: RunDir) -> list[str]:
+    """Paths of the arrays of the recorded run; none if there is no record, or it is damaged."""
+    try:
+        return [a.path for a in run_dir.plan().output.arrays] if run_dir.begun else []
+    except RunStateError:
+        return []
 
 
 def made_by_run(path: str) -> bool:

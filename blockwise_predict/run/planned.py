@@ -9,7 +9,7 @@ from pathlib import Path
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.io import BlockSource, check_output
-from blockwise_predict.plan.make import make_plan, output_format
+from blockwise_predict.plan.make import make_plan
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.records import RunDir, default_run_dir
@@ -65,10 +65,11 @@ def plan_run(
     run_dir = run_dir_of(config)
     run_dir.check()
     recorded = run_dir.plan() if run_dir.begun and not config.overwrite else None
-    check_output(config.output, output_format(config), config.output_dtype)
     made = make_plan(
         config.model_copy(update={"overwrite": False}), recorded, model=model, array=array
     )
+    for output in made.plan.output.arrays:
+        check_output(output.path, made.plan.output.format, output.dtype)
     return PlannedRun(made.plan, made.opened, run_dir, config.overwrite)
 
 

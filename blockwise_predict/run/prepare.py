@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import create_output, open_output, output_exists
-from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.model import ArrayPlan, OutputPlan, Plan
 from blockwise_predict.records.identity import check_identity
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
-from blockwise_predict.records.output_spec import output_spec
+from blockwise_predict.records.output_spec import array_spec
 from blockwise_predict.run.extension import (
     check_extension,
     conclude_extension,
@@ -34,7 +34,8 @@ def prepare_run(run: PlannedRun, command: str, report: Reporter) -> None:
     plan, run_dir = run.plan, run.run_dir
     if run.overwrite:
         delete_earlier_run(plan, run_dir, report)
-    exists = output_exists(plan.output.path)
+    existing = [array for array in plan.output.arrays if output_exists(array.path)]
+    missing = [array for array in plan.output.arrays if array not in existing]
     if run_dir.begun:
         check_extension(plan, run_dir)
         recorded = run_dir.plan()
@@ -45,31 +46,33 @@ def prepare_run(run: PlannedRun, command: str, report: Reporter) -> None:
             return
         conclude_extension(plan, run_dir)
         done = count_done(plan, run_dir)
-        if done and not exists:
+        if done and missing:
             raise RunStateError(
-                f"{run_dir} records {done} finished blocks, but {plan.output.path} is gone. "
+                f"{run_dir} records {done} finished blocks, but {missing[0].path} is gone. "
                 "Put it back, or start afresh with --overwrite."
             )
-    elif exists:
-        replace = ", or replace it with --overwrite" if made_by_run(plan.output.path) else ""
+    elif existing:
+        path = existing[0].path
+        replace = ", or replace it with --overwrite" if made_by_run(path) else ""
         raise RunStateError(
-            f"--output {plan.output.path} exists, and {run_dir} has no record of a run that "
+            f"--output {path} exists, and {run_dir} has no record of a run that "
             f"made it. Give another name{replace}."
         )
     run_dir.record(plan, command)
-    if not exists:
-        create_output(output_spec(plan, command), overwrite=run.overwrite)
-    _check_output(plan)
+    for array in missing:
+        create_output(array_spec(plan, array, command), overwrite=run.overwrite)
+    for array in plan.output.arrays:
+        _check_array(plan.output, array)
 
 
-def _check_output(plan: Plan) -> None:
-    """Raise RunStateError if the stored output differs from the planned one."""
-    output = open_output(plan.output.path)
+def _check_array(plan: OutputPlan, array: ArrayPlan) -> None:
+    """Raise RunStateError if a stored array differs from the planned one."""
+    output = open_output(array.path)
     stored = (output.format, output.shape, output.chunk_shape, str(output.dtype))
-    planned = (plan.output.format, plan.output.shape, plan.output.chunk_shape, plan.output.dtype)
+    planned = (plan.format, plan.shape, plan.chunk_shape, array.dtype)
     if stored != planned:
         raise RunStateError(
-            f"{plan.output.path} is not the array that this run made: it is {stored}, and was "
+            f"{array.path} is not the array that this run made: it is {stored}, and was "
             f"{planned} (format, shape, chunks, dtype). Put that back, or start afresh with "
             "--overwrite."
         )

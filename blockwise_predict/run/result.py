@@ -21,6 +21,21 @@ MAX_LISTED_BLOCKS = 100
 
 
 @dataclass(frozen=True)
+class ArrayResult:
+    """The number of `values` in an array's predicted blocks, of which `clipped` were outside its
+    range, and `nonfinite` are NaN or infinite."""
+
+    values: int
+    clipped: int
+    nonfinite: int
+
+    @property
+    def clipped_fraction(self) -> float:
+        """Share of the values that were outside the range."""
+        return self.clipped / self.values if self.values else 0.0
+
+
+@dataclass(frozen=True)
 class RunResult:
     """How a run ended.
 
@@ -30,8 +45,7 @@ class RunResult:
     skipped: ROIs (nm) of the blocks that were left out because of their input.
     failures: the blocks that used up their attempts.
     interrupted: whether it was asked to stop before all blocks were finished.
-    clipped_fraction: share of the values that were outside the output's range.
-    nonfinite: number of values that are NaN or infinite.
+    arrays: counts of values for each array of the output.
     precision: what the network computed in.
     busy: share of the time that each worker's device was computing, by the worker's number; only
         for workers that did at least two blocks.
@@ -44,11 +58,21 @@ class RunResult:
     skipped: tuple[str, ...]
     failures: tuple[Failure, ...]
     interrupted: bool
-    clipped_fraction: float
-    nonfinite: int
+    arrays: tuple[ArrayResult, ...]
     precision: PrecisionChoice
     busy: dict[int, float]
     seconds: float
+
+    @property
+    def clipped_fraction(self) -> float:
+        """Share of the values that were outside the output's range."""
+        values = sum(array.values for array in self.arrays)
+        return sum(array.clipped for array in self.arrays) / values if values else 0.0
+
+    @property
+    def nonfinite(self) -> int:
+        """Number of values that are NaN or infinite."""
+        return sum(array.nonfinite for array in self.arrays)
 
     @property
     def complete(self) -> bool:
@@ -69,8 +93,8 @@ def collect_result(
     failed = ledger.blocks(State.FAILED)
     recorded = run_dir.failures.read()
     done = ledger.count(*PREDICTED)
-    clipped, nonfinite = ledger.totals()
-    values = len(plan.network.channel_names) * predicted_voxels(plan, ledger)
+    voxels = predicted_voxels(plan, ledger)
+    arrays = plan.output.arrays
     result = RunResult(
         plan=plan,
         done=done,
@@ -78,18 +102,27 @@ def collect_result(
         skipped=_rois(plan, ledger.blocks(State.SKIPPED)),
         failures=tuple(recorded.get(b) or _failure_without_record(plan, b) for b in failed),
         interrupted=outcome is not None and outcome.interrupted,
-        clipped_fraction=clipped / values if values else 0.0,
-        nonfinite=nonfinite,
+        arrays=tuple(
+            ArrayResult(len(array.channel_names) * voxels, *counts)
+            for array, counts in zip(arrays, ledger.totals(), strict=True)
+        ),
         precision=find_precision(plan, run_dir) or PrecisionChoice(plan.precision),
         busy={} if outcome is None else outcome.busy,
         seconds=0.0 if outcome is None else outcome.seconds,
     )
-    record = read_attributes(plan.output.path).get(ATTRIBUTE)
+    for array, counts in zip(arrays, result.arrays, strict=True):
+        _record_end(array.path, plan, result, counts)
+    return result
+
+
+def _record_end(path: str, plan: Plan, result: RunResult, counts: ArrayResult) -> None:
+    """Record the end of a run in the attributes of one of its arrays."""
+    record = read_attributes(path).get(ATTRIBUTE)
     end = ending(
         complete=result.complete,
-        values=values,
-        clipped=clipped,
-        nonfinite=nonfinite,
+        values=counts.values,
+        clipped=counts.clipped,
+        nonfinite=counts.nonfinite,
         precision=result.precision,
     )
     for name, rois in (("filled", result.filled), ("skipped", result.skipped)):
@@ -97,10 +130,8 @@ def collect_result(
             end[f"{name}_blocks"] = len(rois)
             key = f"{name}_rois" if plan.output_grid.has_time else f"{name}_rois_nm"
             end[key] = list(rois[:MAX_LISTED_BLOCKS])
-    update_attributes(
-        plan.output.path, {ATTRIBUTE: {**(record if isinstance(record, dict) else {}), **end}}
-    )
-    return result
+    begun = record if isinstance(record, dict) else {}
+    update_attributes(path, {ATTRIBUTE: {**begun, **end}})
 
 
 def predicted_voxels(plan: Plan, ledger: Ledger) -> int:

@@ -186,8 +186,13 @@ class Dispatcher:
         late.
         """
         member = self.members[worker]
-        if member.held.pop(message.block, None) is None:
+        if message.block not in member.held:
             return
+        if {len(message.clipped), len(message.nonfinite)} != {self._ledger.arrays}:
+            wrong = f"counts of {len(message.clipped)} arrays, not of {self._ledger.arrays}"
+            self.failed(worker, Failed(block=message.block, error=wrong, traceback=""))
+            return
+        del member.held[message.block]
         if message.skipped:
             state = State.SKIPPED
             self._skipped += 1

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.compute_queue import Compute, compute_inline
 from blockwise_predict.engine.memory import is_out_of_memory
-from blockwise_predict.engine.predictor import BlockPredictor
+from blockwise_predict.engine.predictor import BlockPredictor, PredictedRow
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.io import (
     BadInputError,
@@ -40,13 +40,18 @@ _STORAGE_FULL = re.compile(
 WRITES_IN_FLIGHT = 1
 
 
+# One number for each array of the output.
+Counts = tuple[int, ...]
+
+
 @dataclass
 class BlockReport:
     """The outcome of one block.
 
     begin: the block's first output voxel, counted from the input's origin.
-    values: number of values written, of which `clipped` were outside the declared range, and
-        `nonfinite` were NaN or infinite.
+    clipped, nonfinite: for each array of the output, the number of values that were outside its
+        declared range, or NaN or infinite.
+    values: number of values written.
     filled: number of input chunks that were replaced by the fill value; `note` names the first.
     skipped: whether the block was left out because of its input; `note` says why.
     read, compute, write: durations in seconds; `compute` is the device's, and `write` lasts from
@@ -55,15 +60,26 @@ class BlockReport:
 
     begin: tuple[int, ...]
     voxels: int
+    clipped: Counts
+    nonfinite: Counts
     values: int = 0
-    clipped: int = 0
-    nonfinite: int = 0
     filled: int = 0
     skipped: bool = False
     note: str = ""
     read: float = 0.0
     compute: float = 0.0
     write: float = 0.0
+
+    def count(self, row: PredictedRow) -> None:
+        """Count a row that is computed."""
+        self.values += sum(part.data.size for part in row.parts)
+        self.clipped = _added(self.clipped, [part.clipped for part in row.parts])
+        self.nonfinite = _added(self.nonfinite, [part.nonfinite for part in row.parts])
+        self.compute += row.seconds
+
+
+def _added(counts: Counts, more: Sequence[int]) -> Counts:
+    return tuple(a + b for a, b in zip(counts, more, strict=True))
 
 
 class StageError(Exception):
@@ -99,6 +115,13 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {reason_of(error)}"
 
 
+def _await(writes: Sequence[Write]) -> None:
+    """Wait until writes are committed."""
+    for write in writes:
+        with stage("writing"):
+            write.result()
+
+
 class Target(Protocol):
     """Receives the values of blocks: an OutputArray, or an array in memory."""
 
@@ -109,15 +132,16 @@ class Target(Protocol):
 class BlockProcessor:
     """Reads, predicts and writes blocks of one plan.
 
-    Several threads may use it, if their `compute` has one of them compute at a time.
+    `targets` are the arrays of the plan's output, in its order. Several threads may use this, if
+    their `compute` has one of them compute at a time.
     """
 
     def __init__(
-        self, plan: Plan, source: BlockSource, target: Target, predictor: BlockPredictor
+        self, plan: Plan, source: BlockSource, targets: Sequence[Target], predictor: BlockPredictor
     ) -> None:
         self.plan = plan
         self._source = source
-        self._target = target
+        self._targets = targets
         self.predictor = predictor
 
     def process(self, block: Roi, compute: Compute = compute_inline) -> BlockReport:
@@ -140,7 +164,8 @@ class BlockProcessor:
 
     def _try(self, block: Roi, lattice: Lattice, compute: Compute) -> BlockReport:
         started = time.perf_counter()
-        report = BlockReport(begin=tuple(block.begin), voxels=block.size)
+        none = (0,) * len(self._targets)
+        report = BlockReport(tuple(block.begin), block.size, clipped=none, nonfinite=none)
         with stage("reading"):
             raw = self._read(lattice.read_roi(block), report)
         report.read = time.perf_counter() - started
@@ -149,9 +174,8 @@ class BlockProcessor:
         with stage("computing"):
             writes = compute(lambda: self._predict(raw, block, lattice, report))
         computed = time.perf_counter()
-        for write in writes:
-            with stage("writing"):
-                write.result()
+        while writes:
+            _await(writes.popleft())
         report.write = time.perf_counter() - computed
         return report
 
@@ -181,23 +205,24 @@ class BlockProcessor:
 
     def _predict(
         self, raw: NDArray[np.generic], block: Roi, lattice: Lattice, report: BlockReport
-    ) -> deque[Write]:
-        """Predict a block and start writing its rows; returns the writes in flight."""
-        writes: deque[Write] = deque()
+    ) -> deque[list[Write]]:
+        """Predict a block and start writing its rows; returns the writes in flight, by row."""
+        writes: deque[list[Write]] = deque()
         read_roi = lattice.read_roi(block)
         # If a write fails, `closing` releases the memory of the unfinished prediction at once.
         with closing(self.predictor.predict(raw, read_roi, block, lattice)) as rows:
             for row in rows:
                 begin = tuple(row.roi.begin - self.plan.output.roi.begin)
                 with stage("writing"):
-                    writes.append(self._target.start_write(begin, row.data))
+                    writes.append(
+                        [
+                            target.start_write(begin, part.data)
+                            for target, part in zip(self._targets, row.parts, strict=True)
+                        ]
+                    )
                 if len(writes) > WRITES_IN_FLIGHT:
-                    with stage("writing"):
-                        writes.popleft().result()
-                report.values += row.data.size
-                report.clipped += row.clipped
-                report.nonfinite += row.nonfinite
-                report.compute += row.seconds
+                    _await(writes.popleft())
+                report.count(row)
         return writes
 
     def _log_shrinking(self, lattice: Lattice) -> None:

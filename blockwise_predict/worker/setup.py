@@ -13,6 +13,7 @@ from blockwise_predict.engine.passes import Pass, make_pass, predict_tile
 from blockwise_predict.engine.precision import choose_precision, faster_precisions
 from blockwise_predict.engine.predictor import BlockPredictor, Predictor
 from blockwise_predict.engine.settings import PrecisionChoice
+from blockwise_predict.engine.values import Part
 from blockwise_predict.io import CheckedInput, open_output
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened, reopen
@@ -37,9 +38,9 @@ def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockP
         # The first worker to settle it decides for all.
         choice = run_dir.settle_precision(choice)
     _log.info("computing on %s, precision %s", device, choice)
-    target = open_output(plan.output.path)
+    targets = [open_output(array.path) for array in plan.output.arrays]
     predictor = make_predictor(plan, opened, choice.precision)
-    return BlockProcessor(plan, opened.array, target, predictor)
+    return BlockProcessor(plan, opened.array, targets, predictor)
 
 
 def decide_precision(plan: Plan, opened: Opened) -> PrecisionChoice:
@@ -51,7 +52,7 @@ def decide_precision(plan: Plan, opened: Opened) -> PrecisionChoice:
     raw = read_padded(source, trial_tile(plan), plan.border)
     return choose_precision(
         lambda precision: predict_tile(_make_pass(plan, opened, precision), raw),
-        plan.output.encoding,
+        output_parts(plan),
         _faster(opened),
     )
 
@@ -67,18 +68,21 @@ def make_predictor(plan: Plan, opened: Opened, precision: str) -> BlockPredictor
     if plan.config.is_mean:
         return MeanPredictor(
             make_members(plan, opened, precision),
-            channels=len(plan.network.channel_names),
-            encoding=plan.output.encoding,
+            parts=output_parts(plan),
             chunk_shape=plan.output.chunk_shape,
             device=opened.device,
         )
     return Predictor(
         _make_pass(plan, opened, precision),
         plan.tiling_for(precision).lattice,
-        channels=len(plan.network.channel_names),
-        encoding=plan.output.encoding,
+        parts=output_parts(plan),
         chunk_shape=plan.output.chunk_shape,
     )
+
+
+def output_parts(plan: Plan) -> list[Part]:
+    """The network's channels as the plan stores them."""
+    return [Part(len(array.channel_names), array.encoding) for array in plan.output.arrays]
 
 
 def _make_pass(plan: Plan, opened: Opened, precision: str) -> Pass:

@@ -29,7 +29,7 @@ from blockwise_predict.engine.precision import (
     tolerance_of,
 )
 from blockwise_predict.engine.settings import PrecisionChoice, Streaming
-from blockwise_predict.engine.values import Encoding, Normalization
+from blockwise_predict.engine.values import Encoding, Normalization, Part
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.tiling import smallest_tile
 from blockwise_predict.io import read_attributes
@@ -40,7 +40,8 @@ from tests.support.reference import Held, in_precision, one_pass
 from tests.support.runs import forget_blocks, predict, read_output, write_volume
 
 CPU = torch.device("cpu")
-UINT8 = Encoding("uint8", (0.0, 1.0))
+UINT8 = [Part(1, Encoding("uint8", (0.0, 1.0)))]
+FLOAT32 = [Part(1, Encoding("float32"))]
 EXACT = np.linspace(0, 1, 1000, dtype=np.float32)
 
 
@@ -58,6 +59,25 @@ def test_the_fastest_is_taken_that_is_exact_enough() -> None:
         "bfloat16: the fastest that is accurate enough, rms error 0.0015 (allowed 0.002), "
         "largest 0.0015"
     )
+
+
+def test_every_output_must_be_accurate_enough() -> None:
+    exact = np.stack([EXACT, 100 * EXACT], axis=-1)
+    parts = [Part(1, Encoding("uint8", (0.0, 1.0))), Part(1, Encoding("float32"))]
+    errors = {
+        "float32": (0, 0),
+        # Of these, only one output is accurate enough: allowed are 1 / 510 and 0.2 % of 100.
+        "float16": (0.001, 0.3),
+        "bfloat16": (0.003, 0.1),
+        "tfloat32": (0.0005, 0.19),
+    }
+    choice = choose_precision(
+        lambda p: exact + np.array(errors[p], np.float32), parts, [*errors][1:]
+    )
+    assert choice.precision == "tfloat32"
+    # What is told is of the output that came closest to its tolerance.
+    assert (choice.error, choice.tolerance) == pytest.approx((0.19, 0.2), rel=1e-3)
+    assert choice.rejected == pytest.approx({"float16": 0.3, "bfloat16": 0.003}, rel=1e-2)
 
 
 def test_what_misses_the_tolerance_narrowly_is_followed_by_what_is_between() -> None:
@@ -86,7 +106,7 @@ def test_what_is_not_finite_is_left_out_but_must_be_in_the_same_places() -> None
     for each in values.values():
         each[3] = np.nan
     values["float16"][7] = np.inf
-    choice = choose_precision(values.__getitem__, Encoding("float32"), ("float16", "bfloat16"))
+    choice = choose_precision(values.__getitem__, FLOAT32, ("float16", "bfloat16"))
     assert choice.precision == "bfloat16"
     assert choice.error == 0
     assert choice.rejected == {"float16": None}
@@ -94,7 +114,7 @@ def test_what_is_not_finite_is_left_out_but_must_be_in_the_same_places() -> None
 
 
 def test_nothing_is_concluded_from_nan_alone() -> None:
-    choice = choose_precision(lambda _: EXACT * np.nan, Encoding("float32"), ("bfloat16",))
+    choice = choose_precision(lambda _: EXACT * np.nan, FLOAT32, ("bfloat16",))
     assert choice.precision == "float32"
 
 
@@ -182,9 +202,7 @@ def test_the_choice_is_the_same_twenty_times_beside_other_work(tmp_path: Path) -
         return predict_tile(network, raw)
 
     with busy_machine():
-        choices = [
-            choose_precision(values, Encoding("float32"), CANDIDATES["cpu"]) for _ in range(20)
-        ]
+        choices = [choose_precision(values, FLOAT32, CANDIDATES["cpu"]) for _ in range(20)]
     assert choices == [choices[0]] * 20
     assert choices[0].decided_by == "error"
 

@@ -33,7 +33,7 @@ def sizing(model: TrainedModel, size: int = 16 * GIB, workers: int = 1) -> Sizin
     return Sizing(
         model,
         raw_bytes=1,
-        value_bytes=1,
+        output_bytes=len(model.channel_names),
         dtype=torch.float32,
         limits=Limits(size, workers, 2, "cpu"),
     )

@@ -16,6 +16,7 @@ from blockwise_predict.records.ledger import (
     LedgerDamagedError,
     State,
     create_ledger,
+    is_ledger,
     open_ledger,
     records_of,
 )
@@ -31,7 +32,7 @@ def test_what_is_set_is_there_after_a_kill(tmp_path: Path) -> None:
     # Never closed: as if the process had been killed.
     again = open_ledger(file, (2, 3))
     assert again.states.tolist() == [2, 0, 0, 0, 1, 3]
-    assert again.totals() == (9, 1)
+    assert again.totals() == [(9, 1)]
     assert again.blocks(State.DONE, State.FILLED) == [4, 5]
     assert np.load(file)["state"].tolist() == [[2, 0, 0], [0, 1, 3]], "readable with numpy alone"
 
@@ -42,7 +43,7 @@ def test_setting_a_block_again_replaces_its_counts(tmp_path: Path) -> None:
     ledger = open_ledger(file, (2,))
     ledger.set(1, State.DONE, clipped=7)
     ledger.set(1, State.DONE, clipped=5)
-    assert ledger.totals() == (5, 0)
+    assert ledger.totals() == [(5, 0)]
 
 
 def test_states_can_be_given(tmp_path: Path) -> None:
@@ -122,3 +123,32 @@ def test_of_each_block_the_last_failure_is_kept(tmp_path: Path) -> None:
     assert {b: f.error for b, f in record.read().items()} == {3: "last", 5: "other"}
     record.keep({5})
     assert list(record.read()) == [5]
+
+
+def test_values_are_counted_for_each_array(tmp_path: Path) -> None:
+    file = tmp_path / "blocks.npy"
+    create_ledger(file, (2, 2), arrays=2)
+    ledger = open_ledger(file, (2, 2))
+    assert ledger.arrays == 2
+    ledger.set(0, State.DONE, clipped=(7, 1), nonfinite=(0, 3))
+    ledger.set(1, State.DONE, clipped=(2, 0), nonfinite=(0, 0))
+    ledger.set(2, State.FAILED)
+    with pytest.raises(ValueError, match="broadcast"):
+        ledger.set(3, State.DONE, clipped=(1, 2, 3))
+    ledger.close()
+    again = open_ledger(file, (2, 2))
+    assert again.states.tolist() == [1, 1, 2, 0]
+    assert again.totals() == [(9, 0), (1, 3)]
+    assert is_ledger(file)
+    records = records_of(again.states.reshape(2, 2), 2)
+    create_ledger(file, (2, 2), records)
+    assert open_ledger(file, (2, 2)).totals() == [(0, 0), (0, 0)]
+
+
+def test_the_ledger_of_one_array_is_as_it_always_was(tmp_path: Path) -> None:
+    file = tmp_path / "blocks.npy"
+    create_ledger(file, (2,))
+    open_ledger(file, (2,)).set(1, State.DONE, clipped=(3,), nonfinite=(1,))
+    expected = np.zeros(2, [("clipped", "<u8"), ("nonfinite", "<u8"), ("state", "u1")])
+    expected[1] = (3, 1, 1)
+    np.testing.assert_array_equal(np.load(file), expected)

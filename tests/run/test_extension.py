@@ -112,6 +112,7 @@ def plan_of(begin: int, size: int, chunk: int, block: int) -> Any:
     return SimpleNamespace(
         output=SimpleNamespace(
             path="out",
+            arrays=(SimpleNamespace(path="out"),),
             roi_begin=(begin,),
             shape=(size,),
             chunk_shape=(chunk,),

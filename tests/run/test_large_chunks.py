@@ -13,7 +13,7 @@ from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.io import create_output
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.plan.opened import reopen
-from blockwise_predict.records.output_spec import output_spec
+from blockwise_predict.records.output_spec import output_specs
 from blockwise_predict.worker.block import BlockProcessor
 from blockwise_predict.worker.setup import make_predictor
 from tests.support.jobs import Job
@@ -52,9 +52,9 @@ def test_memory_that_is_planned_is_enough_for_chunks_beyond_the_roi(
     (block,) = plan.blocks()
     cpu = torch.device("cpu")
     opened = reopen(plan, cpu)
-    target = create_output(output_spec(plan, "predict run"))
+    targets = [create_output(spec) for spec in output_specs(plan, "predict run")]
     predictor = make_predictor(plan, opened, "float32")
-    processor = BlockProcessor(plan, opened.array, target, predictor)
+    processor = BlockProcessor(plan, opened.array, targets, predictor)
     peak = PeakMemory(cpu)
     processor.process(block)
     assert peak.bytes() <= plan.tiling.memory_bytes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blockwise_predict.records.ledger import State
-from blockwise_predict.scheduling.transport.messages import Failed
+from blockwise_predict.scheduling.transport.messages import Done, Failed
 from tests.support.desks import Desk
 
 
@@ -28,6 +28,15 @@ def test_every_block_once_and_then_the_end(folder: Path) -> None:
     assert desk.dispatcher.finished
     assert desk.ledger.blocks(State.DONE) == [0, 1, 2]
     assert desk.blocks.finished == [0, 1, 2]
+
+
+def test_counts_of_other_arrays_than_the_runs_are_an_error(folder: Path) -> None:
+    desk = Desk(folder, 1, retries=0)
+    desk.join(0)
+    assert desk.next() == 0
+    counts = {"clipped": [1, 2], "nonfinite": [0, 0]}
+    desk.dispatcher.done(0, Done(block=0, read=0, compute=0, write=0, **counts))
+    assert desk.ledger.blocks(State.FAILED) == [0]
 
 
 def test_an_error_uses_up_an_attempt_and_the_last_one_the_block(folder: Path) -> None:

@@ -145,7 +145,7 @@ class Fuzzer:
         await self._secured(self._own, UPGRADE + frame(data))
 
     async def _messages_without_greeting(self) -> None:
-        done = Done(block=0, read=0, compute=0, write=0, clipped=0, nonfinite=0)
+        done = Done(block=0, read=0, compute=0, write=0, clipped=[0], nonfinite=[0])
         failed = Failed(block=1, error="x" * 100, traceback="")
         message = self._chance.choice([done, failed, Next(slot=0)])
         await self._secured(self._own, UPGRADE + frame(said(message)))

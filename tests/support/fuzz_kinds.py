@@ -38,7 +38,7 @@ from blockwise_predict.records.address import Address
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.find import find_run
 from blockwise_predict.records.ledger import State
-from blockwise_predict.records.output_spec import output_spec
+from blockwise_predict.records.output_spec import output_specs
 from blockwise_predict.records.workerlogs import worker_logs
 from tests.support.arrays import write_array
 from tests.support.mutations import (
@@ -206,7 +206,8 @@ def _records(folder: Path) -> None:
     plan = make_plan(_config(folder)).plan
     run_dir = RunDir(folder / "run")
     run_dir.record(plan, "predict run")
-    create_output(output_spec(plan, "predict run"))
+    for spec in output_specs(plan, "predict run"):
+        create_output(spec)
     with closing(run_dir.ledger(plan)) as ledger:
         ledger.set(0, State.DONE, 1, 2)
         ledger.set(1, State.FAILED)

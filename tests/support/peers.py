@@ -45,7 +45,7 @@ class Blocks:
 
 def done(block: int) -> Done:
     """The report of a block."""
-    return Done(block=block, read=0, compute=1, write=0, clipped=1, nonfinite=0)
+    return Done(block=block, read=0, compute=1, write=0, clipped=[1], nonfinite=[0])
 
 
 class Scheduler:

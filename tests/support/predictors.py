@@ -13,7 +13,7 @@ from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.passes import make_pass
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.engine.settings import Streaming
-from blockwise_predict.engine.values import Encoding, Normalization
+from blockwise_predict.engine.values import Encoding, Normalization, Part
 from blockwise_predict.geometry.tiling import (
     build_lattice,
 )
@@ -45,8 +45,7 @@ def predictor(
     return Predictor(
         network,
         lattice,
-        channels=len(trained.channel_names),
-        encoding=Encoding("float32"),
+        parts=[Part(len(trained.channel_names), Encoding("float32"))],
         chunk_shape=(7,) * len(tile),
     )
 
@@ -56,9 +55,9 @@ def predicted_block(predictor: Predictor, volume: Held, block: Roi) -> np.ndarra
     lattice = predictor.lattice
     read = lattice.read_roi(block)
     rows = list(predictor.predict(read_padded(volume, read, "reflect"), read, block, lattice))
-    data = np.full((rows[0].data.shape[0], *block.shape), np.nan, np.float32)
+    data = np.full((rows[0].parts[0].data.shape[0], *block.shape), np.nan, np.float32)
     for row in rows:
         place = (slice(None), *(row.roi - block.begin).to_slices())
         assert np.isnan(data[place]).all(), "a voxel is predicted twice"
-        data[place] = row.data
+        data[place] = row.parts[0].data
     return data

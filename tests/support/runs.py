@@ -20,7 +20,7 @@ from blockwise_predict.io import create_output, open_output
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.ledger import PREDICTED, records_of
-from blockwise_predict.records.output_spec import output_spec
+from blockwise_predict.records.output_spec import output_specs
 from tests.support.forked import predict_forked
 from tests.support.networks import save_network
 
@@ -103,7 +103,8 @@ def recorded_run(folder: Path) -> RunConfig:
     config = tiny_config(folder, (20, 20, 20))
     plan = make_plan(config).plan
     RunDir(default_run_dir(config.output)).record(plan, "predict run")
-    create_output(output_spec(plan, "predict run"))
+    for spec in output_specs(plan, "predict run"):
+        create_output(spec)
     return config
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from funlib.geometry import Roi
@@ -10,9 +12,10 @@ from numpy.typing import NDArray
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.precision import tolerance_of
 from blockwise_predict.engine.settings import PRECISION_BYTES, PrecisionChoice
+from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import CheckedInput, OutputArray
-from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.model import ArrayPlan, Plan
 from blockwise_predict.plan.opened import reopen
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.atomic import damaged
@@ -38,8 +41,10 @@ class Recomputer:
         self._opened = reopen(plan, device)
         self._predictor = make_predictor(plan, self._opened, self._precision.precision)
 
-    def difference(self, output: OutputArray, block: Roi) -> str | None:
+    def difference(self, outputs: Sequence[OutputArray], block: Roi) -> str | None:
         """How a stored block differs from what is computed now; None if it does not.
+
+        `outputs` are the arrays of the plan's output.
 
         Integers may differ by one step, since both sides were rounded.
         """
@@ -49,20 +54,24 @@ class Recomputer:
         raw = read_padded(source, read, self._plan.border)
         for row in self._predictor.predict(raw, read, block, lattice):
             region = row.roi - self._plan.output.roi.begin
-            stored = output.read(tuple(region.begin), tuple(region.end))
-            problem = self._compare(stored.astype(np.float64), row.data.astype(np.float64))
-            if problem is not None:
-                return problem
+            for number, (output, part) in enumerate(zip(outputs, row.parts, strict=True)):
+                array = self._plan.output.arrays[number]
+                stored = output.read(tuple(region.begin), tuple(region.end)).astype(np.float64)
+                problem = self._compare(array.encoding, stored, part.data.astype(np.float64))
+                if problem is not None:
+                    return in_array(array, problem)
         return None
 
-    def _compare(self, stored: NDArray[np.float64], computed: NDArray[np.float64]) -> str | None:
+    def _compare(
+        self, encoding: Encoding, stored: NDArray[np.float64], computed: NDArray[np.float64]
+    ) -> str | None:
         if not np.array_equal(np.isfinite(stored), np.isfinite(computed)):
             return "NaN or infinite values are in other places than when computed again"
         difference = np.abs(stored - computed)[np.isfinite(stored)]
         if not difference.size or not difference.any():
             return None
         error = float(np.sqrt(np.mean(difference**2)))
-        allowed, largest = self._allowed(computed)
+        allowed, largest = self._allowed(encoding, computed)
         if error <= allowed and difference.max() <= largest:
             return None
         return (
@@ -70,9 +79,8 @@ class Recomputer:
             f"allowed {largest:.3g} and {allowed:.3g})"
         )
 
-    def _allowed(self, computed: NDArray[np.float64]) -> tuple[float, float]:
+    def _allowed(self, encoding: Encoding, computed: NDArray[np.float64]) -> tuple[float, float]:
         """The allowed root mean square and the allowed largest difference, in stored values."""
-        encoding = self._plan.output.encoding
         if encoding.step is not None:
             # Stored integers have a step of 1.
             exact = self._precision.precision == "float32"
@@ -84,6 +92,11 @@ class Recomputer:
         return allowed, LARGEST_PER_RMS * allowed
 
 
+def in_array(array: ArrayPlan, problem: str) -> str:
+    """A problem, with the name of the array if the output has several."""
+    return f"{array.name}: {problem}" if array.name else problem
+
+
 def _recorded_precision(plan: Plan, run_dir: RunDir) -> PrecisionChoice:
     """The precision that the run computed in; in another, all its blocks would seem different."""
     file = run_dir.path / "precision.json"
@@ -91,7 +104,7 @@ def _recorded_precision(plan: Plan, run_dir: RunDir) -> PrecisionChoice:
     if choice is None:
         raise RunStateError(
             f"the precision of the run's blocks is unknown: {file} is missing, and the attributes "
-            f"of {plan.output.path} do not name it. Restore the file from a backup."
+            f"of {plan.output.arrays[0].path} do not name it. Restore the file from a backup."
         )
     if choice.precision not in PRECISION_BYTES:
         raise damaged(file, f"there is no precision {choice.precision!r}")

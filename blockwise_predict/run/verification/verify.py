@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from blockwise_predict.records.find import find_run
 from blockwise_predict.records.ledger import PREDICTED, LedgerDamagedError, State, records_of
 from blockwise_predict.records.lock import hold_lock, read_holder
 from blockwise_predict.run.verification.findings import STORED, BlockRange, Finding, Report
-from blockwise_predict.run.verification.recompute import Recomputer
+from blockwise_predict.run.verification.recompute import Recomputer, in_array
 from blockwise_predict.worker.block import describe
 
 # Number of threads that read blocks, and maximum number of blocks queued for them.
@@ -98,14 +98,15 @@ def verify_run(
     must hold the run's lock. `progress` is called with the numbers of blocks checked and of all
     blocks. Raises an InputError if the output cannot be opened.
     """
-    output = open_output(plan.output.path)
-    if output.shape != plan.output.shape:
-        raise RunStateError(
-            f"{plan.output.path} has shape {output.shape}, but its run created it with shape "
-            f"{plan.output.shape}."
-        )
+    outputs = [open_output(array.path) for array in plan.output.arrays]
+    for output in outputs:
+        if output.shape != plan.output.shape:
+            raise RunStateError(
+                f"{output.path} has shape {output.shape}, but its run created it with shape "
+                f"{plan.output.shape}."
+            )
     states, problem = _recorded_states(plan, run_dir)
-    run = _RecordedRun(plan, run_dir, output, states)
+    run = _RecordedRun(plan, run_dir, outputs, states)
     verdicts = _check_blocks(run, progress)
     chosen = _choose_sample(verdicts, sample, seed)
     recomputed, sample_problem = _compute_again(run, chosen)
@@ -124,12 +125,23 @@ def verify_run(
 
 @dataclass(frozen=True)
 class _RecordedRun:
-    """A run, its output, and the recorded states of its blocks (None if they are lost)."""
+    """A run, its output's arrays, and the recorded states of its blocks (None if they are lost)."""
 
     plan: Plan
     run_dir: RunDir
-    output: OutputArray
+    outputs: Sequence[OutputArray]
     states: NDArray[np.uint8] | None
+
+    def stored_problem(self, region: Roi) -> str | None:
+        """What is wrong with the chunks of a region (voxels of the arrays); None if nothing is."""
+        for output, array in zip(self.outputs, self.plan.output.arrays, strict=True):
+            if (problem := stored_problem(output, region)) is not None:
+                return in_array(array, problem)
+        return None
+
+    def is_stored(self, region: Roi) -> bool:
+        """Whether every chunk of a region is stored in every array."""
+        return all(output.is_stored(region.begin, region.end) for output in self.outputs)
 
 
 def _recorded_states(plan: Plan, run_dir: RunDir) -> tuple[NDArray[np.uint8] | None, str | None]:
@@ -149,12 +161,12 @@ def _check_blocks(run: _RecordedRun, progress: Callable[[int, int], None]) -> li
         if state is not None and state not in PREDICTED:
             failure = failures.get(number) if state == State.FAILED else None
             return _Verdict(_FINDING_OF[state], failure.error if failure else "")
-        in_array = run.plan.numbered_block(number) - run.plan.output.roi.begin
-        problem = stored_problem(run.output, in_array)
+        region = run.plan.numbered_block(number) - run.plan.output.roi.begin
+        problem = run.stored_problem(region)
         if problem is None:
             return _Verdict(Finding.COMPLETE if state is None else _FINDING_OF[state])
         # Without a record, a block whose chunks are not all stored counts as not done.
-        missing = state is None and not run.output.is_stored(in_array.begin, in_array.end)
+        missing = state is None and not run.is_stored(region)
         return _Verdict(Finding.MISSING if missing else Finding.DAMAGED, problem)
 
     verdicts = []
@@ -204,7 +216,7 @@ def _compute_again(run: _RecordedRun, chosen: list[int]) -> tuple[dict[int, _Ver
 
 def _compare(run: _RecordedRun, recomputer: Recomputer, number: int) -> _Verdict:
     try:
-        problem = recomputer.difference(run.output, run.plan.numbered_block(number))
+        problem = recomputer.difference(run.outputs, run.plan.numbered_block(number))
     except Exception as error:  # noqa: BLE001
         # A block that cannot be computed must not cost the user the rest of the report.
         reason = str(error) if isinstance(error, PredictError) else describe(error)
@@ -219,7 +231,8 @@ def _repair(run: _RecordedRun, verdicts: list[_Verdict]) -> int:
     bad = [n for n, v in enumerate(verdicts) if v.finding in (Finding.DAMAGED, Finding.DIFFERENT)]
     if run.states is None:
         states = [State.DONE if v.finding in STORED else State.TODO for v in verdicts]
-        run.run_dir.replace_ledger(run.plan, records_of(np.array(states, np.uint8)))
+        records = records_of(np.array(states, np.uint8), len(run.outputs))
+        run.run_dir.replace_ledger(run.plan, records)
         return len(bad)
     with closing(run.run_dir.ledger(run.plan)) as ledger:
         for number in bad:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 PROTOCOL = 2
 MAX_TEXT = 8000
 MAX_SLOTS = 1000
+MAX_ARRAYS = 1000
 # Workers may ask for numbers below this.
 MAX_NUMBER = 1_000_000
 # Time for a new connection to say Hello, and for the scheduler to answer it (seconds).
@@ -28,6 +29,8 @@ HELLO_TIMEOUT_S = 10.0
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Name = Annotated[str, Field(max_length=300)]
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+# One number for each array of the output.
+ArrayCounts = Annotated[list[Count], Field(min_length=1, max_length=MAX_ARRAYS)]
 Blocks = Annotated[list[Count], Field(max_length=2 * MAX_SLOTS)]
 
 
@@ -70,9 +73,9 @@ class Next(Message):
 class Done(Message):
     """A block is committed.
 
-    `read`, `compute` and `write` are in seconds; `clipped` and `nonfinite` count output values,
-    `filled` the input chunks that the fill value stood in for. `skipped`: the block was left out as
-    configured, since its input could not be read (`note` says why).
+    `read`, `compute` and `write` are in seconds; `clipped` and `nonfinite` count the values of each
+    array of the output, `filled` the input chunks that the fill value stood in for. `skipped`: the
+    block was left out as configured, since its input could not be read (`note` says why).
     """
 
     say: Literal["done"] = "done"
@@ -80,8 +83,8 @@ class Done(Message):
     read: float
     compute: float
     write: float
-    clipped: Count
-    nonfinite: Count
+    clipped: ArrayCounts
+    nonfinite: ArrayCounts
     filled: Count = 0
     skipped: bool = False
     note: Text = ""

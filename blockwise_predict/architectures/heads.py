@@ -1,0 +1,41 @@
+"""What follows a U-Net with several outputs: a head for each expanding path, and activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+
+
+class SeparateHeads(nn.ModuleList):
+    """A head for each of a U-Net's expanding paths: their results, one after the other.
+
+    Called with a list of `[B, C, *spatial]`; the results must have the same spatial shape.
+    """
+
+    def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """`[B, sum of the heads' channels, *spatial]`."""
+        return torch.cat([head(each) for head, each in zip(self, maps, strict=True)], dim=1)
+
+
+class OutputActivations(nn.Module):
+    """The activation of each output of a network, on its range of the channels.
+
+    `activations` has the number of channels and the activation (a `torch.nn` class, or None) of
+    each output.
+    """
+
+    def __init__(self, activations: Iterable[tuple[int, str | None]]) -> None:
+        super().__init__()
+        counts, names = zip(*activations, strict=True)
+        self._sizes: list[int] = list(counts)
+        self.activations = nn.ModuleList(
+            nn.Identity() if name is None else getattr(nn, name)() for name in names
+        )
+
+    def forward(self, values: torch.Tensor, channel_axis: int = 1) -> torch.Tensor:
+        """Activated values, in new memory."""
+        parts = values.split(self._sizes, channel_axis)
+        activated = [module(part) for module, part in zip(self.activations, parts, strict=True)]
+        return torch.cat(activated, channel_axis)
