@@ -55,6 +55,10 @@ _SHAPE_FUNCTIONS: dict[Any, Callable[..., torch.Tensor]] = {
     _ATEN.add_.Tensor: _unchanged,
     _ATEN.maximum.default: _like,
     _ATEN.clone.default: _like,
+    # Of the activations, those that torch would decompose.
+    _ATEN.elu.default: _like,
+    _ATEN.selu.default: _like,
+    _ATEN.celu.default: _like,
 }
 
 

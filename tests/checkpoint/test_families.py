@@ -51,8 +51,11 @@ def test_a_run_of_dacapo_after_0_3_5(tmp_path: Path) -> None:
     assert model.channel_names == ("aff_0.1", "aff_-1.0")
     assert (model.run, model.iteration) == ("net", 100)
     assert "DaCapo after 0.3.5 (tensors chain.0.*)" in family(model)
-    # Its own super-resolution kernels are part of what a run must be resumed with.
-    assert model.architecture_dict()["super_resolution_kernels"] == [[3, 3], [3, 1], [1, 3]]
+    # Its own super-resolution kernels are part of what a run must be resumed with. Settings at
+    # their defaults are not: a run recorded before there were such settings must be resumed, too.
+    described = model.architecture_dict()
+    assert described["super_resolution_kernels"] == [[3, 3], [3, 1], [1, 3]]
+    assert not described.keys() & {"activation", "activation_on_upsample", "upsample_convolution"}
 
 
 def test_a_run_without_a_task_has_no_head(tmp_path: Path) -> None:
@@ -187,6 +190,24 @@ def test_a_bare_unet_of_funlib(kinds: dict[str, Any], tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = network(torch.from_numpy(x)).numpy()
     assert_computes(model, x, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"upsample_convolution": False}, "upsampling has no activation"),
+        ({"upsample_channel_contraction": [True, False]}, "has 2 levels, but needs 1"),
+        ({"activation": "Softmax"}, "invalid values in the architecture: activation: 'Softmax'"),
+        ({"super_resolution_kernels": [[3, 3, 3]]}, "super_resolution_kernels has .* is 2-D"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    torch.save(recorded("dacapo_newer").state, tmp_path / "w.pt")
+    (tmp_path / "arch.yaml").write_text(yaml.safe_dump({**NEWER_UNET, **settings}))
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(tmp_path / "w.pt", architecture=tmp_path / "arch.yaml")
 
 
 def test_tensors_of_other_networks_are_not_taken_for_a_unet() -> None:
