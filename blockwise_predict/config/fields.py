@@ -21,6 +21,7 @@ from blockwise_predict.config.values import (
     Normalize,
     OutputDtype,
     PathText,
+    PathTexts,
     Precision,
     Range,
     RoiNm,
@@ -38,21 +39,24 @@ class RunOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    checkpoint: PathText = option(
+    checkpoint: PathTexts = option(
         ...,
         Group.CHECKPOINT,
-        "DaCapo run (BASE/RUN), iteration file, or weights (.pt, .pth, .safetensors).",
+        "DaCapo run (BASE/RUN), iteration file, or weights (.pt, .pth, .safetensors). Given more "
+        "than once (a list in YAML): the mean of their predictions.",
         metavar="PATH",
+        repeatable=True,
         example="dacapo/my_run",
     )
     iteration: int | None = option(
         None, Group.CHECKPOINT, "Iteration of a DaCapo run.", unset="the latest", ge=0, lt=1 << 63
     )
-    architecture: PathText | None = option(
+    architecture: PathTexts | None = option(
         None,
         Group.CHECKPOINT,
-        "Architecture of bare weights.",
+        "Architecture of bare weights: one for all, or one for each --checkpoint.",
         metavar="YAML",
+        repeatable=True,
         example="configs/architecture.yaml",
     )
     unsafe_load_pickle: bool = option(

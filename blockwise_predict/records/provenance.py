@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from blockwise_predict.engine.settings import PrecisionChoice
-from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.model import NetworkPlan, Plan
 
 ATTRIBUTE = "blockwise_predict"
 PACKAGES = ("blockwise-predict", "torch", "numpy", "daisy", "tensorstore", "zarr")
@@ -24,12 +24,8 @@ def provenance(plan: Plan, command: str) -> dict[str, Any]:
         "config": plan.config.model_dump(mode="json", exclude_none=True),
         "begun": _now(),
         "complete": False,
-        "checkpoint": {
-            "path": network.checkpoint,
-            "run": network.run,
-            "iteration": network.iteration,
-            "sha256": network.weights_sha256,
-        },
+        "checkpoint": _checkpoint(network),
+        "ensemble": [_checkpoint(member.network) for member in plan.ensemble],
         "architecture": network.architecture,
         "head": network.head,
         "input": source.model_dump(mode="json"),
@@ -43,6 +39,15 @@ def provenance(plan: Plan, command: str) -> dict[str, Any]:
         "block_shape": list(plan.block_shape),
         "tile_shape": list(plan.lattice.tile_shape),
         "versions": {"python": platform.python_version(), **_versions(PACKAGES)},
+    }
+
+
+def _checkpoint(network: NetworkPlan) -> dict[str, Any]:
+    return {
+        "path": network.checkpoint,
+        "run": network.run,
+        "iteration": network.iteration,
+        "sha256": network.weights_sha256,
     }
 
 
