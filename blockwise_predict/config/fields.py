@@ -22,6 +22,7 @@ from blockwise_predict.config.values import (
     Memory,
     Normalize,
     PathText,
+    PathTexts,
     Precision,
     RoiNm,
     Shape,
@@ -38,22 +39,25 @@ class RunOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    checkpoint: PathText = option(
+    checkpoint: PathTexts = option(
         ...,
         Group.CHECKPOINT,
-        "DaCapo run (BASE/RUN), iteration file, weights (.pt, .safetensors), program (.ts, .pt2), "
-        "cellmap-models or bioimage.io package, or hf://OWNER/REPO[@REVISION][/PATH].",
+        "DaCapo run (BASE/RUN), iteration file, weights (.pt, .safetensors), program (.ts, .pt2, "
+        ".onnx), cellmap-models or bioimage.io package, or hf://OWNER/REPO[@REVISION][/PATH]. "
+        "Given more than once (a list in YAML): the mean of their predictions.",
         metavar="PATH",
+        repeatable=True,
         example="dacapo/my_run",
     )
     iteration: int | None = option(
         None, Group.CHECKPOINT, "Iteration of a DaCapo run.", unset="the latest", ge=0, lt=1 << 63
     )
-    architecture: PathText | None = option(
+    architecture: PathTexts | None = option(
         None,
         Group.CHECKPOINT,
-        "Architecture of bare weights.",
+        "Architecture of bare weights: one for all, or one for each --checkpoint.",
         metavar="YAML",
+        repeatable=True,
         example="configs/architecture.yaml",
     )
     activation: Activation | None = option(

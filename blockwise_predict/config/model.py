@@ -69,15 +69,21 @@ class RunConfig(MeanOptions):
 
     def absolute(self) -> Self:
         """The same with absolute paths, so that it is valid in any working directory."""
-        keys = ("checkpoint", "architecture", "input", "output", "run_dir")
+        keys = ("input", "output", "run_dir")
         paths = {key: getattr(self, key) for key in keys}
+        several = {key: getattr(self, key) for key in ("checkpoint", "architecture")}
         if self.is_on_cluster and self.fleet != self.fleet_kind:
             paths["fleet"] = self.fleet
         return self.model_copy(
             update={
-                key: os.path.abspath(os.path.expanduser(path))
-                for key, path in paths.items()
-                if path is not None and "://" not in path
+                **{key: _absolute(path) for key, path in paths.items() if path is not None},
+                **{
+                    key: value
+                    and (
+                        _absolute(value) if isinstance(value, str) else tuple(map(_absolute, value))
+                    )
+                    for key, value in several.items()
+                },
             }
         )
 
@@ -132,6 +138,11 @@ OPTIONS = {key: Option.of(key, field) for key, field in RunConfig.model_fields.i
 
 JOB_OPTIONS = tuple(key for key, told in OPTIONS.items() if told.group is Group.CLUSTER)
 """Keys of what a cluster is asked for."""
+
+
+def _absolute(path: str) -> str:
+    """An absolute path; a URL is left as it is."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def load_value(key: str, value: object, *, command_line: bool = True) -> Any:

@@ -147,12 +147,21 @@ class Tiling(Model):
     cache_bytes: int
 
 
+class EnsembleMember(Model):
+    """A further network, whose prediction is averaged with the first one's, and its tilings."""
+
+    network: NetworkPlan
+    tiling: Tiling
+    exact_tiling: Tiling | None
+
+
 class Plan(Model):
     """The plan of a run.
 
     `scale` is the number of output voxels per input voxel, `block_shape` is in output voxels.
     `tiling` is for the configured or likely precision; `exact_tiling` is for float32, if the
-    precision is still open and float32 needs more memory.
+    precision is still open and float32 needs more memory. `network` and the tilings are those of
+    the first checkpoint, `ensemble` has those of the others.
     """
 
     version: str
@@ -167,6 +176,7 @@ class Plan(Model):
     block_shape: tuple[int, ...]
     tiling: Tiling
     exact_tiling: Tiling | None
+    ensemble: tuple[EnsembleMember, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -219,9 +229,16 @@ class Plan(Model):
         return self.tiling.lattice
 
     @property
-    def predictions(self) -> int:
-        """Number of predictions whose mean each value is."""
+    def copies(self) -> int:
+        """Number of transformed copies of each tile that each network predicts."""
         return num_symmetries(self.config.augment, self.network.dims)
+
+    @property
+    def each(self) -> list[Plan]:
+        """The same plan for each of the networks alone."""
+        first = self.model_copy(update={"ensemble": ()})
+        others = [first.model_copy(update=dict(member)) for member in self.ensemble]
+        return [first, *others]
 
     def tiling_for(self, precision: str) -> Tiling:
         """The tiling for the precision that was chosen."""
@@ -300,8 +317,21 @@ class Plan(Model):
             "tile shape": list(self.lattice.tile_shape),
             "augmentation": _unless(self.config.augment, "none"),
             "augmented channels": _unless(self.config.augment_channels, "auto"),
+            **self._ensemble_identity(),
             "overlap": self.config.overlap if self.config.blend else None,
         }
+
+    def _ensemble_identity(self) -> dict[str, Any]:
+        """What must be unchanged of the further networks."""
+        found: dict[str, Any] = {}
+        for number, member in enumerate(self.ensemble, start=2):
+            found |= {
+                f"weights {number} (sha256)": member.network.weights_sha256,
+                f"architecture {number}": member.network.architecture,
+                f"head {number}": member.network.head,
+                f"tile shape {number}": list(member.tiling.lattice.tile_shape),
+            }
+        return found
 
 
 def _unless(value: str, default: str) -> str | None:

@@ -14,9 +14,12 @@ from blockwise_predict.plan.opened import Opened
 
 
 def make_members(plan: Plan, opened: Opened, precision: str) -> list[Member]:
-    """One member for each transformed copy of the tiles."""
-    builder = _Builder(plan, opened, precision)
-    return [builder.member(copy) for copy in augmented_copies(opened)]
+    """One member for each network and each transformed copy of the tiles."""
+    members = []
+    for own_plan, alone in zip(plan.each, opened.each, strict=True):
+        builder = _Builder(own_plan, alone, precision)
+        members += [builder.member(copy) for copy in augmented_copies(alone)]
+    return members
 
 
 class _Builder:
