@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import TypeAdapter, ValidationError, model_validator
 
 from blockwise_predict.config.consent import CONSENT, refuse_consent_of_file
-from blockwise_predict.config.mean_fields import MeanOptions
+from blockwise_predict.config.fleet_fields import RunOptions
 from blockwise_predict.config.option import Group, Option, option_name
 from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.config.untrusted import MalformedError, read_yaml, text_keys
@@ -26,7 +26,7 @@ from blockwise_predict.errors import ConfigError, shown
 MAX_LISTED = 20
 
 
-class RunConfig(MeanOptions):
+class RunConfig(RunOptions):
     """One prediction run, as asked for: its options, checked against each other."""
 
     @property
@@ -91,7 +91,7 @@ class RunConfig(MeanOptions):
         """The data type of a network's output, by its name."""
         if isinstance(self.output_dtype, str):
             return self.output_dtype
-        default: str = MeanOptions.model_fields["output_dtype"].default
+        default: str = RunOptions.model_fields["output_dtype"].default
         return self.output_dtype.get(output, default)
 
     def range_of(self, output: str) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import CheckpointError, RunStateError
-from blockwise_predict.plan.model import NetworkPlan
+from blockwise_predict.plan.parts import NetworkPlan
 
 
 def open_models(config: RunConfig) -> list[TrainedModel]:

@@ -22,9 +22,10 @@ from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import fixed_tile_warnings
 from blockwise_predict.io import BlockSource, guess_format, missing_sample, sample_digests
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
-from blockwise_predict.plan.model import EnsembleMember, InputPlan, NetworkPlan, OutputPlan, Plan
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened, open_inputs
 from blockwise_predict.plan.outputs import plan_arrays
+from blockwise_predict.plan.parts import EnsembleMember, InputPlan, NetworkPlan, OutputPlan
 from blockwise_predict.plan.pinned import commit_notes, with_commits, with_recorded_commits
 from blockwise_predict.plan.region import Region, choose_region, first_lattice
 

@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import Any
 
 from blockwise_predict.engine.settings import PrecisionChoice
-from blockwise_predict.plan.model import ArrayPlan, NetworkPlan, Plan
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.parts import ArrayPlan, NetworkPlan
 
 ATTRIBUTE = "blockwise_predict"
 PACKAGES = ("blockwise-predict", "torch", "numpy", "daisy", "tensorstore", "zarr")

@@ -8,8 +8,9 @@ from blockwise_predict.config.quantities import format_bytes, format_rate, forma
 from blockwise_predict.fleet import describe_fleet
 from blockwise_predict.geometry.grid import format_sizes
 from blockwise_predict.plan.estimate import Estimate, estimate_all
-from blockwise_predict.plan.model import ArrayPlan, OutputPlan, Plan
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
+from blockwise_predict.plan.parts import ArrayPlan, OutputPlan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.room import ledger_bytes
 from blockwise_predict.worker.probe import Probe

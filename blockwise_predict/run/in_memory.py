@@ -18,7 +18,8 @@ from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
 from blockwise_predict.io.storage import Storage
 from blockwise_predict.io.volume import Volume
 from blockwise_predict.plan.make import Planned, make_plan
-from blockwise_predict.plan.model import ArrayPlan, Plan
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.parts import ArrayPlan
 from blockwise_predict.run.models import Models, given_models
 from blockwise_predict.run.progress import ProgressBar
 from blockwise_predict.run.reporter import Reporter

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from blockwise_predict.engine.mean import Member
-from blockwise_predict.engine.passes import Pass, make_network_pass, over_volume
+from blockwise_predict.engine.passes import Pass
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.transformed import TransformedPass
+from blockwise_predict.engine.volume_passes import make_network_pass, over_volume
 from blockwise_predict.engine.window import blending_window
 from blockwise_predict.geometry.symmetry import Symmetry
 from blockwise_predict.plan.augmentation import Copy, augmented_copies, lattice_of_copy

@@ -12,8 +12,9 @@ from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.plan.estimate import estimate, estimate_all, pass_flops
-from blockwise_predict.plan.model import Plan, Tiling
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
+from blockwise_predict.plan.parts import Tiling
 from blockwise_predict.worker.setup import decide_precision, make_predictor
 
 
