@@ -58,14 +58,16 @@ class _Writer:
 
     def _upsample(self, layer: str, factor: tuple[float, ...], entering: int) -> int:
         settings = self._settings
-        if settings["constant_upsample"]:
-            last = self._add("upsample", entering, numbers=factor)
-            if not settings.get("upsample_convolution", True):
-                return last
-            last = self._add("conv", last, f"{layer}.1", ("valid",))
+        is_activated = settings.get("activation_on_upsample", True)
+        if not settings["constant_upsample"]:
+            # The only layer of its module, unless an activation follows.
+            layer = f"{layer}.0" if is_activated else layer
+            last = self._add("conv_transpose", entering, layer, factor)
         else:
-            last = self._add("conv_transpose", entering, f"{layer}.0", factor)
-        return self._add("relu", last) if settings.get("activation_on_upsample", True) else last
+            last = self._add("upsample", entering, numbers=factor)
+            if settings.get("upsample_convolution", True):
+                last = self._add("conv", last, f"{layer}.1", ("valid",))
+        return self._add("relu", last) if is_activated else last
 
     def _conv_pass(self, layer: str, kernels: Sequence[object], entering: int, padding: str) -> int:
         last, batch_norm = entering, self._settings["batch_norm"]

@@ -93,10 +93,10 @@ def _other_traits(
     steps = len(settings["downsample_factors"])
     ups = [(found, o) for o in operations if (found := _UP.fullmatch(o.layer)) and o.kind != "relu"]
     if settings["constant_upsample"] and not ups:
-        return {"upsample_convolution": False}
-    following = [operations[operations.index(o) + 1].kind for _, o in ups]
-    if ups and "relu" not in following:
-        traits["activation_on_upsample"] = False
+        ups_only = [o for o in operations if o.kind == "upsample"][:steps]
+        traits |= {"upsample_convolution": False, "upsample_channel_contraction": [False] * steps}
+        return traits | _activated(operations, ups_only)
+    traits |= _activated(operations, [o for _, o in ups])
     contracted = []
     for level in range(steps):
         layer = next((o for found, o in ups if int(found[1]) == level), None)
@@ -109,6 +109,12 @@ def _other_traits(
     if supers and supers[0] != settings["kernel_size_up"][-1]:
         traits["super_resolution_kernels"] = supers[0]
     return traits
+
+
+def _activated(operations: Sequence[Operation], ups: Sequence[Operation]) -> dict[str, Any]:
+    """Whether an activation follows the last layers of upsampling, if none does."""
+    following = [operations[operations.index(one) + 1].kind for one in ups]
+    return {} if "relu" in following else {"activation_on_upsample": False}
 
 
 def _kernels(
