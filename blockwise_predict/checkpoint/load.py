@@ -25,12 +25,14 @@ def open_checkpoint(
     iteration: int | None = None,
     architecture: str | os.PathLike[str] | None = None,
     unsafe_load_pickle: bool = False,
+    factory: str | None = None,
     input_shape: Sequence[int] | None = None,
     probed: Probed | None = None,
 ) -> TrainedModel:
     """Open a checkpoint as data, and check that its weights fit its architecture.
 
-    A program (TorchScript) is probed: what it does with its input is found out by running it.
+    A program (TorchScript, torch.export, ONNX, or a factory's) is probed: what it does with its
+    input is found out by running it.
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
         its iteration files, or bare weights. Bare weights are a `.safetensors` file, or a torch
@@ -42,14 +44,16 @@ def open_checkpoint(
         configurations; or the architecture's keys alone. Without a task the network has no head,
         and its channels are named channel_0 and so on.
     unsafe_load_pickle: unpickle files that need more than plain data, which runs their code.
+    factory: `package.module:function` or `path/to/file.py:function`, which builds the network (a
+        torch.nn.Module), and gets the checkpoint's path if it takes an argument.
     input_shape: of a program, a shape (spatial axes) that it takes; found by trying by default.
     probed: of a program, what is already known about it, so that it is not probed again.
 
     Raises CheckpointError for files that are missing, unreadable, unsafe or damaged, and for
     weights that do not fit the architecture.
     """
-    if (program := find_program(path)) is not None:
-        options = {"checkpoint": str(path)}
+    if (program := find_program(path, factory)) is not None:
+        options = {"checkpoint": str(path), "factory": factory}
         return open_program(program, path, input_shape=input_shape, probed=probed, options=options)
     location = _locate(path, iteration, architecture)
     settings, task = split_document(read_document(location.document))

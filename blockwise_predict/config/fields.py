@@ -13,6 +13,7 @@ from blockwise_predict.config.values import (
     BadInput,
     Border,
     Device,
+    Factory,
     Fleet,
     Format,
     LengthsNm,
@@ -41,7 +42,7 @@ class RunOptions(BaseModel):
     checkpoint: PathText = option(
         ...,
         Group.CHECKPOINT,
-        "DaCapo run (BASE/RUN), iteration file, or weights (.pt, .pth, .safetensors).",
+        "DaCapo run (BASE/RUN), iteration, weights (.pt, .safetensors), TorchScript, .pt2, .onnx.",
         metavar="PATH",
         example="dacapo/my_run",
     )
@@ -59,6 +60,15 @@ class RunOptions(BaseModel):
         False,
         Group.CHECKPOINT,
         "Open a checkpoint that runs code when it is opened. Only for files you made yourself.",
+        exclude=True,
+    )
+
+    factory: Factory | None = option(
+        None,
+        Group.CHECKPOINT,
+        "Function that builds the network from the checkpoint's path; this executes its code.",
+        metavar="MODULE:NAME",
+        example="my_networks.py:build",
         exclude=True,
     )
 
@@ -270,12 +280,7 @@ class RunOptions(BaseModel):
         unset="the script's",
     )
     throttle: int | None = option(
-        None,
-        Group.CLUSTER,
-        "Number of jobs that may run at the same time.",
-        unset="all",
-        ge=1,
-        le=MAX_JOBS,
+        None, Group.CLUSTER, "Number of jobs that may run at once.", unset="all", ge=1, le=MAX_JOBS
     )
     submit_options: Words = option(
         (),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
+from blockwise_predict.checkpoint import FACTORY, TrainedModel, open_checkpoint
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
@@ -69,6 +69,7 @@ def open_inputs(
             iteration=config.iteration,
             architecture=config.architecture,
             unsafe_load_pickle=config.unsafe_load_pickle,
+            factory=config.factory,
             input_shape=config.tile_shape,
         )
     if array is None:
@@ -92,11 +93,17 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
     longer be opened.
     """
     config = plan.config
+    if plan.network.architecture.get("program") == FACTORY and config.factory is None:
+        raise CheckpointError(
+            f"the run's network, of {config.checkpoint}, was {FACTORY}. Add that option to this "
+            "command, with the same function: no record can allow code to be executed."
+        )
     model = open_checkpoint(
         config.checkpoint,
         iteration=plan.network.iteration,
         architecture=config.architecture,
         unsafe_load_pickle=config.unsafe_load_pickle,
+        factory=config.factory,
         probed=plan.network.probed,
     )
     if model.sha256 != plan.network.weights_sha256:

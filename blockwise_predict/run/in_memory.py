@@ -28,7 +28,8 @@ from blockwise_predict.worker.setup import decide_precision, make_predictor
 
 # The options that concern the prediction itself, and not files, workers and records.
 OPTIONS = (
-    *("iteration", "architecture", "unsafe_load_pickle", "border", "normalize", "bad_input"),
+    *("iteration", "architecture", "unsafe_load_pickle", "factory"),
+    *("border", "normalize", "bad_input"),
     *("output_dtype", "output_range", "tile_shape", "block_shape", "precision", "memory", "device"),
 )
 
@@ -59,7 +60,7 @@ def predict(
     progress: whether to show a progress bar.
     options: those of a configuration file that concern the prediction: border, normalize,
         bad_input, precision, device, memory, output_dtype, output_range, tile_shape, block_shape;
-        for a model given as a path also iteration, architecture and unsafe_load_pickle.
+        for a model given as a path also iteration, architecture, unsafe_load_pickle and factory.
 
     Raises an InputError for anything that does not fit, and StageError for a block whose input
     cannot be read.
