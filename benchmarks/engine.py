@@ -36,10 +36,11 @@ from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig
 from blockwise_predict.architectures.trace import flops, halo_overhead
 from blockwise_predict.checkpoint import UNetModel, open_checkpoint
 from blockwise_predict.engine.memory import PeakMemory
-from blockwise_predict.engine.passes import StreamedPass, predict_tile
+from blockwise_predict.engine.passes import StreamedPass
 from blockwise_predict.engine.precision import DTYPES
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.engine.values import Encoding, Normalization, Part
+from blockwise_predict.engine.volume_passes import predict_tile
 from blockwise_predict.geometry.tiling import build_lattice, smallest_tile
 from blockwise_predict.plan.sizing import Limits, Sizing
 

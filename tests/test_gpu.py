@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from blockwise_predict.checkpoint import open_checkpoint
-from blockwise_predict.engine.passes import make_pass, predict_tile
 from blockwise_predict.engine.precision import choose_precision, faster_precisions
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.values import Encoding, Normalization, Part
+from blockwise_predict.engine.volume_passes import make_pass, predict_tile
 from blockwise_predict.io import read_attributes
 from tests.support.networks import save_network
 from tests.support.nonfinite import network, pattern, references, spoil, tile

@@ -45,6 +45,7 @@ def run_options(function: Command) -> Command:
     """
 
     def command(config: str | None, **options: Any) -> None:
+        options = {key: None if value == () else value for key, value in options.items()}
         own = {key: options.pop(key) for key in [*options] if key not in RunConfig.model_fields}
         function(load_config(options, config), **own)
 
@@ -58,6 +59,7 @@ def run_options(function: Command) -> Command:
             group=option.group,
             help=option.help(),
             default=None,
+            multiple=option.repeatable,
             **_value(option),
         )
         command = declared(command)

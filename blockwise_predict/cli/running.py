@@ -11,7 +11,8 @@ from typing import NoReturn
 from blockwise_predict.cli.terminal import RunDisplay
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import PredictError
-from blockwise_predict.plan.model import ArrayPlan, Plan
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.parts import ArrayPlan
 from blockwise_predict.run.api import run
 from blockwise_predict.run.planned import plan_run
 from blockwise_predict.run.result import ArrayResult, RunResult

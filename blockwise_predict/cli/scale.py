@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from blockwise_predict.cli.options import run_option
-from blockwise_predict.config.fields import MAX_WORKERS
+from blockwise_predict.config.fleet_fields import MAX_WORKERS
 
 
 @click.command(short_help="Change the number of workers of a running run.")

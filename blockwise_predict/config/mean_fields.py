@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from blockwise_predict.config.fields import RunOptions
+from typing import Self
+
+from pydantic import model_validator
+
+from blockwise_predict.config.fields import PredictionOptions
 from blockwise_predict.config.option import Group, option
 from blockwise_predict.config.values import Augment, AugmentChannels
 
 
-class MeanOptions(RunOptions):
+class MeanOptions(PredictionOptions):
     """What can be asked of a run, with the predictions of which it takes the mean."""
 
     blend: bool = option(
@@ -43,4 +47,24 @@ class MeanOptions(RunOptions):
     @property
     def is_mean(self) -> bool:
         """Whether values are means of several passes over the same voxels."""
-        return self.blend or self.augment != "none"
+        return self.blend or self.augment != "none" or len(self.checkpoints) > 1
+
+    @property
+    def checkpoints(self) -> list[tuple[str, str | None]]:
+        """Path and architecture file, if one is given, of each checkpoint."""
+        paths = (self.checkpoint,) if isinstance(self.checkpoint, str) else self.checkpoint
+        files = self.architecture
+        if files is None or isinstance(files, str):
+            return [(path, files) for path in paths]
+        return list(zip(paths, files, strict=True))
+
+    @model_validator(mode="after")
+    def _one_architecture_for_each(self) -> Self:
+        paths, files = self.checkpoint, self.architecture
+        if isinstance(files, tuple) and (isinstance(paths, str) or len(paths) != len(files)):
+            raise ValueError(
+                f"architecture: {len(files)} files are given, but "
+                f"{1 if isinstance(paths, str) else len(paths)} checkpoints; give one for all, or "
+                "one for each"
+            )
+        return self

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import TypeAdapter, ValidationError, model_validator
 
 from blockwise_predict.config.consent import CONSENT, refuse_consent_of_file
-from blockwise_predict.config.mean_fields import MeanOptions
+from blockwise_predict.config.fleet_fields import RunOptions
 from blockwise_predict.config.option import Group, Option, option_name
 from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.config.untrusted import MalformedError, read_yaml, text_keys
@@ -26,7 +26,7 @@ from blockwise_predict.errors import ConfigError, shown
 MAX_LISTED = 20
 
 
-class RunConfig(MeanOptions):
+class RunConfig(RunOptions):
     """One prediction run, as asked for: its options, checked against each other."""
 
     @property
@@ -69,15 +69,21 @@ class RunConfig(MeanOptions):
 
     def absolute(self) -> Self:
         """The same with absolute paths, so that it is valid in any working directory."""
-        keys = ("checkpoint", "architecture", "input", "output", "run_dir")
+        keys = ("input", "output", "run_dir")
         paths = {key: getattr(self, key) for key in keys}
+        several = {key: getattr(self, key) for key in ("checkpoint", "architecture")}
         if self.is_on_cluster and self.fleet != self.fleet_kind:
             paths["fleet"] = self.fleet
         return self.model_copy(
             update={
-                key: os.path.abspath(os.path.expanduser(path))
-                for key, path in paths.items()
-                if path is not None and "://" not in path
+                **{key: _absolute(path) for key, path in paths.items() if path is not None},
+                **{
+                    key: value
+                    and (
+                        _absolute(value) if isinstance(value, str) else tuple(map(_absolute, value))
+                    )
+                    for key, value in several.items()
+                },
             }
         )
 
@@ -85,7 +91,7 @@ class RunConfig(MeanOptions):
         """The data type of a network's output, by its name."""
         if isinstance(self.output_dtype, str):
             return self.output_dtype
-        default: str = MeanOptions.model_fields["output_dtype"].default
+        default: str = RunOptions.model_fields["output_dtype"].default
         return self.output_dtype.get(output, default)
 
     def range_of(self, output: str) -> tuple[float, float] | None:
@@ -132,6 +138,11 @@ OPTIONS = {key: Option.of(key, field) for key, field in RunConfig.model_fields.i
 
 JOB_OPTIONS = tuple(key for key, told in OPTIONS.items() if told.group is Group.CLUSTER)
 """Keys of what a cluster is asked for."""
+
+
+def _absolute(path: str) -> str:
+    """An absolute path; a URL is left as it is."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def load_value(key: str, value: object, *, command_line: bool = True) -> Any:

@@ -32,18 +32,24 @@ def option(
     metavar: str | None = None,
     unset: str | None = None,
     example: str | None = None,
+    repeatable: bool = False,
     **constraints: Any,
 ) -> Any:
     """A pydantic field that carries the description of an option.
 
     `metavar` stands for the value in help texts. `unset` says in words what leaving the option out
-    means, where the default itself does not.
+    means, where the default itself does not. A `repeatable` option may be given more than once.
     """
     return Field(
         default,
         description=description,
         examples=[example] if example else None,
-        json_schema_extra={"group": group, "metavar": metavar, "unset": unset},
+        json_schema_extra={
+            "group": group,
+            "metavar": metavar,
+            "unset": unset,
+            "repeatable": repeatable,
+        },
         **constraints,
     )
 
@@ -66,6 +72,7 @@ class Option:
     required: bool
     default: str | None
     example: str | None
+    repeatable: bool
 
     @classmethod
     def of(cls, key: str, field: FieldInfo) -> Self:
@@ -84,6 +91,7 @@ class Option:
             required=field.is_required(),
             default=told["unset"] or _default(field),
             example=field.examples[0] if field.examples else None,
+            repeatable=told["repeatable"],
         )
 
     @property

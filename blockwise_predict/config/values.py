@@ -258,6 +258,16 @@ def _path(value: str) -> str:
     return value
 
 
+def _one_or_more_paths(value: object) -> str | tuple[str, ...]:
+    """A path, or from a list of several all of them."""
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    paths = tuple(map(_path_text, items))
+    if not paths or not all(isinstance(path, str) for path in paths):
+        raise ValueError("write a path, or a list of paths")
+    checked = tuple(_path(str(path)) for path in paths)
+    return checked[0] if len(checked) == 1 else checked
+
+
 Shape = Annotated[tuple[int, ...], BeforeValidator(_shape)]
 LengthsNm = Annotated[
     Lengths,
@@ -272,5 +282,6 @@ Fleet = Annotated[str, BeforeValidator(_fleet)]
 Device = Annotated[str, BeforeValidator(_device)]
 WallTime = Annotated[str, BeforeValidator(_wall_time)]
 PathText = Annotated[str, BeforeValidator(_path_text), AfterValidator(_path)]
+PathTexts = Annotated[str | tuple[str, ...], PlainValidator(_one_or_more_paths)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Listen = Annotated[str, BeforeValidator(_listen)]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import gcd, lcm, prod
 
 import numpy as np
@@ -73,13 +73,26 @@ def estimate(plan: Plan, model: TrainedModel) -> Estimate:
     itemsize = np.dtype(plan.input.dtype).itemsize * (plan.input.channels or 1)
     needed = _voxels_inside(plan, plan.lattice.read_roi(plan.output.roi))
     return Estimate(
-        passes=passes * plan.predictions,
-        flops=total * plan.predictions,
+        passes=passes * plan.copies,
+        flops=total * plan.copies,
         halo_overhead=total / (plan.output.roi.size * model.flops_without_halo),
         bytes_in=decoded * itemsize,
         bytes_out=plan.output.roi.size * plan.output.voxel_bytes,
         read_amplification=decoded / needed,
         exact=all(costs.exact for costs in axes),
+    )
+
+
+def estimate_all(plan: Plan, models: Sequence[TrainedModel]) -> Estimate:
+    """The costs of a plan with all its networks, which are given in the plan's order.
+
+    They read the input once. Halo and reading are those of the first.
+    """
+    costs = [estimate(each, model) for each, model in zip(plan.each, models, strict=True)]
+    return replace(
+        costs[0],
+        passes=sum(cost.passes for cost in costs),
+        flops=sum(cost.flops for cost in costs),
     )
 
 

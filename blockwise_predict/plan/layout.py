@@ -25,8 +25,8 @@ from blockwise_predict.plan.augmentation import (
 )
 from blockwise_predict.plan.blending import blended_block, block_bytes
 from blockwise_predict.plan.blocks import crop_block
-from blockwise_predict.plan.model import Tiling
 from blockwise_predict.plan.opened import Opened
+from blockwise_predict.plan.parts import Tiling
 from blockwise_predict.plan.region import Region, check_axes
 from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, SUM_BYTES, Limits, Sizing
 from blockwise_predict.plan.whole import WholePasses

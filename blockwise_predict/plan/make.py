@@ -5,7 +5,7 @@ Nothing is written, so that `predict plan`, `predict run` and the Python API dec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,11 +22,12 @@ from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import fixed_tile_warnings
 from blockwise_predict.io import BlockSource, guess_format, missing_sample, sample_digests
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
-from blockwise_predict.plan.model import InputPlan, NetworkPlan, OutputPlan, Plan
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened, open_inputs
 from blockwise_predict.plan.outputs import plan_arrays
-from blockwise_predict.plan.pinned import commit_notes, with_commit, with_recorded_commit
-from blockwise_predict.plan.region import Region, choose_region
+from blockwise_predict.plan.parts import EnsembleMember, InputPlan, NetworkPlan, OutputPlan
+from blockwise_predict.plan.pinned import commit_notes, with_commits, with_recorded_commits
+from blockwise_predict.plan.region import Region, choose_region, first_lattice
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,46 @@ def make_plan(
     config: RunConfig,
     recorded: Plan | None = None,
     *,
-    model: TrainedModel | None = None,
+    models: Sequence[TrainedModel] | None = None,
     array: BlockSource | None = None,
 ) -> Planned:
     """Make the plan of a run from its configuration.
 
     With the plan `recorded` by an earlier run, sizes that the configuration leaves open stay as
-    they were. `model` and `array` are the configuration's checkpoint and input, if they are open
+    they were. `models` and `array` are the configuration's checkpoints and input, if they are open
     already. Raises an InputError for anything that does not fit.
     """
-    opened = open_inputs(with_recorded_commit(config, recorded), model=model, array=array)
-    opened = with_commit(opened, config.checkpoint)
+    opened = open_inputs(with_recorded_commits(config, recorded), models=models, array=array)
+    opened = with_commits(opened, config)
     if recorded is not None:
         opened = replace(opened, config=_with_recorded_sizes(opened.config, recorded))
+        if config.tile_shape is None and len(recorded.each) == len(opened.models):
+            tiles = tuple(each.lattice.tile_shape for each in recorded.each)
+            opened = replace(opened, tile_shapes=tiles)
     region = choose_region(opened)
     layout = choose_layout(opened, region)
     if recorded is not None and layout.tiling.lattice == recorded.lattice:
         layout = replace(layout, tiling=recorded.tiling, exact_tiling=recorded.exact_tiling)
-    return Planned(_assemble(opened, region, layout), opened)
+    plan = _assemble(opened, region, layout)
+    further = _ensemble(opened, region, layout)
+    return Planned(plan.model_copy(update={"ensemble": further}), opened)
+
+
+def _ensemble(opened: Opened, region: Region, layout: Layout) -> tuple[EnsembleMember, ...]:
+    """The further networks, with tilings for the blocks of the first."""
+    members = []
+    for number, each in enumerate(opened.each[1:], 1):
+        config = each.config.model_copy(update={"block_shape": layout.block_shape})
+        alone = replace(each, config=config)
+        own = choose_layout(alone, replace(region, lattice=first_lattice(alone)))
+        members.append(
+            EnsembleMember(
+                network=_network_plan(alone.model, opened.requested_as(number)),
+                tiling=own.tiling,
+                exact_tiling=own.exact_tiling,
+            )
+        )
+    return tuple(members)
 
 
 def _with_recorded_sizes(config: RunConfig, recorded: Plan) -> RunConfig:
@@ -77,7 +100,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
     return Plan(
         version=__version__,
         config=config,
-        network=_network_plan(model, opened.requested),
+        network=_network_plan(model, opened.requested_as(0)),
         input=_input_plan(array),
         output=OutputPlan(
             path=config.output,
@@ -96,7 +119,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
         exact_tiling=layout.exact_tiling,
         notes=(*commit_notes(opened), *array.placement.notes, *region.notes, *memory_notes(opened)),
         warnings=(
-            *nonfinite_weights(model),
+            *(warning for each in opened.models for warning in nonfinite_weights(each)),
             *_tile_warnings(opened, region.lattice),
             *layout.warnings,
             *_missing_warnings(opened, layout.tiling.lattice.read_roi(region.roi)),

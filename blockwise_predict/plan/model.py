@@ -7,144 +7,28 @@ from the run directory. So a run's geometry is decided in one place.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import ceil, prod
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-import numpy as np
 from funlib.geometry import Coordinate, Roi
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import model_validator
 
 from blockwise_predict.config.model import RunConfig
-from blockwise_predict.config.values import Format
-from blockwise_predict.engine.settings import PRECISION_BYTES, Streaming
-from blockwise_predict.engine.values import Encoding, Normalization
+from blockwise_predict.engine.settings import PRECISION_BYTES
+from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import shown
-from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
+from blockwise_predict.geometry.grid import VoxelGrid
 from blockwise_predict.geometry.lattice import Lattice
-from blockwise_predict.geometry.probed import Probed
 from blockwise_predict.geometry.symmetry import num_symmetries
-
-
-class Model(BaseModel):
-    """Base of the plan's parts: frozen, without unknown fields, written as JSON."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NetworkPlan(Model):
-    """The network: its weights and its architecture, or what probing its program found out.
-
-    `activation` follows the network of the checkpoint's files, which do not contain it. `record` is
-    what the checkpoint's package says of itself. `cached` is where workers find a checkpoint on the
-    Hub, and `requested` how it was named: the configuration has its commit.
-    """
-
-    checkpoint: str
-    run: str | None
-    iteration: int | None
-    weights_sha256: str
-    architecture: dict[str, Any]
-    head: dict[str, Any] | None
-    channel_names: tuple[str, ...]
-    dims: int
-    activation: str | None = None
-    record: dict[str, str] = {}
-    cached: str | None = None
-    requested: str | None = None
-    probed: Probed | None = None
-
-
-class InputPlan(Model):
-    """The input array. Lengths (nm) are exact decimals or ratios, as text.
-
-    Of frames the first axis is time, in `time_unit` (empty: not known); it is None without frames.
-    `metadata_sha256` is the digest of the metadata that say how the array is stored,
-    `sample_sha256` the digests of a few chunks, by the chunk's first voxel.
-    """
-
-    path: str
-    format: str
-    shape: tuple[int, ...]
-    channels: int | None
-    dtype: str
-    chunk_shape: tuple[int, ...]
-    axis_names: tuple[str, ...]
-    voxel_size: tuple[str, ...]
-    offset: tuple[str, ...]
-    voxel_size_source: str
-    offset_source: str
-    metadata_sha256: str
-    sample_sha256: dict[str, str]
-    time_unit: str | None = None
-
-    @property
-    def grid(self) -> VoxelGrid:
-        """The input's voxel grid."""
-        sizes, offset = exact_lengths(self.voxel_size), exact_lengths(self.offset)
-        return VoxelGrid(sizes, offset, self.time_unit)
-
-
-class ArrayPlan(Model):
-    """An array of the output: consecutive channels of the network, stored in one data type.
-
-    `name` is that of the network's output, empty if it has only one; `path` is where the array is.
-    """
-
-    path: str
-    name: str
-    channel_names: tuple[str, ...]
-    dtype: str
-    value_range: tuple[float, float] | None
-
-    @property
-    def encoding(self) -> Encoding:
-        """How values are stored."""
-        return Encoding(self.dtype, self.value_range)
-
-
-class OutputPlan(Model):
-    """The output: an array, or a group of one array for each output of the network.
-
-    All arrays have the same shape and chunks; their channels, one after another, are those of the
-    network. `roi_begin` is in output voxels, counted from the input's origin.
-    """
-
-    path: str
-    format: Format
-    roi_begin: tuple[int, ...]
-    shape: tuple[int, ...]
-    chunk_shape: tuple[int, ...]
-    arrays: Annotated[tuple[ArrayPlan, ...], Field(min_length=1)]
-
-    @property
-    def roi(self) -> Roi:
-        """The output ROI in output voxels from the input's origin."""
-        return Roi(self.roi_begin, self.shape)
-
-    @property
-    def voxel_bytes(self) -> int:
-        """Bytes of a voxel in all arrays, before compression."""
-        return sum(np.dtype(a.dtype).itemsize * len(a.channel_names) for a in self.arrays)
-
-    def by_array(self, value: Callable[[ArrayPlan], Any]) -> Any:
-        """A value of the only array; with several, the value of each by its name."""
-        if len(self.arrays) == 1:
-            return value(self.arrays[0])
-        return {array.name: value(array) for array in self.arrays}
-
-
-class Tiling(Model):
-    """How blocks go through the network: the lattice of passes, and how a pass is streamed, if so.
-
-    `memory_bytes` is the predicted peak of a worker's data, of which `cache_bytes` are decoded
-    input chunks that are kept for the next block.
-    """
-
-    lattice: Lattice
-    streaming: Streaming | None
-    memory_bytes: int
-    cache_bytes: int
+from blockwise_predict.plan.parts import (
+    EnsembleMember,
+    InputPlan,
+    Model,
+    NetworkPlan,
+    OutputPlan,
+    Tiling,
+)
 
 
 class Plan(Model):
@@ -152,7 +36,8 @@ class Plan(Model):
 
     `scale` is the number of output voxels per input voxel, `block_shape` is in output voxels.
     `tiling` is for the configured or likely precision; `exact_tiling` is for float32, if the
-    precision is still open and float32 needs more memory.
+    precision is still open and float32 needs more memory. `network` and the tilings are those of
+    the first checkpoint, `ensemble` has those of the others.
     """
 
     version: str
@@ -167,6 +52,7 @@ class Plan(Model):
     block_shape: tuple[int, ...]
     tiling: Tiling
     exact_tiling: Tiling | None
+    ensemble: tuple[EnsembleMember, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -219,9 +105,16 @@ class Plan(Model):
         return self.tiling.lattice
 
     @property
-    def predictions(self) -> int:
-        """Number of predictions whose mean each value is."""
+    def copies(self) -> int:
+        """Number of transformed copies of each tile that each network predicts."""
         return num_symmetries(self.config.augment, self.network.dims)
+
+    @property
+    def each(self) -> list[Plan]:
+        """The same plan for each of the networks alone."""
+        first = self.model_copy(update={"ensemble": ()})
+        others = [first.model_copy(update=dict(member)) for member in self.ensemble]
+        return [first, *others]
 
     def tiling_for(self, precision: str) -> Tiling:
         """The tiling for the precision that was chosen."""
@@ -300,8 +193,21 @@ class Plan(Model):
             "tile shape": list(self.lattice.tile_shape),
             "augmentation": _unless(self.config.augment, "none"),
             "augmented channels": _unless(self.config.augment_channels, "auto"),
+            **self._ensemble_identity(),
             "overlap": self.config.overlap if self.config.blend else None,
         }
+
+    def _ensemble_identity(self) -> dict[str, Any]:
+        """What must be unchanged of the further networks."""
+        found: dict[str, Any] = {}
+        for number, member in enumerate(self.ensemble, start=2):
+            found |= {
+                f"weights {number} (sha256)": member.network.weights_sha256,
+                f"architecture {number}": member.network.architecture,
+                f"head {number}": member.network.head,
+                f"tile shape {number}": list(member.tiling.lattice.tile_shape),
+            }
+        return found
 
 
 def _unless(value: str, default: str) -> str | None:

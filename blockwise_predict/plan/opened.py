@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from blockwise_predict.architectures import UNetShapes
-from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
+from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
-from blockwise_predict.errors import ArrayError, CheckpointError, ConfigError, RunStateError
+from blockwise_predict.errors import ArrayError, CheckpointError, ConfigError
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
 from blockwise_predict.io import BlockSource, open_input
 from blockwise_predict.plan.declared import check_declared
+from blockwise_predict.plan.ensemble import open_models, reopen_models
 from blockwise_predict.plan.model import Plan
 
 
@@ -23,15 +25,43 @@ from blockwise_predict.plan.model import Plan
 class Opened:
     """A configuration with its checkpoint and input opened.
 
-    `device` is the workers' device, as far as that is known on this machine. `requested` is how a
-    checkpoint on the Hub was named; the configuration has its commit.
+    `device` is the workers' device, as far as that is known on this machine. `model` is the first
+    network, `others` are those whose predictions are averaged with its own. `tile_shapes` are the
+    networks' tiles in an earlier run that is resumed. `requested` is how checkpoints on the Hub
+    were named, None for others; the configuration has their commits.
     """
 
     config: RunConfig
     model: TrainedModel
     array: BlockSource
     device: torch.device
-    requested: str | None = None
+    others: tuple[TrainedModel, ...] = ()
+    tile_shapes: tuple[tuple[int, ...], ...] = ()
+    requested: tuple[str | None, ...] = ()
+
+    @property
+    def models(self) -> tuple[TrainedModel, ...]:
+        """All networks."""
+        return (self.model, *self.others)
+
+    def requested_as(self, number: int) -> str | None:
+        """How the checkpoint of a network was named, if it is on the Hub."""
+        return self.requested[number] if self.requested else None
+
+    @property
+    def each(self) -> list[Opened]:
+        """The same for each of the networks alone."""
+        tiles = self.tile_shapes or (self.config.tile_shape,) * len(self.models)
+        return [
+            replace(
+                self,
+                config=self.config.model_copy(update={"tile_shape": tile}),
+                model=model,
+                others=(),
+                tile_shapes=(),
+            )
+            for model, tile in zip(self.models, tiles, strict=True)
+        ]
 
     @property
     def input_grid(self) -> VoxelGrid:
@@ -73,34 +103,30 @@ class Opened:
 
 
 def open_inputs(
-    config: RunConfig, *, model: TrainedModel | None = None, array: BlockSource | None = None
+    config: RunConfig,
+    *,
+    models: Sequence[TrainedModel] | None = None,
+    array: BlockSource | None = None,
 ) -> Opened:
-    """Open the checkpoint and the input of a configuration, unless they are given.
+    """Open the checkpoints and the input of a configuration, unless they are given.
 
     Raises an InputError if something cannot be opened, or if network, input and options do not fit
     together.
     """
-    if model is None:
-        model = open_checkpoint(
-            config.checkpoint,
-            iteration=config.iteration,
-            architecture=config.architecture,
-            activation=config.activation,
-            unsafe_load_pickle=config.unsafe_load_pickle,
-            input_shape=config.tile_shape,
-        )
+    first, *others = open_models(config) if models is None else models
     if array is None:
         array = open_input(
             config.input,
             voxel_size=config.voxel_size,
             offset=config.offset,
         )
-    opened = Opened(config, model, array, workers_device(config))
-    _check_channels(model, array)
-    check_declared(config, model, array)
-    _check_exact(opened)
-    check_precision(config.precision, opened.device, opened.streamed_shapes is not None)
-    _check_float32(config.precision, model)
+    opened = Opened(config, first, array, workers_device(config), tuple(others))
+    _check_channels(first, array)
+    for each in opened.each:
+        check_declared(config, each.model, array)
+        _check_exact(each)
+        check_precision(config.precision, opened.device, each.streamed_shapes is not None)
+        _check_float32(config.precision, each.model)
     return opened
 
 
@@ -111,26 +137,14 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
     longer be opened.
     """
     config = plan.config
-    model = open_checkpoint(
-        plan.network.cached or config.checkpoint,
-        iteration=plan.network.iteration,
-        architecture=config.architecture,
-        activation=config.activation,
-        unsafe_load_pickle=config.unsafe_load_pickle,
-        probed=plan.network.probed,
-    )
-    if model.sha256 != plan.network.weights_sha256:
-        raise RunStateError(
-            f"{model.path} has changed since the run began: its weights' sha256 was "
-            f"{plan.network.weights_sha256}, is now {model.sha256}."
-        )
+    first, *others = reopen_models(config, [each.network for each in plan.each])
     array = open_input(
         plan.input.path,
         voxel_size=exact_lengths(plan.input.voxel_size),
         offset=exact_lengths(plan.input.offset),
         cache_bytes=plan.tiling.cache_bytes,
     )
-    return Opened(config, model, array, device)
+    return Opened(config, first, array, device, tuple(others))
 
 
 def workers_device(config: RunConfig) -> torch.device:

@@ -6,7 +6,7 @@ from blockwise_predict.checkpoint import NetworkOutput, TrainedModel
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.option import option_name
 from blockwise_predict.errors import ConfigError, shown
-from blockwise_predict.plan.model import ArrayPlan
+from blockwise_predict.plan.parts import ArrayPlan
 
 
 def plan_arrays(config: RunConfig, model: TrainedModel) -> tuple[ArrayPlan, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from blockwise_predict.config.model import RunConfig
@@ -10,23 +10,40 @@ from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
 
 
-def with_recorded_commit(config: RunConfig, recorded: Plan | None) -> RunConfig:
-    """The configuration with the commit that its checkpoint was at in the run's record."""
-    if recorded is None or config.checkpoint != recorded.network.requested:
+def with_recorded_commits(config: RunConfig, recorded: Plan | None) -> RunConfig:
+    """The configuration with the commits that its checkpoints were at in the run's record."""
+    if recorded is None:
         return config
-    return config.model_copy(update={"checkpoint": recorded.config.checkpoint})
+    pinned = {
+        each.network.requested: path
+        for each, (path, _) in zip(recorded.each, recorded.config.checkpoints, strict=True)
+        if each.network.requested is not None
+    }
+    return _with_paths(config, [pinned.get(path, path) for path, _ in config.checkpoints])
 
 
-def with_commit(opened: Opened, requested: str) -> Opened:
-    """The configuration with the commit of a checkpoint that was `requested` from the Hub."""
-    if opened.model.cached is None:
+def with_commits(opened: Opened, requested: RunConfig) -> Opened:
+    """The configuration with the commits of the checkpoints that were `requested` from the Hub."""
+    named = [path for path, _ in requested.checkpoints]
+    on_hub = [model.cached is not None for model in opened.models]
+    if not any(on_hub):
         return opened
-    address = opened.model.options["checkpoint"]
-    config = opened.config.model_copy(update={"checkpoint": address})
-    return replace(opened, config=config, requested=requested)
+    addresses = [
+        str(model.options["checkpoint"]) if cached else path
+        for model, cached, path in zip(opened.models, on_hub, named, strict=True)
+    ]
+    names = (path if cached else None for path, cached in zip(named, on_hub, strict=True))
+    config = _with_paths(opened.config, addresses)
+    return replace(opened, config=config, requested=tuple(names))
 
 
 def commit_notes(opened: Opened) -> Iterator[str]:
-    """Which commit a checkpoint on the Hub is at, unless it was named by its commit."""
-    if opened.requested not in (None, opened.config.checkpoint):
-        yield f"checkpoint {opened.requested} is {opened.config.checkpoint} in this run"
+    """Which commits checkpoints on the Hub are at, unless they were named by their commits."""
+    for name, (path, _) in zip(opened.requested, opened.config.checkpoints, strict=False):
+        if name not in (None, path):
+            yield f"checkpoint {name} is {path} in this run"
+
+
+def _with_paths(config: RunConfig, paths: Sequence[str]) -> RunConfig:
+    checkpoint = paths[0] if isinstance(config.checkpoint, str) else tuple(paths)
+    return config.model_copy(update={"checkpoint": checkpoint})

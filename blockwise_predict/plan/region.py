@@ -40,13 +40,10 @@ class Region:
 def choose_region(opened: Opened) -> Region:
     """The region of a run. Raises GeometryError or ConfigError if something does not fit."""
     config, array, scale = opened.config, opened.array, opened.scale
-    if config.blend:
-        lattice = blended_lattice(opened)
-    else:
-        lattice = build_lattice(opened.model.shapes, _first_tile(opened))
+    lattice = first_lattice(opened)
     volume = Roi((0,) * len(scale), Coordinate(array.shape) * Coordinate(scale))
     if config.border == "valid":
-        volume = _valid_volume(opened, lattice)
+        volume = _valid_volume(opened)
     roi, notes = resolve_roi(config.roi, opened.input_grid.divided(scale), volume)
     chunk = _chunk_shape(opened, roi)
     if any(c > n for c, n in zip(chunk, roi.shape, strict=True)):
@@ -55,6 +52,13 @@ def choose_region(opened: Opened) -> Region:
             f"{format_shape(roi.shape)}: they are stored whole, with zeros there"
         )
     return Region(roi, chunk, lattice, tuple(notes))
+
+
+def first_lattice(opened: Opened) -> Lattice:
+    """The lattice for the first network's configured tile, or for the smallest; see `Region`."""
+    if opened.config.blend:
+        return blended_lattice(opened)
+    return build_lattice(opened.model.shapes, _first_tile(opened))
 
 
 def _first_tile(opened: Opened) -> tuple[int, ...]:
@@ -68,10 +72,13 @@ def _first_tile(opened: Opened) -> tuple[int, ...]:
     return opened.over_volume(fixed_tile(model.shapes, model.usual_input_shape))
 
 
-def _valid_volume(opened: Opened, lattice: Lattice) -> Roi:
-    """The output voxels whose context lies inside the input."""
-    volume = valid_region(opened, lattice)
-    if volume is None:
+def _valid_volume(opened: Opened) -> Roi:
+    """The output voxels whose context, for every network, lies inside the input."""
+    valid = [valid_region(each, first_lattice(each)) for each in opened.each]
+    volume = valid[0]
+    for other in valid[1:]:
+        volume = None if volume is None or other is None else volume.intersect(other)
+    if volume is None or volume.empty:
         raise GeometryError(
             f"--border valid leaves nothing of {opened.array.path} {opened.array.shape}: the "
             f"network needs {opened.model.shapes.context} voxels of context. Use --border reflect."

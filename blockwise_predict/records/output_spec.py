@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from blockwise_predict.io import OutputSpec
-from blockwise_predict.plan.model import ArrayPlan, Plan
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.parts import ArrayPlan
 from blockwise_predict.records.provenance import ATTRIBUTE, provenance
 
 

@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import Any
 
 from blockwise_predict.engine.settings import PrecisionChoice
-from blockwise_predict.plan.model import ArrayPlan, Plan
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.parts import ArrayPlan, NetworkPlan
 
 ATTRIBUTE = "blockwise_predict"
 PACKAGES = ("blockwise-predict", "torch", "numpy", "daisy", "tensorstore", "zarr")
@@ -26,13 +27,8 @@ def provenance(plan: Plan, array: ArrayPlan, command: str) -> dict[str, Any]:
         "config": plan.config.model_dump(mode="json", exclude_none=True),
         "begun": _now(),
         "complete": False,
-        "checkpoint": {
-            "path": network.checkpoint,
-            "run": network.run,
-            "iteration": network.iteration,
-            "sha256": network.weights_sha256,
-            **({"package": network.record} if network.record else {}),
-        },
+        "checkpoint": _checkpoint(network),
+        "ensemble": [_checkpoint(member.network) for member in plan.ensemble],
         "architecture": network.architecture,
         "head": network.head,
         "activation": network.activation,
@@ -54,6 +50,16 @@ def _roi(plan: Plan) -> dict[str, str]:
     """The ROI; in the units of its axes if the first of them is time."""
     grid, bounds = plan.output_grid, plan.output_grid.world_bounds(plan.output.roi)
     return {"roi": f"{bounds} {grid.units}"} if grid.has_time else {"roi_nm": bounds}
+
+
+def _checkpoint(network: NetworkPlan) -> dict[str, Any]:
+    return {
+        "path": network.checkpoint,
+        "run": network.run,
+        "iteration": network.iteration,
+        "sha256": network.weights_sha256,
+        **({"package": network.record} if network.record else {}),
+    }
 
 
 def ending(

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import load_config, load_value
 from blockwise_predict.io import InputArray
 from blockwise_predict.run.execute import execute
+from blockwise_predict.run.models import Models, given_models
 from blockwise_predict.run.planned import PlannedRun, plan_run
 from blockwise_predict.run.progress import ProgressBar
 from blockwise_predict.run.reporter import Reporter
@@ -19,14 +19,15 @@ from blockwise_predict.run.stop import StopRequest
 
 
 def plan(
-    model: str | Path | TrainedModel,
+    model: Models,
     array: str | Path | InputArray,
     output: str | Path,
     **options: Any,
 ) -> PlannedRun:
     """Plan a run, as `predict plan` does; nothing is written.
 
-    model: a checkpoint's path, or the result of `open_checkpoint`.
+    model: a checkpoint's path, or the result of `open_checkpoint`; a list of them for the mean of
+        their predictions.
     array: the input's path, or the result of `open_array`.
     output: path of the array to write, for example `predictions.zarr/affs`.
     options: the keys of a configuration file (docs/reference.md), for example
@@ -35,16 +36,16 @@ def plan(
     Raises a ConfigError that lists all invalid options, and other InputErrors if something cannot
     be opened or does not fit.
     """
-    opened_model = model if isinstance(model, TrainedModel) else None
+    checkpoint, opened_models = given_models(model)
     opened_array = array if isinstance(array, InputArray) else None
     given = {
-        **(opened_model.options if opened_model else {"checkpoint": str(model)}),
+        **checkpoint,
         **(opened_array.options if opened_array else {"input": str(array)}),
         "output": str(output),
         **options,
     }
     config = load_config(given, command_line=False)
-    return plan_run(config, model=opened_model, array=opened_array)
+    return plan_run(config, models=opened_models, array=opened_array)
 
 
 def run(
@@ -77,7 +78,7 @@ def run(
     if workers is not None:
         count = load_value("workers", workers, command_line=False)
         config = plan.plan.config.model_copy(update={"workers": count, "overwrite": plan.overwrite})
-        plan = plan_run(config, model=plan.opened.model, array=plan.opened.array)
+        plan = plan_run(config, models=plan.opened.models, array=plan.opened.array)
     if command is None:
         file, consent = plan.run_dir.path / "config.yaml", plan.plan.config.consent_options
         command = shlex.join(["predict", "run", str(file), *consent])

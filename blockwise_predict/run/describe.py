@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from blockwise_predict.config.quantities import format_bytes, format_rate, format_seconds
 from blockwise_predict.fleet import describe_fleet
 from blockwise_predict.geometry.grid import format_sizes
-from blockwise_predict.plan.estimate import Estimate, estimate
-from blockwise_predict.plan.model import ArrayPlan, OutputPlan, Plan
+from blockwise_predict.plan.estimate import Estimate, estimate_all
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
+from blockwise_predict.plan.parts import ArrayPlan, OutputPlan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.room import ledger_bytes
 from blockwise_predict.worker.probe import Probe
@@ -21,7 +22,7 @@ def describe_run(plan: Plan, opened: Opened, run_dir: RunDir) -> Rows:
     """Labels and values of what a run will do and cost."""
     return [
         *_plan_rows(plan),
-        *_cost_rows(estimate(plan, opened.model)),
+        *_cost_rows(estimate_all(plan, opened.models)),
         ("run directory", f"{run_dir}; the ledger takes {format_bytes(ledger_bytes(plan))}"),
         ("workers", describe_fleet(plan.config, run_dir)),
     ]
@@ -30,7 +31,7 @@ def describe_run(plan: Plan, opened: Opened, run_dir: RunDir) -> Rows:
 def describe_probe(probe: Probe, plan: Plan, opened: Opened) -> Rows:
     """Labels and values of a probe's measurements, and what they mean for the whole run."""
     workers = plan.config.planned_workers
-    seconds = probe.job_seconds(estimate(plan, opened.model).flops, workers)
+    seconds = probe.job_seconds(estimate_all(plan, opened.models).flops, workers)
     rate = format_rate(plan.output.roi.size / seconds)
     return [
         ("measured precision", str(probe.precision)),
@@ -61,9 +62,16 @@ def _cost_rows(cost: Estimate) -> Rows:
 def _plan_rows(plan: Plan) -> Rows:
     """Labels and values of what a plan decides."""
     grid, output = plan.output_grid, plan.output
-    sha = plan.network.weights_sha256[:12]
+    # The networks of an ensemble predict one after another.
+    memory = max(each.tiling.memory_bytes for each in plan.each)
     return [
-        ("checkpoint", f"{plan.network.checkpoint} (sha256 {sha}...)"),
+        *(
+            (
+                "checkpoint",
+                f"{each.network.checkpoint} (sha256 {each.network.weights_sha256[:12]}...)",
+            )
+            for each in plan.each
+        ),
         ("input", f"{plan.input.path}: {_shape(plan.input.shape)} {plan.input.dtype}"),
         ("voxel size", f"{_voxel_size(plan)} ({plan.input.voxel_size_source})"),
         ("offset", f"{', '.join(plan.input.offset)} {grid.units} ({plan.input.offset_source})"),
@@ -80,15 +88,18 @@ def _plan_rows(plan: Plan) -> Rows:
         ("tile", f"{_shape(plan.lattice.tile_shape)} input voxels, {_streaming(plan)}"),
         *_mean_rows(plan),
         ("precision", plan.precision),
-        ("memory", f"about {format_bytes(plan.tiling.memory_bytes)} of data per worker"),
+        ("memory", f"about {format_bytes(memory)} of data per worker"),
     ]
 
 
 def _mean_rows(plan: Plan) -> Rows:
     """Of what predictions the values are means, if they are."""
-    if plan.predictions == 1:
-        return []
-    return [("mean of", f"{plan.predictions} copies of each tile ({plan.config.augment})")]
+    parts = []
+    if plan.ensemble:
+        parts.append(f"{1 + len(plan.ensemble)} checkpoints")
+    if plan.copies > 1:
+        parts.append(f"{plan.copies} copies of each tile ({plan.config.augment})")
+    return [("mean of", ", ".join(parts))] if parts else []
 
 
 def _voxel_size(plan: Plan) -> str:

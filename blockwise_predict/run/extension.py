@@ -23,7 +23,8 @@ from blockwise_predict.io import open_output, output_exists, update_attributes
 from blockwise_predict.io.create import create_output
 from blockwise_predict.io.extend import aside, check_movable, grow_output, move_chunks
 from blockwise_predict.io.kvstore import storage_errors
-from blockwise_predict.plan.model import ArrayPlan, Plan
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.parts import ArrayPlan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.atomic import damaged, write_atomically
 from blockwise_predict.records.ledger import PREDICTED

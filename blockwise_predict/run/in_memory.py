@@ -11,7 +11,6 @@ import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
-from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import RunConfig, load_config
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.io import BlockSource, InputArray, Placement, open_array, open_in_memory
@@ -19,7 +18,9 @@ from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
 from blockwise_predict.io.storage import Storage
 from blockwise_predict.io.volume import Volume
 from blockwise_predict.plan.make import Planned, make_plan
-from blockwise_predict.plan.model import ArrayPlan, Plan
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.parts import ArrayPlan
+from blockwise_predict.run.models import Models, given_models
 from blockwise_predict.run.progress import ProgressBar
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.scheduling.members import Counts
@@ -36,7 +37,7 @@ OPTIONS = (
 
 
 def predict(
-    model: str | Path | TrainedModel,
+    model: Models,
     array: Any,
     *,
     roi: str | Roi | None = None,
@@ -52,7 +53,8 @@ def predict(
     Values equal those of a run up to rounding in the network's precision, and bit for bit with the
     same block and tile shapes.
 
-    model: a checkpoint's path, or the result of `open_checkpoint`.
+    model: a checkpoint's path, or the result of `open_checkpoint`; a list of them for the mean of
+        their predictions.
     array: a path, the result of `open_array`, or an array of numpy, zarr, tensorstore, dask,
         funlib.persistence or xarray, `[z, y, x]` or `[c, z, y, x]` (2-D without z); of frames too,
         if its axes are named.
@@ -92,7 +94,7 @@ def predict(
 
 
 def predict_outputs(
-    model: str | Path | TrainedModel,
+    model: Models,
     array: Any,
     *,
     roi: str | Roi | None = None,
@@ -122,7 +124,7 @@ def predict_outputs(
 
 
 def _plan(
-    model: str | Path | TrainedModel,
+    model: Models,
     array: Any,
     roi: str | Roi | None,
     *,
@@ -132,9 +134,9 @@ def _plan(
     options: dict[str, Any],
 ) -> Planned:
     source = _source(array, voxel_size, offset, axis_names)
-    config = _config(model, source, roi, options)
-    opened_model = model if isinstance(model, TrainedModel) else None
-    return make_plan(config, model=opened_model, array=source)
+    checkpoint, models = given_models(model)
+    config = _config(checkpoint, source, roi, options)
+    return make_plan(config, models=models, array=source)
 
 
 def _predict(made: Planned, kept: Sequence[list[int]], progress: bool) -> list[Prediction]:
@@ -244,7 +246,7 @@ def _source(
 
 
 def _config(
-    model: str | Path | TrainedModel,
+    checkpoint: dict[str, Any],
     source: BlockSource,
     roi: str | Roi | None,
     options: dict[str, Any],
@@ -255,7 +257,6 @@ def _config(
             f"{', '.join(unknown)}: not an option of a prediction in memory. The options are "
             f"{', '.join(OPTIONS)}."
         )
-    checkpoint = model.options if isinstance(model, TrainedModel) else {"checkpoint": str(model)}
     given = {**checkpoint, **options, "input": source.path, "output": "memory.zarr/prediction"}
     # In memory there are no chunks: a block is its own chunk.
     chunk = options.get("block_shape")

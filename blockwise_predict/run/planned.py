@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -54,11 +55,14 @@ class PlannedRun:
 
 
 def plan_run(
-    config: RunConfig, *, model: TrainedModel | None = None, array: BlockSource | None = None
+    config: RunConfig,
+    *,
+    models: Sequence[TrainedModel] | None = None,
+    array: BlockSource | None = None,
 ) -> PlannedRun:
     """Plan the run of a configuration; nothing is written.
 
-    `model` and `array` are the configuration's checkpoint and input, if they are open already. In
+    `models` and `array` are the configuration's checkpoints and input, if they are open already. In
     the plan, paths are absolute. Raises an InputError if something does not fit.
     """
     config = config.absolute()
@@ -66,7 +70,7 @@ def plan_run(
     run_dir.check()
     recorded = run_dir.plan() if run_dir.begun and not config.overwrite else None
     made = make_plan(
-        config.model_copy(update={"overwrite": False}), recorded, model=model, array=array
+        config.model_copy(update={"overwrite": False}), recorded, models=models, array=array
     )
     for output in made.plan.output.arrays:
         check_output(output.path, made.plan.output.format, output.dtype)

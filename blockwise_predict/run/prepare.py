@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import create_output, open_output, output_exists
-from blockwise_predict.plan.model import ArrayPlan, OutputPlan, Plan
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.parts import ArrayPlan, OutputPlan
 from blockwise_predict.records.identity import check_identity
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 from blockwise_predict.records.output_spec import array_spec

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from blockwise_predict.engine.mean import Member
-from blockwise_predict.engine.passes import Pass, make_network_pass, over_volume
+from blockwise_predict.engine.passes import Pass
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.transformed import TransformedPass
+from blockwise_predict.engine.volume_passes import make_network_pass, over_volume
 from blockwise_predict.engine.window import blending_window
 from blockwise_predict.geometry.symmetry import Symmetry
 from blockwise_predict.plan.augmentation import Copy, augmented_copies, lattice_of_copy
@@ -14,9 +15,12 @@ from blockwise_predict.plan.opened import Opened
 
 
 def make_members(plan: Plan, opened: Opened, precision: str) -> list[Member]:
-    """One member for each transformed copy of the tiles."""
-    builder = _Builder(plan, opened, precision)
-    return [builder.member(copy) for copy in augmented_copies(opened)]
+    """One member for each network and each transformed copy of the tiles."""
+    members = []
+    for own_plan, alone in zip(plan.each, opened.each, strict=True):
+        builder = _Builder(own_plan, alone, precision)
+        members += [builder.member(copy) for copy in augmented_copies(alone)]
+    return members
 
 
 class _Builder:

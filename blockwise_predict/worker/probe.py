@@ -11,9 +11,10 @@ from funlib.geometry import Coordinate, Roi
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.engine.settings import PrecisionChoice
-from blockwise_predict.plan.estimate import pass_flops
-from blockwise_predict.plan.model import Plan, Tiling
+from blockwise_predict.plan.estimate import estimate, estimate_all, pass_flops
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
+from blockwise_predict.plan.parts import Tiling
 from blockwise_predict.worker.setup import decide_precision, make_predictor
 
 
@@ -60,7 +61,8 @@ def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
             pass
         computing = time.perf_counter() - begin
     flops = sum(pass_flops(opened.model, tuple(tile.read.shape)) for tile in lattice.cover(part))
-    flops *= plan.predictions
+    total = estimate_all(plan, opened.models).flops
+    flops = round(flops * plan.copies * total / estimate(plan, opened.model).flops)
     return Probe(choice, flops / computing, raw.nbytes / reading, peak.bytes(), device)
 
 

@@ -9,11 +9,12 @@ from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.mean import MeanPredictor
-from blockwise_predict.engine.passes import Pass, make_pass, predict_tile
+from blockwise_predict.engine.passes import Pass
 from blockwise_predict.engine.precision import choose_precision, faster_precisions
 from blockwise_predict.engine.predictor import BlockPredictor, Predictor
 from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.engine.values import Part
+from blockwise_predict.engine.volume_passes import make_pass, predict_tile
 from blockwise_predict.io import CheckedInput, open_output
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened, reopen

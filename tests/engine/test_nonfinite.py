@@ -15,10 +15,11 @@ from torch import nn
 from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.engine import convolution
 from blockwise_predict.engine.builder import StreamSpec
-from blockwise_predict.engine.passes import StreamedPass, make_pass, predict_tile
+from blockwise_predict.engine.passes import StreamedPass
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
+from blockwise_predict.engine.volume_passes import make_pass, predict_tile
 from tests.support.networks import NETWORKS, save_network
 from tests.support.nonfinite import network, pattern, references, spoil, tile
 from tests.support.reference import in_precision

@@ -18,7 +18,6 @@ from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.cli.demonstration import MODEL
 from blockwise_predict.demo.phantom import make_phantom
 from blockwise_predict.engine import precision as module
-from blockwise_predict.engine.passes import make_pass, predict_tile
 from blockwise_predict.engine.precision import (
     CANDIDATES,
     check_precision,
@@ -30,6 +29,7 @@ from blockwise_predict.engine.precision import (
 )
 from blockwise_predict.engine.settings import PrecisionChoice, Streaming
 from blockwise_predict.engine.values import Encoding, Normalization, Part
+from blockwise_predict.engine.volume_passes import make_pass, predict_tile
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.tiling import smallest_tile
 from blockwise_predict.io import read_attributes

@@ -16,9 +16,10 @@ from blockwise_predict.engine import convolution
 from blockwise_predict.engine.convolution import layer_weights
 from blockwise_predict.engine.footprint import measure_footprint, meta_stream, peak_stream_bytes
 from blockwise_predict.engine.frames import FrameConvolution
-from blockwise_predict.engine.passes import Pass, StreamedPass, make_pass, predict_tile
+from blockwise_predict.engine.passes import Pass, StreamedPass
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.values import Normalization
+from blockwise_predict.engine.volume_passes import make_pass, predict_tile
 from tests.support.networks import stream_spec
 from tests.support.nonfinite import pattern, spoil
 from tests.support.time_networks import TIME_NETWORKS, time_config, time_network

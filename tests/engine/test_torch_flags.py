@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from blockwise_predict.checkpoint import open_checkpoint
-from blockwise_predict.engine.passes import Pass, make_pass, predict_tile
+from blockwise_predict.engine.passes import Pass
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.torch_flags import pass_flags, run_under
 from blockwise_predict.engine.values import Normalization
+from blockwise_predict.engine.volume_passes import make_pass, predict_tile
 from tests.support.networks import save_network
 
 NEW_FLAGS = hasattr(torch.backends.cudnn, "conv")

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockwise_predict.checkpoint import open_checkpoint
-from blockwise_predict.engine.passes import make_pass, predict_tile
 from blockwise_predict.engine.settings import Streaming
+from blockwise_predict.engine.volume_passes import make_pass, predict_tile
 from blockwise_predict.geometry.tiling import (
     fixed_tile_warnings,
     smallest_tile,

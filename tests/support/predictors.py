@@ -10,10 +10,10 @@ from funlib.geometry import Roi
 
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.engine.border import read_padded
-from blockwise_predict.engine.passes import make_pass
 from blockwise_predict.engine.predictor import Predictor
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.values import Encoding, Normalization, Part
+from blockwise_predict.engine.volume_passes import make_pass
 from blockwise_predict.geometry.tiling import (
     build_lattice,
 )

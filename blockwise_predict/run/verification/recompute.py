@@ -15,8 +15,9 @@ from blockwise_predict.engine.settings import PRECISION_BYTES, PrecisionChoice
 from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import CheckedInput, OutputArray
-from blockwise_predict.plan.model import ArrayPlan, Plan
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import reopen
+from blockwise_predict.plan.parts import ArrayPlan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.atomic import damaged
 from blockwise_predict.records.find import find_precision

@@ -1,0 +1,73 @@
+"""Ensembles: several checkpoints whose predictions are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
+from blockwise_predict.config.model import RunConfig
+from blockwise_predict.errors import CheckpointError, RunStateError
+from blockwise_predict.plan.parts import NetworkPlan
+
+
+def open_models(config: RunConfig) -> list[TrainedModel]:
+    """Open the checkpoints of a configuration.
+
+    Raises CheckpointError if one cannot be opened, or if they do not fit together.
+    """
+    models = [
+        open_checkpoint(
+            path,
+            iteration=config.iteration,
+            architecture=architecture,
+            activation=config.activation,
+            unsafe_load_pickle=config.unsafe_load_pickle,
+            input_shape=config.tile_shape,
+        )
+        for path, architecture in config.checkpoints
+    ]
+    check_agreement(models)
+    return models
+
+
+def reopen_models(config: RunConfig, networks: Sequence[NetworkPlan]) -> list[TrainedModel]:
+    """Open the checkpoints of a plan again. Raises RunStateError if weights have changed since."""
+    models = []
+    for (path, architecture), network in zip(config.checkpoints, networks, strict=True):
+        model = open_checkpoint(
+            network.cached or path,
+            iteration=network.iteration,
+            architecture=architecture,
+            activation=config.activation,
+            unsafe_load_pickle=config.unsafe_load_pickle,
+            probed=network.probed,
+        )
+        if model.sha256 != network.weights_sha256:
+            raise RunStateError(
+                f"{model.path} has changed since the run began: its weights' sha256 was "
+                f"{network.weights_sha256}, is now {model.sha256}."
+            )
+        models.append(model)
+    return models
+
+
+def check_agreement(models: Sequence[TrainedModel]) -> None:
+    """Raise CheckpointError unless all predict the same channels on the same grid."""
+    for other in models[1:]:
+        for name, ours, theirs in _differences(models[0], other):
+            raise CheckpointError(
+                f"the mean of {models[0].path} and {other.path} cannot be taken: they differ in "
+                f"their {name}, {ours} and {theirs}."
+            )
+
+
+def _differences(one: TrainedModel, other: TrainedModel) -> Iterator[tuple[str, object, object]]:
+    for name, ours, theirs in (
+        ("number of axes", one.shapes.dims, other.shapes.dims),
+        ("output voxels per input voxel", one.shapes.scale, other.shapes.scale),
+        ("input channels", one.in_channels, other.in_channels),
+        ("channels", ", ".join(one.channel_names), ", ".join(other.channel_names)),
+        ("range of values", one.output_range, other.output_range),
+    ):
+        if ours != theirs:
+            yield name, ours, theirs

@@ -1,0 +1,146 @@
+"""The parts of a plan: network, input, output, tilings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import numpy as np
+from funlib.geometry import Roi
+from pydantic import BaseModel, ConfigDict, Field
+
+from blockwise_predict.config.values import Format
+from blockwise_predict.engine.settings import Streaming
+from blockwise_predict.engine.values import Encoding
+from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
+from blockwise_predict.geometry.lattice import Lattice
+from blockwise_predict.geometry.probed import Probed
+
+
+class Model(BaseModel):
+    """Base of the plan's parts: frozen, without unknown fields, written as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkPlan(Model):
+    """The network: its weights and its architecture, or what probing its program found out.
+
+    `activation` follows the network of the checkpoint's files, which do not contain it. `record` is
+    what the checkpoint's package says of itself. `cached` is where workers find a checkpoint on the
+    Hub, and `requested` how it was named: the configuration has its commit.
+    """
+
+    checkpoint: str
+    run: str | None
+    iteration: int | None
+    weights_sha256: str
+    architecture: dict[str, Any]
+    head: dict[str, Any] | None
+    channel_names: tuple[str, ...]
+    dims: int
+    activation: str | None = None
+    record: dict[str, str] = {}
+    cached: str | None = None
+    requested: str | None = None
+    probed: Probed | None = None
+
+
+class InputPlan(Model):
+    """The input array. Lengths (nm) are exact decimals or ratios, as text.
+
+    Of frames the first axis is time, in `time_unit` (empty: not known); it is None without frames.
+    `metadata_sha256` is the digest of the metadata that say how the array is stored,
+    `sample_sha256` the digests of a few chunks, by the chunk's first voxel.
+    """
+
+    path: str
+    format: str
+    shape: tuple[int, ...]
+    channels: int | None
+    dtype: str
+    chunk_shape: tuple[int, ...]
+    axis_names: tuple[str, ...]
+    voxel_size: tuple[str, ...]
+    offset: tuple[str, ...]
+    voxel_size_source: str
+    offset_source: str
+    metadata_sha256: str
+    sample_sha256: dict[str, str]
+    time_unit: str | None = None
+
+    @property
+    def grid(self) -> VoxelGrid:
+        """The input's voxel grid."""
+        sizes, offset = exact_lengths(self.voxel_size), exact_lengths(self.offset)
+        return VoxelGrid(sizes, offset, self.time_unit)
+
+
+class ArrayPlan(Model):
+    """An array of the output: consecutive channels of the network, stored in one data type.
+
+    `name` is that of the network's output, empty if it has only one; `path` is where the array is.
+    """
+
+    path: str
+    name: str
+    channel_names: tuple[str, ...]
+    dtype: str
+    value_range: tuple[float, float] | None
+
+    @property
+    def encoding(self) -> Encoding:
+        """How values are stored."""
+        return Encoding(self.dtype, self.value_range)
+
+
+class OutputPlan(Model):
+    """The output: an array, or a group of one array for each output of the network.
+
+    All arrays have the same shape and chunks; their channels, one after another, are those of the
+    network. `roi_begin` is in output voxels, counted from the input's origin.
+    """
+
+    path: str
+    format: Format
+    roi_begin: tuple[int, ...]
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    arrays: Annotated[tuple[ArrayPlan, ...], Field(min_length=1)]
+
+    @property
+    def roi(self) -> Roi:
+        """The output ROI in output voxels from the input's origin."""
+        return Roi(self.roi_begin, self.shape)
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Bytes of a voxel in all arrays, before compression."""
+        return sum(np.dtype(a.dtype).itemsize * len(a.channel_names) for a in self.arrays)
+
+    def by_array(self, value: Callable[[ArrayPlan], Any]) -> Any:
+        """A value of the only array; with several, the value of each by its name."""
+        if len(self.arrays) == 1:
+            return value(self.arrays[0])
+        return {array.name: value(array) for array in self.arrays}
+
+
+class Tiling(Model):
+    """How blocks go through the network: the lattice of passes, and how a pass is streamed, if so.
+
+    `memory_bytes` is the predicted peak of a worker's data, of which `cache_bytes` are decoded
+    input chunks that are kept for the next block.
+    """
+
+    lattice: Lattice
+    streaming: Streaming | None
+    memory_bytes: int
+    cache_bytes: int
+
+
+class EnsembleMember(Model):
+    """A further network, whose prediction is averaged with the first one's, and its tilings."""
+
+    network: NetworkPlan
+    tiling: Tiling
+    exact_tiling: Tiling | None
