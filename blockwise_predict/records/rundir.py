@@ -177,7 +177,8 @@ class RunDir:
 
     def ledger(self, plan: Plan) -> Ledger:
         """The open ledger. Raises LedgerDamagedError."""
-        return open_ledger(self.ledger_file(plan), plan.blocks_per_axis, trusted=self.trusted)
+        file, arrays = self.ledger_file(plan), len(plan.output.arrays)
+        return open_ledger(file, plan.blocks_per_axis, arrays=arrays, trusted=self.trusted)
 
     def block_states(self, plan: Plan) -> NDArray[np.uint8]:
         """The recorded state of each block. Raises LedgerDamagedError."""
