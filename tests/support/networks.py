@@ -69,19 +69,16 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "transposed": {"constant_upsample": False},
     "batch norm": {"batch_norm": True},
     "super-resolution": {"upsample_factors": [[2, 2, 2]]},
-    "super-resolution with kernels of its own": {
+    "super-resolution with kernels of its own, no activation": {
         "upsample_factors": [[2, 1, 2]],
         "super_resolution_kernels": [[2, 3, 3], [3, 3, 1]],
+        "activation_on_upsample": False,
     },
     "nearest upsampling alone": {
         "downsample_factors": [[2, 2, 2], [1, 2, 2]],
         "activation_on_upsample": False,
         "upsample_channel_contraction": [False, False],
         "upsample_convolution": False,
-    },
-    "no activation on upsampling": {
-        "upsample_factors": [[2, 2, 2]],
-        "activation_on_upsample": False,
     },
     "transposed, no contraction, ELU": {
         "constant_upsample": False,

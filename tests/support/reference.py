@@ -92,7 +92,8 @@ def in_precision(model: torch.nn.Module, precision: str) -> torch.nn.Module:
         return model
     layers = unet.l_conv[0].conv_pass
     # The first convolution is of float32, up to its activation.
-    number = next(n for n, layer in enumerate(layers) if isinstance(layer, torch.nn.ReLU)) + 1
+    activations = (torch.nn.ReLU, torch.nn.ELU)
+    number = next(n for n, layer in enumerate(layers) if isinstance(layer, activations)) + 1
     first = Cast(copy.deepcopy(layers[:number]), torch.float32, dtype)
     _lower(model, dtype)
     unet.l_conv[0].conv_pass = torch.nn.Sequential(first, *layers[number:])
