@@ -25,8 +25,10 @@ _MAX_SHIFT = 64
 # addition to the smallest valid size.
 _ACROSS = 8
 _LENGTHS = (192, 384, 768)
-# Share of the output in the middle that must be the same.
-_MIDDLE = 1 / 8
+# Share of the output in the middle that must be the same; and of tiles that cannot be made longer.
+_MIDDLE, _MIDDLE_OF_FIXED = 1 / 2, 1 / 8
+# Two contents, since a voxel of one of them may leave everything off that would tell.
+_SEEDS = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,11 @@ class _Strip:
         """The influence as far as tiles of this length show it."""
         if (far := self._far_change()) is not None:
             return Influence(1, inexact=far)
-        shift = next((k for k in self._shifts() if self._agreeing(k)), None)
+        shift = next((k for k in self._shifts() if self._is_period(k)), None)
         if shift is None:
             return Influence(1, inexact=self._difference_after(next(self._shifts(), 1)))
-        period = next((k for k in range(1, shift) if shift % k == 0 and self._agreeing(k)), shift)
+        smaller = (k for k in range(1, shift) if shift % k == 0)
+        period = next((k for k in smaller if self._is_period(k)), shift)
         sizes = aligned(self._sizes, period)
         strip = self if sizes == self._sizes else self._of_sizes(sizes)
         return strip.margins(period)
@@ -116,12 +119,17 @@ class _Strip:
             first.narrow(self._line, skipped, common) - second.narrow(self._line, 0, common)
         )
 
+    def _is_period(self, shift: int) -> bool:
+        """Whether the middle of the output stays the same after a shift."""
+        return all(self._agreeing(shift, seed) is not None for seed in _SEEDS)
+
     def _agreeing(self, shift: int, seed: int = 0) -> tuple[int, int] | None:
         """The range of outputs in which two tiles agree; None if they disagree in the middle."""
         skipped = shift * self._scale
         agree = self._after_shift(shift, seed) <= self._subject.tolerance(self._tile(seed, 0))
         found = _run_around(agree, len(agree) // 2)
-        if found is None or found[1] - found[0] < len(agree) * _MIDDLE:
+        middle = _MIDDLE_OF_FIXED if self._sizes.fixed else _MIDDLE
+        if found is None or found[1] - found[0] < len(agree) * middle:
             return None
         return found[0] + skipped, found[1] + skipped
 

@@ -113,13 +113,17 @@ def _axis(sizes: AxisSizes, influence: Influence) -> ProbedAxis:
     period = lcm(sizes.step, influence.period)
     half = sizes.context // 2
     cell = period * sizes.scale
+    low = half
+    if influence.low or influence.high:
+        # So that pooling windows lie as in a pass over the volume alone, which padding allows.
+        low = -(-(half + influence.low) // cell) * cell
     return ProbedAxis(
         smallest=valid.smallest,
         fixed=sizes.fixed,
         period=period,
         scale=sizes.scale,
         context=sizes.context,
-        low=half + -(-influence.low // cell) * cell,
+        low=low,
         high=sizes.context - half + influence.high,
     )
 
