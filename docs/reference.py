@@ -13,7 +13,7 @@ FILE = Path(__file__).with_suffix(".md")
 HEAD = """\
 # Options of a run
 
-Generated from the fields in blockwise_predict/config/ by `python docs/reference.py`; do not edit here.
+Generated from the fields in blockwise_predict/config by `python docs/reference.py`: edit those.
 
 `predict run` and `predict plan` take these options on the command line and, under the keys beside
 them, from a YAML file (`predict run config.yaml`). Options on the command line win. Shapes are in

@@ -6,11 +6,12 @@ from blockwise_predict.checkpoint.load import open_checkpoint
 from blockwise_predict.checkpoint.module import as_module
 from blockwise_predict.checkpoint.outputs import NetworkOutput
 from blockwise_predict.checkpoint.probing import ProbedShapes
-from blockwise_predict.checkpoint.programs import OpaqueModel
+from blockwise_predict.checkpoint.programs import FACTORY, OpaqueModel
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
 
 __all__ = [
+    "FACTORY",
     "Head",
     "NetworkOutput",
     "OpaqueModel",

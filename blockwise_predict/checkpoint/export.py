@@ -48,9 +48,10 @@ def export_checkpoint(model: TrainedModel, files: tuple[Path, ...]) -> list[tupl
         ]
     (document,) = documents
     export_weights(model, target, document)
+    declared = f" --activation {model.activation}" if model.activation else ""
     return [
         ("weights", str(target)),
         ("architecture", str(document)),
         ("sha256", model.sha256),
-        ("use", f"predict run --checkpoint {target} --architecture {document} ..."),
+        ("use", f"predict run --checkpoint {target} --architecture {document}{declared} ..."),
     ]

@@ -157,12 +157,19 @@ _TASKS: dict[str, Callable[[Task], tuple[Head, Names]]] = {
 }
 
 
-def task_document(head: Head, names: Names) -> Task:
-    """A task configuration from which `parse_task` makes this head and these channel names."""
-    kind = _KINDS[head.task]
+def task_document(head: Head, names: Names) -> Task | None:
+    """A task configuration from which `parse_task` makes this head and these channel names.
+
+    None for a head that is not of a DaCapo task.
+    """
+    kind = _KINDS.get(head.task)
+    if kind is None:
+        return None
     if head.task == "affinities":
-        offsets = (name.removeprefix("aff_").split("_") for name in names)
-        return {"__type__": kind, "neighborhood": [list(map(int, offset)) for offset in offsets]}
+        texts = [name.removeprefix("aff_") for name in names if name.startswith("aff_")]
+        offsets = [list(map(int, text.replace(".", "_").split("_"))) for text in texts]
+        lsds = {"lsds": True} if len(offsets) < len(names) else {}
+        return {"__type__": kind, "neighborhood": offsets, **lsds}
     if head.task == "one_hot":
         return {"__type__": kind, "classes": list(names), "kernel_size": head.kernel_size}
     if head.task == "hot_distance":

@@ -20,6 +20,7 @@ from blockwise_predict.checkpoint.from_tensors import Shapes
 from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.locate import Location, locate
 from blockwise_predict.checkpoint.packages import find_package, hub, open_package
+from blockwise_predict.checkpoint.programs import find_program, open_program
 from blockwise_predict.checkpoint.task_weights import join_heads
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
@@ -36,13 +37,14 @@ def open_checkpoint(
     architecture: str | os.PathLike[str] | None = None,
     activation: str | None = None,
     unsafe_load_pickle: bool = False,
+    factory: str | None = None,
     input_shape: Sequence[int] | None = None,
     probed: Probed | None = None,
 ) -> TrainedModel:
     """Open a checkpoint as data, and check that its weights fit its architecture.
 
-    A program that is not recognised as a U-Net is probed: what it does with its input is found out
-    by running it.
+    A program that is not recognised as a U-Net, and the network of a factory, is probed: what it
+    does with its input is found out by running it.
 
     path: a DaCapo run folder (`BASE/RUN`, with its YAML at `BASE/configs/runs/RUN.yaml`), one of
         its iteration files, a folder of cellmap-models, a bioimage.io package (a folder or a zip
@@ -61,6 +63,8 @@ def open_checkpoint(
     activation: `none`, `sigmoid` or `tanh`, applied after a network whose files do not contain its
         activation.
     unsafe_load_pickle: unpickle files that need more than plain data, which runs their code.
+    factory: `package.module:function` or `path/to/file.py:function`, which builds the network (a
+        torch.nn.Module), and gets the checkpoint's path if it takes an argument.
     input_shape: of a program, a shape (spatial axes) that it takes; found by trying by default.
     probed: of a program, what is already known about it, so that it is not probed again.
 
@@ -74,6 +78,7 @@ def open_checkpoint(
             architecture=architecture,
             activation=activation,
             unsafe_load_pickle=unsafe_load_pickle,
+            factory=factory,
             input_shape=input_shape,
             probed=probed,
         )
@@ -83,6 +88,11 @@ def open_checkpoint(
         "architecture": None if architecture is None else str(architecture),
         "unsafe_load_pickle": unsafe_load_pickle,
     }
+    if factory is not None and (program := find_program(path, factory)) is not None:
+        options |= {"factory": factory}
+        built = open_program(program, path, input_shape=input_shape, probed=probed, options=options)
+        unsaid = replace(built, undeclared=("activation", "normalization"))
+        return declare_activation(unsaid, activation)
     if iteration is None and architecture is None and _is_export(path):
         return declare_activation(open_export(Path(path), options), activation)
     if architecture is None and isinstance(path, (str, os.PathLike)):

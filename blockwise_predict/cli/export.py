@@ -15,6 +15,7 @@ from blockwise_predict.cli.tables import print_rows
 @click.argument("target", type=click.Path(path_type=Path))
 @run_option("iteration")
 @run_option("architecture")
+@run_option("activation")
 @run_option("unsafe_load_pickle")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def export(
@@ -22,6 +23,7 @@ def export(
     target: Path,
     iteration: int | None,
     architecture: str | None,
+    activation: str | None,
     unsafe_load_pickle: bool,
     overwrite: bool,
 ) -> None:
@@ -46,6 +48,7 @@ def export(
         checkpoint,
         iteration=iteration,
         architecture=architecture,
+        activation=activation,
         unsafe_load_pickle=unsafe_load_pickle,
     )
     print_rows(export_checkpoint(model, files))

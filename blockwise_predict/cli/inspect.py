@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @run_option("iteration")
 @run_option("architecture")
 @run_option("unsafe_load_pickle")
+@run_option("factory")
 @run_option("voxel_size")
 @run_option("offset")
 def inspect(
@@ -28,6 +29,7 @@ def inspect(
     iteration: int | None,
     architecture: str | None,
     unsafe_load_pickle: bool,
+    factory: str | None,
     voxel_size: Lengths | None,
     offset: Lengths | None,
 ) -> None:
@@ -50,6 +52,10 @@ def inspect(
     from blockwise_predict.checkpoint.describe import describe_checkpoint
 
     model = open_checkpoint(
-        path, iteration=iteration, architecture=architecture, unsafe_load_pickle=unsafe_load_pickle
+        path,
+        iteration=iteration,
+        architecture=architecture,
+        unsafe_load_pickle=unsafe_load_pickle,
+        factory=factory,
     )
     print_rows(describe_checkpoint(model))

@@ -16,6 +16,7 @@ from blockwise_predict.cli.options import run_option
 @run_option("run_dir")
 @run_option("trust_run_dir")
 @run_option("unsafe_load_pickle")
+@run_option("factory")
 @run_option("fleet", unset="local, slurm or lsf, as recorded")
 @run_option("submit_options", unset="none")
 def retry(output: str, run_dir: str | None, **given: Any) -> None:

@@ -22,6 +22,7 @@ SHOWN_RANGES = 30
 @run_option("run_dir")
 @run_option("trust_run_dir")
 @run_option("unsafe_load_pickle")
+@run_option("factory")
 @click.option(
     "--sample",
     type=click.IntRange(0),
@@ -39,6 +40,7 @@ def verify(
     run_dir: str | None,
     trust_run_dir: bool,
     unsafe_load_pickle: bool,
+    factory: str | None,
     sample: int,
     seed: int | None,
     as_json: bool,
@@ -70,6 +72,7 @@ def verify(
             progress=progress.to,
             trust_run_dir=trust_run_dir,
             unsafe_load_pickle=unsafe_load_pickle,
+            factory=factory,
         )
     if as_json:
         click.echo(json.dumps({"good": report.good, **asdict(report)}, indent=2))

@@ -37,6 +37,7 @@ from blockwise_predict.cli.options import run_option
 )
 @run_option("trust_run_dir")
 @run_option("unsafe_load_pickle")
+@run_option("factory")
 def worker(
     run_dir: Path,
     number: int | None,
@@ -47,6 +48,7 @@ def worker(
     grace: float,
     trust_run_dir: bool,
     unsafe_load_pickle: bool,
+    factory: str | None,
 ) -> None:
     """Work on the run in RUN_DIR until it is done, or until SIGTERM, SIGINT or SIGURG.
 
@@ -63,6 +65,8 @@ def worker(
     # The fleet has this process's output go to a file.
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s")
     logging.getLogger("blockwise_predict").setLevel(logging.INFO)
-    options = WorkerOptions(number, device, slots, threads, wait, grace, unsafe_load_pickle)
+    options = WorkerOptions(
+        number, device, slots, threads, wait, grace, unsafe_load_pickle, factory
+    )
     run_worker(RunDir(run_dir.absolute(), trusted=trust_run_dir), options)
     finish_process(0)

@@ -15,7 +15,7 @@ from pathlib import Path
 from blockwise_predict.config.option import option_name
 from blockwise_predict.errors import ConfigError
 
-CONSENT = ("unsafe_load_pickle", "trust_run_dir")
+CONSENT = ("unsafe_load_pickle", "factory", "trust_run_dir")
 """Keys of a configuration that are valid for one command only."""
 
 
@@ -41,7 +41,7 @@ def refuse_consent_of_file(
         raise ConfigError("\n".join(lines))
 
 
-def with_consent(recorded: object, *, unsafe_load_pickle: bool) -> object:
+def with_consent(recorded: object, *, unsafe_load_pickle: bool, factory: str | None) -> object:
     """A recorded configuration with this command's consent in place of what the record says.
 
     What is not a mapping is returned unchanged.
@@ -49,7 +49,7 @@ def with_consent(recorded: object, *, unsafe_load_pickle: bool) -> object:
     if not isinstance(recorded, dict):
         return recorded
     kept = {key: value for key, value in recorded.items() if key not in CONSENT}
-    return {**kept, "unsafe_load_pickle": unsafe_load_pickle}
+    return {**kept, "unsafe_load_pickle": unsafe_load_pickle, "factory": factory}
 
 
 def as_option(key: str, text: str) -> str:

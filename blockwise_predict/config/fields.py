@@ -14,6 +14,7 @@ from blockwise_predict.config.values import (
     Activation,
     BadInput,
     Border,
+    Factory,
     Format,
     LengthsNm,
     Memory,
@@ -59,6 +60,15 @@ class PredictionOptions(BaseModel):
         False,
         Group.CHECKPOINT,
         "Open a checkpoint that runs code when it is opened. Only for files you made yourself.",
+        exclude=True,
+    )
+
+    factory: Factory | None = option(
+        None,
+        Group.CHECKPOINT,
+        "Function that builds the network from the checkpoint's path; this executes its code.",
+        metavar="MODULE:NAME",
+        example="my_networks.py:build",
         exclude=True,
     )
 

@@ -37,7 +37,11 @@ class RunConfig(RunOptions):
     @property
     def consent_options(self) -> list[str]:
         """The options by which this command line's consent is passed on to its workers."""
-        return [option_name(key) for key in CONSENT if getattr(self, key)]
+        given = {key: value for key in CONSENT if (value := getattr(self, key))}
+        return [
+            option_name(key) if value is True else f"{option_name(key)}={value}"
+            for key, value in given.items()
+        ]
 
     @property
     def programs(self) -> dict[str, str]:
@@ -74,6 +78,8 @@ class RunConfig(RunOptions):
         several = {key: getattr(self, key) for key in ("checkpoint", "architecture")}
         if self.is_on_cluster and self.fleet != self.fleet_kind:
             paths["fleet"] = self.fleet
+        if self.factory is not None and ".py:" in self.factory:
+            paths["factory"] = self.factory
         return self.model_copy(
             update={
                 **{key: _absolute(path) for key, path in paths.items() if path is not None},

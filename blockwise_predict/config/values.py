@@ -193,6 +193,12 @@ def _fleet(value: object) -> object:
     return str(value)
 
 
+def _factory(value: object) -> object:
+    if re.fullmatch(r"([^\W\d]\w*(\.[^\W\d]\w*)*|.+\.py):[^\W\d]\w*", str(value)) is None:
+        raise ValueError("write package.module:function or path/to/file.py:function")
+    return str(value)
+
+
 def _device(value: object) -> object:
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)) is None:
         raise ValueError("write auto, cpu, cuda or cuda:N, for example cuda:1")
@@ -283,5 +289,6 @@ Device = Annotated[str, BeforeValidator(_device)]
 WallTime = Annotated[str, BeforeValidator(_wall_time)]
 PathText = Annotated[str, BeforeValidator(_path_text), AfterValidator(_path)]
 PathTexts = Annotated[str | tuple[str, ...], PlainValidator(_one_or_more_paths)]
+Factory = Annotated[str, BeforeValidator(_factory)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Listen = Annotated[str, BeforeValidator(_listen)]

@@ -104,3 +104,17 @@ def fixed_tile_warnings(shapes: UNetShapes, lattice: Lattice) -> list[str]:
         "value whatever the ROI and the blocks. Another --tile-shape gives other values, and faint "
         f"seams are possible every {stride} voxels."
     ]
+
+
+def probed_tile_warnings(shapes: NetworkShapes) -> list[str]:
+    """Warnings for the user of a network whose values depend on the edges of its tile."""
+    dropped = [
+        low - total // 2 for (low, _), total in zip(shapes.lost, shapes.context, strict=True)
+    ]
+    if not any(dropped):
+        return []
+    return [
+        f"the outer {format_shape(dropped)} output voxels of each tile depend on its edge, as with "
+        "padding, and are dropped. At the volume's border the --border fill takes the place of the "
+        "padding."
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
+from blockwise_predict.checkpoint import FACTORY, TrainedModel, open_checkpoint
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import CheckpointError, RunStateError
 from blockwise_predict.plan.parts import NetworkPlan
@@ -22,6 +22,7 @@ def open_models(config: RunConfig) -> list[TrainedModel]:
             architecture=architecture,
             activation=config.activation,
             unsafe_load_pickle=config.unsafe_load_pickle,
+            factory=config.factory,
             input_shape=config.tile_shape,
         )
         for path, architecture in config.checkpoints
@@ -34,12 +35,18 @@ def reopen_models(config: RunConfig, networks: Sequence[NetworkPlan]) -> list[Tr
     """Open the checkpoints of a plan again. Raises RunStateError if weights have changed since."""
     models = []
     for (path, architecture), network in zip(config.checkpoints, networks, strict=True):
+        if network.architecture.get("program") == FACTORY and config.factory is None:
+            raise CheckpointError(
+                f"the run's network, of {path}, was {FACTORY}. Add that option to this command, "
+                "with the same function: no record can allow code to be executed."
+            )
         model = open_checkpoint(
             network.cached or path,
             iteration=network.iteration,
             architecture=architecture,
             activation=config.activation,
             unsafe_load_pickle=config.unsafe_load_pickle,
+            factory=config.factory,
             probed=network.probed,
         )
         if model.sha256 != network.weights_sha256:

@@ -19,7 +19,7 @@ from blockwise_predict.engine.values import Normalization
 from blockwise_predict.geometry.blending import blending_warning
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.lattice import Lattice
-from blockwise_predict.geometry.tiling import fixed_tile_warnings
+from blockwise_predict.geometry.tiling import fixed_tile_warnings, probed_tile_warnings
 from blockwise_predict.io import BlockSource, guess_format, missing_sample, sample_digests
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import Plan
@@ -174,7 +174,9 @@ def _tile_warnings(opened: Opened, lattice: Lattice) -> list[str]:
     model = opened.model
     if opened.config.blend:
         return [blending_warning(lattice, model.shapes.dims)]
-    return fixed_tile_warnings(model.shapes, lattice) if isinstance(model, UNetModel) else []
+    if isinstance(model, UNetModel):
+        return fixed_tile_warnings(model.shapes, lattice)
+    return probed_tile_warnings(model.shapes)
 
 
 def _missing_warnings(opened: Opened, read: Roi) -> Iterator[str]:

@@ -20,6 +20,7 @@ def find_run(
     *,
     trust_run_dir: bool = False,
     unsafe_load_pickle: bool = False,
+    factory: str | None = None,
 ) -> tuple[RunDir, Plan]:
     """The run directory of the run that made an output, and its plan with this command's consent.
 
@@ -40,7 +41,7 @@ def find_run(
     found = RunDir(path, trusted=trust_run_dir)
     if not found.begun:
         raise RunStateError(f"{found} holds no run of {output}. Say where it is with --run-dir.")
-    return found, found.plan(unsafe_load_pickle=unsafe_load_pickle)
+    return found, found.plan(unsafe_load_pickle=unsafe_load_pickle, factory=factory)
 
 
 def _is_group_of_run(output: str) -> bool:

@@ -43,7 +43,7 @@ PREDICTED = (State.DONE, State.FILLED)
 """States of blocks whose values are written."""
 
 # The counts of a run with several arrays have one number for each of them.
-_COUNTS = r"'<u8'(?:, \((?P<{}>\d{{1,4}}),\))?"
+_COUNTS = r"'<u8'(?:, \((?P<{}>[1-9]\d{{0,3}}),\))?"
 _HEADER = re.compile(
     rf"\{{'descr': \[\('clipped', {_COUNTS.format('clipped')}\), "
     rf"\('nonfinite', {_COUNTS.format('nonfinite')}\), \('state', '\|u1'\)\], "
@@ -166,8 +166,10 @@ def records_of(states: NDArray[np.uint8], arrays: int = 1) -> NDArray[np.void]:
     return records
 
 
-def open_ledger(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> Ledger:
-    """Open the ledger of a grid.
+def open_ledger(
+    file: Path, grid: tuple[int, ...], *, arrays: int = 1, trusted: bool = False
+) -> Ledger:
+    """Open the ledger of a grid, of a run whose output has a number of arrays.
 
     Raises LedgerDamagedError, which says what is wrong with it, and as `open_record` does.
     """
@@ -176,7 +178,10 @@ def open_ledger(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> 
     except FileNotFoundError:
         raise LedgerDamagedError(f"{file} is missing.") from None
     try:
-        return Ledger(descriptor, _checked(file, descriptor, grid))
+        records = _checked(file, descriptor, grid)
+        if records.dtype != record_dtype(arrays):
+            raise LedgerDamagedError(f"{file} does not count the values of {arrays} arrays.")
+        return Ledger(descriptor, records)
     except BaseException:
         os.close(descriptor)
         raise

@@ -105,7 +105,7 @@ class RunDir:
         """Read a record that is a JSON object. Raises FileNotFoundError and RunStateError."""
         return read_record(self.path / name, trusted=self.trusted)
 
-    def plan(self, *, unsafe_load_pickle: bool = False) -> Plan:
+    def plan(self, *, unsafe_load_pickle: bool = False, factory: str | None = None) -> Plan:
         """The recorded plan. Raises RunStateError if it is missing or damaged.
 
         No file can consent to what it would execute: only the caller decides whether a checkpoint
@@ -116,7 +116,9 @@ class RunDir:
             try:
                 check_marked(self.path, trusted=self.trusted)
                 record = self.read("plan.json")
-                config = with_consent(record.get("config"), unsafe_load_pickle=unsafe_load_pickle)
+                config = with_consent(
+                    record.get("config"), unsafe_load_pickle=unsafe_load_pickle, factory=factory
+                )
                 return Plan.model_validate({**record, "config": config})
             except (FileNotFoundError, NotADirectoryError):
                 raise RunStateError(f"{self.path} holds no run: {file} is missing.") from None
@@ -175,7 +177,8 @@ class RunDir:
 
     def ledger(self, plan: Plan) -> Ledger:
         """The open ledger. Raises LedgerDamagedError."""
-        return open_ledger(self.ledger_file(plan), plan.blocks_per_axis, trusted=self.trusted)
+        file, arrays = self.ledger_file(plan), len(plan.output.arrays)
+        return open_ledger(file, plan.blocks_per_axis, arrays=arrays, trusted=self.trusted)
 
     def block_states(self, plan: Plan) -> NDArray[np.uint8]:
         """The recorded state of each block. Raises LedgerDamagedError."""

@@ -22,7 +22,9 @@ def describe_run(plan: Plan, opened: Opened, run_dir: RunDir) -> Rows:
     """Labels and values of what a run will do and cost."""
     return [
         *_plan_rows(plan),
-        *_cost_rows(estimate_all(plan, opened.models)),
+        *_cost_rows(
+            estimate_all(plan, opened.models), all(each.counts_flops for each in opened.models)
+        ),
         ("run directory", f"{run_dir}; the ledger takes {format_bytes(ledger_bytes(plan))}"),
         ("workers", describe_fleet(plan.config, run_dir)),
     ]
@@ -33,12 +35,14 @@ def describe_probe(probe: Probe, plan: Plan, opened: Opened) -> Rows:
     workers = plan.config.planned_workers
     seconds = probe.job_seconds(estimate_all(plan, opened.models).flops, workers)
     rate = format_rate(plan.output.roi.size / seconds)
+    speed = f"{probe.flops_per_second / 1e9:.4g} GFLOP/s"
+    if not opened.model.counts_flops:
+        speed = f"{format_rate(probe.flops_per_second)} of input"
     return [
         ("measured precision", str(probe.precision)),
         (
             "measured rate",
-            f"{probe.flops_per_second / 1e9:.4g} GFLOP/s on {probe.device}; "
-            f"{rate} of output with --workers {workers}",
+            f"{speed} on {probe.device}; {rate} of output with --workers {workers}",
         ),
         ("measured reading", f"{format_bytes(probe.read_bytes_per_second)}/s"),
         ("measured memory", f"{format_bytes(probe.memory_bytes)} at the peak of a stream"),
@@ -46,16 +50,27 @@ def describe_probe(probe: Probe, plan: Plan, opened: Opened) -> Rows:
     ]
 
 
-def _cost_rows(cost: Estimate) -> Rows:
+def _cost_rows(cost: Estimate, counts_flops: bool) -> Rows:
     """Labels and values of what a plan costs."""
     note = "" if cost.exact else " (from a sample of the blocks)"
     return [
         ("forward passes", f"{cost.passes:,}" if cost.exact else f"{cost.passes:.4g}{note}"),
-        ("arithmetic", f"{cost.flops / 1e12:.4g} TFLOP{note}"),
-        ("halo overhead", f"{cost.halo_overhead:.2f}x the arithmetic without a halo{note}"),
+        *_arithmetic(cost, counts_flops, note),
         ("bytes in", f"{format_bytes(cost.bytes_in)} decoded{note}"),
         ("read amplification", f"{cost.read_amplification:.2f}x{note}"),
         ("bytes out", f"{format_bytes(cost.bytes_out)} before compression"),
+    ]
+
+
+def _arithmetic(cost: Estimate, counts_flops: bool, note: str) -> Rows:
+    if not counts_flops:
+        return [
+            ("input of passes", f"{cost.flops:.4g} voxels{note}; their arithmetic is unknown"),
+            ("halo overhead", f"{cost.halo_overhead:.2f}x the voxels without a halo{note}"),
+        ]
+    return [
+        ("arithmetic", f"{cost.flops / 1e12:.4g} TFLOP{note}"),
+        ("halo overhead", f"{cost.halo_overhead:.2f}x the arithmetic without a halo{note}"),
     ]
 
 

@@ -29,7 +29,7 @@ from blockwise_predict.worker.setup import decide_precision, make_predictor
 
 # The options that concern the prediction itself, and not files, workers and records.
 OPTIONS = (
-    *("iteration", "architecture", "activation", "unsafe_load_pickle"),
+    *("iteration", "architecture", "activation", "unsafe_load_pickle", "factory"),
     *("border", "normalize", "bad_input"),
     *("output_dtype", "output_range", "tile_shape", "block_shape", "blend", "overlap"),
     *("augment", "augment_channels", "precision", "memory", "device"),
@@ -68,7 +68,7 @@ def predict(
     options: those of a configuration file that concern the prediction: border, normalize,
         bad_input, precision, device, memory, output_dtype, output_range, tile_shape, block_shape,
         blend, overlap, augment, augment_channels; for a model given as a path also iteration,
-        architecture, activation and unsafe_load_pickle.
+        architecture, activation, unsafe_load_pickle and factory.
 
     Raises an InputError for anything that does not fit, also for a network with several outputs
     (see `predict_outputs`), and StageError for a block whose input cannot be read.

@@ -52,6 +52,7 @@ class WorkerOptions:
     wait: float = 0.0
     grace: float = 10.0
     unsafe_load_pickle: bool = False
+    factory: str | None = None
 
 
 def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
@@ -62,7 +63,7 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
     stopping = _stop_event()
     if options.threads:
         torch.set_num_threads(options.threads)
-    plan = run_dir.plan(unsafe_load_pickle=options.unsafe_load_pickle)
+    plan = run_dir.plan(unsafe_load_pickle=options.unsafe_load_pickle, factory=options.factory)
     client_options = ClientOptions(
         run=run_dir.run_id(),
         number=options.number,

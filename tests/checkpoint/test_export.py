@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 import blockwise_predict as bp
@@ -23,6 +24,9 @@ from tests.support.refusals import refused
 
 UNKNOWN = TrainedHead(None, newer=False)
 SHAPES = UNetShapes.from_layers([(2, 2)], [[(3, 3)]] * 2, [[(3, 3)]], "valid")
+
+
+FUNLIB = ("unet_backbone.", "final_conv.")
 
 
 class Plain(TrainedModel):
@@ -87,20 +91,23 @@ def test_the_module_is_the_callers_own(tmp_path: Path) -> None:
     assert opened.sha256 == sha256
 
 
+@pytest.mark.parametrize("newer", [False, True])
 @pytest.mark.parametrize(
     "task",
     [
         {"__type__": "AffinitiesTaskConfig", "neighborhood": [[1, 0, 0], [0, -12, 3]]},
+        {"__type__": "AffinitiesTaskConfig", "neighborhood": [[1, 0, 0]], "lsds": True},
         {"__type__": "OneHotTaskConfig", "classes": ["bg", 7], "kernel_size": 5},
         {"__type__": "DistanceTaskConfig", "channels": ["a_distance", "b"]},
         {"__type__": "InnerDistanceTaskConfig", "channels": ["a"]},
         {"__type__": "HotDistanceTaskConfig", "channels": ["a", "b_distance"]},
     ],
-    ids=lambda task: task["__type__"],
 )
-def test_a_head_is_described_by_its_task(task: dict[str, Any]) -> None:
-    head, names = parse_task(task, 3, Path("given"), UNKNOWN)
-    assert parse_task(task_document(head, names), 3, Path("written"), UNKNOWN) == (head, names)
+def test_a_head_is_described_by_its_task(task: dict[str, Any], newer: bool) -> None:
+    trained = TrainedHead(11 if "lsds" in task else None, newer)
+    head, names = parse_task(task, 3, Path("given"), trained)
+    document = task_document(head, names)
+    assert parse_task(document, 3, Path("written"), trained) == (head, names)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -116,6 +123,29 @@ def test_weights_and_architecture_are_read_back_the_same(tmp_path: Path, dtype) 
     assert read.sha256 == model.sha256 == rows["sha256"]
     assert read.architecture_dict() == model.architecture_dict()
     assert (tmp_path / "out.safetensors").stat().st_mode == weights.stat().st_mode
+
+
+@pytest.mark.parametrize(("architecture", "head"), [("chain.0.", "chain.1."), FUNLIB])
+def test_keys_say_whose_head_it_is(architecture: str, head: str, tmp_path: Path) -> None:
+    """Of DaCapo's main branch, whose affinities have other names, and of fly_organelles."""
+    task = {"__type__": "AffinitiesTaskConfig", "neighborhood": [[1, 0, 0], [0, 0, -1]]}
+    weights, document = save_network(tmp_path, task=task)
+    state = torch.load(weights)
+    renamed = {
+        key.replace("architecture.unet.", architecture).replace("prediction_head.", head): value
+        for key, value in state.items()
+    }
+    torch.save(renamed, weights)
+    if (architecture, head) == FUNLIB:
+        document.write_text(yaml.safe_dump(yaml.safe_load(document.read_text())["architecture"]))
+    model = open_checkpoint(weights, architecture=document)
+    assert model.channel_names == (
+        ("channel_0", "channel_1") if head == FUNLIB[1] else ("aff_1.0.0", "aff_0.0.-1")
+    )
+    exported(model, tmp_path / "out.safetensors")
+    read = open_checkpoint(tmp_path / "out.safetensors", architecture=tmp_path / "out.yaml")
+    assert (read.sha256, read.channel_names) == (model.sha256, model.channel_names)
+    assert (read.head_dict(), read.undeclared) == (model.head_dict(), model.undeclared)
 
 
 def test_a_program_takes_every_size(tmp_path: Path) -> None:

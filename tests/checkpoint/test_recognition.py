@@ -44,7 +44,7 @@ def traced(module: nn.Module, size: int, dims: int, file: Path) -> Path:
 def test_every_variant_is_recognised(name: str, tmp_path: Path) -> None:
     network, config = built(**NETWORKS[name])
     dims = len(config.input_shape)
-    x = torch.rand(1, 1, *UNetShapes.from_config(config).valid_input_shape((60,) * dims, "up"))
+    x = torch.rand(1, 1, *UNetShapes.from_config(config).valid_input_shape((24,) * dims, "up"))
     file = tmp_path / "net.ts"
     torch.jit.trace(network, x).save(file)
     model = open_checkpoint(file)

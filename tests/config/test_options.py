@@ -24,12 +24,26 @@ from tests.support.shared import ROOT
 NEEDED = {"checkpoint": "c", "input": "i.zarr/raw", "output": "o.zarr/out"}
 # What commands other than run and plan take of a run's options.
 SHARED = {
-    "inspect": {"iteration", "architecture", "unsafe_load_pickle", "voxel_size", "offset"},
+    "inspect": {
+        "iteration",
+        "architecture",
+        "unsafe_load_pickle",
+        "factory",
+        "voxel_size",
+        "offset",
+    },
     "logs": {"run_dir", "trust_run_dir"},
     "scale": {"run_dir", "trust_run_dir"},
-    "verify": {"run_dir", "trust_run_dir", "unsafe_load_pickle"},
-    "retry": {"run_dir", "trust_run_dir", "unsafe_load_pickle", "fleet", "submit_options"},
-    "worker": {"device", "slots", "trust_run_dir", "unsafe_load_pickle"},
+    "verify": {"run_dir", "trust_run_dir", "unsafe_load_pickle", "factory"},
+    "retry": {
+        "run_dir",
+        "trust_run_dir",
+        "unsafe_load_pickle",
+        "factory",
+        "fleet",
+        "submit_options",
+    },
+    "worker": {"device", "slots", "trust_run_dir", "unsafe_load_pickle", "factory"},
 }
 
 

@@ -128,7 +128,7 @@ def test_of_each_block_the_last_failure_is_kept(tmp_path: Path) -> None:
 def test_values_are_counted_for_each_array(tmp_path: Path) -> None:
     file = tmp_path / "blocks.npy"
     create_ledger(file, (2, 2), arrays=2)
-    ledger = open_ledger(file, (2, 2))
+    ledger = open_ledger(file, (2, 2), arrays=2)
     assert ledger.arrays == 2
     ledger.set(0, State.DONE, clipped=(7, 1), nonfinite=(0, 3))
     ledger.set(1, State.DONE, clipped=(2, 0), nonfinite=(0, 0))
@@ -136,13 +136,15 @@ def test_values_are_counted_for_each_array(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="broadcast"):
         ledger.set(3, State.DONE, clipped=(1, 2, 3))
     ledger.close()
-    again = open_ledger(file, (2, 2))
+    again = open_ledger(file, (2, 2), arrays=2)
     assert again.states.tolist() == [1, 1, 2, 0]
     assert again.totals() == [(9, 0), (1, 3)]
     assert is_ledger(file)
+    with pytest.raises(LedgerDamagedError, match="does not count the values of 1 arrays"):
+        open_ledger(file, (2, 2))
     records = records_of(again.states.reshape(2, 2), 2)
     create_ledger(file, (2, 2), records)
-    assert open_ledger(file, (2, 2)).totals() == [(0, 0), (0, 0)]
+    assert open_ledger(file, (2, 2), arrays=2).totals() == [(0, 0), (0, 0)]
 
 
 def test_the_ledger_of_one_array_is_as_it_always_was(tmp_path: Path) -> None:

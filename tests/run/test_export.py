@@ -47,6 +47,23 @@ def test_exported_weights_give_the_same_run(tmp_path: Path) -> None:
     predict("export", weights, target, "--architecture", architecture, "--overwrite")
 
 
+def test_an_exported_program_gives_the_same_run(tmp_path: Path) -> None:
+    """It is recognised as what it was, though its sizes are not fixed."""
+    weights, architecture = save_network(tmp_path, task=TASK, **NETWORKS["anisotropic"])
+    predict("export", weights, tmp_path / "net.pt2", "--architecture", architecture)
+    rng = np.random.default_rng(0)
+    volume = write_volume(tmp_path / "v.zarr", rng.integers(0, 256, (20, 41, 39), np.uint8))
+    written = []
+    for checkpoint in ([weights, "--architecture", architecture], [tmp_path / "net.pt2"]):
+        output = tmp_path / f"{len(checkpoint)}.zarr" / "affs"
+        predict(
+            *("run", "--checkpoint", *checkpoint, "--normalize", "auto"),
+            *("--input", volume, "--output", output, "--device", "cpu"),
+        )
+        written.append(stored_bytes(str(output)))
+    assert written[0] == written[1] != {}
+
+
 def test_an_exported_program_needs_torch_alone(tmp_path: Path) -> None:
     weights, architecture = save_network(tmp_path, task=TASK, **NETWORKS["anisotropic"])
     text = predict("export", weights, tmp_path / "net.pt2", "--architecture", architecture)

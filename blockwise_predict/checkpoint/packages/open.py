@@ -87,7 +87,7 @@ def _open_opaque(
     reason: why it was not recognised as a U-Net.
     """
     file = package.programs[0]
-    load = find_program(file)
+    load = find_program(file, factory=None)
     if load is None:
         raise CheckpointError(f"checkpoint {package.path} cannot be opened. {reason}.")
     model = open_program(load, file, input_shape=input_shape, probed=probed, options=options)

@@ -13,6 +13,7 @@ from typing import Any
 from blockwise_predict.checkpoint.probing import probe_network
 from blockwise_predict.checkpoint.probing.cache import cached, keep
 from blockwise_predict.checkpoint.programs.exported import is_exported, load_exported
+from blockwise_predict.checkpoint.programs.factory import load_factory
 from blockwise_predict.checkpoint.programs.loaded import Loaded
 from blockwise_predict.checkpoint.programs.model import OpaqueModel
 from blockwise_predict.checkpoint.programs.onnx import is_onnx, load_onnx
@@ -28,8 +29,10 @@ _KINDS = (
 _log = logging.getLogger(__name__)
 
 
-def find_program(path: str | os.PathLike[str]) -> Callable[[], Loaded] | None:
-    """What loads the program in a file; None for a file that does not hold one."""
+def find_program(path: str | os.PathLike[str], factory: str | None) -> Callable[[], Loaded] | None:
+    """What loads a program: the factory, or else the file; None if that does not hold one."""
+    if factory is not None:
+        return partial(load_factory, factory, Path(path))
     try:
         file = Path(path)
         if not file.is_file():
@@ -73,6 +76,7 @@ def open_program(
 def _probe(loaded: Loaded, path: Path, input_shape: Sequence[int] | None) -> Probed:
     if (known := cached(loaded.sha256)) is not None:
         return known
+    _log.warning("%s: finding out what it does with its input, by running it (once)", path)
     hints = loaded.hints
     if input_shape is not None:
         hints = replace(hints, shape=tuple(input_shape))

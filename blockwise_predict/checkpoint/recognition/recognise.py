@@ -72,8 +72,12 @@ def _recognise(program: Program, file: Path, input_shape: tuple[int, ...] | None
         family = infer_family(operations, short, input_shape)
     except LookupError:
         raise UnreadableProgramError("its layers are not those of a U-Net") from None
-    _compare(operations, expected_operations(family))
-    config = parse_architecture({**family.settings, "name": file.stem}, file)
+    expected = [replace(one, layer=_short(one)) for one in expected_operations(family)]
+    _compare(operations, expected)
+    try:
+        config = parse_architecture({**family.settings, "name": file.stem}, file)
+    except CheckpointError as error:
+        raise UnreadableProgramError(str(error).removesuffix(".")) from None
     return Recognised(config, _head(family), weights, _evidence(operations))
 
 

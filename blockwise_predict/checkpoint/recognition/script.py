@@ -31,6 +31,8 @@ from blockwise_predict.config.untrusted import MalformedError
 _OWN = "__torch__."
 _MAX_DEPTH, _MAX_STEPS = 64, 50_000
 _MAX_PICKLE_BYTES = 4 << 20
+# Of a module's text, whose syntax tree takes a hundred times as much.
+_MAX_TEXT_BYTES = 1 << 20
 # What converts a number into a number.
 _CONVERSIONS = ("int", "float", "bool")
 
@@ -122,6 +124,8 @@ class _Follower:
         if kind not in self._methods:
             folder, _, name = kind.rpartition(".")
             text = self._records.get(f"code/{folder.replace('.', '/')}.py", b"")
+            if len(text) > _MAX_TEXT_BYTES:
+                raise UnreadableProgramError(f"the text of {name[:40]} has {len(text)} bytes")
             try:
                 tree = ast.parse(text)
             except (SyntaxError, ValueError, RecursionError, MemoryError):

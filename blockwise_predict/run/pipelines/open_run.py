@@ -38,13 +38,14 @@ atexit.register(_locks.close)
 class WorkerPass:
     """What a worker needs to work on an open run.
 
-    `trusted` and `unsafe_load_pickle` are the user's consent, `workers` is the number of workers
-    that share the machine, and `lock_key` identifies the lock that the opening process holds.
+    `trusted`, `unsafe_load_pickle` and `factory` are the user's consent, `workers` is the number of
+    workers that share the machine, `lock_key` identifies the lock that the opening process holds.
     """
 
     run_dir: str
     trusted: bool
     unsafe_load_pickle: bool
+    factory: str | None
     workers: int
     lock_key: str
 
@@ -79,6 +80,7 @@ def open_run(run: PlannedRun, command: str) -> tuple[WorkerPass, NDArray[np.uint
         run_dir=str(run_dir),
         trusted=run_dir.trusted,
         unsafe_load_pickle=plan.config.unsafe_load_pickle,
+        factory=plan.config.factory,
         workers=plan.config.planned_workers,
         lock_key=key,
     )
@@ -99,6 +101,7 @@ def pass_for_open_run(run_dir: RunDir, workers: int) -> WorkerPass:
         run_dir=str(run_dir),
         trusted=run_dir.trusted,
         unsafe_load_pickle=False,
+        factory=None,
         workers=workers,
         lock_key=holder.key,
     )

@@ -39,7 +39,9 @@ class PipelineWorker:
         self._pass = worker_pass
         self._run_dir = RunDir(Path(worker_pass.run_dir), trusted=worker_pass.trusted)
         self._check_lock()
-        self.plan = self._run_dir.plan(unsafe_load_pickle=worker_pass.unsafe_load_pickle)
+        self.plan = self._run_dir.plan(
+            unsafe_load_pickle=worker_pass.unsafe_load_pickle, factory=worker_pass.factory
+        )
         config = self.plan.config
         # This worker's share of the cores; `fleet.processes` does the same for our own workers.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // worker_pass.workers))

@@ -59,6 +59,7 @@ def verify(
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     trust_run_dir: bool = False,
     unsafe_load_pickle: bool = False,
+    factory: str | None = None,
 ) -> Report:
     """Verify the output of a recorded run, as `predict verify` does; see `verify_run`.
 
@@ -71,7 +72,11 @@ def verify(
     Raises an InputError if the records or the output cannot be opened.
     """
     records, plan = find_run(
-        str(output), run_dir, trust_run_dir=trust_run_dir, unsafe_load_pickle=unsafe_load_pickle
+        str(output),
+        run_dir,
+        trust_run_dir=trust_run_dir,
+        unsafe_load_pickle=unsafe_load_pickle,
+        factory=factory,
     )
     lock = records.path / "lock"
     with ExitStack() as held:
