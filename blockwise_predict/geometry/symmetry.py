@@ -64,26 +64,28 @@ def symmetries(kind: str, dims: int) -> list[Symmetry]:
     """The symmetries of `none`, `flips`, `in-plane` or `all`, the identity first.
 
     `flips` are of all axes, `in-plane` adds the exchange of the last two axes, `all` every
-    permutation.
+    permutation. Of four axes the first is time, which stays as it is.
     """
     if kind == "none":
         return [Symmetry(tuple(range(dims)), (False,) * dims)]
-    flips = list(itertools.product((False, True), repeat=dims))
-    return [Symmetry(order, flipped) for order in _orders(kind, dims) for flipped in flips]
+    time = dims - min(dims, 3)
+    flips = list(itertools.product(*[(False,)] * time, *[(False, True)] * (dims - time)))
+    return [Symmetry(order, flip) for order in _orders(kind, dims, time) for flip in flips]
 
 
-def _orders(kind: str, dims: int) -> list[tuple[int, ...]]:
+def _orders(kind: str, dims: int, time: int) -> list[tuple[int, ...]]:
     axes = tuple(range(dims))
     if kind == "flips":
         return [axes]
     if kind == "in-plane":
         return [axes, (*axes[:-2], axes[-1], axes[-2])]
-    return list(itertools.permutations(axes))
+    return [(*axes[:time], *order) for order in itertools.permutations(axes[time:])]
 
 
 def num_symmetries(kind: str, dims: int) -> int:
     """How many `symmetries` there are."""
     if kind == "none":
         return 1
-    orders = {"flips": 1, "in-plane": 2, "all": factorial(dims)}[kind]
-    return int(2**dims * orders)
+    space = min(dims, 3)
+    orders = {"flips": 1, "in-plane": 2, "all": factorial(space)}[kind]
+    return int(2**space * orders)

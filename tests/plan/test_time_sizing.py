@@ -32,7 +32,7 @@ def sizing(model: TrainedModel, memory: int = 2000 * MIB, frames: int | None = N
     return Sizing(
         model,
         raw_bytes=1,
-        value_bytes=1,
+        output_bytes=len(model.channel_names),
         dtype=torch.float32,
         limits=Limits(memory, 1, 2, "cpu"),
         frames=frames,
