@@ -27,7 +27,6 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,7 @@ class RunDir:
                 return False
             return True
 
-    @contextmanager
+    @contextlib.contextmanager
     def usable(self) -> Iterator[None]:
         """Turn OSErrors into RunStateError, with the path, the reason and the remedy."""
         try:
@@ -116,9 +115,8 @@ class RunDir:
             try:
                 check_marked(self.path, trusted=self.trusted)
                 record = self.read("plan.json")
-                config = with_consent(
-                    record.get("config"), unsafe_load_pickle=unsafe_load_pickle, factory=factory
-                )
+                old = record.get("config")
+                config = with_consent(old, unsafe_load_pickle=unsafe_load_pickle, factory=factory)
                 return Plan.model_validate({**record, "config": config})
             except (FileNotFoundError, NotADirectoryError):
                 raise RunStateError(f"{self.path} holds no run: {file} is missing.") from None

@@ -22,7 +22,7 @@ def test_each_command_is_accepted(line: str) -> None:
     # Raises UsageError for what `predict` would refuse before it opens a file.
     parsed = predict.commands[name].make_context(name, words)
     if name in ("run", "plan"):
-        given = {key: parsed.params[key] for key in RunConfig.model_fields}
+        given = {key: parsed.params[key] or None for key in RunConfig.model_fields}
         load_config(given, parsed.params["config"])
 
 

@@ -82,7 +82,7 @@ def test_choices_are_those_of_the_literal_type(key: str) -> None:
 def test_some_options_are_choices() -> None:
     offered = {key for key, option in options_of(run).items() if type(option.type) is click.Choice}
     assert offered == {
-        *("border", "bad_input", "format", "precision"),
+        *("activation", "border", "bad_input", "format", "precision"),
         *("augment", "augment_channels"),
     }
 
