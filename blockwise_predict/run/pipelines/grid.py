@@ -8,6 +8,7 @@ from typing import Literal
 
 from funlib.geometry import Coordinate, Roi
 
+from blockwise_predict.engine.channel_moves import offset_of
 from blockwise_predict.errors import GeometryError
 from blockwise_predict.geometry.grid import format_lengths
 from blockwise_predict.plan.model import Plan
@@ -91,13 +92,28 @@ def _context(plan: Plan, axis: int) -> tuple[int, int]:
     """The largest context of any block along an axis, before and after it, in output voxels.
 
     A block's context depends on where it lies on the lattice; upstream tasks must have written all
-    of it.
+    of it. Of an ensemble it is that of the network with the largest one.
     """
-    lattice, scale = plan.lattice.axes[axis], plan.scale[axis]
+    scale, margin = plan.scale[axis], _margin(plan, axis)
     low = high = 0
-    for place in range(plan.blocks_per_axis[axis]):
-        begin, end = plan.block_range(axis, place)
-        read_begin, read_end = lattice.input_range(begin, end)
-        low = max(low, begin - read_begin * scale)
-        high = max(high, read_end * scale - (begin + plan.block_shape[axis]))
+    for each in plan.each:
+        lattice = each.lattice.axes[axis]
+        for place in range(plan.blocks_per_axis[axis]):
+            begin, end = plan.block_range(axis, place)
+            read_begin, read_end = lattice.input_range(begin - margin, end + margin)
+            low = max(low, begin - read_begin * scale)
+            high = max(high, read_end * scale - (begin + plan.block_shape[axis]))
     return low, high
+
+
+def _margin(plan: Plan, axis: int) -> int:
+    """Output voxels around a block that its transformed copies may need, at most.
+
+    Affinities are read from where their offsets point to, and a flipped pass may lie one point of
+    the lattice further.
+    """
+    if plan.config.augment == "none":
+        return 0
+    dims = plan.network.dims
+    offsets = [offset_of(name, dims) or (0,) for name in plan.network.channel_names]
+    return max(abs(step) for offset in offsets for step in offset) + plan.lattice.axes[axis].step
