@@ -39,9 +39,10 @@ NNUNET = Path(__file__).with_name("blend_nnunet.py")
 TILE, VOLUME = 32, (64, 64, 48)
 FEATURES = (8, 8, 16, 32, 64, 8)
 
-NOTES = """nnU-Net's window has its centre at voxel size // 2 instead of (size - 1) / 2, and no lower bound, and
-its sums are float16. How much of the difference each of these makes was not measured: the weights are
-random and the padding is zeros, so values of neighbouring tiles differ much, and so do their means.
+NOTES = """nnU-Net's window has its centre at voxel size // 2 instead of (size - 1) / 2, and no
+lower bound, and its sums are float16. How much of the difference each of these makes was not
+measured: the weights are random and the padding is zeros, so values of neighbouring tiles differ
+much, and so do their means.
 """
 
 Values = NDArray[np.float32]

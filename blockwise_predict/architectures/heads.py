@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from blockwise_predict.architectures.frames import on_each_frame
+
 
 class SeparateHeads(nn.ModuleList):
     """A head for each of a U-Net's expanding paths: their results, one after the other.
@@ -16,7 +18,8 @@ class SeparateHeads(nn.ModuleList):
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """`[B, sum of the heads' channels, *spatial]`."""
-        return torch.cat([head(each) for head, each in zip(self, maps, strict=True)], dim=1)
+        pairs = zip(self, maps, strict=True)
+        return torch.cat([on_each_frame(head, each) for head, each in pairs], dim=1)
 
 
 class OutputActivations(nn.Module):

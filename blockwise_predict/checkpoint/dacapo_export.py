@@ -36,16 +36,6 @@ _MAX_BYTES = 16 << 30
 _MAX_RATIO = 200
 
 
-def is_export(path: Path) -> bool:
-    """Whether a path is a folder or a zip archive with a description, which may be another's."""
-    if path.is_dir():
-        return any((path / name).is_file() for name in DESCRIPTIONS)
-    if path.suffix != ".zip" or not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with _opened(path) as archive:
-        return any(name in archive.namelist() for name in DESCRIPTIONS)
-
-
 def is_dacapos(description: Mapping[str, Any]) -> bool:
     """Whether a package's description has DaCapo's configuration of the network."""
     return _configuration(description) is not None

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from blockwise_predict.checkpoint.activation import declare_activation
-from blockwise_predict.checkpoint.dacapo_export import is_export, open_export
 from blockwise_predict.checkpoint.described import described
 from blockwise_predict.checkpoint.documents import read_document
 from blockwise_predict.checkpoint.families import Family, names_above, recognise, unrecognised
@@ -93,8 +92,6 @@ def open_checkpoint(
         built = open_program(program, path, input_shape=input_shape, probed=probed, options=options)
         unsaid = replace(built, undeclared=("activation", "normalization"))
         return declare_activation(unsaid, activation)
-    if iteration is None and architecture is None and _is_export(path):
-        return declare_activation(open_export(Path(path), options), activation)
     if architecture is None and isinstance(path, (str, os.PathLike)):
         with find_package(Path(path)) as package:
             if package is not None:
@@ -124,14 +121,6 @@ def open_checkpoint(
     )
     model.build()
     return declare_activation(model, activation)
-
-
-def _is_export(path: str | os.PathLike[str]) -> bool:
-    try:
-        return is_export(Path(path))
-    except (OSError, TypeError):
-        # Not a path, or one that cannot be read: `locate` says why.
-        return False
 
 
 def _network(location: Location, document: dict[str, Any] | None, shapes: Shapes) -> Family:

@@ -80,7 +80,10 @@ class PredictionModel(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Output values, after the activation."""
         features = self.architecture(x)
-        result: torch.Tensor = self.eval_activation(on_each_frame(self.prediction_head, features))
+        head = self.prediction_head
+        separate = isinstance(head, SeparateHeads)
+        values = head(features) if separate else on_each_frame(head, features)
+        result: torch.Tensor = self.eval_activation(values)
         return result
 
 

@@ -93,7 +93,7 @@ def test_the_toolboxs_form_of_the_configuration(tmp_path: Path) -> None:
         (lambda d: d["inputs"].append({}), "inputs must list one tensor"),
         (
             lambda d: d["weights"]["pytorch_state_dict"]["architecture"].update(kwargs={}),
-            "no configuration of DaCapo",
+            "its axes bcd0d1 are not supported",
         ),
         (lambda d: d["outputs"][0]["axes"][1].update(channel_names=["a"]), "it names 1 channels"),
     ],

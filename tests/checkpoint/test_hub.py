@@ -83,7 +83,7 @@ def test_weights_with_an_architecture(hub: Hub, tmp_path: Path) -> None:
     hub.push("me/net", tmp_path / "repo")
     model = open_checkpoint("hf://me/net@main/run", architecture=architecture)
     assert model.path.endswith("run/model_state_dict.pt")
-    with pytest.raises(CheckpointError, match="architecture is unknown"):
+    with pytest.raises(CheckpointError, match="Describe it with --architecture"):
         open_checkpoint("hf://me/net@main/run/model_state_dict.pt")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from blockwise_predict.checkpoint.dacapo_export import is_dacapos
 from blockwise_predict.checkpoint.documents import read_document
 from blockwise_predict.checkpoint.packages.package import Package, TestTensors
 from blockwise_predict.checkpoint.packages.processing import (
@@ -43,8 +44,12 @@ def read_bioimage(folder: Path, path: Path) -> Package:
     file = description_in(folder)
     assert file is not None
     description = read_document(file)
+    if is_dacapos(description):
+        return Package(path=path, programs=(), is_dacapos=True)
     try:
         return _package(description, folder, path)
+    except CheckpointError:
+        raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"checkpoint {path}: {file.name} is not a valid description of a model ({error!r})."

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from blockwise_predict.checkpoint.dacapo_export import open_export
 from blockwise_predict.checkpoint.families import numbered_channels
 from blockwise_predict.checkpoint.packages.package import Package
 from blockwise_predict.checkpoint.packages.testing import check_test_tensors
@@ -34,6 +35,8 @@ def open_package(
     options: of a run that opens it in the same way. Raises CheckpointError if none of its programs
     can be opened, or if the network contradicts the package.
     """
+    if package.is_dacapos:
+        return open_export(package.path, options)
     found = _recognise(package)
     if isinstance(found, str):
         shape = input_shape or package.input_shape
