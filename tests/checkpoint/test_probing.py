@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.checkpoint.probing import ProbedShapes, probe_network
 from blockwise_predict.checkpoint.probing.probe import Hints
 from blockwise_predict.checkpoint.probing.sizes import Candidate
 from blockwise_predict.geometry.probed import Probed
 from tests.support.programs import lively
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def two_d(**settings: Any) -> CNNectomeUNetConfig:
@@ -76,3 +86,26 @@ def test_attention_is_not_exact() -> None:
     probed = probe(two_d(downsample_factors=[(2, 2)], use_attention=True))
     assert probed.inexact is not None
     assert not ProbedShapes(probed.axes, exact=False).equivariant
+
+
+class _Residual(nn.Module):
+    """Adds the centre of its input to a convolution of it, as residual networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.conv(x)
+        begins = [(x.shape[axis] - y.shape[axis]) // 2 for axis in (2, 3)]
+        rows, columns = (slice(b, b + n) for b, n in zip(begins, y.shape[2:], strict=True))
+        return y + x[:, :, rows, columns]
+
+
+def test_a_trace_that_computes_with_sizes_is_probed_with_values(tmp_path: Path) -> None:
+    """Its sizes are tensors, which cannot be followed without values."""
+    file = tmp_path / "net.ts"
+    torch.jit.trace(lively(_Residual()), torch.rand(1, 1, 70, 70)).save(file)
+    model = open_checkpoint(file)
+    assert model.shapes.context == (4, 4)
+    assert model.shapes.equivariant

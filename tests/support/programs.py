@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.support.networks import _liven
+from tests.support.networks import liven
 
 
 class Dilated(nn.Module):
@@ -150,7 +150,7 @@ class Twofold(nn.Module):
 def lively(network: nn.Module, seed: int = 0) -> nn.Module:
     """The network with random weights with which its output varies, in eval mode."""
     torch.manual_seed(seed)
-    _liven(network)
+    liven(network)
     return network.eval().requires_grad_(False)
 
 

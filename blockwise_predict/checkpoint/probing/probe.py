@@ -93,12 +93,14 @@ def _find_input(
 ) -> tuple[Subject, Shape]:
     """A network's number of axes and channels, and a shape that it takes."""
     deadline = time.monotonic() + SECONDS
-    for dims, channels in hints.candidates:
-        report(f"looking for a {dims}-D input with {channels} channels that it takes")
-        subject = Subject(module, channels, dims, symbolic=hints.symbolic, deadline=deadline)
-        hint = hints.shape if hints.shape and len(hints.shape) == dims else None
-        if (base := find_valid_shape(subject, hint)) is not None:
-            return subject, base
+    # Traces that compute with sizes as tensors cannot be followed without values.
+    for symbolic in dict.fromkeys((hints.symbolic, False)):
+        for dims, channels in hints.candidates:
+            report(f"looking for a {dims}-D input with {channels} channels that it takes")
+            subject = Subject(module, channels, dims, symbolic=symbolic, deadline=deadline)
+            hint = hints.shape if hints.shape and len(hints.shape) == dims else None
+            if (base := find_valid_shape(subject, hint)) is not None:
+                return subject, base
     tried = ", ".join(f"{dims}-D with {channels} channels" for dims, channels in hints.candidates)
     raise CheckpointError(
         f"no input shape was found that the network takes (tried: {tried}). Name one with "
