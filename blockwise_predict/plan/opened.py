@@ -123,8 +123,8 @@ def open_inputs(
     opened = Opened(config, first, array, workers_device(config), tuple(others))
     _check_channels(first, array)
     for each in opened.each:
-        check_declared(config, each.model, array)
         _check_exact(each)
+        check_declared(config, each.model, array)
         check_precision(config.precision, opened.device, each.streamed_shapes is not None)
         _check_float32(config.precision, each.model)
     return opened

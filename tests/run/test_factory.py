@@ -59,7 +59,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def test_a_factorys_network_is_predicted_exactly(project: Project) -> None:
-    predict("run", *project.options, "--factory", project.factory, "--chunk-shape", "16,16")
+    declared = ("--activation", "none", "--normalize", "auto")
+    chunks = ("--chunk-shape", "16,16")
+    predict("run", *project.options, "--factory", project.factory, *chunks, *declared)
     expected = KNOWN["2-D"].one_pass(project.network, project.data[None].astype(np.float32) / 255)
     np.testing.assert_allclose(read_output(project.output), expected, atol=1e-5)
     # No record says so: each command that needs the network is told.
