@@ -45,6 +45,7 @@ class Probed(BaseModel):
     elements: largest number of values in memory during a pass, per input voxel.
     flops: arithmetic of a pass per input voxel, 2 per multiply-add; None if it is unknown.
     casts: whether the network can compute in 16 bits.
+    outputs: name and number of channels of each output; empty if there is one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,9 +59,14 @@ class Probed(BaseModel):
     elements: Annotated[float, Field(gt=0, lt=1e9)]
     flops: Annotated[float, Field(ge=0, lt=1e15)] | None
     casts: bool
+    outputs: Annotated[
+        tuple[tuple[Annotated[str, Field(max_length=100)], _Size], ...], Field(max_length=64)
+    ] = ()
 
     @model_validator(mode="after")
     def _axes_agree(self) -> Self:
         if len(self.usual) != len(self.axes):
             raise ValueError("usual must have one size per axis")
+        if self.outputs and sum(channels for _, channels in self.outputs) != self.out_channels:
+            raise ValueError("the outputs have other channels than the network")
         return self

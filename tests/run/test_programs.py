@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from blockwise_predict.checkpoint import open_checkpoint
@@ -107,7 +108,6 @@ def test_a_2d_program_predicts_the_slices_of_a_volume(tmp_path: Path) -> None:
         (Positioned(), "depend on the position in the tile"),
         (Halving(), "has fewer voxels than their input"),
         (Classifying(), "one answer for a whole image"),
-        (Twofold(), "2 tensors (affinities, distances)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
@@ -123,3 +123,30 @@ def test_what_is_not_exact_is_refused_with_the_evidence(
     assert reason in said
     assert str(file) in said
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_several_outputs_become_several_arrays(tmp_path: Path) -> None:
+    network = lively(Twofold())
+    file = save_script(network, tmp_path / "net.ts")
+    data = np.random.default_rng(0).integers(0, 256, (37, 41), np.uint8)
+    volume = write_volume(tmp_path / "volume.zarr", data, (10, 10))
+    output = f"{tmp_path}/out.zarr/out"
+    predict(
+        *("run", "--checkpoint", file, "--input", volume, "--output", output, "--device", "cpu"),
+        *("--precision", "float32", "--chunk-shape", "16,16", "--border", "valid"),
+        *("--activation", "none", "--normalize", "auto"),
+        *(
+            "--output-dtype",
+            "affinities=float32,distances=int8",
+            "--output-range",
+            "distances=-4,4",
+        ),
+    )
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(data[None, None].astype(np.float32) / 255))
+    affinities = expected["affinities"][0].numpy()
+    np.testing.assert_allclose(read_output(f"{output}/affinities"), affinities, atol=1e-5)
+    distances = read_output(f"{output}/distances")
+    assert distances.dtype == np.int8
+    decoded = (distances.astype(np.float32) + 128) * 8 / 255 - 4
+    np.testing.assert_allclose(decoded, -affinities, atol=4 / 255 + 1e-5)

@@ -18,7 +18,7 @@ from blockwise_predict.checkpoint.probing.sizes import Candidate
 from blockwise_predict.checkpoint.programs.archive import has_record, read_records
 from blockwise_predict.checkpoint.programs.graph import DTYPES, GraphNetwork, Node, UserInput
 from blockwise_predict.checkpoint.programs.loaded import Loaded, candidates_of
-from blockwise_predict.checkpoint.programs.module import SingleOutput
+from blockwise_predict.checkpoint.programs.module import JoinedOutputs
 from blockwise_predict.config.untrusted import MalformedError, parse_json
 from blockwise_predict.errors import CheckpointError, shown
 
@@ -69,7 +69,7 @@ def _load(records: dict[str, bytes]) -> Loaded:
     )
     return Loaded(
         kind=_KIND,
-        module=SingleOutput(network).eval().requires_grad_(False),
+        module=JoinedOutputs(network).eval().requires_grad_(False),
         sha256=_digest(records),
         hints=_hints(user_input, weights),
         weights=weights,

@@ -21,7 +21,7 @@ from torch import nn
 from blockwise_predict.checkpoint.keys import as_bytes
 from blockwise_predict.checkpoint.probing.probe import Hints
 from blockwise_predict.checkpoint.programs.loaded import Loaded, candidates_of
-from blockwise_predict.checkpoint.programs.module import SingleOutput
+from blockwise_predict.checkpoint.programs.module import JoinedOutputs
 from blockwise_predict.errors import CheckpointError, shortened
 
 KIND = "built by --factory"
@@ -46,7 +46,7 @@ def load_factory(factory: str, checkpoint: Path) -> Loaded:
     weights = network.state_dict()
     return Loaded(
         kind=KIND,
-        module=SingleOutput(network.cpu()).eval().requires_grad_(False),
+        module=JoinedOutputs(network.cpu()).eval().requires_grad_(False),
         sha256=_digest(network, weights, function),
         hints=Hints(candidates_of(weights)),
         weights=weights,

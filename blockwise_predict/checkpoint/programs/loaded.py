@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
 
 from blockwise_predict.checkpoint.probing.probe import Hints
 from blockwise_predict.checkpoint.probing.sizes import Candidate
+from blockwise_predict.checkpoint.programs.module import JoinedOutputs
 
 # Numbers of channels to try where weights do not tell, and how many candidates are tried.
 USUAL_CHANNELS = (1, 2, 3, 4)
@@ -28,7 +28,7 @@ class Loaded:
     """
 
     kind: str
-    module: nn.Module
+    module: JoinedOutputs
     sha256: str
     hints: Hints
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from blockwise_predict.checkpoint.activation import (
     activation_range,
     declaration_rows,
 )
+from blockwise_predict.checkpoint.outputs import NetworkOutput
 from blockwise_predict.checkpoint.probing import ProbedShapes
 from blockwise_predict.checkpoint.summary import align_rows, channels_text, geometry_rows
 from blockwise_predict.checkpoint.trained import TrainedModel
@@ -47,6 +48,17 @@ class OpaqueModel(TrainedModel):
     @property
     def output_range(self) -> tuple[float, float] | None:
         return activation_range(self.activation)
+
+    @property
+    def outputs(self) -> tuple[NetworkOutput, ...]:
+        names, begin, found = self.channel_names, 0, []
+        declared = self.activation not in (None, "none")
+        activation = str(self.activation).capitalize() if declared else None
+        for name, count in self.probed.outputs or (("", len(names)),):
+            own = names[begin : begin + count]
+            found.append(NetworkOutput(name, own, self.output_range, activation))
+            begin += count
+        return tuple(found)
 
     @property
     def usual_input_shape(self) -> tuple[int, ...]:
@@ -116,6 +128,11 @@ class OpaqueModel(TrainedModel):
             ("parameters", parameters),
             ("input channels", str(self.in_channels)),
             ("channels", channels_text(self.channel_names)),
+            *(
+                (f"output {each.name}", channels_text(each.channel_names))
+                for each in self.outputs
+                if each.name
+            ),
             *geometry_rows(self.shapes),
             ("valid input", "; ".join(_sizes_text(axis) for axis in axes)),
         ]

@@ -12,7 +12,7 @@ from torch import nn
 from blockwise_predict.checkpoint.probing.probe import Hints
 from blockwise_predict.checkpoint.probing.sizes import Candidate
 from blockwise_predict.checkpoint.programs.loaded import USUAL_CHANNELS, Loaded
-from blockwise_predict.checkpoint.programs.module import SingleOutput
+from blockwise_predict.checkpoint.programs.module import JoinedOutputs
 from blockwise_predict.errors import CheckpointError, shortened
 
 _KIND = "ONNX"
@@ -55,7 +55,7 @@ def load_onnx(file: Path) -> Loaded:
         ) from None
     return Loaded(
         kind=_KIND,
-        module=SingleOutput(OnnxNetwork(session)),
+        module=JoinedOutputs(OnnxNetwork(session)),
         sha256=hashlib.sha256(data).hexdigest(),
         hints=_hints(file, session.get_inputs()),
     )

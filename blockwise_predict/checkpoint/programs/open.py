@@ -63,7 +63,7 @@ def open_program(
         probed = _probe(loaded, Path(path), input_shape)
     return OpaqueModel(
         path=str(path),
-        channel_names=tuple(f"channel_{number}" for number in range(probed.out_channels)),
+        channel_names=_channel_names(probed),
         weights=loaded.weights,
         options=options,
         kind=loaded.kind,
@@ -71,6 +71,12 @@ def open_program(
         probed=probed,
         module=loaded.module,
     )
+
+
+def _channel_names(probed: Probed) -> tuple[str, ...]:
+    """Numbered channels; of several outputs, numbered after the output's name."""
+    outputs = probed.outputs or (("channel", probed.out_channels),)
+    return tuple(f"{name}_{number}" for name, count in outputs for number in range(count))
 
 
 def _probe(loaded: Loaded, path: Path, input_shape: Sequence[int] | None) -> Probed:
@@ -84,5 +90,6 @@ def _probe(loaded: Loaded, path: Path, input_shape: Sequence[int] | None) -> Pro
         probed = probe_network(loaded.module, hints, lambda text: _log.info("%s: %s", path, text))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    probed = probed.model_copy(update={"outputs": loaded.module.found})
     keep(loaded.sha256, probed)
     return probed

@@ -19,7 +19,7 @@ import torch
 from blockwise_predict.checkpoint.probing.probe import Hints
 from blockwise_predict.checkpoint.programs.archive import has_record, read_records, written
 from blockwise_predict.checkpoint.programs.loaded import Loaded, candidates_of
-from blockwise_predict.checkpoint.programs.module import SingleOutput
+from blockwise_predict.checkpoint.programs.module import JoinedOutputs
 from blockwise_predict.checkpoint.programs.operators import SCRIPT_OPERATORS
 from blockwise_predict.config.untrusted import MalformedError
 from blockwise_predict.errors import CheckpointError, shortened, shown
@@ -62,7 +62,7 @@ def load_torchscript(file: Path) -> Loaded:
     weights = module.state_dict()
     return Loaded(
         kind=_KIND,
-        module=SingleOutput(module).eval().requires_grad_(False),
+        module=JoinedOutputs(module).eval().requires_grad_(False),
         sha256=_digest(records),
         hints=Hints(candidates_of(weights)),
         weights=weights,
