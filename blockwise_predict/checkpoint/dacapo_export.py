@@ -8,12 +8,9 @@ right.
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +19,6 @@ import torch
 from blockwise_predict.checkpoint.described import described
 from blockwise_predict.checkpoint.documents import read_document
 from blockwise_predict.checkpoint.keys import normalise_keys
-from blockwise_predict.checkpoint.torchfile import BoundedFile
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.errors import CheckpointError, shown
@@ -31,9 +27,6 @@ DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 # Relative to the largest output value. Convolutions in float32 differ by some 1e-5 between machines
 # (Winograd's algorithm or not); a layer too many or too few makes a difference of order 1.
 TOLERANCE = 1e-4
-# Bytes of a package's files, and how far they may be compressed.
-_MAX_BYTES = 16 << 30
-_MAX_RATIO = 200
 
 
 def is_dacapos(description: Mapping[str, Any]) -> bool:
@@ -41,34 +34,29 @@ def is_dacapos(description: Mapping[str, Any]) -> bool:
     return _configuration(description) is not None
 
 
-def open_export(path: Path, options: Mapping[str, Any]) -> UNetModel:
-    """The network of a package, a folder or a zip archive.
+def open_export(folder: Path, path: Path, options: Mapping[str, Any]) -> UNetModel:
+    """The network of an export in a folder; `path` is the package's, which may be an archive.
 
     options: of a run that opens it in the same way. Raises CheckpointError for a package that is
-    damaged or not DaCapo's, and for a network that does not reproduce the package's test tensors.
+    damaged, and for a network that does not reproduce the package's test tensors.
     """
-    with _unpacked(path) as folder:
-        file = next(folder / name for name in DESCRIPTIONS if (folder / name).is_file())
-        description = read_document(file)
-        configuration = _configuration(description)
-        if configuration is None:
-            raise CheckpointError(
-                f"{path}: {file.name} has no configuration of DaCapo in "
-                "weights.pytorch_state_dict.architecture.kwargs."
-            )
-        weights = _member(folder, description["weights"]["pytorch_state_dict"], path)
-        state = read_weights(weights)
-        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        network = described(configuration, path / file.name, shapes)
-        model = UNetModel(
-            path=str(path / weights.relative_to(folder)),
-            architecture=network.config,
-            head=network.head,
-            channel_names=_channel_names(description) or network.channel_names,
-            weights=normalise_keys(state, path),
-            options=options,
-        )
-        difference = _difference(model, description, folder, path)
+    file = next(folder / name for name in DESCRIPTIONS if (folder / name).is_file())
+    description = read_document(file)
+    configuration = _configuration(description)
+    assert configuration is not None
+    weights = _member(folder, description["weights"]["pytorch_state_dict"], path)
+    state = read_weights(weights)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    network = described(configuration, path / file.name, shapes)
+    model = UNetModel(
+        path=str(path / weights.relative_to(folder)),
+        architecture=network.config,
+        head=network.head,
+        channel_names=_channel_names(description) or network.channel_names,
+        weights=normalise_keys(state, path),
+        options=options,
+    )
+    difference = _difference(model, description, folder, path)
     family = f"DaCapo's bioimage.io export: {network.reason}; reproduces its test tensors"
     return replace(model, record={"family": f"{family} to {difference:.1g}"})
 
@@ -154,44 +142,3 @@ def _member(folder: Path, reference: Any, path: Path) -> Path:
         if file.resolve().is_relative_to(folder.resolve()) and file.is_file():
             return file
     raise CheckpointError(f"{path}: its description refers to {shown(source)}, which is not in it.")
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    """The package as a folder; an archive is unpacked to a temporary one."""
-    if path.is_dir():
-        yield path
-        return
-    with TemporaryDirectory() as temporary, _opened(path) as archive:
-        folder = Path(temporary).resolve()
-        for record in archive.infolist():
-            target = folder.joinpath(*PurePosixPath(record.filename).parts)
-            if target.resolve().is_relative_to(folder) and not record.is_dir():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _extract(archive, record, target, path)
-        yield folder
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip archive within bounds."""
-    try:
-        with BoundedFile(path) as handle, zipfile.ZipFile(handle) as archive:
-            size, claimed = path.stat().st_size, sum(r.file_size for r in archive.infolist())
-            if claimed > min(_MAX_BYTES, _MAX_RATIO * size):
-                raise CheckpointError(
-                    f"{path} was not unpacked: its {size} bytes claim to hold {claimed}."
-                )
-            yield archive
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} cannot be read as a zip archive: {error}.") from None
-
-
-def _extract(archive: zipfile.ZipFile, record: zipfile.ZipInfo, target: Path, path: Path) -> None:
-    with archive.open(record) as source, open(target, "xb") as written:
-        left = record.file_size
-        while block := source.read(min(1 << 20, left + 1)):
-            left -= len(block)
-            if left < 0:
-                raise CheckpointError(f"{path}: {record.filename} is longer than it claims.")
-            written.write(block)

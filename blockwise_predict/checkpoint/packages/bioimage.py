@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from blockwise_predict.checkpoint.dacapo_export import is_dacapos
+from blockwise_predict.checkpoint.dacapo_export import DESCRIPTIONS, is_dacapos
 from blockwise_predict.checkpoint.documents import read_document
 from blockwise_predict.checkpoint.packages.package import Package, TestTensors
 from blockwise_predict.checkpoint.packages.processing import (
@@ -20,7 +20,6 @@ from blockwise_predict.checkpoint.packages.processing import (
 )
 from blockwise_predict.errors import CheckpointError, shown
 
-DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 # The preferred ones first.
 _WEIGHTS = ("torchscript", "onnx")
 _VERSIONS = ("0.4", "0.5")
@@ -45,7 +44,7 @@ def read_bioimage(folder: Path, path: Path) -> Package:
     assert file is not None
     description = read_document(file)
     if is_dacapos(description):
-        return Package(path=path, programs=(), is_dacapos=True)
+        return Package(path=path, programs=(), export=folder)
     try:
         return _package(description, folder, path)
     except CheckpointError:

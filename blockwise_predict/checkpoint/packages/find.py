@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from blockwise_predict.checkpoint.dacapo_export import DESCRIPTIONS
 from blockwise_predict.checkpoint.packages.bioimage import (
-    DESCRIPTIONS,
     description_in,
     read_bioimage,
 )

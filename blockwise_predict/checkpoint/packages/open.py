@@ -35,8 +35,8 @@ def open_package(
     options: of a run that opens it in the same way. Raises CheckpointError if none of its programs
     can be opened, or if the network contradicts the package.
     """
-    if package.is_dacapos:
-        return open_export(package.path, options)
+    if package.export is not None:
+        return open_export(package.export, package.path, options)
     found = _recognise(package)
     if isinstance(found, str):
         shape = input_shape or package.input_shape

@@ -32,7 +32,8 @@ class Package:
     normalization: a rule in the notation of `--normalize`; activation: one of `--activation`; None
         if they are not stated.
     voxel_size: of the training data in nm.
-    is_dacapos: whether it is DaCapo's export, with a state dictionary and its run's configuration.
+    export: of DaCapo's export, with a state dictionary and its run's configuration, the folder that
+        holds it; None for others.
     test_tensors: None if there are none, or if they need what is not declared.
     record: further facts for the run's provenance and for `predict inspect`, by their labels.
     """
@@ -48,7 +49,7 @@ class Package:
     voxel_size: tuple[float, ...] | None = None
     record: Mapping[str, str] = field(default_factory=dict)
     test_tensors: TestTensors | None = None
-    is_dacapos: bool = False
+    export: Path | None = None
 
 
 ProgramKind = Literal["torchscript", "exported", "onnx"]
