@@ -53,7 +53,7 @@ def test_a_network_that_does_not_reproduce_the_test_tensors_is_refused(tmp_path:
     output = np.load(file)
     output[0, 0, 3, 3] += 0.5 * np.abs(output).max()
     np.save(file, output)
-    with pytest.raises(CheckpointError, match=r"differs from the test output by up to 0\.\d+ of"):
+    with pytest.raises(CheckpointError, match=r"differs by up to 0\.\d+ of"):
         open_checkpoint(package)
 
 
@@ -67,7 +67,7 @@ def test_settings_that_leave_no_trace_in_tensors_are_caught_by_the_test_tensors(
         architecture["kwargs"]["config_yaml"]["architecture_config"]["activation"] = "ELU"
 
     edit_description(package, change)
-    with pytest.raises(CheckpointError, match="does not reproduce the test tensors"):
+    with pytest.raises(CheckpointError, match="does not reproduce its package's test tensors"):
         open_checkpoint(package)
 
 

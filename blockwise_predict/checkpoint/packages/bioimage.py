@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from blockwise_predict.checkpoint.dacapo_export import DESCRIPTIONS, is_dacapos
 from blockwise_predict.checkpoint.documents import read_document
+from blockwise_predict.checkpoint.packages.dacapo import DESCRIPTIONS, is_dacapos
 from blockwise_predict.checkpoint.packages.package import Package, TestTensors
 from blockwise_predict.checkpoint.packages.processing import (
     NotARuleError,

@@ -7,15 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from blockwise_predict.checkpoint.dacapo_export import DESCRIPTIONS
+from blockwise_predict.checkpoint.archive import has_record
 from blockwise_predict.checkpoint.packages.bioimage import (
     description_in,
     read_bioimage,
 )
 from blockwise_predict.checkpoint.packages.cellmap import METADATA, read_cellmap
+from blockwise_predict.checkpoint.packages.dacapo import DESCRIPTIONS
 from blockwise_predict.checkpoint.packages.package import PROGRAM_SUFFIXES, Package
 from blockwise_predict.checkpoint.packages.unpack import listed_names, unpacked
-from blockwise_predict.checkpoint.recognition import is_program
+
+# Records of TorchScript and of torch.export archives.
+_PROGRAMS = ("code/", "models/")
 
 
 @contextmanager
@@ -46,7 +49,9 @@ def _kind(path: Path) -> Literal["cellmap", "bioimage", "program"] | None:
             return None if description_in(path) is None else "bioimage"
         if path.suffix == ".zip":
             return "bioimage" if set(DESCRIPTIONS) & set(listed_names(path)) else None
-        is_one = path.is_file() and (path.suffix in PROGRAM_SUFFIXES or is_program(path))
+        is_one = path.is_file() and (
+            path.suffix in PROGRAM_SUFFIXES or has_record(path, *_PROGRAMS)
+        )
     except OSError:
         # It cannot be read: opening it as bare weights says why.
         return None

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from blockwise_predict.checkpoint.dacapo_export import open_export
 from blockwise_predict.checkpoint.families import numbered_channels
+from blockwise_predict.checkpoint.packages.dacapo import open_export
 from blockwise_predict.checkpoint.packages.package import Package
 from blockwise_predict.checkpoint.packages.testing import check_test_tensors
 from blockwise_predict.checkpoint.programs import find_program, open_program

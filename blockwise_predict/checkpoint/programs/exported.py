@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from blockwise_predict.checkpoint.archive import has_record, read_records
 from blockwise_predict.checkpoint.probing.probe import Hints
 from blockwise_predict.checkpoint.probing.sizes import Candidate
-from blockwise_predict.checkpoint.programs.archive import has_record, read_records
 from blockwise_predict.checkpoint.programs.graph import DTYPES, GraphNetwork, Node, UserInput
 from blockwise_predict.checkpoint.programs.loaded import Loaded, candidates_of
 from blockwise_predict.checkpoint.programs.module import JoinedOutputs

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
+from blockwise_predict.checkpoint.archive import has_record, read_records, written
 from blockwise_predict.checkpoint.probing.probe import Hints
-from blockwise_predict.checkpoint.programs.archive import has_record, read_records, written
 from blockwise_predict.checkpoint.programs.loaded import Loaded, candidates_of
 from blockwise_predict.checkpoint.programs.module import JoinedOutputs
 from blockwise_predict.checkpoint.programs.operators import SCRIPT_OPERATORS

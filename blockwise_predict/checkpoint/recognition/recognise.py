@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from blockwise_predict.architectures import CNNectomeUNetConfig
+from blockwise_predict.checkpoint.archive import read_records
 from blockwise_predict.checkpoint.documents import parse_architecture
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.keys import normalise_key, normalise_keys
@@ -22,7 +23,6 @@ from blockwise_predict.checkpoint.recognition.program import (
     Program,
     UnreadableProgramError,
 )
-from blockwise_predict.checkpoint.recognition.records import read_records
 from blockwise_predict.checkpoint.recognition.script import read_script
 from blockwise_predict.config.untrusted import MalformedError
 from blockwise_predict.errors import CheckpointError, shown
@@ -44,6 +44,10 @@ class Recognised:
     evidence: str
 
 
+# Of a U-Net's program in text: it has a few hundred lines.
+MAX_READ_BYTES = 4 << 20
+
+
 def recognise_file(file: Path, input_shape: tuple[int, ...] | None = None) -> Recognised | str:
     """The U-Net that a TorchScript (.ts, .pt) or torch.export (.pt2) file is, or why it is none.
 
@@ -52,7 +56,7 @@ def recognise_file(file: Path, input_shape: tuple[int, ...] | None = None) -> Re
     trained on, if that is known. Raises CheckpointError for a file that cannot be read.
     """
     try:
-        records = read_records(file)
+        _, records = read_records(file, MAX_READ_BYTES)
         is_script = any(name.startswith("code/") for name in records)
         program = read_script(records) if is_script else read_exported(records)
         return _recognise(program, file, input_shape or program.input_shape)

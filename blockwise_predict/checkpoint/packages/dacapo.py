@@ -13,20 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from blockwise_predict.checkpoint.described import described
 from blockwise_predict.checkpoint.documents import read_document
 from blockwise_predict.checkpoint.keys import normalise_keys
+from blockwise_predict.checkpoint.packages.package import TestTensors
+from blockwise_predict.checkpoint.packages.testing import check_test_tensors
 from blockwise_predict.checkpoint.unet_model import UNetModel
 from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.errors import CheckpointError, shown
 
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
-# Relative to the largest output value. Convolutions in float32 differ by some 1e-5 between machines
-# (Winograd's algorithm or not); a layer too many or too few makes a difference of order 1.
-TOLERANCE = 1e-4
 
 
 def is_dacapos(description: Mapping[str, Any]) -> bool:
@@ -56,7 +52,12 @@ def open_export(folder: Path, path: Path, options: Mapping[str, Any]) -> UNetMod
         weights=normalise_keys(state, path),
         options=options,
     )
-    difference = _difference(model, description, folder, path)
+    channels = network.head.channels if network.head else network.config.fmaps_out
+    if len(model.channel_names) != channels:
+        raise CheckpointError(
+            f"{path}: it names {len(model.channel_names)} channels, but the network has {channels}."
+        )
+    difference = check_test_tensors(model, _test_tensors(description, folder, path))
     family = f"DaCapo's bioimage.io export: {network.reason}; reproduces its test tensors"
     return replace(model, record={"family": f"{family} to {difference:.1g}"})
 
@@ -87,51 +88,16 @@ def _channel_names(description: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None
 
 
-def _difference(
-    model: UNetModel, description: Mapping[str, Any], folder: Path, path: Path
-) -> float:
-    """The largest difference to the test output, relative to the largest value."""
-    given, expected = (
-        _test_tensor(folder, description.get(key), key, path) for key in ("inputs", "outputs")
-    )
-    if given.ndim != model.shapes.dims + 2 or given.shape[1] != model.in_channels:
-        raise CheckpointError(
-            f"{path}: its test input has shape {given.shape}, not (batch, {model.in_channels}, "
-            f"then {model.shapes.dims} axes)."
-        )
-    try:
-        with torch.inference_mode():
-            output = model.build()(torch.from_numpy(given)).numpy()
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: the network does not take its test input: {error}."
-        ) from None
-    if output.shape != expected.shape or len(model.channel_names) != output.shape[1]:
-        raise CheckpointError(
-            f"{path}: for the test input the network gives {output.shape}, its test output has "
-            f"{expected.shape}, and it names {len(model.channel_names)} channels."
-        )
-    difference = float(np.abs(output - expected).max() / (np.abs(expected).max() or 1))
-    if not difference <= TOLERANCE:
-        raise CheckpointError(
-            f"{path}: the network does not reproduce the test tensors: its output differs from "
-            f"the test output by up to {difference:.2g} of the largest value (allowed: "
-            f"{TOLERANCE:g}). Its configuration or its weights were changed, or a version of "
-            "DaCapo wrote it that is not known here."
-        )
-    return difference
-
-
-def _test_tensor(folder: Path, tensors: Any, key: str, path: Path) -> np.ndarray[Any, Any]:
-    """The test tensor of the only input or output, float32."""
-    if not (isinstance(tensors, list) and len(tensors) == 1 and isinstance(tensors[0], dict)):
-        raise CheckpointError(f"{path}: {key} must list one tensor, not {shown(tensors)}.")
-    file = _member(folder, tensors[0].get("test_tensor"), path)
-    try:
-        # Mapped first: a file that claims to have more values than it does takes no memory.
-        return np.array(np.load(file, mmap_mode="r", allow_pickle=False), np.float32)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise CheckpointError(f"{path}: {file.name} cannot be read as .npy: {error}.") from None
+def _test_tensors(description: Mapping[str, Any], folder: Path, path: Path) -> TestTensors:
+    """The test tensors of the only input and output."""
+    files = []
+    for key in ("inputs", "outputs"):
+        tensors = description.get(key)
+        if not (isinstance(tensors, list) and len(tensors) == 1 and isinstance(tensors[0], dict)):
+            raise CheckpointError(f"{path}: {key} must list one tensor, not {shown(tensors)}.")
+        files.append(_member(folder, tensors[0].get("test_tensor"), path))
+    given, expected = files
+    return TestTensors(given, expected, scale=1.0, shift=0.0)
 
 
 def _member(folder: Path, reference: Any, path: Path) -> Path:
