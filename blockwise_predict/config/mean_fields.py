@@ -40,8 +40,9 @@ class MeanOptions(PredictionOptions):
         "auto",
         Group.COMPUTING,
         "What becomes of channels where the volume is flipped. auto: affinities (aff_Z_Y_X) go by "
-        "their offsets, and DaCapo's classes and distances stay the same; scalars: all stay the "
-        "same.",
+        "their offsets, local shape descriptors (lsd_0, ...) by their axes, and DaCapo's classes "
+        "and distances stay the same; scalars: all stay the same; vectors: they are the "
+        "components of vectors, (z, y, x) one after the other.",
     )
 
     @property

@@ -29,7 +29,7 @@ OutputDtype = Literal["uint8", "int8", "uint16", "int16", "float16", "float32"]
 Precision = Literal["auto", "float32", "mixed", "bfloat16", "float16", "tfloat32"]
 Activation = Literal["none", "sigmoid", "tanh"]
 Augment = Literal["none", "flips", "in-plane", "all"]
-AugmentChannels = Literal["auto", "scalars"]
+AugmentChannels = Literal["auto", "scalars", "vectors"]
 Cluster = Literal["slurm", "lsf"]
 # What is shipped with the package, and so needs no consent.
 NamedFleet = Literal["local", Cluster]

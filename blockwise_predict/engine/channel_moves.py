@@ -4,20 +4,45 @@ Scalars stay what they are. The affinity of offset o at voxel v belongs to the p
 transformed volume the network's channel with offset p describes the pair whose offset in the
 original is s, the inverse of the transformation applied to p. If s = o, it is the wanted affinity;
 if s = -o, it is that of the pair (v - o, v), so the wanted one is found at v + o.
+
+Components of vectors and covariances exchange places with the axes, and change their sign where the
+volume is flipped along an odd number of their axes. Local shape descriptors (Sheridan et al. 2022,
+doi:10.1038/s41592-022-01711-z) are such components, stored as values from 0 to 1: there, v becomes
+1 - v. Their order is that of `get_local_shape_descriptors` in https://github.com/funkelab/lsd.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from blockwise_predict.engine.mean import ChannelMove
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.symmetry import Symmetry
 
 Offset = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component, along some axes, of the field called `field`; its sign is that of value - zero.
+
+    The components of a vector have one axis each, those of a covariance two.
+    """
+
+    field: str
+    axes: tuple[int, ...]
+    zero: float
+
+
+Kind = Offset | Component | None
+"""Of a channel: an affinity, a component, or a scalar."""
+
 # DaCapo's tasks whose channels are scalars.
+_LSD = re.compile(r"lsds?_\d+")
 SCALAR_TASKS = ("one_hot", "distance", "inner_distance", "hot_distance")
 
 
@@ -28,52 +53,100 @@ def offset_of(name: str, dims: int) -> Offset | None:
     return tuple(int(step) for step in name.split("_")[1:])
 
 
-def channel_offsets(
-    names: Sequence[str], dims: int, task: str | None, *, scalars: bool
-) -> list[Offset | None]:
-    """The offset of each channel that is an affinity; None for scalars.
+def channel_kinds(names: Sequence[str], dims: int, task: str | None, declared: str) -> list[Kind]:
+    """The kind of each channel, by its name and the task, or as `--augment-channels` declares.
 
-    Raises ConfigError if a channel's kind is not known, unless all are declared to be `scalars`.
+    Raises ConfigError if a channel's kind is not known.
     """
-    if scalars:
+    axes = range(dims - min(dims, 3), dims)
+    if declared == "scalars":
         return [None] * len(names)
-    offsets = [offset_of(name, dims) for name in names]
-    unknown = [name for name, offset in zip(names, offsets, strict=True) if offset is None]
+    if declared == "vectors":
+        return list(_vectors(names, axes))
+    kinds: list[Kind] = [offset_of(name, dims) for name in names]
+    shape = [number for number, name in enumerate(names) if _LSD.fullmatch(name)]
+    descriptors = _shape_descriptors(axes)
+    if len(shape) == len(descriptors):
+        for number, kind in zip(shape, descriptors, strict=True):
+            kinds[number] = kind
+    known = {number for number, kind in enumerate(kinds) if kind is not None}
+    unknown = [name for number, name in enumerate(names) if number not in known | {*shape}]
+    if len(shape) not in (0, len(descriptors)):
+        unknown.append(names[shape[0]])
     if unknown and task not in SCALAR_TASKS:
         raise ConfigError(
             f"--augment: how channel {unknown[0]} changes when the volume is flipped is not known. "
             "If the values of all channels stay the same (classes, distances), say so with "
-            "--augment-channels scalars; affinities need their offsets as names (aff_0_0_1)."
+            "--augment-channels scalars; if they are the components of vectors, with "
+            "--augment-channels vectors. Affinities need their offsets as names (aff_0_0_1), local "
+            f"shape descriptors all {len(descriptors)} channels (lsd_0, ...)."
         )
-    return offsets
+    return kinds
 
 
-def channel_moves(offsets: Sequence[Offset | None], symmetry: Symmetry) -> tuple[ChannelMove, ...]:
+def _vectors(names: Sequence[str], axes: range) -> Iterator[Component]:
+    """Vectors, one after the other, with a component along each axis."""
+    if len(names) % len(axes):
+        raise ConfigError(
+            f"--augment-channels vectors: the network's {len(names)} channels are not the "
+            f"components of vectors with {len(axes)} each."
+        )
+    for number in range(len(names)):
+        yield Component(f"vector {number // len(axes)}", (axes[number % len(axes)],), 0.0)
+
+
+def _shape_descriptors(axes: range) -> list[Kind]:
+    """Mean offset, variance, correlation, and size."""
+    pairs = itertools.combinations(axes, 2)
+    return [
+        *(Component("mean offset", (axis,), 0.5) for axis in axes),
+        *(Component("variance", (axis, axis), 0.0) for axis in axes),
+        *(Component("correlation", pair, 0.5) for pair in pairs),
+        None,
+    ]
+
+
+def mirrored_channels(kinds: Sequence[Kind], symmetry: Symmetry) -> tuple[tuple[int, float], ...]:
+    """The channels of a transformed prediction whose sign changes, and the value of their zero."""
+    return tuple(
+        (number, kind.zero)
+        for number, kind in enumerate(kinds)
+        if isinstance(kind, Component)
+        and sum(symmetry.flipped[symmetry.permutation[axis]] for axis in kind.axes) % 2
+    )
+
+
+def _original(kind: Offset | Component, symmetry: Symmetry) -> Offset | Component:
+    """What a channel of a transformed prediction is in the original volume."""
+    if not isinstance(kind, Component):
+        return symmetry.original_offset(kind)
+    return replace(kind, axes=tuple(sorted(symmetry.original_axes(kind.axes))))
+
+
+def channel_moves(kinds: Sequence[Kind], symmetry: Symmetry) -> tuple[ChannelMove, ...]:
     """Where the channels of a transformed prediction go.
 
     Raises ConfigError if an affinity becomes one that the network does not predict.
     """
     dims = len(symmetry.permutation)
-    found = {}
-    for source, offset in enumerate(offsets):
-        if offset is not None:
-            found[symmetry.original_offset(offset)] = source
+    found = {
+        _original(kind, symmetry): source for source, kind in enumerate(kinds) if kind is not None
+    }
     by_shift: defaultdict[Offset, list[tuple[int, int]]] = defaultdict(list)
-    for target, offset in enumerate(offsets):
-        if offset is None:
-            by_shift[(0,) * dims].append((target, target))
+    for target, kind in enumerate(kinds):
+        source = target if kind is None else found.get(kind)
+        if source is not None:
+            by_shift[(0,) * dims].append((target, source))
             continue
-        opposite = tuple(-step for step in offset)
-        if offset in found:
-            by_shift[(0,) * dims].append((target, found[offset]))
-        elif opposite in found:
-            by_shift[offset].append((target, found[opposite]))
-        else:
+        assert isinstance(kind, tuple)
+        opposite = tuple(-step for step in kind)
+        if opposite not in found:
             raise ConfigError(
-                f"--augment: transformed copies of the volume need an affinity of offset {offset} "
+                f"--augment: transformed copies of the volume need an affinity of offset {kind} "
                 "or its opposite along every axis that it is turned to, which the network does "
                 f"not predict. Use --augment {'flips or ' if symmetry.permutes else ''}none."
             )
+        by_shift[kind].append((target, found[opposite]))
     return tuple(
         ChannelMove(shift, *map(tuple, zip(*pairs, strict=True)))
         for shift, pairs in by_shift.items()

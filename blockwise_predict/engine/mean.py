@@ -44,12 +44,14 @@ class Member:
 
     moves: where its channels go; each channel is the target of one of them.
     window: weights of a tile's output `[*output]`, if its tiles overlap.
+    mirrored: channels of the network whose sign changes, and the value of their zero.
     """
 
     network: Pass
     lattice: Lattice
     moves: tuple[ChannelMove, ...]
     window: torch.Tensor | None = None
+    mirrored: tuple[tuple[int, float], ...] = ()
 
     def reach(self, block: Roi) -> Roi:
         """The output voxels of this member that a block needs."""
@@ -198,6 +200,8 @@ class _Sum:
             return
         values = self._member.network.activate(cut_planes(planes, crop, axes))
         values = values.permute(*map(int, np.argsort(axes)), len(axes))
+        for channel, zero in self._member.mirrored:
+            values[..., channel] = 2 * zero - values[..., channel]
         place = crop + (tile.keep.begin - tile.crop.begin)
         if self._weights is not None and self._member.window is not None:
             weights = self._weights[(place - self._reach.begin).to_slices()]

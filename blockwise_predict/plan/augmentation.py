@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.architectures import NetworkShapes
-from blockwise_predict.engine.channel_moves import channel_moves, channel_offsets
+from blockwise_predict.engine.channel_moves import (
+    channel_kinds,
+    channel_moves,
+    mirrored_channels,
+)
 from blockwise_predict.engine.mean import ChannelMove
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.geometry.blending import build_overlapping
@@ -21,11 +25,12 @@ from blockwise_predict.plan.opened import Opened
 
 @dataclass(frozen=True)
 class Copy:
-    """A transformed copy of each tile: its symmetry along the network's axes, and where the
-    channels of its prediction go, along the volume's."""
+    """A transformed copy of each tile: its symmetry along the network's axes; where the channels of
+    its prediction go, along the volume's; and which of them change their sign."""
 
     symmetry: Symmetry
     moves: tuple[ChannelMove, ...]
+    mirrored: tuple[tuple[int, float], ...] = ()
 
 
 def augmented_copies(opened: Opened) -> list[Copy]:
@@ -40,17 +45,12 @@ def augmented_copies(opened: Opened) -> list[Copy]:
         (identity,) = symmetries("none", dims)
         return [Copy(identity, (ChannelMove((0,) * (slices + dims), every, every),))]
     head = model.head_dict() or {}
-    offsets = channel_offsets(
-        model.channel_names,
-        dims,
-        head.get("task"),
-        scalars=config.augment_channels == "scalars",
-    )
+    kinds = channel_kinds(model.channel_names, dims, head.get("task"), config.augment_channels)
     copies = []
     for symmetry in symmetries(config.augment, dims):
         _check_axes(opened, symmetry)
-        moves = channel_moves(offsets, symmetry)
-        copies.append(Copy(symmetry, tuple(_over_volume(move, slices) for move in moves)))
+        moves = tuple(_over_volume(move, slices) for move in channel_moves(kinds, symmetry))
+        copies.append(Copy(symmetry, moves, mirrored_channels(kinds, symmetry)))
     return copies
 
 

@@ -47,6 +47,7 @@ class _Builder:
             lattice_of_copy(self._opened, self._tiling.lattice, copy),
             copy.moves,
             window,
+            copy.mirrored,
         )
 
     def _streaming(self, symmetry: Symmetry) -> Streaming | None:

@@ -243,3 +243,29 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     )
     lone = {**AFFINITIES, "neighborhood": [[1, 0, 0], [0, 1, 0]]}
     assert "Use --augment flips or none" in refused("in-plane", "10,10,10", task=lone)
+
+
+def test_vectors_change_their_signs(tmp_path: Path) -> None:
+    weights, architecture = save_network(tmp_path, fmaps_out=3)
+    trained = bp.open_checkpoint(weights, architecture=architecture)
+    raw = np.random.default_rng(0).integers(0, 256, (12, 11, 13), np.uint8)
+    volume = write_volume(tmp_path / "raw.zarr", raw)
+    inside = tuple(slice(MARGIN, MARGIN + n) for n in raw.shape)
+    copies = [
+        forward(trained, raw, flips, exchanged=False)
+        for flips in itertools.product((False, True), repeat=3)
+    ]
+    signed = [
+        copy.output[(slice(None), *inside)]
+        * np.where(copy.flips, -1, 1)[:, None, None, None].astype(np.float32)
+        for copy in copies
+    ]
+    output = f"{tmp_path}/out.zarr/out"
+    predict(
+        *("run", "--checkpoint", weights, "--architecture", architecture, "--input", volume),
+        *("--output", output, "--device", "cpu", "--precision", "float32"),
+        *("--augment", "flips", "--augment-channels", "vectors"),
+    )
+    expected = np.mean(signed, axis=0)
+    largest = np.abs(np.stack(signed)).max()
+    np.testing.assert_allclose(read_output(output), expected, atol=1e-5 * largest)
