@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 
 # More processes than cores, since many tests mostly wait.
 test: $(VENV)/.installed-test check
-	$(BIN)/python -m pytest -n $$((3 * $$(nproc)))
+	$(BIN)/python -m pytest -n $$((2 * $$(nproc)))
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

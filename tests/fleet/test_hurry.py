@@ -82,7 +82,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     monkeypatch.setenv("PATH", str(standing.folder), prepend=":")
     yield standing
     # Commands that were killed.
-    until(lambda: not any(runs(pid) for pid in standing.hanging()), 20)
+    until(lambda: not any(runs(pid) for pid in standing.hanging()))
 
 
 def runs(pid: int) -> bool:
