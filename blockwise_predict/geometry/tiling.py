@@ -61,16 +61,25 @@ def smallest_tile(shapes: NetworkShapes) -> tuple[int, ...]:
     )
 
 
-def check_tile(wanted: tuple[int, ...], shapes: NetworkShapes, volume_dims: int) -> None:
-    """Raise GeometryError, with the nearest valid shape, if the network cannot take the tile."""
+def check_tile(
+    wanted: tuple[int, ...],
+    shapes: NetworkShapes,
+    volume_dims: int,
+    smallest: tuple[int, ...] | None = None,
+) -> None:
+    """Raise GeometryError, with the nearest valid shape, if the network cannot take the tile.
+
+    `smallest` bounds the shapes that will do, by default to those with a whole period of output.
+    """
     if len(wanted) != volume_dims:
         raise GeometryError(
             f"--tile-shape {format_shape(wanted)} has {len(wanted)} axes; "
             f"the volume has {volume_dims}."
         )
     slices = volume_dims - shapes.dims
+    least = smallest_tile(shapes) if smallest is None else smallest
     valid = shapes.valid_input_shape(wanted[slices:], "nearest")
-    valid = tuple(max(v, m) for v, m in zip(valid, smallest_tile(shapes), strict=True))
+    valid = tuple(max(v, s) for v, s in zip(valid, least, strict=True))
     if valid != wanted[slices:]:
         raise GeometryError(
             f"--tile-shape {format_shape(wanted)} is not a valid input shape of the network. "

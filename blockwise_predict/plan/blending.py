@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import ceil, prod
 
-from blockwise_predict.errors import GeometryError
 from blockwise_predict.geometry.blending import build_overlapping
-from blockwise_predict.geometry.grid import format_shape
 from blockwise_predict.geometry.lattice import Lattice
+from blockwise_predict.geometry.tiling import check_tile
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER
 
@@ -22,25 +21,11 @@ def blended_lattice(opened: Opened) -> Lattice:
     """The lattice of overlapping tiles. Raises GeometryError if the tile does not fit."""
     config, shapes, volume = opened.config, opened.model.shapes, opened.array.shape
     tile = config.tile_shape or opened.over_volume(opened.model.usual_input_shape)
-    _check_tile(tile, opened)
+    # Values near a tile's edge are blended, not dropped: the network's own smallest shape will do.
+    check_tile(tile, shapes, len(volume), smallest=(1,) * shapes.dims)
     return build_overlapping(
         shapes, tile, config.overlap, volume if config.border == "valid" else None
     )
-
-
-def _check_tile(tile: Shape, opened: Opened) -> None:
-    dims = len(opened.array.shape)
-    if len(tile) != dims:
-        raise GeometryError(
-            f"--tile-shape {format_shape(tile)} has {len(tile)} axes; the volume has {dims}."
-        )
-    slices = dims - opened.model.shapes.dims
-    valid = opened.model.shapes.valid_input_shape(tile[slices:], "nearest")
-    if valid != tile[slices:]:
-        raise GeometryError(
-            f"--tile-shape {format_shape(tile)} is not a valid input shape of the network. "
-            f"Nearest valid shape: {format_shape(tile[:slices] + valid)}."
-        )
 
 
 def blended_block(opened: Opened, lattice: Lattice, roi: Shape, chunk: Shape, memory: int) -> Shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from blockwise_predict.checkpoint import FACTORY, TrainedModel, open_checkpoint
 from blockwise_predict.config.model import RunConfig
@@ -15,18 +16,8 @@ def open_models(config: RunConfig) -> list[TrainedModel]:
 
     Raises CheckpointError if one cannot be opened, or if they do not fit together.
     """
-    models = [
-        open_checkpoint(
-            path,
-            iteration=config.iteration,
-            architecture=architecture,
-            activation=config.activation,
-            unsafe_load_pickle=config.unsafe_load_pickle,
-            factory=config.factory,
-            input_shape=config.tile_shape,
-        )
-        for path, architecture in config.checkpoints
-    ]
+    own = {"iteration": config.iteration, "input_shape": config.tile_shape}
+    models = [_open(config, path, file, **own) for path, file in config.checkpoints]
     check_agreement(models)
     return models
 
@@ -40,15 +31,8 @@ def reopen_models(config: RunConfig, networks: Sequence[NetworkPlan]) -> list[Tr
                 f"the run's network, of {path}, was {FACTORY}. Add that option to this command, "
                 "with the same function: no record can allow code to be executed."
             )
-        model = open_checkpoint(
-            network.cached or path,
-            iteration=network.iteration,
-            architecture=architecture,
-            activation=config.activation,
-            unsafe_load_pickle=config.unsafe_load_pickle,
-            factory=config.factory,
-            probed=network.probed,
-        )
+        own = {"iteration": network.iteration, "probed": network.probed}
+        model = _open(config, network.cached or path, architecture, **own)
         if model.sha256 != network.weights_sha256:
             raise RunStateError(
                 f"{model.path} has changed since the run began: its weights' sha256 was "
@@ -56,6 +40,18 @@ def reopen_models(config: RunConfig, networks: Sequence[NetworkPlan]) -> list[Tr
             )
         models.append(model)
     return models
+
+
+def _open(config: RunConfig, path: str, architecture: str | None, **own: Any) -> TrainedModel:
+    """Open a checkpoint with what is configured for all of them; `own` is for this one."""
+    return open_checkpoint(
+        path,
+        architecture=architecture,
+        activation=config.activation,
+        unsafe_load_pickle=config.unsafe_load_pickle,
+        factory=config.factory,
+        **own,
+    )
 
 
 def check_agreement(models: Sequence[TrainedModel]) -> None:
