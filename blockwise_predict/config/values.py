@@ -288,7 +288,12 @@ Fleet = Annotated[str, BeforeValidator(_fleet)]
 Device = Annotated[str, BeforeValidator(_device)]
 WallTime = Annotated[str, BeforeValidator(_wall_time)]
 PathText = Annotated[str, BeforeValidator(_path_text), AfterValidator(_path)]
-PathTexts = Annotated[str | tuple[str, ...], PlainValidator(_one_or_more_paths)]
+PathTexts = Annotated[
+    str | tuple[str, ...],
+    PlainValidator(_one_or_more_paths),
+    # pydantic's own compares the JSON's list with the union, and warns.
+    PlainSerializer(lambda paths: paths),
+]
 Factory = Annotated[str, BeforeValidator(_factory)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Listen = Annotated[str, BeforeValidator(_listen)]

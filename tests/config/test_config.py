@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -94,3 +95,11 @@ def test_the_configuration_survives_its_own_json() -> None:
 def test_every_key_is_an_option_and_every_option_a_key() -> None:
     options = {p.name for p in run.params if isinstance(p, click.Option)}
     assert options == set(RunConfig.model_fields)
+
+
+def test_several_checkpoints_are_written_without_a_warning() -> None:
+    config = load_config({**NEEDED, "checkpoint": ["one", "other"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        written = config.model_dump_json()
+    assert RunConfig.model_validate_json(written) == config
