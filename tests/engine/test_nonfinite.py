@@ -16,12 +16,13 @@ from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
 from blockwise_predict.engine import convolution
 from blockwise_predict.engine.builder import StreamSpec
 from blockwise_predict.engine.passes import StreamedPass
+from blockwise_predict.engine.precision import DEEP_DTYPES
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.streaming import StreamedUNet
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.engine.volume_passes import make_pass, predict_tile
 from tests.support.networks import NETWORKS, save_network
-from tests.support.nonfinite import network, pattern, references, spoil, tile
+from tests.support.nonfinite import in_float64, network, pattern, references, spoil, tile
 from tests.support.reference import in_precision
 
 AS_IT_IS = Normalization(1.0)
@@ -56,23 +57,36 @@ SPOILS = st.lists(
 )
 
 
-EXAMPLES = settings(max_examples=8, deadline=None)
+EXAMPLES = settings(max_examples=5, deadline=None)
 
 
-def compare(found: np.ndarray, expected: list[np.ndarray], tolerance: float) -> None:
-    """Hold values to two passes of torch, where these agree with each other.
+def compare(
+    found: np.ndarray, model: nn.Module, raw: np.ndarray, precision: str, torch_model: nn.Module
+) -> None:
+    """Hold values to two passes of torch in the same precision, where these agree with each other.
 
-    Sums of huge values overflow in one order of addition and not in another.
+    Sums of huge values overflow in one order of addition and not in another. Where large terms
+    cancel, rounding shows in the result: that of the weights, and that of torch's own passes.
     """
+    expected = references(torch_model, raw)
     one, other = map(pattern, expected)
     sure = one == other
     assert sure.mean() > 0.9
-    np.testing.assert_array_equal(pattern(found)[sure], one[sure])
-    finite = sure & (one == 0)
+    differs = pattern(found)[sure] != one[sure]
+    # 16 bits round a value of almost nothing to 0, which infinity makes NaN, or do not.
+    assert differs.mean() <= (0 if precision == "float32" else 0.002)
+    exact = in_float64(model, raw)
+    finite = sure & (one == 0) & np.isfinite(exact) & np.isfinite(found)
     if finite.any():
         scale = np.abs(expected[0][finite]).max() + 1e-30
+        rounded = in_float64(model, raw, round_to=DEEP_DTYPES[precision])
+        others = [rounded, *expected]
+        rounding = max(np.abs(values[finite] - exact[finite]).max() for values in others)
         np.testing.assert_allclose(
-            found[finite] / scale, expected[0][finite] / scale, atol=tolerance, rtol=0
+            found[finite] / scale,
+            expected[0][finite] / scale,
+            atol=max(TOLERANCE[precision], 4 * rounding / scale),
+            rtol=0,
         )
 
 
@@ -104,7 +118,7 @@ def test_of_the_input(name: str, precision: str, tmp_path: Path) -> None:
         raw = tile(trained)
         spoil(raw, spoils)
         found = streamed(model, trained, raw, precision, Streaming(tuple(axes), slab))
-        compare(found, references(torch_model, raw), TOLERANCE[precision])
+        compare(found, model, raw, precision, torch_model)
 
     equal()
 
@@ -129,7 +143,7 @@ def test_of_the_weights(name: str, precision: str, tmp_path: Path) -> None:
             spoils = [(where, value) for where, value in spoils if not 1e4 < abs(value) < 7e4]
         spoil(tensors[int(tensor * (len(tensors) - 1))], spoils)
         found = streamed(model, trained, raw, precision, Streaming(axes, slab))
-        compare(found, references(in_precision(model, precision), raw), TOLERANCE[precision])
+        compare(found, model, raw, precision, in_precision(model, precision))
 
     equal()
 
@@ -159,7 +173,7 @@ def test_of_the_input_of_a_network_that_is_not_streamed(tmp_path: Path) -> None:
         normalization=AS_IT_IS,
         device=CPU,
     )
-    compare(predict_tile(made, raw), references(model, raw), 1e-4)
+    compare(predict_tile(made, raw), model, raw, "float32", model)
 
 
 @pytest.mark.parametrize("name", ["2-D", "two levels, factors 2 and 3"])
@@ -191,7 +205,7 @@ def test_overflow_on_the_way_is_noticed(tmp_path: Path) -> None:
     assert AS_IT_IS.largest(raw) < stream.max_safe_input
     found = streamed(model, trained, raw, "float32", Streaming((0, 1, 2), 4))
     assert not np.isfinite(found).all()
-    compare(found, references(model, raw), 1e-4)
+    compare(found, model, raw, "float32", model)
 
 
 def test_ordinary_values_take_the_fast_stream(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Starts `predict` in processes that have imported torch and the rest already.
+"""Starts `predict` and its workers in processes that have imported torch and the rest already.
 
-To import them takes longer than what most tests have it do. So these processes are not new
+To import them takes longer than what most tests have them do. So these processes are not new
 interpreters, but forks of one that has imported everything and done nothing; that there is nothing
 to a start besides, the tests show that start `predict` as users do.
 """
@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from io import BufferedWriter
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -56,16 +61,64 @@ def _predict(
     streams: Sequence[Path],
     user: int | None,
 ) -> None:
+    if user is None:
+        # Another user has no right to the process that is forked.
+        started = mock.Mock(wraps=subprocess, Popen=_start)
+        mock.patch("blockwise_predict.fleet.worker_process.subprocess", started).start()
+    else:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    _main(arguments, environment, folder, streams)
+
+
+def _main(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: str, streams: Sequence[Path]
+) -> None:
     for descriptor, stream in zip((1, 2), streams, strict=True):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    if user is not None:
-        os.setgroups([])
-        os.setgid(user)
-        os.setuid(user)
     sys.argv = ["predict", *arguments]
     from blockwise_predict.cli import main
 
     main()
+
+
+def _start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes] | _ForkedWorker:
+    """What `subprocess.Popen` does, but a worker is a fork."""
+    start = [sys.executable, "-m", "blockwise_predict"]
+    if list(command[:3]) != start:
+        return subprocess.Popen(command, **options)
+    return _ForkedWorker(command[3:], options["env"], options["stdout"])
+
+
+class _ForkedWorker:
+    """The part of a `subprocess.Popen` that fleets use, of a worker in a session of its own."""
+
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], log: BufferedWriter
+    ) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{log.fileno()}"))
+        self._process = _CONTEXT.Process(
+            target=_work, args=(arguments, dict(environment), os.getcwd(), path), daemon=True
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        # A signal to the session must reach it.
+        while self.poll() is None and os.getsid(self.pid) != self.pid:
+            time.sleep(0.001)
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+
+def _work(arguments: Sequence[str], environment: Mapping[str, str], folder: str, log: Path) -> None:
+    os.setsid()
+    _main(arguments, environment, folder, (log, log))

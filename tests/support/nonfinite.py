@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,23 @@ def references(model: nn.Module, raw: np.ndarray) -> list[np.ndarray]:
             results.append(model(torch.from_numpy(raw)[None])[0].movedim(0, -1).float().numpy())
     torch.backends.mkldnn.set_flags(True)
     return results
+
+
+def in_float64(
+    model: nn.Module, raw: np.ndarray, round_to: torch.dtype | None = None
+) -> np.ndarray:
+    """`[*output, K]` of torch's forward pass in float64, perhaps with each weight moved at random
+    by as much as a dtype's rounding."""
+    model = copy.deepcopy(model).double()
+    if round_to is not None:
+        chance = torch.Generator().manual_seed(0)
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                moved = torch.rand(value.shape, generator=chance, dtype=value.dtype) - 0.5
+                value.mul_(1 + torch.finfo(round_to).eps * moved)
+    with torch.inference_mode():
+        output = model(torch.from_numpy(raw).double()[None])
+    return output[0].movedim(0, -1).numpy()
 
 
 def pattern(values: np.ndarray) -> np.ndarray:
