@@ -9,7 +9,8 @@ from blockwise_predict.geometry.overlap import OverlappingAxis
 
 # Standard deviation of the Gaussian, relative to the tile, as in nnU-Net and MONAI.
 SIGMA = 1 / 8
-# Smallest weight, relative to the centre's, as in MONAI: float32 would lose smaller contributions.
+# Smallest weight, relative to the centre's, as in MONAI; nnU-Net has none. It matters near the
+# border of a volume that tiles do not reach beyond, where all weights are small.
 SMALLEST_WEIGHT = 1e-3
 
 
