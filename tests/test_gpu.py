@@ -79,7 +79,7 @@ def test_a_gpus_precision_is_one_of_its_own(tmp_path: Path) -> None:
     raw = np.random.default_rng(0).integers(0, 256, (1, 52, 60, 44), np.uint8)
     device, streaming = torch.device("cuda"), Streaming((0, 1, 2), 8)
 
-    def values(precision: str) -> np.ndarray:
+    def values(precision: str) -> list[np.ndarray]:
         network = make_pass(
             trained.build(),
             trained.shapes,
@@ -89,7 +89,7 @@ def test_a_gpus_precision_is_one_of_its_own(tmp_path: Path) -> None:
             normalization=GREY,
             device=device,
         )
-        return predict_tile(network, raw)
+        return [predict_tile(network, raw)]
 
     faster = faster_precisions(device, trained.streamed_shapes)
     choice = choose_precision(values, [Part(1, Encoding("float32"))], faster)

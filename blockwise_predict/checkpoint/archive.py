@@ -52,6 +52,28 @@ def read_records(file: Path, max_text: int = MAX_TEXT_BYTES) -> tuple[str, dict[
         raise MalformedError(f"its zip archive is damaged ({error})") from None
 
 
+def read_record(file: Path, name: str, max_bytes: int) -> bytes | None:
+    """One record of an archive by its name within the top folder; None if there is none.
+
+    Raises MalformedError if it is larger than `max_bytes`, or damaged; OSError if the file cannot
+    be read.
+    """
+    if not has_record(file, name):
+        return None
+    try:
+        with BoundedFile(file) as handle, zipfile.ZipFile(handle) as archive:
+            for record in archive.infolist():
+                if record.filename.partition("/")[2] == name:
+                    if record.file_size > max_bytes:
+                        raise MalformedError(f"its {name} claims {record.file_size} bytes")
+                    return _read(archive, record)
+    except MalformedError:
+        raise
+    except _DAMAGE as error:
+        raise MalformedError(f"its zip archive is damaged ({error})") from None
+    return None
+
+
 def _read(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bytes:
     """A record, in steps that are as small as a bounded file's reads."""
     with archive.open(record) as stream:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from blockwise_predict.checkpoint.new_file import new_file
+from blockwise_predict.checkpoint.program_names import names_file
 from blockwise_predict.checkpoint.summary import format_shape
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.errors import CheckpointError, shortened
@@ -73,7 +74,7 @@ def export_program(model: TrainedModel, file: Path) -> InputSizes:
         # Names of files on this machine, which are of no use elsewhere.
         node.meta.pop("stack_trace", None)
     with new_file(file) as new:
-        torch.export.save(program, new)
+        torch.export.save(program, new, extra_files=names_file(model.channel_names))
     return sizes
 
 

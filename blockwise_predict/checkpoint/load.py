@@ -39,6 +39,7 @@ def open_checkpoint(
     factory: str | None = None,
     input_shape: Sequence[int] | None = None,
     probed: Probed | None = None,
+    reproduce: bool = True,
 ) -> TrainedModel:
     """Open a checkpoint as data, and check that its weights fit its architecture.
 
@@ -66,6 +67,8 @@ def open_checkpoint(
         torch.nn.Module), and gets the checkpoint's path if it takes an argument.
     input_shape: of a program, a shape (spatial axes) that it takes; found by trying by default.
     probed: of a program, what is already known about it, so that it is not probed again.
+    reproduce: whether the network of a bioimage.io package has to reproduce its test tensors; not
+        needed for weights whose hash shows that they did already.
 
     Raises CheckpointError for files that are missing, unreadable, unsafe or damaged, and for
     weights that do not fit the architecture.
@@ -80,6 +83,7 @@ def open_checkpoint(
             factory=factory,
             input_shape=input_shape,
             probed=probed,
+            reproduce=reproduce,
         )
     options = {
         "checkpoint": str(path),
@@ -95,7 +99,9 @@ def open_checkpoint(
     if architecture is None and isinstance(path, (str, os.PathLike)):
         with find_package(Path(path)) as package:
             if package is not None:
-                model = open_package(package, options, input_shape=input_shape, probed=probed)
+                model = open_package(
+                    package, options, input_shape=input_shape, probed=probed, reproduce=reproduce
+                )
                 return declare_activation(model, activation)
     location = _locate(path, iteration, architecture)
     document = None if location.document is None else read_document(location.document)

@@ -47,10 +47,15 @@ SCALAR_TASKS = ("one_hot", "distance", "inner_distance", "hot_distance")
 
 
 def offset_of(name: str, dims: int) -> Offset | None:
-    """The offset of an affinity by its channel's name, `aff_Z_Y_X`; None for other names."""
-    if re.fullmatch(rf"aff(_-?\d+){{{dims}}}", name) is None:
+    """The offset of an affinity by its channel's name, `aff_Z_Y_X`; None for other names.
+
+    That of a network with time may be of space alone, or of time and space.
+    """
+    space = min(dims, 3)
+    if re.fullmatch(rf"aff(_-?\d+){{{space},{dims}}}", name) is None:
         return None
-    return tuple(int(step) for step in name.split("_")[1:])
+    steps = tuple(int(step) for step in name.split("_")[1:])
+    return (0,) * (dims - len(steps)) + steps
 
 
 def channel_kinds(names: Sequence[str], dims: int, task: str | None, declared: str) -> list[Kind]:

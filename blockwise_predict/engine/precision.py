@@ -6,6 +6,7 @@ timing also depends on what else the machine is doing. Accuracy is measured on t
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -133,18 +134,22 @@ class _PartError:
 
 
 def choose_precision(
-    predict: Callable[[str], NDArray[np.float32]], parts: Sequence[Part], faster: Iterable[str]
+    predict: Callable[[str], Sequence[NDArray[np.float32]]],
+    parts: Sequence[Part],
+    faster: Iterable[str],
 ) -> PrecisionChoice:
     """The first of the `faster` precisions that is accurate enough for all parts, else float32.
 
-    `predict` computes a tile's values `[*spatial, K]` in a precision. The errors in the choice are
-    those of the part that comes closest to its tolerance.
+    `predict` computes a tile's values `[*spatial, K]` in a precision, for each network of the run;
+    every part of every one must be accurate enough. The errors in the choice are those of the part
+    that comes closest to its tolerance.
     """
     candidates = tuple(faster)
     if not candidates:
         return PrecisionChoice("float32", "device")
     exact = _split(predict("float32"), parts)
-    tolerances = [tolerance_of(p.encoding, v) for p, v in zip(parts, exact, strict=True)]
+    encodings = itertools.cycle(part.encoding for part in parts)
+    tolerances = [tolerance_of(*pair) for pair in zip(encodings, exact, strict=False)]
     tolerance = tolerances[0]
     rejected: dict[str, float | None] = {}
     for candidate in candidates:
@@ -158,10 +163,12 @@ def choose_precision(
     return PrecisionChoice("float32", "error", 0.0, 0.0, tolerance, rejected)
 
 
-def _split(values: NDArray[np.float32], parts: Sequence[Part]) -> list[NDArray[np.float32]]:
-    """The values of each part."""
+def _split(
+    values: Sequence[NDArray[np.float32]], parts: Sequence[Part]
+) -> list[NDArray[np.float32]]:
+    """The values of each part, network by network."""
     ends = np.cumsum([part.channels for part in parts])
-    return np.split(values, ends[:-1], axis=-1)
+    return [part for each in values for part in np.split(each, ends[:-1], axis=-1)]
 
 
 def _part_error(

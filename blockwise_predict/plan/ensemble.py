@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from blockwise_predict.checkpoint import FACTORY, TrainedModel, open_checkpoint
 from blockwise_predict.config.model import RunConfig
-from blockwise_predict.errors import CheckpointError, RunStateError
+from blockwise_predict.errors import CheckpointError, RunStateError, shown
 from blockwise_predict.plan.parts import NetworkPlan
 
 
@@ -31,15 +32,30 @@ def reopen_models(config: RunConfig, networks: Sequence[NetworkPlan]) -> list[Tr
                 f"the run's network, of {path}, was {FACTORY}. Add that option to this command, "
                 "with the same function: no record can allow code to be executed."
             )
-        own = {"iteration": network.iteration, "probed": network.probed}
+        # What is compared here reproduced its package's test tensors when the plan was made.
+        own = {"iteration": network.iteration, "probed": network.probed, "reproduce": False}
         model = _open(config, network.cached or path, architecture, **own)
         if model.sha256 != network.weights_sha256:
             raise RunStateError(
                 f"{model.path} has changed since the run began: its weights' sha256 was "
                 f"{network.weights_sha256}, is now {model.sha256}."
             )
+        _check_architecture(model, network)
         models.append(model)
     return models
+
+
+def _check_architecture(model: TrainedModel, network: NetworkPlan) -> None:
+    """Raise RunStateError if settings that leave no trace in the weights have changed."""
+    found, recorded = (
+        json.loads(json.dumps(each)) for each in (model.architecture_dict(), network.architecture)
+    )
+    for key in sorted(found.keys() | recorded.keys()):
+        if found.get(key) != recorded.get(key):
+            raise RunStateError(
+                f"{model.path}: its architecture has changed since the run began: {key} was "
+                f"{shown(recorded.get(key))}, is now {shown(found.get(key))}."
+            )
 
 
 def _open(config: RunConfig, path: str, architecture: str | None, **own: Any) -> TrainedModel:

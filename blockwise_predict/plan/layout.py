@@ -68,7 +68,7 @@ def _choose(choice: _LayoutChoice) -> Layout:
     if opened.model.streamed_shapes is None:
         block = given or _even_blocks(opened.config, region)
         tiling = choice.whole_passes(block)
-        warnings = _memory_warnings(tiling, choice.limits, opened.config)
+        warnings = _memory_warnings(tiling, choice.limits, opened)
         return Layout(block, tiling, None, tuple(warnings))
     precision = opened.config.precision
     likely = likely_dtype(precision, opened.device)
@@ -78,7 +78,7 @@ def _choose(choice: _LayoutChoice) -> Layout:
     if precision == "auto" and likely != torch.float32:
         exact = choice.streamed(block, choice.sizing(torch.float32))
     tiling = choice.streamed(block, sizing)
-    warnings = _memory_warnings(tiling, choice.limits, opened.config)
+    warnings = _memory_warnings(tiling, choice.limits, opened)
     return Layout(block, tiling, exact, tuple(warnings))
 
 
@@ -101,7 +101,8 @@ class _LayoutChoice:
             if device.type == "cuda":
                 sharing = ceil(config.planned_workers / torch.cuda.device_count())
             memory = int(available_bytes(device) * MEMORY_SHARE / sharing)
-        return Limits(memory, config.planned_workers, config.slots, device.type)
+        data = max(0, memory - self.opened.weight_bytes)
+        return Limits(data, config.planned_workers, config.slots, device.type)
 
     @cached_property
     def copies(self) -> list[Copy]:
@@ -151,9 +152,7 @@ class _LayoutChoice:
             memory_bytes=passes + block_bytes(opened, lattice, crop_block(block, roi)),
             cache_bytes=self._cache_bytes(lattice, block),
         )
-        return Layout(
-            block, tiling, None, tuple(_memory_warnings(tiling, self.limits, opened.config))
-        )
+        return Layout(block, tiling, None, tuple(_memory_warnings(tiling, self.limits, opened)))
 
     def streamed(self, block: tuple[int, ...], sizing: Sizing) -> Tiling:
         """The tiling with streamed passes; the tile is the configured one, or chosen."""
@@ -202,19 +201,21 @@ def _memory_elsewhere(config: RunConfig, device: torch.device) -> int:
     return share if device.type == "cpu" else min(share, MEMORY_ELSEWHERE)
 
 
-def _memory_warnings(tiling: Tiling, limits: Limits, config: RunConfig) -> Iterator[str]:
+def _memory_warnings(tiling: Tiling, limits: Limits, opened: Opened) -> Iterator[str]:
     """Warn that a worker will take more memory than it may."""
+    config = opened.config
     if tiling.memory_bytes <= limits.memory:
         return
-    needed, allowed = (f"{size / 2**20:.0f} MiB" for size in (tiling.memory_bytes, limits.memory))
-    limit = f"--memory allows {allowed}"
+    sizes = (tiling.memory_bytes, limits.memory, opened.weight_bytes)
+    needed, allowed, weights = (f"{size / 2**20:.0f} MiB" for size in sizes)
+    limit = f"--memory allows {allowed} beside the weights ({weights})"
     if config.memory is None:
-        limit = f"only {allowed} of the free memory are available to it"
+        limit = f"only {allowed} of the free memory are available beside the weights ({weights})"
     if config.tile_shape or config.block_shape:
-        sizes = "with the sizes that are given. Give smaller ones, or more memory."
+        advice = "with the sizes that are given. Give smaller ones, or more memory."
     else:
-        sizes = "even in the smallest tiles, which are slow. Use more memory, or fewer --workers."
-    yield f"a worker's data take about {needed}, but {limit}, {sizes}"
+        advice = "even in the smallest tiles, which are slow. Use more memory, or fewer --workers."
+    yield f"a worker's data take about {needed}, but {limit}, {advice}"
 
 
 def _given_block(config: RunConfig, chunk: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -20,6 +20,8 @@ from blockwise_predict.plan.declared import check_declared
 from blockwise_predict.plan.ensemble import open_models, reopen_models
 from blockwise_predict.plan.model import Plan
 
+WEIGHT_BYTES = torch.float32.itemsize
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -28,7 +30,8 @@ class Opened:
     `device` is the workers' device, as far as that is known on this machine. `model` is the first
     network, `others` are those whose predictions are averaged with its own. `tile_shapes` are the
     networks' tiles in an earlier run that is resumed. `requested` is how checkpoints on the Hub
-    were named, None for others; the configuration has their commits.
+    were named, None for others; the configuration has their commits. `beside` are networks that are
+    not looked at, but share the worker's memory.
     """
 
     config: RunConfig
@@ -38,6 +41,7 @@ class Opened:
     others: tuple[TrainedModel, ...] = ()
     tile_shapes: tuple[tuple[int, ...], ...] = ()
     requested: tuple[str | None, ...] = ()
+    beside: tuple[TrainedModel, ...] = ()
 
     @property
     def models(self) -> tuple[TrainedModel, ...]:
@@ -59,8 +63,9 @@ class Opened:
                 model=model,
                 others=(),
                 tile_shapes=(),
+                beside=self.models[:number] + self.models[number + 1 :],
             )
-            for model, tile in zip(self.models, tiles, strict=True)
+            for number, (model, tile) in enumerate(zip(self.models, tiles, strict=True))
         ]
 
     @property
@@ -87,6 +92,15 @@ class Opened:
     def raw_bytes(self) -> int:
         """Bytes of an input voxel, channels included."""
         return np.dtype(self.array.dtype).itemsize * (self.array.channels or 1)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights of all networks in float32, as far as the files show them."""
+        return sum(
+            WEIGHT_BYTES * tensor.numel()
+            for model in (*self.models, *self.beside)
+            for tensor in model.weights.values()
+        )
 
     @property
     def output_bytes(self) -> int:

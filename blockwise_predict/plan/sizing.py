@@ -55,7 +55,7 @@ CACHED_BLOCKS, MAX_CACHE_SHARE = 2, 0.05
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a worker: `memory` in bytes, and `slots` blocks in memory at a time.
+    """Limits of a worker: `memory` for data in bytes, and `slots` blocks in memory at a time.
 
     `workers` is the number of workers of the run, `device` a type of torch device.
     """

@@ -21,7 +21,7 @@ Rows = list[tuple[str, str]]
 def describe_run(plan: Plan, opened: Opened, run_dir: RunDir) -> Rows:
     """Labels and values of what a run will do and cost."""
     return [
-        *_plan_rows(plan),
+        *_plan_rows(plan, opened),
         *_cost_rows(
             estimate_all(plan, opened.models), all(each.counts_flops for each in opened.models)
         ),
@@ -74,7 +74,7 @@ def _arithmetic(cost: Estimate, counts_flops: bool, note: str) -> Rows:
     ]
 
 
-def _plan_rows(plan: Plan) -> Rows:
+def _plan_rows(plan: Plan, opened: Opened) -> Rows:
     """Labels and values of what a plan decides."""
     grid, output = plan.output_grid, plan.output
     # The networks of an ensemble predict one after another.
@@ -102,8 +102,12 @@ def _plan_rows(plan: Plan) -> Rows:
         ),
         ("tile", f"{_shape(plan.lattice.tile_shape)} input voxels, {_streaming(plan)}"),
         *_mean_rows(plan),
-        ("precision", plan.precision),
-        ("memory", f"about {format_bytes(memory)} of data per worker"),
+        ("precision", _precision(plan)),
+        (
+            "memory",
+            f"about {format_bytes(memory)} of data per worker, and "
+            f"{format_bytes(opened.weight_bytes)} of weights",
+        ),
     ]
 
 
@@ -115,6 +119,13 @@ def _mean_rows(plan: Plan) -> Rows:
     if plan.copies > 1:
         parts.append(f"{plan.copies} copies of each tile ({plan.config.augment})")
     return [("mean of", ", ".join(parts))] if parts else []
+
+
+def _precision(plan: Plan) -> str:
+    """The precision, and how it will be chosen for several checkpoints."""
+    if plan.precision == "auto" and plan.ensemble:
+        return "auto: one that is accurate enough for each checkpoint"
+    return plan.precision
 
 
 def _voxel_size(plan: Plan) -> str:

@@ -28,9 +28,10 @@ def given_models(models: Models) -> tuple[dict[str, Any], list[TrainedModel] | N
     files = [item.options.get("architecture") for item in opened]
     if len(opened) == len(items) and all(file is not None for file in files):
         options["architecture"] = files
-    declared = {item.options.get("activation") for item in opened}
-    if len(opened) == len(items) and len(declared) == 1 and None not in declared:
-        options["activation"] = declared.pop()
+    for key in ("activation", "factory"):
+        declared = {item.options.get(key) for item in opened}
+        if len(opened) == len(items) and len(declared) == 1 and None not in declared:
+            options[key] = declared.pop()
     if any(item.options.get("unsafe_load_pickle") for item in opened):
         options["unsafe_load_pickle"] = True
     check_agreement(opened)

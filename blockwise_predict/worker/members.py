@@ -56,6 +56,11 @@ class _Builder:
         if streaming is None:
             return None
         first, *others = map(symmetry.transformed_axis, streaming.axes)
+        shapes = self._opened.streamed_shapes
+        if shapes is not None and shapes.has_time:
+            # Time, which no symmetry moves, stays the last axis.
+            *others, time = others
+            return Streaming((first, *sorted(others), time), streaming.slab)
         return Streaming((first, *sorted(others)), streaming.slab)
 
     def _pass(self, streaming: Streaming | None) -> Pass:

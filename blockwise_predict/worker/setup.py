@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
+from numpy.typing import NDArray
 
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.mean import MeanPredictor
@@ -45,21 +47,31 @@ def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockP
 
 
 def decide_precision(plan: Plan, opened: Opened) -> PrecisionChoice:
-    """The configured precision, or the one that `auto` chooses on a tile of the input."""
+    """The configured precision, or the one that `auto` chooses on a tile of the input.
+
+    All networks of an ensemble compute in one precision, which is accurate enough for each of them.
+    """
     if plan.precision != "auto":
         return PrecisionChoice(plan.precision)
     # Damaged chunks do not matter here: the blocks that need them will report them.
     source = CheckedInput(opened.array, "fill")
-    raw = read_padded(source, trial_tile(plan), plan.border)
-    return choose_precision(
-        lambda precision: predict_tile(_make_pass(plan, opened, precision), raw),
-        output_parts(plan),
-        _faster(opened),
-    )
+    networks = list(zip(plan.each, opened.each, strict=True))
+    tiles = [read_padded(source, trial_tile(own), plan.border) for own, _ in networks]
+
+    def predict(precision: str) -> list[NDArray[np.float32]]:
+        passes = (_make_pass(own, alone, precision) for own, alone in networks)
+        return [predict_tile(*pair) for pair in zip(passes, tiles, strict=True)]
+
+    return choose_precision(predict, output_parts(plan), _faster(opened))
 
 
 def _faster(opened: Opened) -> tuple[str, ...]:
-    """Precisions that may speed up the network, fastest first."""
+    """Precisions that all networks can compute in and that may speed them up, fastest first."""
+    first, *others = [_faster_alone(each) for each in opened.each]
+    return tuple(p for p in first if all(p in other for other in others))
+
+
+def _faster_alone(opened: Opened) -> tuple[str, ...]:
     found = faster_precisions(opened.device, opened.streamed_shapes)
     return tuple(p for p in found if p == "tfloat32" or not opened.model.float32_only)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -151,10 +152,17 @@ def test_consent_goes_to_workers_as_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["slurm.sbatch", "lsf.bsub"])
-@pytest.mark.parametrize("consent", ["", "--unsafe-load-pickle --trust-run-dir"])
-def test_job_scripts_pass_consent_on(script: str, consent: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "consent",
+    [[], ["--unsafe-load-pickle", "--factory=/my $HOME/net's *.py:build", "--trust-run-dir"]],
+)
+def test_job_scripts_pass_consent_on(script: str, consent: list[str], tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    python.chmod(0o755)
     environment = {
-        **{"PREDICT_PYTHON": "echo", "PREDICT_RUN_DIR": "/my run", "PREDICT_CONSENT": consent},
+        **{"PREDICT_PYTHON": str(python), "PREDICT_RUN_DIR": "/my run"},
+        **{"PREDICT_CONSENT": shlex.join(consent)},
         **{"PREDICT_LOGS": str(tmp_path), "SLURM_CPUS_PER_TASK": "4", "LSB_DJOB_NUMPROC": "4"},
         **{"LSB_JOBID": "1", "LSB_JOBINDEX": "1", "PATH": os.environ["PATH"]},
     }
@@ -166,8 +174,8 @@ def test_job_scripts_pass_consent_on(script: str, consent: str, tmp_path: Path) 
         check=True,
     )
     said = done.stdout + "".join(log.read_text() for log in tmp_path.glob("*.log"))
-    words = ["-m", "blockwise_predict", "worker", "/my", "run", *consent.split()]
-    assert said.split() == [*words, "--threads", "4"]
+    words = ["-m", "blockwise_predict", "worker", *consent, "/my run", "--threads", "4"]
+    assert said.splitlines() == words
 
 
 def test_the_tests_that_docs_security_names_are_there() -> None:

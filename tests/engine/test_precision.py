@@ -47,7 +47,7 @@ EXACT = np.linspace(0, 1, 1000, dtype=np.float32)
 
 def tried(**errors: float) -> PrecisionChoice:
     """The choice when precisions are off by these errors."""
-    return choose_precision(lambda p: EXACT + np.float32(errors.get(p, 0)), UINT8, errors)
+    return choose_precision(lambda p: [EXACT + np.float32(errors.get(p, 0))], UINT8, errors)
 
 
 def test_the_fastest_is_taken_that_is_exact_enough() -> None:
@@ -72,12 +72,24 @@ def test_every_output_must_be_accurate_enough() -> None:
         "tfloat32": (0.0005, 0.19),
     }
     choice = choose_precision(
-        lambda p: exact + np.array(errors[p], np.float32), parts, [*errors][1:]
+        lambda p: [exact + np.array(errors[p], np.float32)], parts, [*errors][1:]
     )
     assert choice.precision == "tfloat32"
     # What is told is of the output that came closest to its tolerance.
     assert (choice.error, choice.tolerance) == pytest.approx((0.19, 0.2), rel=1e-3)
     assert choice.rejected == pytest.approx({"float16": 0.3, "bfloat16": 0.003}, rel=1e-2)
+
+
+def test_every_network_must_be_accurate_enough() -> None:
+    exact = [EXACT, 100 * EXACT[:700]]
+    errors = {"float32": (0, 0), "float16": (0.001, 0.3), "bfloat16": (0.0015, 0.1)}
+
+    def values(precision: str) -> list[np.ndarray]:
+        pairs = zip(exact, errors[precision], strict=True)
+        return [(tile + np.float32(error))[..., None] for tile, error in pairs]
+
+    choice = choose_precision(values, FLOAT32, ("float16", "bfloat16"))
+    assert (choice.precision, choice.error) == ("bfloat16", pytest.approx(0.0015, rel=1e-3))
 
 
 def test_what_misses_the_tolerance_narrowly_is_followed_by_what_is_between() -> None:
@@ -106,7 +118,7 @@ def test_what_is_not_finite_is_left_out_but_must_be_in_the_same_places() -> None
     for each in values.values():
         each[3] = np.nan
     values["float16"][7] = np.inf
-    choice = choose_precision(values.__getitem__, FLOAT32, ("float16", "bfloat16"))
+    choice = choose_precision(lambda p: [values[p]], FLOAT32, ("float16", "bfloat16"))
     assert choice.precision == "bfloat16"
     assert choice.error == 0
     assert choice.rejected == {"float16": None}
@@ -114,7 +126,7 @@ def test_what_is_not_finite_is_left_out_but_must_be_in_the_same_places() -> None
 
 
 def test_nothing_is_concluded_from_nan_alone() -> None:
-    choice = choose_precision(lambda _: EXACT * np.nan, FLOAT32, ("bfloat16",))
+    choice = choose_precision(lambda _: [EXACT * np.nan], FLOAT32, ("bfloat16",))
     assert choice.precision == "float32"
 
 
@@ -187,7 +199,7 @@ def test_the_choice_is_the_same_twenty_times_beside_other_work(tmp_path: Path) -
     model, shapes = trained.build(), trained.shapes
     raw = np.random.default_rng(0).random((1, 24, 24, 24), np.float32)
 
-    def values(precision: str) -> np.ndarray:
+    def values(precision: str) -> list[np.ndarray]:
         streaming = Streaming((0, 1, 2), 8)
         as_it_is = Normalization(1.0)
         network = make_pass(
@@ -199,7 +211,7 @@ def test_the_choice_is_the_same_twenty_times_beside_other_work(tmp_path: Path) -
             normalization=as_it_is,
             device=CPU,
         )
-        return predict_tile(network, raw)
+        return [predict_tile(network, raw)]
 
     with busy_machine():
         choices = [choose_precision(values, FLOAT32, CANDIDATES["cpu"]) for _ in range(20)]

@@ -51,7 +51,10 @@ def misses() -> int:
 def test_too_little_memory_is_told(tmp_path: Path) -> None:
     plan, _ = planned(tmp_path, memory="50MiB", block_shape=None)
     (warning,) = plan.warnings
-    assert "but --memory allows 50 MiB, even in the smallest tiles" in warning
+    assert (
+        "but --memory allows 50 MiB beside the weights (0 MiB), even in the smallest tiles"
+        in warning
+    )
 
 
 @pytest.mark.parametrize("roi", [None, "[130:1270,:,55:2500]"])

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import blockwise_predict as bp
+from blockwise_predict.engine.settings import PrecisionChoice
+from blockwise_predict.worker import setup
 from tests.support.networks import save_network
 from tests.support.runs import predict, read_output, write_volume
 
@@ -70,6 +72,39 @@ def test_in_memory_a_list_of_models_is_averaged(tmp_path: Path) -> None:
     mean = bp.predict(opened, raw, **options).data
     alone = [bp.predict(model, raw, **options).data for model in opened]
     np.testing.assert_allclose(mean, np.mean(alone, axis=0), atol=1e-5 * np.abs(mean).max())
+
+
+def test_a_precision_is_tried_on_every_member_and_all_weights_take_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = np.random.default_rng(0).integers(0, 256, (21, 23, 19), np.uint8)
+    members = (
+        save(tmp_path, "one", task=ONE_HOT),
+        save(tmp_path, "other", 1, task=ONE_HOT, **DEEPER),
+    )
+    opened = [bp.open_checkpoint(weights, architecture=file) for weights, file in members]
+    volume, output = write_volume(tmp_path / "raw.zarr", raw), f"{tmp_path}/out.zarr/out"
+    planned = bp.plan(opened, volume, output, device="cpu", memory="1GiB")
+    size = sum(tensor.nbytes for model in opened for tensor in model.weights.values())
+    assert planned.opened.weight_bytes == size
+    assert [each.weight_bytes for each in planned.opened.each] == [size, size]
+    assert "auto: one that is accurate enough for each checkpoint" in repr(planned)
+    tried: dict[str, list[Any]] = {}
+
+    def choose(predict: Any, _parts: Any, faster: Any) -> PrecisionChoice:
+        tried.update({precision: predict(precision) for precision in ("float32", *faster)})
+        return PrecisionChoice("float32")
+
+    monkeypatch.setattr(setup, "choose_precision", choose)
+    monkeypatch.setattr(setup, "faster_precisions", lambda *_: ("bfloat16",))
+    setup.decide_precision(planned.plan, planned.opened)
+    assert [*tried] == ["float32", "bfloat16"]
+    # Voxels are not the same ones: each member has its own lattice.
+    assert all(len(values) == 2 for values in tried.values())
+    monkeypatch.setattr(type(opened[1]), "float32_only", property(lambda m: m is opened[1]))
+    tried.clear()
+    setup.decide_precision(planned.plan, planned.opened)
+    assert [*tried] == ["float32"]
 
 
 def test_members_must_agree(tmp_path: Path) -> None:

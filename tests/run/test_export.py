@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from blockwise_predict.checkpoint import open_checkpoint
+from blockwise_predict.errors import CheckpointError
 from tests.support.networks import NETWORKS, save_network
 from tests.support.runs import predict, stored_bytes, write_volume
 
@@ -62,6 +65,27 @@ def test_an_exported_program_gives_the_same_run(tmp_path: Path) -> None:
         )
         written.append(stored_bytes(str(output)))
     assert written[0] == written[1] != {}
+    names = ("aff_1_0_0", "aff_0_1_0", "aff_0_0_-3")
+    assert open_checkpoint(tmp_path / "net.pt2").channel_names == names
+    for content, problem in {
+        b'["a", "a", "b"]': "must list the names of the channels",
+        b'["a", 1, "b"]': "must list the names of the channels",
+        b'["a", "b"]': "name 2 channels",
+        b"[" * 2000: "cannot be read",
+        b" " * (1 << 21): "claims 2097152 bytes",
+    }.items():
+        with pytest.raises(CheckpointError, match=problem):
+            open_checkpoint(renamed(tmp_path / "net.pt2", content))
+
+
+def renamed(program: Path, content: bytes) -> Path:
+    """A copy of a program with another record of its channels' names."""
+    changed = program.with_name("renamed.pt2")
+    with zipfile.ZipFile(program) as source, zipfile.ZipFile(changed, "w") as target:
+        for record in source.infolist():
+            is_names = record.filename.endswith("/extra/channel_names.json")
+            target.writestr(record, content if is_names else source.read(record))
+    return changed
 
 
 def test_an_exported_program_needs_torch_alone(tmp_path: Path) -> None:

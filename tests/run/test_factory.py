@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+from blockwise_predict.config.model import load_config
+from blockwise_predict.run.pipelines.volara_bridge import serve_blocks, serve_run
 from tests.support.programs import KNOWN, Flat, lively
 from tests.support.runs import predict, read_output, write_volume
 
@@ -67,6 +71,18 @@ def test_a_factorys_network_is_predicted_exactly(project: Project) -> None:
     # No record says so: each command that needs the network is told.
     assert "--factory" in predict("verify", project.output, "--sample", "1", code=1)
     predict("verify", project.output, "--sample", "1", "--factory", project.factory)
+
+
+def test_workers_of_an_open_run_are_given_the_factory_again(project: Project) -> None:
+    declared = {"activation": "none", "normalize": "auto", "factory": project.factory}
+    config = load_config({**project.settings, **declared})
+    said: list[dict[str, Any]] = []
+    serve_run(config, io.StringIO("open\n"), said.append)
+    block = io.StringIO('{"begin": [0, 0]}\n')
+    serve_blocks(config, number=0, workers=1, requests=block, send=said.append)
+    assert said[2:] == [{"ready": True}, {"done": 0}]
+    expected = KNOWN["2-D"].one_pass(project.network, project.data[None].astype(np.float32) / 255)
+    np.testing.assert_allclose(read_output(project.output), expected, atol=1e-5)
 
 
 def test_a_yaml_file_cannot_name_a_factory(project: Project, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 import yaml
 import zarr
 
@@ -26,6 +27,7 @@ from blockwise_predict.run.planned import plan_run
 from tests.support.environments import new_environment, pip_install
 from tests.support.jobs import Job
 from tests.support.networks import save_network
+from tests.support.pickles import MakesFolder
 from tests.support.runs import (
     blocks_done,
     predict,
@@ -139,15 +141,21 @@ def bridges(kind: str, process: subprocess.Popen[str]) -> list[psutil.Process]:
 @pytest.mark.timeout(1500)
 def test_fragments_of_volara_follow_affinities(tmp_path: Path, volara: list[str]) -> None:
     job = VolaraJob(tmp_path, volara)
+    expected = stored_bytes(job.plain.undisturbed())
+    weights = tmp_path / "weights.pt"
+    state = {"model": torch.load(weights), "optimizer": MakesFolder(tmp_path / "executed")}
+    torch.save(state, weights)
     version = "import importlib.metadata as m; print(m.version('daisy'))"
     daisy = subprocess.run([*volara, "-c", version], capture_output=True, text=True, check=True)
     assert daisy.stdout.startswith("1."), "volara takes daisy 2: docs/pipelines.md says otherwise"
-    process = job.start()
+    # The task is given the consent that its configuration cannot hold.
+    allowing = PIPELINE.replace("python=python,", "python=python, unsafe_load_pickle=True,")
+    process = job.start(allowing)
     until(lambda: blocks_done(job.run_dir) >= 1 and bool(bridges("work", process)), 300)
     bridges("work", process)[0].kill()
     text = finished(process)
     assert "Task affs-blockwise-predict" in text
-    assert stored_bytes(job.output) == stored_bytes(job.plain.undisturbed())
+    assert stored_bytes(job.output) == expected
     assert f"{BLOCKS} blocks: {BLOCKS} complete" in predict("verify", job.output)
     assert read_attributes(job.output)[ATTRIBUTE]["complete"] is True
     labels = zarr.open_array(tmp_path / "fragments.zarr" / "labels", mode="r")

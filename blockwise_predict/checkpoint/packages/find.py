@@ -16,6 +16,7 @@ from blockwise_predict.checkpoint.packages.cellmap import METADATA, read_cellmap
 from blockwise_predict.checkpoint.packages.dacapo import DESCRIPTIONS
 from blockwise_predict.checkpoint.packages.package import PROGRAM_SUFFIXES, Package
 from blockwise_predict.checkpoint.packages.unpack import listed_names, unpacked
+from blockwise_predict.checkpoint.program_names import names_in
 
 # Records of TorchScript and of torch.export archives.
 _PROGRAMS = ("code/", "models/")
@@ -36,7 +37,7 @@ def find_package(path: Path) -> Iterator[Package | None]:
             with unpacked(path) as folder:
                 yield read_bioimage(folder, path)
         case "program":
-            yield Package(path=path, programs=(path,))
+            yield Package(path=path, programs=(path,), channel_names=names_in(path))
         case None:
             yield None
 

@@ -27,16 +27,20 @@ def open_package(
     *,
     input_shape: Sequence[int] | None = None,
     probed: Probed | None = None,
+    reproduce: bool = True,
 ) -> TrainedModel:
     """The network of a package, with what the package says about it.
 
     A program that is not recognised as a U-Net is run to find out what it does with an input
     (of `input_shape`, if that is given), unless that is known already (`probed`).
-    options: of a run that opens it in the same way. Raises CheckpointError if none of its programs
-    can be opened, or if the network contradicts the package.
+    options: of a run that opens it in the same way. reproduce: whether the network has to reproduce
+    the package's test tensors. Raises CheckpointError if none of its programs can be opened, or if
+    the network contradicts the package.
     """
+    if not reproduce:
+        package = replace(package, test_tensors=None)
     if package.export is not None:
-        return open_export(package.export, package.path, options)
+        return open_export(package.export, package.path, options, reproduce=reproduce)
     found = _recognise(package)
     if isinstance(found, str):
         shape = input_shape or package.input_shape

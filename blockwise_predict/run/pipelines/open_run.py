@@ -87,11 +87,14 @@ def open_run(run: PlannedRun, command: str) -> tuple[WorkerPass, NDArray[np.uint
     return worker_pass, skip_mask.reshape(plan.blocks_per_axis)
 
 
-def pass_for_open_run(run_dir: RunDir, workers: int) -> WorkerPass:
+def pass_for_open_run(
+    run_dir: RunDir, workers: int, *, unsafe_load_pickle: bool = False, factory: str | None = None
+) -> WorkerPass:
     """A pass for one of `workers` workers of a run that another process has opened.
 
-    For workers that cannot be given the pass from `open_run`. Raises RunStateError if the run is
-    not open.
+    For workers that cannot be given the pass from `open_run`; as no record can consent to what the
+    checkpoint executes, the user's consent is given again. Raises RunStateError if the run is not
+    open.
     """
     with run_dir.usable():
         holder = read_holder(run_dir.path / "lock")
@@ -100,8 +103,8 @@ def pass_for_open_run(run_dir: RunDir, workers: int) -> WorkerPass:
     return WorkerPass(
         run_dir=str(run_dir),
         trusted=run_dir.trusted,
-        unsafe_load_pickle=False,
-        factory=None,
+        unsafe_load_pickle=unsafe_load_pickle,
+        factory=factory,
         workers=workers,
         lock_key=holder.key,
     )

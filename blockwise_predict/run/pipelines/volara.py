@@ -20,9 +20,9 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from volara.blockwise import BlockwiseTask
 
-# The process that holds a run's lock, by Python and configuration. It reads from a pipe of this
-# process, and ends with it. Not an attribute of the task, which volara copies and pickles.
-_runs: dict[tuple[str, str], _Run] = {}
+# The process that holds a run's lock, by Python, configuration and consent. It reads from a pipe of
+# this process, and ends with it. Not an attribute of the task, which volara copies and pickles.
+_runs: dict[tuple[str, ...], _Run] = {}
 
 
 class Predict(BlockwiseTask):
@@ -40,6 +40,15 @@ class Predict(BlockwiseTask):
     python: str = sys.executable
     """
     The Python of an environment in which blockwise-predict is installed.
+    """
+    factory: str | None = None
+    """
+    As the option `--factory` of `predict run`: the function that builds the network, which executes
+    its code. `config` cannot name it.
+    """
+    unsafe_load_pickle: bool = False
+    """
+    As the option `--unsafe-load-pickle` of `predict run`: allows the checkpoint to execute code.
     """
     num_cache_workers: None = None
     """
@@ -86,7 +95,8 @@ class Predict(BlockwiseTask):
     @contextmanager
     def process_block_func(self) -> Iterator[Callable[[daisy.Block], None]]:
         """A function that has a block predicted, by a process started for this worker."""
-        arguments = ("work", str(self.config), str(_worker_number()), str(self.num_workers))
+        numbers = (str(_worker_number()), str(self.num_workers))
+        arguments = ("work", str(self.config), self._consent, *numbers)
         # Started with the first block, so that an error at the start fails that block, which is
         # retried, and not the whole pipeline.
         worker: _Bridge | None = None
@@ -116,10 +126,16 @@ class Predict(BlockwiseTask):
 
     @property
     def _run(self) -> _Run:
-        key = (self.python, str(self.config.absolute()))
+        key = (self.python, str(self.config.absolute()), self._consent)
         if key not in _runs or not _runs[key].alive:
-            _runs[key] = _Run(self.python, ("run", key[1]))
+            _runs[key] = _Run(self.python, ("run", *key[1:]))
         return _runs[key]
+
+    @property
+    def _consent(self) -> str:
+        """What the user allows, as the bridge's argument."""
+        given = {"unsafe_load_pickle": self.unsafe_load_pickle, "factory": self.factory}
+        return json.dumps({key: value for key, value in given.items() if value})
 
 
 class _Bridge:

@@ -1,13 +1,14 @@
 """The other side of the volara plugin: plans and predicts, in blockwise-predict's environment.
 
-    python -m blockwise_predict.run.pipelines.volara_bridge run CONFIG
-    python -m blockwise_predict.run.pipelines.volara_bridge work CONFIG NUMBER WORKERS
+    python -m blockwise_predict.run.pipelines.volara_bridge run CONFIG CONSENT
+    python -m blockwise_predict.run.pipelines.volara_bridge work CONFIG CONSENT NUMBER WORKERS
 
 Both exchange lines of JSON with the plugin (`volara.py`) over stdin and stdout, and end when stdin
 does. `run` first describes the blocks of the run; for each line it reads, it begins or resumes the
 run and answers with the blocks that are done. `work` reads the begin of a block (nm) per line,
-predicts the block, and answers with its number, or with an error. Everything else that would be
-printed goes to stderr.
+predicts the block, and answers with its number, or with an error. CONSENT holds the options that
+the configuration's file cannot (`config.consent`), as JSON. Everything else that would be printed
+goes to stderr.
 """
 
 from __future__ import annotations
@@ -45,7 +46,14 @@ def serve_blocks(
     config: RunConfig, *, number: int, workers: int, requests: TextIO, send: Send
 ) -> None:
     """Predict the blocks that are requested, as worker `number` of `workers` on this machine."""
-    worker = PipelineWorker(pass_for_open_run(run_dir_of(config.absolute()), workers), number)
+    config = config.absolute()
+    worker_pass = pass_for_open_run(
+        run_dir_of(config),
+        workers,
+        unsafe_load_pickle=config.unsafe_load_pickle,
+        factory=config.factory,
+    )
+    worker = PipelineWorker(worker_pass, number)
     grid = task_grid(worker.plan, "nm")
     send({"ready": True})
     for line in requests:
@@ -86,9 +94,9 @@ def main() -> int:
     def send(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
 
-    command, file, *numbers = sys.argv[1:]
+    command, file, consent, *numbers = sys.argv[1:]
     try:
-        config = load_config({}, file)
+        config = load_config(json.loads(consent), file)
         if command == "run":
             serve_run(config, sys.stdin, send)
         else:
