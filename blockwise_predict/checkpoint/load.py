@@ -53,7 +53,8 @@ def open_checkpoint(
         `{"model_state_dict": ...}`, of DaCapo's model, a CNNectomeUNet, a CNNectomeUNetModule or a
         U-Net of funlib.learn.torch. Those of fly_organelles and COSEM need no description, see
         `families`.
-    iteration: which iteration of a run folder; the latest by default.
+    iteration: which iteration of a run folder; the latest by default. Of what holds a single
+        network, no other than the one it states.
     architecture: a YAML file that describes bare weights: a DaCapo run's YAML; a mapping with
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
         configurations; or the architecture's keys alone. Without a task the network has no head,
@@ -89,12 +90,14 @@ def open_checkpoint(
     }
     if factory is not None and (program := find_program(path, factory)) is not None:
         options |= {"factory": factory}
+        _check_iteration(iteration, None, path)
         built = open_program(program, path, input_shape=input_shape, probed=probed, options=options)
         unsaid = replace(built, undeclared=("activation", "normalization"))
         return declare_activation(unsaid, activation)
     if architecture is None and isinstance(path, (str, os.PathLike)):
         with find_package(Path(path)) as package:
             if package is not None:
+                _check_iteration(iteration, package.iteration, path)
                 model = open_package(package, options, input_shape=input_shape, probed=probed)
                 return declare_activation(model, activation)
     location = _locate(path, iteration, architecture)
@@ -121,6 +124,16 @@ def open_checkpoint(
     )
     model.build()
     return declare_activation(model, activation)
+
+
+def _check_iteration(asked: int | None, own: int | None, path: str | os.PathLike[str]) -> None:
+    """Raise CheckpointError for another iteration than the only one of a package or program."""
+    if asked not in (None, own):
+        named = "" if own is None else f", of iteration {own}"
+        raise CheckpointError(
+            f"iteration {asked}: checkpoint {path} holds a single network{named}. Leave "
+            "--iteration (iteration= in Python) out."
+        )
 
 
 def _network(location: Location, document: dict[str, Any] | None, shapes: Shapes) -> Family:

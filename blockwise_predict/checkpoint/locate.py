@@ -60,8 +60,10 @@ def _locate_run(folder: Path, iteration: int | None, architecture: Path | None) 
     unnamed = not files and (files := _numbered(folder))
     if not files:
         raise CheckpointError(
-            f"checkpoint {folder}: no iterations in {iterations}. "
-            "A DaCapo run folder is BASE/RUN and contains checkpoints/iterations/N."
+            f"checkpoint {folder}: no network found. A folder is a DaCapo run (it contains "
+            "checkpoints/iterations/N), one of files model_checkpoint_N, a cellmap-models folder "
+            "(metadata.json) or a bioimage.io package (rdf.yaml or bioimageio.yaml); it has "
+            f"none of these. It holds {_listing(_names_in(folder)) or 'nothing'}."
         )
     chosen = max(files) if iteration is None else iteration
     if chosen not in files:
@@ -91,6 +93,10 @@ def _document_above(file: Path) -> Path | None:
 
 def _numbered(folder: Path) -> dict[int, Path]:
     return {number: f for f in folder.glob("*") if (number := _number(f)) is not None}
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
 
 
 def _number(file: Path) -> int | None:
