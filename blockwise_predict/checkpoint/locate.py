@@ -35,7 +35,8 @@ def locate(path: Path, iteration: int | None, architecture: Path | None) -> Loca
     if not path.is_file():
         raise CheckpointError(
             f"checkpoint {path}: no such file or folder. Use a DaCapo run folder (BASE/RUN), "
-            f"an iteration file, or weights ({', '.join(BARE_SUFFIXES)})."
+            f"an iteration file, weights ({', '.join(BARE_SUFFIXES)}), a program (.ts, .pt2, "
+            ".onnx) or a package."
         )
     if iteration is not None and _number(path) != iteration:
         raise CheckpointError(

@@ -186,6 +186,18 @@ def test_networks_that_cannot_be_exported(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
+def test_any_error_of_tracing_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SpecViolationError(Exception):
+        """Of torch.export, for scripted modules among others."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise SpecViolationError("State dict entry for w is not a Parameter.\nand more")
+
+    monkeypatch.setattr(torch.export, "export", fail)
+    text = refused(CheckpointError, lambda: exported(plain(torch.relu), tmp_path / "out.pt2"))
+    assert text.endswith("cannot be exported as .pt2: State dict entry for w is not a Parameter.")
+
+
 def test_targets_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "out.yaml").write_text("mine")
     (tmp_path / "folder.pt2").mkdir()

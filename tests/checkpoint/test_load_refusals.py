@@ -105,6 +105,24 @@ def test_a_single_network_has_no_other_iteration(tmp_path: Path) -> None:
             open_checkpoint(tmp_path / "net.ts", iteration=50, **options)
 
 
+def test_what_describes_itself_needs_no_architecture(tmp_path: Path) -> None:
+    document = write_yaml(tmp_path, {"architecture": ARCHITECTURE, "task": TASK})
+    for name in ("cellmap/sigmoid", "bioimage/v0_5"):
+        with pytest.raises(CheckpointError, match=f"{name} describes its own network.* Leave"):
+            open_checkpoint(ROOT / "tests" / "data" / name, architecture=document)
+    with pytest.raises(CheckpointError, match=r"--factory n\.py:build builds the network; only"):
+        open_checkpoint(tmp_path / "w.pt", architecture=document, factory="n.py:build")
+
+
+def test_a_factory_that_fails_says_where_in_the_users_code(tmp_path: Path) -> None:
+    code = "import torch\ndef build():\n    return torch.nn.Conv2d(1, 1, 3)(torch.rand(2))\n"
+    (tmp_path / "n.py").write_text(code)
+    with pytest.raises(CheckpointError, match=r"n\.py, line 3\.$"):
+        open_checkpoint(tmp_path / "w.pt", factory=f"{tmp_path}/n.py:build")
+    with pytest.raises(CheckpointError, match=r"there is no file .*m\.py\.$"):
+        open_checkpoint(tmp_path / "w.pt", factory=f"{tmp_path}/m.py:build")
+
+
 def test_two_copies_of_a_layer_must_agree(tmp_path: Path) -> None:
     state = {key: value.clone() for key, value in dacapo_model().state_dict().items()}
     state["chain.1.bias"] += 1
