@@ -61,10 +61,11 @@ def _locate_run(folder: Path, iteration: int | None, architecture: Path | None) 
     unnamed = not files and (files := _numbered(folder))
     if not files:
         raise CheckpointError(
-            f"checkpoint {folder}: no network found. A folder is a DaCapo run (it contains "
-            "checkpoints/iterations/N), one of files model_checkpoint_N, a cellmap-models folder "
-            "(metadata.json) or a bioimage.io package (rdf.yaml or bioimageio.yaml); it has "
-            f"none of these. It holds {_listing(_names_in(folder)) or 'nothing'}."
+            f"checkpoint {folder}: no network found. It holds "
+            f"{_listing(_names_in(folder)) or 'nothing'}; but a DaCapo run holds "
+            "checkpoints/iterations/N, a folder of fly_organelles files model_checkpoint_N, one of "
+            "cellmap-models metadata.json, and a bioimage.io package rdf.yaml or bioimageio.yaml. "
+            "Name one of these, or a file."
         )
     chosen = max(files) if iteration is None else iteration
     if chosen not in files:

@@ -169,9 +169,16 @@ def test_a_program_of_one_size(tmp_path: Path) -> None:
     rows = exported(plain(lambda x: (x * weights)[..., 6:-6, 6:-6]), tmp_path / "out.pt2")
     size = ",".join(map(str, Plain.usual_input_shape))
     assert rows["size"].startswith(f"{size} only, with a batch size of 1 (tracing it for every")
+    assert "activation" not in rows
     program = torch.export.load(tmp_path / "out.pt2").module()
     x = torch.rand(1, 1, *Plain.usual_input_shape)
     assert torch.equal(program(x), (x * weights)[..., 6:-6, 6:-6])
+
+
+def test_a_program_without_the_undeclared_activation_says_so(tmp_path: Path) -> None:
+    unsaid = plain(lambda x: x[..., 6:-6, 6:-6])
+    object.__setattr__(unsaid, "undeclared", ("activation",))
+    assert exported(unsaid, tmp_path / "out.pt2")["activation"].startswith("none: the files state")
 
 
 def test_networks_that_cannot_be_exported(tmp_path: Path) -> None:
