@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import get_args
@@ -18,6 +19,7 @@ _MODULES: dict[str | None, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
 }
+_NUMBER = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
 _RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
@@ -65,4 +67,4 @@ def declaration_rows(model: TrainedModel) -> Iterator[tuple[str, str]]:
         if name in model.undeclared:
             yield name, f"not stated in the files: a run has to declare it with {option}"
         elif stated is not None:
-            yield name, stated
+            yield name, _NUMBER.sub(lambda number: f"{float(number[0]):g}", stated)

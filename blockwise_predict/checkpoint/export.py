@@ -44,6 +44,7 @@ def export_checkpoint(model: TrainedModel, files: tuple[Path, ...]) -> list[tupl
             ("input", f"float32 [batch, {model.in_channels}, *size], normalised as in training"),
             ("size", str(sizes)),
             ("channels", channels_text(model.channel_names)),
+            *_missing_activation(model),
             ("use", f"torch.export.load({str(target)!r}).module()"),
         ]
     (document,) = documents
@@ -55,3 +56,10 @@ def export_checkpoint(model: TrainedModel, files: tuple[Path, ...]) -> list[tupl
         ("sha256", model.sha256),
         ("use", f"predict run --checkpoint {target} --architecture {document}{declared} ..."),
     ]
+
+
+def _missing_activation(model: TrainedModel) -> list[tuple[str, str]]:
+    """That a program ends without an activation, if the files do not state whether it has one."""
+    if "activation" not in model.undeclared:
+        return []
+    return [("activation", "none: the files state none. Export with --activation to include one")]

@@ -106,8 +106,8 @@ def unrecognised(shapes: Shapes) -> str:
         )
     missing = [key for key in tensors.undetermined if key not in ("padding", "activation")]
     return (
-        f"its tensors are those of a CNNectomeUNet ({key_style(shapes)}), but do not tell "
-        f"{', '.join(missing) or 'padding and activation'}"
+        f"its tensors are those of a CNNectomeUNet ({key_style(shapes)}), which do not determine "
+        f"its {' and '.join(missing) or 'padding and activation'}"
     )
 
 

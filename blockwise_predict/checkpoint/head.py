@@ -65,10 +65,12 @@ def parse_task(task: Any, dims: int, origin: Path, trained: TrainedHead) -> tupl
         return parse_task(task.get("sub_task_config"), dims, origin, trained)
     make = _TASKS.get(kind) if isinstance(kind, str) else None
     if make is None:
-        raise CheckpointError(
-            f"{origin}: task {shown(kind)} is not supported, only {', '.join(sorted(_TASKS))}. "
-            "The key __type__ names the task."
+        problem = (
+            f"task {shown(kind)} is not supported"
+            if "__type__" in task
+            else "the task has no key __type__, which says what kind of task it is"
         )
+        raise CheckpointError(f"{origin}: {problem}. Known: {', '.join(sorted(_TASKS))}.")
     try:
         head, names = make(task)
     except KeyError as error:

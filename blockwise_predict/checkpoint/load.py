@@ -54,7 +54,8 @@ def open_checkpoint(
         `{"model_state_dict": ...}`, of DaCapo's model, a CNNectomeUNet, a CNNectomeUNetModule or a
         U-Net of funlib.learn.torch. Those of fly_organelles and COSEM need no description, see
         `families`.
-    iteration: which iteration of a run folder; the latest by default.
+    iteration: which iteration of a run folder; the latest by default. Of what holds a single
+        network, no other than the one it states.
     architecture: a YAML file that describes bare weights: a DaCapo run's YAML; a mapping with
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
         configurations; or the architecture's keys alone. Without a task the network has no head,
@@ -93,12 +94,16 @@ def open_checkpoint(
     }
     if factory is not None and (program := find_program(path, factory)) is not None:
         options |= {"factory": factory}
+        _check_iteration(iteration, None, path)
+        _check_architecture(architecture, f"--factory {factory} builds the network")
         built = open_program(program, path, input_shape=input_shape, probed=probed, options=options)
         unsaid = replace(built, undeclared=("activation", "normalization"))
         return declare_activation(unsaid, activation)
-    if architecture is None and isinstance(path, (str, os.PathLike)):
+    if isinstance(path, (str, os.PathLike)):
         with find_package(Path(path)) as package:
             if package is not None:
+                _check_architecture(architecture, f"{path} describes its own network")
+                _check_iteration(iteration, package.iteration, path)
                 model = open_package(
                     package, options, input_shape=input_shape, probed=probed, reproduce=reproduce
                 )
@@ -129,6 +134,25 @@ def open_checkpoint(
     return declare_activation(model, activation)
 
 
+def _check_iteration(asked: int | None, own: int | None, path: str | os.PathLike[str]) -> None:
+    """Raise CheckpointError for another iteration than the only one of a package or program."""
+    if asked not in (None, own):
+        named = "" if own is None else f", of iteration {own}"
+        raise CheckpointError(
+            f"iteration {asked}: checkpoint {path} holds a single network{named}. Leave "
+            "--iteration (iteration= in Python) out."
+        )
+
+
+def _check_architecture(architecture: object, instead: str) -> None:
+    """Raise CheckpointError if a network is described that needs no description."""
+    if architecture is not None:
+        raise CheckpointError(
+            f"architecture {architecture}: {instead}; only bare weights need a description. Leave "
+            "--architecture (architecture= in Python) out."
+        )
+
+
 def _network(location: Location, document: dict[str, Any] | None, shapes: Shapes) -> Family:
     """What network the tensors are of: from the YAML, else recognised by names and shapes."""
     if document is not None and location.document is not None:
@@ -138,7 +162,8 @@ def _network(location: Location, document: dict[str, Any] | None, shapes: Shapes
         raise CheckpointError(
             f"checkpoint {location.weights}: {unrecognised(shapes)}. Describe it with "
             "--architecture arch.yaml (architecture= in Python), for example the YAML of its "
-            "DaCapo run."
+            "DaCapo run. For a network of another kind, name a function that builds it with "
+            "--factory."
         )
     return family
 

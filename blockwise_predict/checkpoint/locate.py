@@ -35,7 +35,8 @@ def locate(path: Path, iteration: int | None, architecture: Path | None) -> Loca
     if not path.is_file():
         raise CheckpointError(
             f"checkpoint {path}: no such file or folder. Use a DaCapo run folder (BASE/RUN), "
-            f"an iteration file, or weights ({', '.join(BARE_SUFFIXES)})."
+            f"an iteration file, weights ({', '.join(BARE_SUFFIXES)}), a program (.ts, .pt2, "
+            ".onnx) or a package."
         )
     if iteration is not None and _number(path) != iteration:
         raise CheckpointError(
@@ -60,8 +61,11 @@ def _locate_run(folder: Path, iteration: int | None, architecture: Path | None) 
     unnamed = not files and (files := _numbered(folder))
     if not files:
         raise CheckpointError(
-            f"checkpoint {folder}: no iterations in {iterations}. "
-            "A DaCapo run folder is BASE/RUN and contains checkpoints/iterations/N."
+            f"checkpoint {folder}: no network found. It holds "
+            f"{_listing(_names_in(folder)) or 'nothing'}; but a DaCapo run holds "
+            "checkpoints/iterations/N, a folder of fly_organelles files model_checkpoint_N, one of "
+            "cellmap-models metadata.json, and a bioimage.io package rdf.yaml or bioimageio.yaml. "
+            "Name one of these, or a file."
         )
     chosen = max(files) if iteration is None else iteration
     if chosen not in files:
@@ -91,6 +95,10 @@ def _document_above(file: Path) -> Path | None:
 
 def _numbered(folder: Path) -> dict[int, Path]:
     return {number: f for f in folder.glob("*") if (number := _number(f)) is not None}
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
 
 
 def _number(file: Path) -> int | None:

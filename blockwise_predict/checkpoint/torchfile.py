@@ -50,6 +50,7 @@ _OWN_DTYPES: dict[str, torch.dtype] = {
         *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"),
     )
 }
+_ZIP_MAGIC = b"PK\x03\x04"
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 # An entry of the archive's directory takes about 100 bytes.
 _MAX_DIRECTORY_BYTES = 8 << 20
@@ -192,6 +193,10 @@ class _LegacyFile:
         self._handle = handle
         handle.seek(0)
         head = io.BytesIO(handle.read(MAX_PICKLE_BYTES))
+        if head.getvalue().startswith(_ZIP_MAGIC):
+            raise MalformedError(
+                "it begins as a zip archive, but its end is missing, as in an incomplete copy"
+            )
         if read_pickle(head)[0] != _MAGIC or read_pickle(head)[0] != _PROTOCOL:
             raise MalformedError("it is neither a zip archive of torch nor of its older format")
         system, _ = read_pickle(head)

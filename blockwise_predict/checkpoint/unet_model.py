@@ -279,10 +279,10 @@ def _likely_reason(missing: list[str], unexpected: list[str]) -> str:
         return "The weights have a prediction head: add its task to the YAML."
     if missing and all(name.startswith("prediction_head.") for name in missing):
         return "The weights have no prediction head: remove the task from the YAML."
-    if any("running_mean" in name for name in missing + unexpected):
-        return "batch_norm in the YAML differs from training."
-    if any(".attention." in name for name in missing + unexpected):
-        return "use_attention in the YAML differs from training."
+    keys = {"running_mean": "batch_norm", ".attention.": "use_attention", ".r_up.1.": "num_heads"}
+    for part, key in keys.items():
+        if any(part in name for name in missing + unexpected):
+            return f"{key} in the YAML differs from training."
     return "The YAML is of another run, or was changed after training."
 
 

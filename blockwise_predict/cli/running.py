@@ -112,8 +112,10 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
         )
     elif result.complete:
         roi = f"{plan.output_grid.world_bounds(plan.output.roi)} {plan.output_grid.units}"
-        what = f"all {plan.num_blocks}" if not result.skipped else f"{result.done}"
-        display.line(f"Done: {plan.output.path} holds {what} blocks of {roi}.")
+        what = f"{result.done} blocks of"
+        if not result.skipped:
+            what = "all of" if plan.num_blocks == 1 else f"all {what}"
+        display.line(f"Done: {plan.output.path} holds {what} {roi}.")
     else:
         _show_failures(result, display, command)
 

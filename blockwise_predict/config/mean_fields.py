@@ -45,6 +45,17 @@ class MeanOptions(PredictionOptions):
         "components of vectors, (z, y, x) one after the other.",
     )
 
+    @model_validator(mode="after")
+    def _no_option_without_effect(self) -> Self:
+        if self.overlap != type(self).model_fields["overlap"].default and not self.blend:
+            raise ValueError("overlap: has no effect without blend; add it, or leave overlap out")
+        if self.augment_channels != "auto" and self.augment == "none":
+            raise ValueError(
+                "augment_channels: has no effect without augment; add it (flips, in-plane or all), "
+                "or leave augment_channels out"
+            )
+        return self
+
     @property
     def is_mean(self) -> bool:
         """Whether values are means of several passes over the same voxels."""

@@ -154,7 +154,10 @@ def _absolute(path: str) -> str:
 def load_value(key: str, value: object, *, command_line: bool = True) -> Any:
     """One value, as `RunConfig` would hold it. Raises ConfigError as `load_config` does."""
     field = RunConfig.model_fields[key]
-    kind: Any = Annotated[field.annotation, field]
+    # Without what only a model's field can have, such as `exclude`: pydantic would warn of it.
+    kind: Any = field.annotation
+    if field.metadata:
+        kind = Annotated[(kind, *field.metadata)]
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:

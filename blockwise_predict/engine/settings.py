@@ -51,7 +51,7 @@ class PrecisionChoice:
             return f"float32: no faster precision was accurate enough (rms error {allowed}{missed})"
         return (
             f"{self.precision}: the fastest that is accurate enough, rms error {self.error:.2g} "
-            f"({allowed}{missed}), largest {self.largest:.2g}"
+            f"({allowed}{missed}), largest {self.largest:.2g}, in a sample"
         )
 
 

@@ -21,6 +21,7 @@ from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import fixed_tile_warnings, probed_tile_warnings
 from blockwise_predict.io import BlockSource, guess_format, missing_sample, sample_digests
+from blockwise_predict.plan.declared import voxel_size_warnings
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened, open_inputs
@@ -120,6 +121,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
         notes=(*commit_notes(opened), *array.placement.notes, *region.notes, *memory_notes(opened)),
         warnings=(
             *(warning for each in opened.models for warning in nonfinite_weights(each)),
+            *(text for each in opened.models for text in voxel_size_warnings(each, opened.array)),
             *_tile_warnings(opened, region.lattice),
             *layout.warnings,
             *_missing_warnings(opened, layout.tiling.lattice.read_roi(region.roi)),

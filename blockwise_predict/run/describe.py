@@ -141,7 +141,9 @@ def _streaming(plan: Plan) -> str:
     if streaming is None:
         return "each one pass"
     axis = plan.input.axis_names[-plan.network.dims :][streaming.axes[0]]
-    return f"streamed along {axis} in slabs of {streaming.slab}"
+    length = plan.lattice.tile_shape[-plan.network.dims :][streaming.axes[0]]
+    slabs = "one slab" if streaming.slab >= length else f"slabs of {streaming.slab}"
+    return f"streamed along {axis} in {slabs}"
 
 
 def _array_rows(output: OutputPlan) -> Iterator[tuple[str, str]]:

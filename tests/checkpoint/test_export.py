@@ -169,9 +169,16 @@ def test_a_program_of_one_size(tmp_path: Path) -> None:
     rows = exported(plain(lambda x: (x * weights)[..., 6:-6, 6:-6]), tmp_path / "out.pt2")
     size = ",".join(map(str, Plain.usual_input_shape))
     assert rows["size"].startswith(f"{size} only, with a batch size of 1 (tracing it for every")
+    assert "activation" not in rows
     program = torch.export.load(tmp_path / "out.pt2").module()
     x = torch.rand(1, 1, *Plain.usual_input_shape)
     assert torch.equal(program(x), (x * weights)[..., 6:-6, 6:-6])
+
+
+def test_a_program_without_the_undeclared_activation_says_so(tmp_path: Path) -> None:
+    unsaid = plain(lambda x: x[..., 6:-6, 6:-6])
+    object.__setattr__(unsaid, "undeclared", ("activation",))
+    assert exported(unsaid, tmp_path / "out.pt2")["activation"].startswith("none: the files state")
 
 
 def test_networks_that_cannot_be_exported(tmp_path: Path) -> None:
@@ -184,6 +191,18 @@ def test_networks_that_cannot_be_exported(tmp_path: Path) -> None:
     text = refused(CheckpointError, lambda: exported(noise, tmp_path / "out.safetensors"))
     assert "Export it as .pt2" in text
     assert [*tmp_path.iterdir()] == []
+
+
+def test_any_error_of_tracing_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SpecViolationError(Exception):
+        """Of torch.export, for scripted modules among others."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise SpecViolationError("State dict entry for w is not a Parameter.\nand more")
+
+    monkeypatch.setattr(torch.export, "export", fail)
+    text = refused(CheckpointError, lambda: exported(plain(torch.relu), tmp_path / "out.pt2"))
+    assert text.endswith("cannot be exported as .pt2: State dict entry for w is not a Parameter.")
 
 
 def test_targets_that_are_refused(tmp_path: Path) -> None:

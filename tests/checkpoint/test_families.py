@@ -144,7 +144,9 @@ def test_a_checkpoint_of_fly_organelles(tmp_path: Path) -> None:
 def test_what_tensors_do_not_tell_is_asked_for(tmp_path: Path) -> None:
     network = write_fly_organelles(tmp_path, levels=3)
     file = tmp_path / "model_checkpoint_10"
-    with pytest.raises(CheckpointError, match=r"do not tell downsample_factors.*--architecture"):
+    with pytest.raises(
+        CheckpointError, match=r"do not determine its downsample_factors.*--architecture"
+    ):
         open_checkpoint(file)
     described = {
         "input_shape": [80, 80, 80],

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.errors import CheckpointError
 from tests.support.dacapo_runs import ARCHITECTURE, TASK, dacapo_model, write_run, write_yaml
+from tests.support.programs import save_script
+from tests.support.shared import ROOT
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,7 @@ from tests.support.dacapo_runs import ARCHITECTURE, TASK, dacapo_model, write_ru
             "differ in their number of axes",
         ),
         ({"architecture": ARCHITECTURE, "task": {"__type__": "DummyTaskConfig"}}, "Affinities"),
+        ({"architecture": ARCHITECTURE, "task": {"neighborhood": [(1, 0)]}}, "has no key __type__"),
         ({"architecture": ARCHITECTURE, "task": "affinities"}, "must be a mapping"),
         ({"architecture": ARCHITECTURE, "task": {"__type__": "OneHotTaskConfig"}}, "lacks classes"),
         (
@@ -79,6 +83,44 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     assert "of another run" in message
     torch.save(dacapo_model().architecture.state_dict(), tmp_path / "w.pt")
     assert "missing: prediction_head.weight" in refused({})
+    assert "num_heads in the YAML" in refused({"num_heads": 2}, None)
+
+
+def test_a_half_copied_file_is_named(tmp_path: Path) -> None:
+    torch.save(dacapo_model().state_dict(), tmp_path / "whole.pt")
+    (tmp_path / "w.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:3000])
+    document = write_yaml(tmp_path, {"architecture": ARCHITECTURE, "task": TASK})
+    with pytest.raises(CheckpointError, match="its end is missing, as in an incomplete copy"):
+        open_checkpoint(tmp_path / "w.pt", architecture=document)
+
+
+def test_a_single_network_has_no_other_iteration(tmp_path: Path) -> None:
+    folder = ROOT / "tests" / "data" / "cellmap" / "sigmoid"
+    assert open_checkpoint(folder, iteration=1000).iteration == 1000
+    with pytest.raises(CheckpointError, match="a single network, of iteration 1000"):
+        open_checkpoint(folder, iteration=50)
+    save_script(nn.Conv3d(1, 1, 3), tmp_path / "net.ts")
+    for options in ({}, {"factory": "nothing.py:build"}):
+        with pytest.raises(CheckpointError, match=r"net\.ts holds a single network\. Leave"):
+            open_checkpoint(tmp_path / "net.ts", iteration=50, **options)
+
+
+def test_what_describes_itself_needs_no_architecture(tmp_path: Path) -> None:
+    document = write_yaml(tmp_path, {"architecture": ARCHITECTURE, "task": TASK})
+    for name in ("cellmap/sigmoid", "bioimage/v0_5"):
+        with pytest.raises(CheckpointError, match=f"{name} describes its own network.* Leave"):
+            open_checkpoint(ROOT / "tests" / "data" / name, architecture=document)
+    with pytest.raises(CheckpointError, match=r"--factory n\.py:build builds the network; only"):
+        open_checkpoint(tmp_path / "w.pt", architecture=document, factory="n.py:build")
+
+
+def test_a_factory_that_fails_says_where_in_the_users_code(tmp_path: Path) -> None:
+    code = "import torch\ndef build():\n    return torch.nn.Conv2d(1, 1, 3)(torch.rand(2))\n"
+    (tmp_path / "n.py").write_text(code)
+    with pytest.raises(CheckpointError, match=r"n\.py, line 3\.$"):
+        open_checkpoint(tmp_path / "w.pt", factory=f"{tmp_path}/n.py:build")
+    with pytest.raises(CheckpointError, match=r"there is no file .*m\.py\.$"):
+        open_checkpoint(tmp_path / "w.pt", factory=f"{tmp_path}/m.py:build")
 
 
 def test_two_copies_of_a_layer_must_agree(tmp_path: Path) -> None:
@@ -101,7 +143,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="goes with a run folder"):
         open_checkpoint(run / "checkpoints" / "iterations" / "100", iteration=200)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="no iterations"):
+    with pytest.raises(CheckpointError, match=r"no network found.*It holds nothing"):
         open_checkpoint(tmp_path / "empty")
     shutil.copy(run / "checkpoints" / "iterations" / "100", tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"--architecture arch\.yaml"):

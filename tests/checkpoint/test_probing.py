@@ -13,7 +13,7 @@ from torch import nn
 
 from blockwise_predict.architectures import CNNectomeUNet, CNNectomeUNetConfig, UNetShapes
 from blockwise_predict.checkpoint import open_checkpoint
-from blockwise_predict.checkpoint.probing import ProbedShapes, probe_network
+from blockwise_predict.checkpoint.probing import ProbedShapes, agreement, probe_network
 from blockwise_predict.checkpoint.probing.probe import Hints
 from blockwise_predict.checkpoint.probing.sizes import Candidate
 from blockwise_predict.geometry.probed import Probed
@@ -86,6 +86,16 @@ def test_attention_is_not_exact() -> None:
     probed = probe(two_d(downsample_factors=[(2, 2)], use_attention=True))
     assert probed.inexact is not None
     assert not ProbedShapes(probed.axes, exact=False).equivariant
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_only_what_was_compared_is_evidence(far: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if far:
+        apart = agreement._Pair((1, 1, 1), (1, 1, 1), shift=(9, 9, 9), seed=1)
+        monkeypatch.setattr(agreement, "_PAIRS", (apart,))
+    hints = Hints([Candidate(2, 1)])
+    *_, last = probe_network(lively(nn.Conv2d(1, 1, 3)), hints, lambda _: None).evidence
+    assert last.startswith("not checked" if far else "tiles that differ along all axes agree")
 
 
 class _Residual(nn.Module):

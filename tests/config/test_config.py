@@ -10,7 +10,7 @@ import click
 import pytest
 
 from blockwise_predict.cli.run import run
-from blockwise_predict.config.model import RunConfig, load_config
+from blockwise_predict.config.model import RunConfig, load_config, load_value
 from blockwise_predict.errors import ConfigError
 
 NEEDED = {"checkpoint": "c", "input": "i.zarr/raw", "output": "o.zarr/out"}
@@ -63,6 +63,24 @@ def test_each_mistake_is_named(key: str, value: object, message: str) -> None:
 def test_a_range_without_an_integer_dtype_is_refused() -> None:
     with pytest.raises(ConfigError, match="only for integer outputs"):
         load_config({**NEEDED, "output_range": "0,1"})
+
+
+@pytest.mark.parametrize(
+    "given", [{"overlap": 0.25}, {"augment_channels": "scalars"}], ids=["overlap", "channels"]
+)
+def test_an_option_without_effect_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(given))}: has no effect without"):
+        load_config({**NEEDED, **given})
+    load_config({**NEEDED, **given, "blend": True, "augment": "flips"})
+
+
+def test_one_value_is_read_without_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for key, value in {"factory": "net.py:build", "iteration": 3, "architecture": "a"}.items():
+            assert load_value(key, value) == value
+    with pytest.raises(ConfigError, match="greater than or equal to 0"):
+        load_value("iteration", -1)
 
 
 def test_shapes_and_lengths_as_people_write_them() -> None:

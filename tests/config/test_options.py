@@ -76,7 +76,7 @@ def test_choices_are_those_of_the_literal_type(key: str) -> None:
     assert isinstance(offered, click.Choice)
     assert tuple(offered.choices) == choices
     for choice in choices:
-        assert getattr(load_config({**NEEDED, key: choice}), key) == choice
+        assert getattr(load_config({**NEEDED, "augment": "flips", key: choice}), key) == choice
 
 
 def test_some_options_are_choices() -> None:

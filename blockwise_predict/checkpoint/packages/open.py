@@ -108,7 +108,7 @@ def _open_opaque(
         normalization=package.normalization,
         undeclared=_undeclared(package, has_activation=False),
         voxel_size=package.voxel_size,
-        record={**package.record, "family": f"none that is known. {reason}"},
+        record={**package.record, "family": f"unknown, so that it runs in whole passes. {reason}"},
     )
     _check(package, model, channels)
     return _tested(package, model)

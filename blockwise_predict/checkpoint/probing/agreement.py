@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -27,16 +28,29 @@ _PAIRS = (
 )
 
 
-def disagreement(subject: Subject, shapes: ProbedShapes) -> str | None:
-    """Evidence that two tiles differ where both provide an output voxel; None if they agree."""
-    return next(filter(None, (_difference(subject, shapes, pair) for pair in _PAIRS)), None)
+@dataclass(frozen=True)
+class Agreement:
+    """Whether two tiles have the same values where both provide an output voxel.
+
+    inexact: evidence that they have not. compared: whether any two tiles could be compared.
+    """
+
+    compared: bool
+    inexact: str | None = None
 
 
-def _difference(subject: Subject, shapes: ProbedShapes, pair: _Pair) -> str | None:
+def agreement(subject: Subject, shapes: ProbedShapes) -> Agreement:
+    """Compare pairs of tiles, as far as they fit into the memory and overlap."""
+    found = [_comparison(subject, shapes, pair) for pair in _PAIRS]
+    compared = [each for each in found if each.compared]
+    return next((each for each in compared if each.inexact), Agreement(bool(compared)))
+
+
+def _comparison(subject: Subject, shapes: ProbedShapes, pair: _Pair) -> Agreement:
     first, second = _tile(shapes, pair.first), _tile(shapes, pair.second)
     shift = tuple(n * p for n, p in zip(pair.shift, shapes.period, strict=False))
     if not (subject.affordable(first) and subject.affordable(second)):
-        return None
+        return Agreement(compared=False)
     extent = tuple(max(a, k + b) for a, b, k in zip(first, second, shift, strict=True))
     content = random_content(subject.channels, extent, pair.seed)
     one = _usable(shapes, subject.run(content[_window((0,) * len(shift), first)]))
@@ -46,13 +60,14 @@ def _difference(subject: Subject, shapes: ProbedShapes, pair: _Pair) -> str | No
         min(a - k, b) for a, b, k in zip(one.shape[1:], other.shape[1:], moved, strict=True)
     )
     if min(common) < 1:
-        return None
+        return Agreement(compared=False)
     apart = (one[_window(moved, common)] - other[_window((0,) * len(shift), common)]).abs().max()
     if float(apart) <= subject.tolerance(one):
-        return None
-    return (
+        return Agreement(compared=True)
+    return Agreement(
+        True,
         f"the same voxels differ by {float(apart):.2g} between tiles of {first} and of {second} "
-        f"input voxels, {shift} voxels apart."
+        f"input voxels, {shift} voxels apart.",
     )
 
 

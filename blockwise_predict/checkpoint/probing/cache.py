@@ -13,7 +13,7 @@ from blockwise_predict.config.untrusted import MalformedError, read_bounded
 from blockwise_predict.geometry.probed import Probed
 
 # To be increased where the same network would be described differently.
-_VERSION = 1
+_VERSION = 2
 _MAX_BYTES = 1 << 16
 
 

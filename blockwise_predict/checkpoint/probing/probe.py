@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from blockwise_predict.architectures.interface import Shape
-from blockwise_predict.checkpoint.probing.agreement import disagreement
+from blockwise_predict.checkpoint.probing.agreement import agreement
 from blockwise_predict.checkpoint.probing.cost import pass_cost
 from blockwise_predict.checkpoint.probing.influence import Influence, find_influence
 from blockwise_predict.checkpoint.probing.shapes import ProbedShapes
@@ -63,7 +63,7 @@ def probe_network(module: nn.Module, hints: Hints, report: Callable[[str], None]
     sample = usual if subject.takes_symbols else base
     subject.elements, subject.flops = pass_cost(module, subject, sample)
     found: list[Influence] = []
-    inexact = None
+    inexact, compared = None, False
     for axis in range(subject.dims):
         report(f"probing what its output depends on along axis {axis}")
         influence = find_influence(subject, sizes, axis) if not inexact else Influence(1)
@@ -72,7 +72,8 @@ def probe_network(module: nn.Module, hints: Hints, report: Callable[[str], None]
     axes = tuple(map(_axis, sizes, found))
     if inexact is None:
         report("comparing passes over tiles of different shapes")
-        inexact = disagreement(subject, ProbedShapes(axes, exact=True))
+        last = agreement(subject, ProbedShapes(axes, exact=True))
+        inexact, compared = last.inexact, last.compared
     channels = subject.shape_of(base)
     assert channels is not None
     return Probed(
@@ -81,7 +82,7 @@ def probe_network(module: nn.Module, hints: Hints, report: Callable[[str], None]
         axes=axes,
         usual=usual,
         inexact=inexact,
-        evidence=_evidence(subject, axes, inexact),
+        evidence=(inexact,) if inexact else _evidence(subject, axes, compared),
         elements=subject.elements,
         flops=subject.flops,
         casts=subject.converted(torch.bfloat16) is not None,
@@ -141,15 +142,16 @@ def _usual_shape(sizes: Iterable[AxisSizes]) -> Shape:
     )
 
 
-def _evidence(
-    subject: Subject, axes: tuple[ProbedAxis, ...], inexact: str | None
-) -> tuple[str, ...]:
-    if inexact is not None:
-        return (inexact,)
+def _evidence(subject: Subject, axes: tuple[ProbedAxis, ...], compared: bool) -> tuple[str, ...]:
+    """What the tiles showed that were compared along one axis, and then along all (`compared`)."""
     precision = str(subject.dtype).removeprefix("torch.")
     lines = [
-        f"tiles at different positions and of different shapes agree ({precision}), and changes "
-        "outside of a voxel's context do not change it"
+        f"along each axis, tiles at different positions agree ({precision}), and changes outside "
+        "of a voxel's context do not change it",
+        "tiles that differ along all axes agree too"
+        if compared
+        else "not checked: tiles that differ along all axes; they would be too large, or would "
+        "not overlap",
     ]
     if any(any(axis.margin) for axis in axes):
         margins = ",".join(str(axis.low - axis.context // 2) for axis in axes)

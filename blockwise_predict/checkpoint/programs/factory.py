@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,7 @@ from blockwise_predict.checkpoint.programs.module import JoinedOutputs
 from blockwise_predict.errors import CheckpointError, shortened
 
 KIND = "built by --factory"
+_LIBRARIES = ("site-packages", "<frozen ")
 
 
 def load_factory(factory: str, checkpoint: Path) -> Loaded:
@@ -57,7 +59,11 @@ def _function(factory: str) -> Callable[..., object]:
     place, _, name = factory.rpartition(":")
     try:
         by_file = place.endswith(".py")
+        if by_file and not Path(place).is_file():
+            raise CheckpointError(f"--factory {factory}: there is no file {place}.")
         module = _file_module(Path(place)) if by_file else importlib.import_module(place)
+    except CheckpointError:
+        raise
     except Exception as error:
         raise _failed(factory, error) from error
     function = getattr(module, name, None)
@@ -79,10 +85,11 @@ def _file_module(file: Path) -> ModuleType:
 
 
 def _failed(factory: str, error: Exception) -> CheckpointError:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f" in {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}" if trace else ""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    # Where the user's own code failed, rather than the library that it called.
+    own = [frame for frame in frames if not any(part in frame[0] for part in _LIBRARIES)]
+    file, line = (own or frames)[-1]
+    where = f" in {file}, line {line}"
     reason = shortened(str(error).strip())
     return CheckpointError(f"--factory {factory}: {type(error).__name__}: {reason}{where}.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -17,9 +18,14 @@ from blockwise_predict.checkpoint.activation import (
 )
 from blockwise_predict.checkpoint.outputs import NetworkOutput
 from blockwise_predict.checkpoint.probing import ProbedShapes
-from blockwise_predict.checkpoint.summary import align_rows, channels_text, geometry_rows
+from blockwise_predict.checkpoint.summary import (
+    align_rows,
+    channels_text,
+    format_shape,
+    geometry_rows,
+)
 from blockwise_predict.checkpoint.trained import TrainedModel
-from blockwise_predict.geometry.probed import Probed
+from blockwise_predict.geometry.probed import Probed, ProbedAxis
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -133,8 +139,8 @@ class OpaqueModel(TrainedModel):
                 for each in self.outputs
                 if each.name
             ),
-            *geometry_rows(self.shapes),
-            ("valid input", "; ".join(_sizes_text(axis) for axis in axes)),
+            *self._geometry(),
+            ("valid input", _sizes_text(axes)),
         ]
         if any(any(axis.margin) for axis in axes):
             lost = ", ".join(f"{low} before and {high} after" for low, high in self.shapes.lost)
@@ -143,9 +149,17 @@ class OpaqueModel(TrainedModel):
         rows += [("evidence", line) for line in self.probed.evidence]
         return rows
 
+    def _geometry(self) -> Iterator[tuple[str, str]]:
+        for label, text in geometry_rows(self.shapes):
+            unbounded = label == "context" and self.inexact
+            yield label, "the whole tile, see the evidence" if unbounded else text
+
     def __repr__(self) -> str:
         return f"TrainedModel({self.path!r})\n{align_rows(self.rows())}"
 
 
-def _sizes_text(axis: Any) -> str:
-    return str(axis.smallest) if axis.fixed else f"{axis.smallest} + n * {axis.period}"
+def _sizes_text(axes: Sequence[ProbedAxis]) -> str:
+    smallest = format_shape([axis.smallest for axis in axes])
+    if all(axis.fixed for axis in axes):
+        return f"{smallest} alone"
+    return f"{smallest} + n * {format_shape([0 if axis.fixed else axis.period for axis in axes])}"

@@ -49,7 +49,7 @@ def load_onnx(file: Path) -> Loaded:
         # From memory: a file could name further files that hold its weights.
         session = onnxruntime.InferenceSession(data, settings, providers=providers)
     except Exception as error:  # noqa: BLE001 - of classes that onnxruntime does not name
-        reason = shortened(str(error).strip())
+        reason = shortened(str(error).strip()).rstrip(".")
         raise CheckpointError(
             f"{file} cannot be read as ONNX: {reason}. Weights must be in the same file."
         ) from None

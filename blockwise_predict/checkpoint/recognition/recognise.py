@@ -63,6 +63,8 @@ def recognise_file(file: Path, input_shape: tuple[int, ...] | None = None) -> Re
     except UnreadableProgramError as error:
         return str(error)
     except RefusedNameError as error:
+        if error.name.startswith("torch.jit."):
+            return "it was scripted, and only traced networks are recognised"
         return f"it asks for {shown(error.name)[1:-1]}, which a traced network does not need"
     except (MalformedError, OSError) as error:
         raise CheckpointError(f"{file} cannot be read as a program: {error}.") from None
