@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from io import BufferedWriter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -63,23 +64,27 @@ def _predict(
 ) -> None:
     if user is None:
         # Another user has no right to the process that is forked.
-        started = mock.Mock(wraps=subprocess, Popen=_start)
+        started = SimpleNamespace(**{**vars(subprocess), "Popen": _start})
         mock.patch("blockwise_predict.fleet.worker_process.subprocess", started).start()
-    else:
-        os.setgroups([])
-        os.setgid(user)
-        os.setuid(user)
-    _main(arguments, environment, folder, streams)
+    _main(arguments, environment, folder, streams, user)
 
 
 def _main(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: str, streams: Sequence[Path]
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+    streams: Sequence[Path],
+    user: int | None = None,
 ) -> None:
     for descriptor, stream in zip((1, 2), streams, strict=True):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    if user is not None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
     sys.argv = ["predict", *arguments]
     from blockwise_predict.cli import main
 
