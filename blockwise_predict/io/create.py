@@ -63,7 +63,8 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
         delete_array(existing)
     if overwrite:
         _check_room(location, spec)
-    elif not is_empty(location, besides=".zattrs"):
+    # Another process may create the same array right now: creating it is then refused.
+    elif not is_empty(location, besides=(".zattrs", METADATA_FILE[spec.format])):
         raise ArrayError(
             f"{location} holds files that are not part of an array and would mix with the output. "
             "Remove them or choose another name."

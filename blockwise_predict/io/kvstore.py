@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -228,12 +228,16 @@ def update_json(location: str, name: str, change: Callable[[Json | None], Json |
     raise ArrayError(f"cannot write {join(location, name)}: other processes keep changing it.")
 
 
-def is_empty(location: str, besides: str) -> bool:
-    """Whether a folder is missing, or holds no file other than `besides`."""
+def is_empty(location: str, besides: Collection[str]) -> bool:
+    """Whether a folder is missing, or holds no file other than `besides`.
+
+    The locks that tensorstore holds while it writes these do not count.
+    """
+    besides = {*besides, *(f"{name}.__lock" for name in besides)}
     if is_local(location):
         return all(
-            set(files) <= {besides} if folder == location else not files
+            besides.issuperset(files) if folder == location else not files
             for folder, _, files in os.walk(location)
         )
     with storage_errors(location, "list"):
-        return set(open_store(location).list().result()) <= {besides.encode()}
+        return set(open_store(location).list().result()) <= {name.encode() for name in besides}
