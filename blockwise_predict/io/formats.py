@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from blockwise_predict.config.values import Format as Format
 from blockwise_predict.errors import ArrayError
+from blockwise_predict.io.foreign import foreign_kind
 from blockwise_predict.io.kvstore import (
     Json,
     is_local,
@@ -35,6 +37,9 @@ METADATA_FILE: dict[Format, str] = {
     "n5": "attributes.json",
 }
 """The file that makes a folder an array."""
+
+CONVERSION = "blockwise_predict_conversion"
+"""The attribute of arrays that `predict convert` writes: from what, and whether completely."""
 
 _LISTED = 12
 _MAX_FOLDERS = 2000
@@ -141,9 +146,12 @@ def guess_format(path: str | Path) -> Format | None:
 
 
 def names_array(path: str | Path) -> bool:
-    """Whether a path can only mean an array or a group: a URL, in a container, or there."""
+    """Whether a path can only mean an array or a group: a URL, in a container, or there.
+
+    Also files that would have to be converted into one.
+    """
     location = normalize(path)
-    if not is_local(location) or container_of(location) is not None:
+    if not is_local(location) or container_of(location) is not None or foreign_kind(location):
         return True
     return os.path.isdir(location) and read_node(location) is not None
 
@@ -154,6 +162,11 @@ def find_array(path: str | Path) -> Node:
     node = read_node(location)
     if node is not None and node.is_array:
         return node
+    if node is None and is_local(location) and (kind := foreign_kind(location)) is not None:
+        raise ArrayError(
+            f"{path} is {kind}, which is not read directly. Run predict convert "
+            f"{shlex.quote(str(path))} volume.zarr/raw first."
+        )
     problem = "is a group, not an array" if node is not None else "there is no zarr or N5 array"
     raise ArrayError(f"{location}: {problem}. {_suggestion(location)}")
 

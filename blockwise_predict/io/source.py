@@ -13,7 +13,7 @@ import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.geometry.grid import format_length
-from blockwise_predict.io.formats import DRIVERS, Format, Node, find_array
+from blockwise_predict.io.formats import CONVERSION, DRIVERS, Format, Node, find_array
 from blockwise_predict.io.given import Given, given_lengths
 from blockwise_predict.io.kvstore import kvstore_spec, storage_context, storage_errors
 from blockwise_predict.io.placement import Placement, place_array
@@ -121,6 +121,7 @@ def open_array(
 
 def _open(path: str | Path, given: Given, cache_bytes: int = 0) -> InputArray:
     node = find_array(path)
+    _check_converted(node)
     store = open_tensorstore(node, cache_bytes=cache_bytes)
     shape = tuple(int(length) for length in store.shape)
     if 0 in shape:
@@ -132,6 +133,16 @@ def _open(path: str | Path, given: Given, cache_bytes: int = 0) -> InputArray:
         key: tuple(map(format_length, length)) for key, length in lengths.items() if length
     }
     return array
+
+
+def _check_converted(node: Node) -> None:
+    """Raise ArrayError for an array that `predict convert` has not finished."""
+    conversion = node.attributes.get(CONVERSION)
+    if isinstance(conversion, dict) and conversion.get("complete") is not True:
+        raise ArrayError(
+            f"{node.location} is not completely converted from {shown(conversion.get('source'))}. "
+            "Run the same predict convert again; it goes on from where it ended."
+        )
 
 
 def open_tensorstore(node: Node, *, cache_bytes: int = 0) -> Any:
