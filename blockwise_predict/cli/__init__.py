@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from blockwise_predict.cli.convert import convert
 from blockwise_predict.cli.demo import demo
 from blockwise_predict.cli.export import export
 from blockwise_predict.cli.inspect import inspect
@@ -41,12 +42,16 @@ def predict() -> None:
     predict scale OUTPUT N            change its number of workers
     predict verify OUTPUT             check what it wrote, chunk by chunk
     predict retry OUTPUT              try its failed blocks again
+    predict convert STACK ARRAY       a TIFF stack or HDF5 dataset as an array that runs read
     predict export CHECKPOINT FILE    the network for other programs: .pt2 or .safetensors
     predict workers list              scripts for clusters and containers, to edit
     """
 
 
-for command in (run, plan, inspect, logs, scale, verify, retry, export, worker, workers, demo):
+for command in (
+    *(run, plan, inspect, logs, scale, verify, retry),
+    *(convert, export, worker, workers, demo),
+):
     predict.add_command(command)
 
 

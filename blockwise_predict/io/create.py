@@ -203,4 +203,4 @@ def _change_multiscales(group: Node, change: Callable[[list[Any]], list[Any]]) -
             "ome": {"version": "0.5", **rest, "multiscales": new} if new else rest,
         }
 
-    zarr_metadata.change_group_attributes(group.location, group.format, update)
+    zarr_metadata.change_group_attributes(group.location, group.output_format, update)

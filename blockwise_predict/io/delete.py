@@ -47,8 +47,9 @@ class ChunkKeys:
 
 def chunk_keys(node: Node) -> ChunkKeys:
     """The keys of an array's chunks. Raises ArrayError if its metadata do not define them."""
+    format_ = node.output_format
     try:
-        return {"zarr2": _zarr2, "zarr3": _zarr3, "n5": _n5}[node.format](node.metadata)
+        return {"zarr2": _zarr2, "zarr3": _zarr3, "n5": _n5}[format_](node.metadata)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise ArrayError(
             f"{node.location}: its metadata do not say which files are its chunks ({error!r})."
@@ -109,8 +110,8 @@ def delete_array(node: Node) -> list[str]:
 
 def metadata_files(node: Node) -> list[str]:
     """The files that make a folder an array, in the order in which they are deleted."""
-    last = METADATA_FILE[node.format]
-    return [name for name in (ATTRIBUTES_FILE[node.format],) if name != last] + [last]
+    last = METADATA_FILE[node.output_format]
+    return [name for name in (ATTRIBUTES_FILE[node.output_format],) if name != last] + [last]
 
 
 def delete_local(location: str, keys: ChunkKeys, metadata: list[str]) -> list[str]:

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from blockwise_predict.geometry.grid import format_bounds, format_sizes
 from blockwise_predict.io.interface import PlacedArray
 
-_FORMATS = {"zarr2": "zarr 2", "zarr3": "zarr 3", "n5": "N5"}
+_FORMATS = {
+    "zarr2": "zarr 2",
+    "zarr3": "zarr 3",
+    "n5": "N5",
+    "precomputed": "neuroglancer precomputed",
+}
 
 
 def describe_array(array: PlacedArray) -> list[tuple[str, str]]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from blockwise_predict.config.values import Format as Format
 from blockwise_predict.errors import ArrayError
+from blockwise_predict.io import precomputed
+from blockwise_predict.io.foreign import foreign_kind
 from blockwise_predict.io.kvstore import (
     Json,
     is_local,
@@ -21,20 +25,33 @@ from blockwise_predict.io.kvstore import (
     root_and_parts,
 )
 
-DRIVERS: dict[Format, str] = {"zarr2": "zarr", "zarr3": "zarr3", "n5": "n5"}
+StoredFormat = Literal[Format, "precomputed"]
+"""Formats that are read; neuroglancer's precomputed is not written."""
+
+DRIVERS: dict[StoredFormat, str] = {
+    "zarr2": "zarr",
+    "zarr3": "zarr3",
+    "n5": "n5",
+    "precomputed": "neuroglancer_precomputed",
+}
 """tensorstore's names of the formats."""
 
-ATTRIBUTES_FILE: dict[Format, str] = {
+ATTRIBUTES_FILE: dict[StoredFormat, str] = {
+    "precomputed": precomputed.INFO,
     "zarr2": ".zattrs",
     "zarr3": "zarr.json",
     "n5": "attributes.json",
 }
-METADATA_FILE: dict[Format, str] = {
+METADATA_FILE: dict[StoredFormat, str] = {
+    "precomputed": precomputed.INFO,
     "zarr2": ".zarray",
     "zarr3": "zarr.json",
     "n5": "attributes.json",
 }
 """The file that makes a folder an array."""
+
+CONVERSION = "blockwise_predict_conversion"
+"""The attribute of arrays that `predict convert` writes: from what, and whether completely."""
 
 _LISTED = 12
 _MAX_FOLDERS = 2000
@@ -47,10 +64,20 @@ class Node:
     """An array or a group: its `metadata` (as in the file) and its `attributes`."""
 
     location: str
-    format: Format
+    format: StoredFormat
     is_array: bool
     metadata: Json
     attributes: Json
+
+    @property
+    def output_format(self) -> Format:
+        """The format. Raises ArrayError for one that can only be read."""
+        if self.format == "precomputed":
+            raise ArrayError(
+                f"{self.location} is neuroglancer precomputed, which can only be read. Choose an "
+                "output in a .zarr or .n5 container."
+            )
+        return self.format
 
     @property
     def metadata_sha256(self) -> str:
@@ -136,16 +163,21 @@ def guess_format(path: str | Path) -> Format | None:
     for place in (location, *inside):
         node = read_node(place)
         if node is not None:
-            return node.format
+            return node.output_format
     return "n5" if container is not None and container.lower().endswith(".n5") else None
 
 
 def names_array(path: str | Path) -> bool:
-    """Whether a path can only mean an array or a group: a URL, in a container, or there."""
+    """Whether a path can only mean an array or a group: a URL, in a container, or there.
+
+    Also files that would have to be converted into one.
+    """
     location = normalize(path)
-    if not is_local(location) or container_of(location) is not None:
+    if not is_local(location) or container_of(location) is not None or foreign_kind(location):
         return True
-    return os.path.isdir(location) and read_node(location) is not None
+    return os.path.isdir(location) and (
+        read_node(location) is not None or precomputed.find_scale(location) is not None
+    )
 
 
 def find_array(path: str | Path) -> Node:
@@ -154,7 +186,19 @@ def find_array(path: str | Path) -> Node:
     node = read_node(location)
     if node is not None and node.is_array:
         return node
-    problem = "is a group, not an array" if node is not None else "there is no zarr or N5 array"
+    if node is None and is_local(location) and (kind := foreign_kind(location)) is not None:
+        raise ArrayError(
+            f"{path} is {kind}, which is not read directly. Run predict convert "
+            f"{shlex.quote(str(path))} volume.zarr/raw first."
+        )
+    if node is None and (scale := precomputed.find_scale(location)) is not None:
+        precomputed.check_chunks(scale)
+        return Node(scale.location, "precomputed", True, scale.metadata, {})
+    problem = (
+        "is a group, not an array"
+        if node is not None
+        else "there is no zarr, N5 or precomputed array"
+    )
     raise ArrayError(f"{location}: {problem}. {_suggestion(location)}")
 
 

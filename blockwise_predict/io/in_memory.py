@@ -13,7 +13,7 @@ import numpy as np
 from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.io.adapters import Adapted, adapt
 from blockwise_predict.io.funlib import LOOKED_FOR
-from blockwise_predict.io.given import given_lengths
+from blockwise_predict.io.given import Given, given_lengths
 from blockwise_predict.io.placement import Placement, place
 from blockwise_predict.io.source import InputArray, open_array, read_as, spatial_window
 from blockwise_predict.io.statement import CHANNEL, SPACE, Axes, Statement, axes_from_names
@@ -99,12 +99,23 @@ def open_in_memory(
     adapted = adapt(data, given)
     if adapted.library == "zarr-python" and adapted.name.startswith("file://") and not axis_names:
         return open_array(adapted.name, voxel_size=voxel_size, offset=offset)
-    if 0 in adapted.shape:
-        raise ArrayError(f"{adapted.name} is empty: its shape is {adapted.shape}.")
     found = [*_named(adapted, axis_names), *adapted.statements]
     if given.voxel_size is None and not adapted.must_say:
         found = [*found, *_assumed(adapted, found)]
-    placement, axes = place(adapted.name, adapted.shape, given, found=found, looked_for=LOOKED_FOR)
+    return place_adapted(adapted, given, found, LOOKED_FOR)
+
+
+def place_adapted(
+    adapted: Adapted, given: Given, found: list[Statement], looked_for: str
+) -> MemoryArray:
+    """The array at the place that the user, or else the statements `found`, give it.
+
+    Raises ArrayError without a voxel size (naming what was `looked_for`), for contradictions, and
+    for an empty array.
+    """
+    if 0 in adapted.shape:
+        raise ArrayError(f"{adapted.name} is empty: its shape is {adapted.shape}.")
+    placement, axes = place(adapted.name, adapted.shape, given, found=found, looked_for=looked_for)
     named = [statement.axes for statement in found if statement.axes is not None]
     if named and axes not in named:
         raise ArrayError(

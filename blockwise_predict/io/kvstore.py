@@ -40,7 +40,8 @@ UPDATE_ATTEMPTS = 100
 
 def normalize(path: str | Path) -> str:
     """The location in one spelling: absolute if local, no trailing slash."""
-    text = os.fspath(path)
+    # neuroglancer's prefix of a format, which its `info` file tells, too.
+    text = os.fspath(path).removeprefix("precomputed://")
     scheme = urlsplit(text).scheme if "://" in text else ""
     if scheme == "file":
         text, scheme = unquote(urlsplit(text).path), ""

@@ -66,7 +66,7 @@ class OutputArray(Volume):
         self, node: Node, *, store: Any, whole: Any, placement: Placement, axes: Axes
     ) -> None:
         self.path = node.location
-        self.format = node.format
+        self.format = node.output_format
         self.storage = storage_of(node, store, axes)
         self.axes = OutputAxes(placement.axis_names, placement.time_unit)
         store, whole = (_channels_first(array, self.axes) for array in (store, whole))
@@ -136,6 +136,7 @@ class OutputArray(Volume):
 def open_output(path: str | Path) -> OutputArray:
     """Open an array that `create_output` made, for writing. Raises ArrayError if there is none."""
     node = find_array(path)
+    format_ = node.output_format
     store = open_tensorstore(node)
     placement, axes = place_array(node, tuple(store.shape), Given(), keep_frame=True)
     expected = OutputAxes(placement.axis_names, placement.time_unit)
@@ -151,10 +152,12 @@ def open_output(path: str | Path) -> OutputArray:
             f"{node.location} has {channels} channels in chunks of {chunk}; an output's channels "
             "are never split. Another program has created or changed it."
         )
-    return OutputArray(node, store=store, whole=_whole_chunks(node), placement=placement, axes=axes)
+    return OutputArray(
+        node, store=store, whole=_whole_chunks(node, format_), placement=placement, axes=axes
+    )
 
 
-def _whole_chunks(node: Node) -> Any:
+def _whole_chunks(node: Node, format_: Format) -> Any:
     """The array extended to the end of its last chunks, for writing.
 
     Otherwise a write to a chunk that the array's end cuts would read the chunk first, which costs
@@ -166,11 +169,11 @@ def _whole_chunks(node: Node) -> Any:
         metadata = store.spec().to_json()["metadata"]
         sizes = zip(store.shape, store.chunk_layout.write_chunk.shape, strict=True)
         shape = [ceil(size / chunk) * chunk for size, chunk in sizes]
-        metadata["dimensions" if node.format == "n5" else "shape"] = shape
+        metadata["dimensions" if format_ == "n5" else "shape"] = shape
         # Otherwise a block of zeros would leave no chunk and look like one never written.
         spec |= {"metadata": metadata, "store_data_equal_to_fill_value": True}
         whole = ts.open({**spec, "assume_metadata": True}, context=storage_context()).result()
-    return in_c_order(whole, node.format)
+    return in_c_order(whole, format_)
 
 
 def _channels_first(store: Any, axes: OutputAxes) -> Any:
@@ -217,4 +220,4 @@ def update_attributes(path: str | Path, values: Json) -> None:
             node.location, ATTRIBUTES_FILE["n5"], lambda content: {**(content or {}), **values}
         )
     else:
-        zarr_metadata.update_attributes(node.location, node.format, values)
+        zarr_metadata.update_attributes(node.location, node.output_format, values)

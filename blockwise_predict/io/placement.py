@@ -18,13 +18,14 @@ from blockwise_predict.geometry.grid import (
     format_length,
     format_lengths,
 )
-from blockwise_predict.io import funlib, n5, ngff
+from blockwise_predict.io import funlib, n5, ngff, precomputed
 from blockwise_predict.io.formats import Node, groups_above
 from blockwise_predict.io.frames import Frames, place_frames
 from blockwise_predict.io.given import Given, check_given
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes, Statement
 from blockwise_predict.io.units import LARGEST, SMALLEST
 
+_LOOKED_FOR = {"n5": n5.LOOKED_FOR, "precomputed": precomputed.LOOKED_FOR}
 _DEFAULT_NAMES = ("z", "y", "x")
 _SAY_AXES = (
     'Name them by axis_names, for example ["c^", "z", "y", "x"]: an attribute of arrays in storage.'
@@ -80,9 +81,13 @@ def place_array(
     """
     with _named(node.location):
         found = _statements(node, len(shape))
-    looked_for = n5.LOOKED_FOR if node.format == "n5" else f"{funlib.LOOKED_FOR}; {ngff.LOOKED_FOR}"
     return place(
-        node.location, shape, given, found=found, looked_for=looked_for, keep_frame=keep_frame
+        node.location,
+        shape,
+        given,
+        found=found,
+        looked_for=_LOOKED_FOR.get(node.format, f"{funlib.LOOKED_FOR}; {ngff.LOOKED_FOR}"),
+        keep_frame=keep_frame,
     )
 
 
@@ -149,6 +154,8 @@ def _named(location: str) -> Iterator[None]:
 
 
 def _statements(node: Node, ndim: int) -> list[Statement]:
+    if node.format == "precomputed":
+        return precomputed.read_statements(node.location, node.metadata, ndim)
     groups = groups_above(node.location)
     if node.format == "n5":
         return n5.read_statements(node, groups, ndim)

@@ -13,7 +13,8 @@ import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.geometry.grid import format_length
-from blockwise_predict.io.formats import DRIVERS, Format, Node, find_array
+from blockwise_predict.io import precomputed
+from blockwise_predict.io.formats import CONVERSION, DRIVERS, Node, StoredFormat, find_array
 from blockwise_predict.io.given import Given, given_lengths
 from blockwise_predict.io.kvstore import kvstore_spec, storage_context, storage_errors
 from blockwise_predict.io.placement import Placement, place_array
@@ -54,12 +55,10 @@ class InputArray(Volume):
         self.channels = self.storage.shape[channel[0]] if channel else None
         self.channel_names = channel_names(node)
         self.options: dict[str, Any] = {}
-        view = _numeric(store, node.location)
-        kept = sorted((*channel, *volume))
-        # Of a single frame, the axis of time has no part in the volume.
-        view = view[tuple(slice(None) if axis in kept else 0 for axis in range(view.rank))]
-        order = [kept.index(axis) for axis in (*channel, *volume)]
-        self._view = view.transpose(order) if order else view
+        self._order = (*channel, *volume)
+        self._view = _arranged(_numeric(store, node.location), self._order)
+        # What tells whether chunks are stored where tensorstore's statistics do not.
+        self._strict: Any = None
         self.dtype = np.dtype(self._view.dtype.numpy_dtype)
         fill = store.fill_value
         self.fill_value: np.generic = self.dtype.type(
@@ -73,8 +72,15 @@ class InputArray(Volume):
     def is_stored(self, begin: Sequence[int], end: Sequence[int]) -> bool:
         """Whether every chunk with a voxel of `begin .. end` is stored (it may be damaged)."""
         window = spatial_window(begin, end, self.shape, self.path)
-        view = self._view[window if self.channels is None else (slice(None), *window)]
-        return fully_stored(view)
+        box = window if self.channels is None else (slice(None), *window)
+        if self._strict is not None:
+            return _read_without_gaps(self._strict[box])
+        return fully_stored(self._view[box])
+
+    def check_gaps_by(self, strict: Any) -> None:
+        """Have `is_stored` read from `strict`: the same tensorstore, which fails where chunks are
+        missing."""
+        self._strict = _arranged(strict, self._order)
 
     def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray[Any, Any]:
         window = spatial_window(begin, end, self.shape, self.path)
@@ -92,7 +98,7 @@ def open_input(
     offset: Sequence[Fraction] | None = None,
     cache_bytes: int = 0,
 ) -> InputArray:
-    """Open the zarr 2, zarr 3 or N5 array at a path or URL for reading.
+    """Open the zarr, N5 or neuroglancer precomputed array at a path or URL for reading.
 
     `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes.
     `cache_bytes` of decoded chunks are kept for the next reads.
@@ -110,7 +116,7 @@ def open_array(
     voxel_size: str | Sequence[object] | None = None,
     offset: str | Sequence[object] | None = None,
 ) -> InputArray:
-    """Open the zarr 2, zarr 3 or N5 array at a path or URL for reading.
+    """Open the zarr, N5 or neuroglancer precomputed array at a path or URL for reading.
 
     `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes:
     numbers, or text, which is exact (`("4.24", 4, 4)`, `"4.24,4,4"`).
@@ -121,12 +127,15 @@ def open_array(
 
 def _open(path: str | Path, given: Given, cache_bytes: int = 0) -> InputArray:
     node = find_array(path)
+    _check_converted(node)
     store = open_tensorstore(node, cache_bytes=cache_bytes)
     shape = tuple(int(length) for length in store.shape)
     if 0 in shape:
         raise ArrayError(f"{node.location} is empty: its shape is {shape}. Choose another array.")
     placement, axes = place_array(node, shape, given)
     array = InputArray(node, store, placement, axes)
+    if node.format == "precomputed":
+        array.check_gaps_by(open_tensorstore(node, cache_bytes=cache_bytes, fail_at_gaps=True))
     lengths = {"voxel_size": given.voxel_size, "offset": given.offset}
     array.options = {"input": str(path)} | {
         key: tuple(map(format_length, length)) for key, length in lengths.items() if length
@@ -134,9 +143,26 @@ def _open(path: str | Path, given: Given, cache_bytes: int = 0) -> InputArray:
     return array
 
 
-def open_tensorstore(node: Node, *, cache_bytes: int = 0) -> Any:
-    """The node's tensorstore, axes in C order."""
+def _check_converted(node: Node) -> None:
+    """Raise ArrayError for an array that `predict convert` has not finished."""
+    conversion = node.attributes.get(CONVERSION)
+    if isinstance(conversion, dict) and conversion.get("complete") is not True:
+        raise ArrayError(
+            f"{node.location} is not completely converted from {shown(conversion.get('source'))}. "
+            "Run the same predict convert again; it goes on from where it ended."
+        )
+
+
+def open_tensorstore(node: Node, *, cache_bytes: int = 0, fail_at_gaps: bool = False) -> Any:
+    """The node's tensorstore, axes in C order. Missing chunks read as the fill value, or
+    `fail_at_gaps`."""
     spec: dict[str, Any] = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
+    if node.format == "precomputed":
+        key = node.metadata["scale"]["key"]
+        root = kvstore_spec(precomputed.root_of(node.location, key))
+        spec |= {"kvstore": root, "scale_metadata": {"key": key}}
+    if fail_at_gaps:
+        spec["fill_missing_data_reads"] = False
     with storage_errors(node.location, "open"):
         context = storage_context(cache_bytes)
         store = ts.open(spec, open=True, read=True, context=context).result()
@@ -155,6 +181,20 @@ def _check_chunks(store: Any, location: str) -> None:
         )
 
 
+def _read_without_gaps(view: Any) -> bool:
+    """Whether no chunk is missing that a view reads; a cache keeps them for the read that follows.
+
+    tensorstore's statistics do not work for precomputed volumes (0.1.86). In a shard that is
+    missing, it takes all chunks for stored ones of zeros.
+    """
+    try:
+        view.read().result()
+    except ValueError as error:
+        # Of a damaged chunk, reading reports what is wrong.
+        return not str(error).startswith("NOT_FOUND")
+    return True
+
+
 def fully_stored(view: Any) -> bool:
     """Whether every chunk in a view of a tensorstore is stored (it may be damaged)."""
     try:
@@ -164,9 +204,25 @@ def fully_stored(view: Any) -> bool:
         return True
 
 
-def in_c_order(store: Any, format_: Format) -> Any:
-    """A tensorstore with its axes in C order; N5's domain has x first, as it is stored."""
+def in_c_order(store: Any, format_: StoredFormat) -> Any:
+    """A tensorstore with its axes in C order; N5's domain has x first, as it is stored.
+
+    So has neuroglancer's, which begins anywhere, and always has channels: a single one has no axis.
+    """
+    if format_ == "precomputed":
+        store = store.T[ts.d[:].translate_to[0]]
+        return store[0] if store.shape[0] == 1 else store
     return store.T if format_ == "n5" else store
+
+
+def _arranged(view: Any, order: tuple[int, ...]) -> Any:
+    """A tensorstore with only the axes of `order`, in this order.
+
+    Of a single frame, the axis of time has no part in the volume.
+    """
+    kept = sorted(order)
+    view = view[tuple(slice(None) if axis in kept else 0 for axis in range(view.rank))]
+    return view.transpose([kept.index(axis) for axis in order]) if order else view
 
 
 def spatial_window(

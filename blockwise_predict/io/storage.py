@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blockwise_predict.io.formats import Node
+from blockwise_predict.io.kvstore import Json
 from blockwise_predict.io.statement import Axes
 
 
@@ -39,12 +40,23 @@ def _compression(node: Node) -> str:
     """The compression in a few words, as the metadata names it."""
     if node.format == "zarr3":
         return _codec_names(node.metadata.get("codecs"))
+    if node.format == "precomputed":
+        return _scale_compression(node.metadata["scale"])
     compressor = node.metadata.get("compressor" if node.format == "zarr2" else "compression")
     if not isinstance(compressor, dict):
         return "none"
     name = compressor.get("id") or compressor.get("type")
     inner = compressor.get("cname")
     return f"{name} ({inner})" if inner else str(name)
+
+
+def _scale_compression(scale: Json) -> str:
+    """The encoding of a precomputed scale, and the compression of its chunks in shards."""
+    sharding = scale.get("sharding")
+    inner = sharding.get("data_encoding", "raw") if isinstance(sharding, dict) else "raw"
+    encoding = str(scale.get("encoding"))
+    names = [name for name in (encoding, str(inner)) if name != "raw"]
+    return ", ".join(names) or "none"
 
 
 def _codec_names(codecs: object) -> str:

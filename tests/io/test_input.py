@@ -175,7 +175,7 @@ def test_over_http(tmp_path):
     try:
         array = open_input(f"{url}/raw")
         np.testing.assert_array_equal(whole(array), data[None])
-        with pytest.raises(ArrayError, match="no zarr or N5 array"):
+        with pytest.raises(ArrayError, match="no zarr, N5 or precomputed array"):
             open_input(f"{url}/typo")
     finally:
         server.shutdown()

@@ -194,7 +194,7 @@ def test_delete_takes_the_array_and_leaves_the_rest(tmp_path, kind):
     delete_output(path)
     assert not path.exists()
     assert files(path.parents[1]) == before
-    with pytest.raises(ArrayError, match="no zarr or N5 array"):
+    with pytest.raises(ArrayError, match="no zarr, N5 or precomputed array"):
         delete_output(path)
 
 

@@ -41,7 +41,9 @@ def test_write_and_read_on_s3(bucket, kind):
 
 
 def test_what_is_not_on_s3(bucket):
-    with pytest.raises(ArrayError, match=r"s3://bucket/a\.zarr/raw: there is no zarr or N5 array"):
+    with pytest.raises(
+        ArrayError, match=r"s3://bucket/a\.zarr/raw: there is no zarr, N5 or precomputed array"
+    ):
         open_input(f"{bucket}/a.zarr/raw")
 
 

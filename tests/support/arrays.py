@@ -14,6 +14,8 @@ import zarr
 from blockwise_predict.io import OutputSpec
 
 FORMATS = ("zarr2", "zarr3", "zarr3-sharded", "zarr2-fortran", "n5")
+# Without metadata of their own axes, of which the format has x, y, z and channels.
+PRECOMPUTED = ("precomputed", "precomputed-sharded")
 OUTPUT_FORMATS = ("zarr2", "zarr3", "n5")
 SIZE = (Fraction("4.24"), Fraction(4), Fraction(4))
 
@@ -55,6 +57,49 @@ def _write_n5(path: Path, data: np.ndarray, chunks: tuple[int, ...], extra: dict
     spec = {"driver": "n5", "kvstore": {"driver": "file", "path": f"{path}/"}, "metadata": metadata}
     ts.open(spec, create=True).result().T[...] = data
     write_json(path / "attributes.json", extra)
+
+
+def write_precomputed(
+    folder: Path,
+    kind: str,
+    data: np.ndarray,
+    encoding: str = "raw",
+    *,
+    written: slice = slice(None),
+    **scale: Any,
+) -> Path:
+    """Write `data` [(c), z, y, x] by tensorstore, in chunks of 4; the path of the scale.
+
+    Only the x in `written` are written.
+    """
+    size = data.shape[::-1]
+    metadata = {
+        "size": size[:3],
+        "encoding": encoding,
+        "chunk_size": [4, 4, 4],
+        "resolution": [4, 4, 4.24],
+        **scale,
+    }
+    if kind == "precomputed-sharded":
+        metadata["sharding"] = {
+            "@type": "neuroglancer_uint64_sharded_v1",
+            **{"preshift_bits": 1, "minishard_bits": 1, "shard_bits": 1, "hash": "identity"},
+            **{"minishard_index_encoding": "gzip", "data_encoding": "gzip"},
+        }
+    spec = {
+        "driver": "neuroglancer_precomputed",
+        "kvstore": {"driver": "file", "path": f"{folder}/volume/"},
+        "multiscale_metadata": {
+            "type": "image",
+            "data_type": data.dtype.name,
+            "num_channels": size[3] if data.ndim == 4 else 1,
+        },
+        "scale_metadata": metadata,
+    }
+    store = ts.open(spec, create=True, open=True).result()
+    store = store[ts.d[:3].translate_to[0]]
+    store[written] = (data.T if data.ndim == 4 else data.T[..., None])[written]
+    return folder / "volume" / "_".join(f"{length:g}" for length in metadata["resolution"])
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""TIFF stacks and HDF5 datasets, converted into arrays that runs read."""
