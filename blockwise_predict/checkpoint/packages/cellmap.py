@@ -71,6 +71,7 @@ def read_cellmap(folder: Path) -> Package:
         # It may begin with batch and channels.
         input_shape=metadata.input_shape and metadata.input_shape[-(metadata.spatial_dims or 3) :],
         voxel_size=metadata.input_voxel_size,
+        voxel_size_source=f"input_voxel_size of {folder / METADATA}",
         record={
             "package": "cellmap-models folder",
             **{
