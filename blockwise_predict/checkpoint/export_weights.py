@@ -13,6 +13,7 @@ from blockwise_predict.checkpoint.load import open_checkpoint
 from blockwise_predict.checkpoint.new_file import new_file
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
+from blockwise_predict.checkpoint.voxel_size import KEY, usable_size
 from blockwise_predict.errors import CheckpointError
 
 _Keys = tuple[str, str]
@@ -54,6 +55,8 @@ def export_weights(model: TrainedModel, weights: Path, document: Path) -> None:
 def _described(model: UNetModel) -> tuple[dict[str, Any], _Keys]:
     """Architecture and task, and the style of keys, which says whose head it is."""
     document: dict[str, Any] = {"architecture": model.architecture_dict()}
+    if (size := usable_size(model.voxel_size)) is not None:
+        document[KEY] = list(size)
     if model.head is None:
         return document, _DACAPO
     task = task_document(model.head, model.channel_names)

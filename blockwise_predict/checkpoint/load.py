@@ -23,6 +23,7 @@ from blockwise_predict.checkpoint.programs import find_program, open_program
 from blockwise_predict.checkpoint.task_weights import join_heads
 from blockwise_predict.checkpoint.trained import TrainedModel
 from blockwise_predict.checkpoint.unet_model import UNetModel
+from blockwise_predict.checkpoint.voxel_size import TRAINED_AT, document_voxel_size, size_record
 from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.config.values import HUB_SCHEME
 from blockwise_predict.errors import CheckpointError, shown
@@ -60,7 +61,8 @@ def open_checkpoint(
         `architecture` and optionally `task`, with the keys of DaCapo's architecture and task
         configurations; or the architecture's keys alone. Without a task the network has no head,
         and its channels are named channel_0 and so on. With `tasks`, a mapping of names to tasks
-        (see `parse_tasks`), it has an output for each of them.
+        (see `parse_tasks`), it has an output for each of them. `input_voxel_size`, beside
+        `architecture`, is the voxel size in nm that it was trained at.
     activation: `none`, `sigmoid` or `tanh`, applied after a network whose files do not contain its
         activation.
     unsafe_load_pickle: unpickle files that need more than plain data, which runs their code.
@@ -117,6 +119,7 @@ def open_checkpoint(
         state = join_heads(
             state, network.task_heads, network.config.num_heads > 1, location.weights
         )
+    size, size_source = document_voxel_size(document or {}, location.document or location.weights)
     model = UNetModel(
         path=str(location.weights),
         run=location.run,
@@ -126,7 +129,9 @@ def open_checkpoint(
         channel_names=network.channel_names,
         named_outputs=network.named_outputs,
         weights=normalise_keys(state, location.weights),
-        record={"family": network.text},
+        voxel_size=size,
+        voxel_size_source=size_source,
+        record={"family": network.text, **size_record(TRAINED_AT, size)},
         undeclared=network.undeclared,
         options=options,
     )

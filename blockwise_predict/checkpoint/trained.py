@@ -31,7 +31,7 @@ class TrainedModel(ABC):
     normalization: the rule for the input that the package states, in the notation of `--normalize`.
     undeclared: what the user has to declare because the files do not state it: `activation`,
         `normalization`.
-    voxel_size: of the training data in nm, if it is known.
+    voxel_size: of the training data in nm, if it is known, and what says so.
     cached: for a checkpoint on the Hub, the file or folder that it is cached in on this machine.
     record: what a package says of itself, and why the network in it was taken for what it is, by
         labels.
@@ -47,6 +47,7 @@ class TrainedModel(ABC):
     normalization: str | None = None
     undeclared: tuple[str, ...] = ()
     voxel_size: tuple[float, ...] | None = None
+    voxel_size_source: str = ""
     cached: str | None = None
     record: Mapping[str, str] = field(default_factory=dict, compare=False)
 

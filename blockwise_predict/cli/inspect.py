@@ -33,18 +33,21 @@ def inspect(
     voxel_size: Lengths | None,
     offset: Lengths | None,
 ) -> None:
-    """Show how PATH, a checkpoint or an array, is interpreted.
+    """Show how PATH, a checkpoint or an array, is interpreted; of a multiscale group its levels.
 
     \b
     predict inspect dacapo/my_run --iteration 50000
     predict inspect weights.pt --architecture arch.yaml
     predict inspect volume.zarr/raw
     """
-    from blockwise_predict.io import describe_array, names_array, open_input
+    from blockwise_predict.io import describe_array, describe_levels, names_array, open_input
 
     on_hub = path.startswith(HUB_SCHEME)
     if not on_hub and names_array(path):
-        print_rows(describe_array(open_input(path, voxel_size=voxel_size, offset=offset)))
+        rows = describe_levels(path)
+        if rows is None:
+            rows = describe_array(open_input(path, voxel_size=voxel_size, offset=offset))
+        print_rows(rows)
         return
     if not on_hub and not Path(path).exists():
         raise InputError(f"{path}: no such file, folder or array.")

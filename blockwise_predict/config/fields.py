@@ -75,7 +75,8 @@ class PredictionOptions(BaseModel):
     input: PathText = option(
         ...,
         Group.INPUT,
-        "Array to predict from: container and name; a path or an s3://, gs:// or http(s):// URL.",
+        "Array to predict from: container and name; a path or an s3://, gs:// or http(s):// URL. "
+        "Of an OME-NGFF group the level with the network's voxel size.",
         metavar="ARRAY",
         example="volume.zarr/raw",
     )
@@ -93,6 +94,19 @@ class PredictionOptions(BaseModel):
         "Position in nm of the first voxel's lower corner; of frames also the first one's time.",
         metavar="[T,]Z,Y,X",
         unset="from the input's attributes",
+    )
+    model_voxel_size: LengthsNm | None = option(
+        None,
+        Group.INPUT,
+        "Voxel size in nm that the network was trained at. The input's must be the same.",
+        metavar="Z,Y,X",
+        unset="the checkpoint's, if it states one",
+        example="8,8,8",
+    )
+    allow_voxel_size_mismatch: bool = option(
+        False,
+        Group.INPUT,
+        "Predict from voxels of another size than the network was trained at.",
     )
     border: Border = option(
         "reflect",

@@ -14,6 +14,8 @@ from blockwise_predict.io.funlib_array import as_funlib
 from blockwise_predict.io.in_memory import MemoryArray, open_in_memory
 from blockwise_predict.io.interface import BlockSource, PlacedArray
 from blockwise_predict.io.kvstore import reason_of
+from blockwise_predict.io.level import ChosenLevel, TrainedSize
+from blockwise_predict.io.multiscale import describe_levels, open_source
 from blockwise_predict.io.output import (
     OutputArray,
     Write,
@@ -30,6 +32,7 @@ __all__ = [
     "BadInputError",
     "BlockSource",
     "CheckedInput",
+    "ChosenLevel",
     "Format",
     "InputArray",
     "MemoryArray",
@@ -37,6 +40,7 @@ __all__ = [
     "OutputSpec",
     "PlacedArray",
     "Placement",
+    "TrainedSize",
     "Write",
     "as_funlib",
     "changed_places",
@@ -45,6 +49,7 @@ __all__ = [
     "create_output",
     "delete_output",
     "describe_array",
+    "describe_levels",
     "guess_format",
     "missing_sample",
     "names_array",
@@ -52,6 +57,7 @@ __all__ = [
     "open_in_memory",
     "open_input",
     "open_output",
+    "open_source",
     "output_exists",
     "read_attributes",
     "reason_of",

@@ -14,7 +14,7 @@ from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.io.adapters import Adapted, adapt
 from blockwise_predict.io.funlib import LOOKED_FOR
 from blockwise_predict.io.given import Given, given_lengths
-from blockwise_predict.io.placement import Placement, place
+from blockwise_predict.io.placement import ASSUMED_VOXELS, Placement, place
 from blockwise_predict.io.source import InputArray, open_array, read_as, spatial_window
 from blockwise_predict.io.statement import CHANNEL, SPACE, Axes, Statement, axes_from_names
 from blockwise_predict.io.storage import Storage
@@ -145,4 +145,4 @@ def _assumed(adapted: Adapted, found: list[Statement]) -> list[Statement]:
     axes = next((statement.axes for statement in found if statement.axes is not None), None)
     dims = len(axes.of_kind(SPACE)) if axes else min(3, len(adapted.shape))
     ones = (Fraction(1),) * dims
-    return [Statement("", ones, voxel_size_source="none found, 1 nm assumed")]
+    return [Statement("", ones, voxel_size_source=ASSUMED_VOXELS)]

@@ -1,4 +1,4 @@
-"""OME-NGFF: an array's place in the `multiscales` of a group above it, versions 0.4 and 0.5.
+"""OME-NGFF: an array's place in the `multiscales` of a group above it, versions 0.4 to 0.6.
 
 What an NGFF translation means. The specification leaves open whether it is the place of voxel 0's
 centre or corner. neuroglancer takes the centre: it subtracts half a voxel of each scale (the loop
@@ -17,10 +17,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import Any, Literal
 
-from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.formats import Node
 from blockwise_predict.io.kvstore import Json, root_and_parts
@@ -38,18 +36,15 @@ from blockwise_predict.io.statement import (
     time_part,
 )
 from blockwise_predict.io.timing import Timing, time_unit
+from blockwise_predict.io.transformations import compose, read_transformations
 from blockwise_predict.io.units import (
     exact_number,
-    exact_numbers,
     json_number,
     json_numbers,
     scaled,
 )
 
 _NUMBER = re.compile(r"\d+(\.\d+)?([eE][-+]?\d+)?")
-
-# Maximum number for one array. Two are usual for a level, and two for all levels.
-MAX_TRANSFORMATIONS = 16
 
 LOOKED_FOR = "multiscales of the groups above (OME-NGFF)"
 
@@ -96,69 +91,35 @@ def _datasets(group: Node) -> Iterator[tuple[str, Json, Json]]:
 
 
 def _statement(place: str, multiscale: Json, dataset: Json, ndim: int) -> Statement:
-    axes, units = _axes(multiscale.get("axes"), ndim)
+    found = read_transformations(multiscale, dataset, place)
+    axes, units = _axes(found.axes, ndim)
+    if found.problem:
+        return Statement(place, axes=axes, notes=(f"{place} is ignored: {found.problem}",))
     if axes is None:
         note = f"{place} is ignored: its axes are not those of an array with {ndim} axes"
         return Statement(source=place, notes=(note,))
-    transforms = _transforms(dataset) + _transforms(multiscale)
-    if len(transforms) > MAX_TRANSFORMATIONS:
-        raise ArrayError(
-            f"{place} has {len(transforms)} transformations; at most "
-            f"{MAX_TRANSFORMATIONS} are supported."
-        )
-    unknown = {str(t.get("type")) for t in transforms} - {"scale", "translation", "identity"}
-    if unknown:
-        kind = shown(min(unknown))
-        note = f"{place} is ignored: its transformation {kind} is not understood"
-        return Statement(source=place, axes=axes, notes=(note,))
-    scale, shift = _compose(transforms, place, ndim)
+    scale, shift = compose(found.steps, place, ndim)
     size, notes = spatial_lengths(scale, units, axes, place)
     offset, _ = spatial_lengths(shift, units, axes, place)
-    kinds = {transform["type"] for transform in transforms}
+    # Only an identity to units of length says how large a voxel is: one of them.
+    known = all(unit is not None for unit in spatial_part(units, axes))
+    sized = "scale" in found.kinds or (found.in_system and "identity" in found.kinds and known)
+    moved = "translation" in found.kinds
     return Statement(
         source=place,
-        voxel_size=size if "scale" in kinds else None,
-        offset=offset if "translation" in kinds else None,
+        voxel_size=size if sized else None,
+        offset=offset if moved else None,
         voxel_size_source=f"scale in {place}",
         offset_source=f"translation in {place}",
         axes=axes,
-        notes=tuple(notes),
+        notes=(*found.notes, *notes),
         timing=read_timing(
             axes,
             units,
-            interval=scale if "scale" in kinds else None,
-            begin=shift if "translation" in kinds else None,
+            interval=scale if sized else None,
+            begin=shift if moved else None,
         ),
     )
-
-
-def _transforms(level: Json) -> list[Json]:
-    found = level.get("coordinateTransformations")
-    return [t for t in found if isinstance(t, dict)] if isinstance(found, list) else []
-
-
-def _compose(transforms: list[Json], place: str, ndim: int) -> tuple[Lengths, Lengths]:
-    """Scale and translation of transformations applied in order."""
-    scale, shift = (Fraction(1),) * ndim, (Fraction(0),) * ndim
-    for transform in transforms:
-        if transform["type"] == "scale":
-            factors = _vector(transform, "scale", place, ndim)
-            scale = tuple(s * f for s, f in zip(scale, factors, strict=True))
-            shift = tuple(s * f for s, f in zip(shift, factors, strict=True))
-        elif transform["type"] == "translation":
-            added = _vector(transform, "translation", place, ndim)
-            shift = tuple(s + a for s, a in zip(shift, added, strict=True))
-    return scale, shift
-
-
-def _vector(transform: Json, key: str, place: str, ndim: int) -> Lengths:
-    what = f"{key} in {place}"
-    if key not in transform:
-        raise ArrayError(f"{what}: the values are missing. Pass --voxel-size and --offset.")
-    values = exact_numbers(transform[key], what)
-    if len(values) != ndim:
-        raise ArrayError(f"{what} has {len(values)} values; the array has {ndim} axes.")
-    return values
 
 
 def _axes(axes: object, ndim: int) -> tuple[Axes | None, list[object]]:

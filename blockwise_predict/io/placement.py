@@ -26,6 +26,9 @@ from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes, Statement
 from blockwise_predict.io.units import LARGEST, SMALLEST
 
 _LOOKED_FOR = {"n5": n5.LOOKED_FOR, "precomputed": precomputed.LOOKED_FOR}
+ASSUMED_VOXELS = "none found, 1 nm assumed"
+"""`voxel_size_source` of an array in memory that says nothing of its place."""
+
 _DEFAULT_NAMES = ("z", "y", "x")
 _SAY_AXES = (
     'Name them by axis_names, for example ["c^", "z", "y", "x"]: an attribute of arrays in storage.'
@@ -54,6 +57,11 @@ class Placement:
     def grid(self) -> VoxelGrid:
         """The voxel grid."""
         return VoxelGrid(self.voxel_size, self.offset, self.time_unit)
+
+    @property
+    def spatial_voxel_size(self) -> Lengths:
+        """The voxel size without time."""
+        return self.voxel_size[self.grid.has_time :]
 
     def with_frames(self, frames: Frames, name: str) -> Placement:
         """The same with an axis of time called `name`, before those of space."""

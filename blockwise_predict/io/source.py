@@ -17,6 +17,7 @@ from blockwise_predict.io import precomputed
 from blockwise_predict.io.formats import CONVERSION, DRIVERS, Node, StoredFormat, find_array
 from blockwise_predict.io.given import Given, given_lengths
 from blockwise_predict.io.kvstore import kvstore_spec, storage_context, storage_errors
+from blockwise_predict.io.level import ChosenLevel
 from blockwise_predict.io.placement import Placement, place_array
 from blockwise_predict.io.statement import CHANNEL, Axes
 from blockwise_predict.io.storage import channel_names, storage_of
@@ -39,7 +40,7 @@ class InputArray(Volume):
     `chunk_shape` is the smallest box that can be read; `dtype` is as `read` returns (bool as 0 and
     1 of uint8: what is stored is `storage.dtype`); `fill_value` stands for voxels that are not
     stored; `metadata_sha256` is of what said how the array is stored, when it was opened. `options`
-    are those of a run that opens it in the same way.
+    are those of a run that opens it in the same way. `level` tells how it was chosen of a group.
     """
 
     def __init__(self, node: Node, store: Any, placement: Placement, axes: Axes) -> None:
@@ -55,6 +56,7 @@ class InputArray(Volume):
         self.channels = self.storage.shape[channel[0]] if channel else None
         self.channel_names = channel_names(node)
         self.options: dict[str, Any] = {}
+        self.level: ChosenLevel | None = None
         self._order = (*channel, *volume)
         self._view = _arranged(_numeric(store, node.location), self._order)
         # What tells whether chunks are stored where tensorstore's statistics do not.

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import ConfigError
-from blockwise_predict.geometry.grid import format_lengths
 from blockwise_predict.io import BlockSource
-
-# Largest relative difference between voxel sizes that count as the same.
-_SAME_SIZE = 0.01
 
 
 def check_declared(config: RunConfig, model: TrainedModel, array: BlockSource) -> None:
@@ -56,21 +50,6 @@ def _normalization_hint(model: TrainedModel, array: BlockSource) -> str:
         f": --normalize {unit} for a network that was trained on values from 0 to 1, "
         f"--normalize {symmetric} for -1 to 1"
     )
-
-
-def voxel_size_warnings(model: TrainedModel, array: BlockSource) -> Iterator[str]:
-    """Warn of a network that was trained at another voxel size than the input's."""
-    trained, sizes = model.voxel_size, array.placement.voxel_size[-model.shapes.dims :]
-    if trained is None or len(trained) != len(sizes):
-        return
-    if any(
-        abs(float(size) - own) > _SAME_SIZE * own for size, own in zip(sizes, trained, strict=True)
-    ):
-        yield (
-            f"{model.path} was trained at {' x '.join(f'{own:g}' for own in trained)} nm, but the "
-            f"voxels of {array.path} have {format_lengths(sizes)} nm. Predict on data of about the "
-            "voxel size of training, for example another scale level of the volume."
-        )
 
 
 def _why(model: TrainedModel, name: str) -> str:

@@ -20,8 +20,13 @@ from blockwise_predict.geometry.blending import blending_warning
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import fixed_tile_warnings, probed_tile_warnings
-from blockwise_predict.io import BlockSource, guess_format, missing_sample, sample_digests
-from blockwise_predict.plan.declared import voxel_size_warnings
+from blockwise_predict.io import (
+    BlockSource,
+    InputArray,
+    guess_format,
+    missing_sample,
+    sample_digests,
+)
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened, open_inputs
@@ -29,6 +34,7 @@ from blockwise_predict.plan.outputs import plan_arrays
 from blockwise_predict.plan.parts import EnsembleMember, InputPlan, NetworkPlan, OutputPlan
 from blockwise_predict.plan.pinned import commit_notes, with_commits, with_recorded_commits
 from blockwise_predict.plan.region import Region, choose_region, first_lattice
+from blockwise_predict.plan.voxel_size import recorded_level, voxel_size_warnings
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,12 @@ def make_plan(
     they were. `models` and `array` are the configuration's checkpoints and input, if they are open
     already. Raises an InputError for anything that does not fit.
     """
-    opened = open_inputs(with_recorded_commits(config, recorded), models=models, array=array)
+    opened = open_inputs(
+        with_recorded_commits(config, recorded),
+        models=models,
+        array=array,
+        level=recorded_level(config, recorded),
+    )
     opened = with_commits(opened, config)
     if recorded is not None:
         opened = replace(opened, config=_with_recorded_sizes(opened.config, recorded))
@@ -121,7 +132,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
         notes=(*commit_notes(opened), *array.placement.notes, *region.notes, *memory_notes(opened)),
         warnings=(
             *(warning for each in opened.models for warning in nonfinite_weights(each)),
-            *(text for each in opened.models for text in voxel_size_warnings(each, opened.array)),
+            *voxel_size_warnings(config, opened.models, array),
             *_tile_warnings(opened, region.lattice),
             *layout.warnings,
             *_missing_warnings(opened, layout.tiling.lattice.read_roi(region.roi)),
@@ -169,6 +180,7 @@ def _input_plan(array: BlockSource) -> InputPlan:
         metadata_sha256=array.metadata_sha256,
         sample_sha256=sample_digests(array),
         time_unit=placement.time_unit,
+        level=array.level if isinstance(array, InputArray) else None,
     )
 
 

@@ -15,10 +15,11 @@ from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import ArrayError, CheckpointError, ConfigError
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
-from blockwise_predict.io import BlockSource, open_input
+from blockwise_predict.io import BlockSource, ChosenLevel, open_input, open_source
 from blockwise_predict.plan.declared import check_declared
 from blockwise_predict.plan.ensemble import open_models, reopen_models
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.voxel_size import check_voxel_size, first_trained_size
 
 WEIGHT_BYTES = torch.float32.itemsize
 
@@ -121,24 +122,29 @@ def open_inputs(
     *,
     models: Sequence[TrainedModel] | None = None,
     array: BlockSource | None = None,
+    level: ChosenLevel | None = None,
 ) -> Opened:
     """Open the checkpoints and the input of a configuration, unless they are given.
 
+    `level` is the one that an earlier run has read of the input, if that is a multiscale group.
     Raises an InputError if something cannot be opened, or if network, input and options do not fit
     together.
     """
     first, *others = open_models(config) if models is None else models
     if array is None:
-        array = open_input(
+        array = open_source(
             config.input,
+            first_trained_size(config, (first, *others)),
             voxel_size=config.voxel_size,
             offset=config.offset,
+            chosen=level,
         )
     opened = Opened(config, first, array, workers_device(config), tuple(others))
     _check_channels(first, array)
     for each in opened.each:
         _check_exact(each)
         check_declared(config, each.model, array)
+        check_voxel_size(config, each.model, array)
         check_precision(config.precision, opened.device, each.streamed_shapes is not None)
         _check_float32(config.precision, each.model)
     return opened

@@ -15,6 +15,7 @@ from blockwise_predict.engine.values import Encoding
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.probed import Probed
+from blockwise_predict.io.level import ChosenLevel
 
 
 class Model(BaseModel):
@@ -50,6 +51,7 @@ class InputPlan(Model):
     """The input array. Lengths (nm) are exact decimals or ratios, as text.
 
     Of frames the first axis is time, in `time_unit` (empty: not known); it is None without frames.
+    `level` is the level of a multiscale group that `path` is, if a group was given.
     `metadata_sha256` is the digest of the metadata that say how the array is stored,
     `sample_sha256` the digests of a few chunks, by the chunk's first voxel.
     """
@@ -68,6 +70,7 @@ class InputPlan(Model):
     metadata_sha256: str
     sample_sha256: dict[str, str]
     time_unit: str | None = None
+    level: ChosenLevel | None = None
 
     @property
     def grid(self) -> VoxelGrid:

@@ -16,7 +16,7 @@ from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.config.model import load_config
 from blockwise_predict.errors import CheckpointError, ConfigError
 from blockwise_predict.io import open_in_memory
-from blockwise_predict.plan.declared import check_declared, voxel_size_warnings
+from blockwise_predict.plan.declared import check_declared
 from tests.support.networks import save_network
 from tests.support.reference import Held, one_pass
 from tests.support.runs import predict, read_output, write_volume
@@ -100,14 +100,3 @@ def test_what_is_not_stated_is_asked_for(
     assert "--normalize" not in str(refused.value)
     declared = replace(unsaid, undeclared=("normalization",))
     check_declared(load_config({**given, "normalize": "none"}), declared, array)
-
-
-def test_another_voxel_size_than_in_training_is_warned_of(tmp_path: Path) -> None:
-    weights, architecture = save_network(tmp_path)
-    network = open_checkpoint(weights, architecture=architecture)
-    array = open_in_memory(np.zeros((20, 20, 20), np.uint8), voxel_size=(8, 4, 4))
-    for trained in (None, (8.0, 4.0, 4.01), (4.0, 4.0)):
-        assert not [*voxel_size_warnings(replace(network, voxel_size=trained), array)]
-    (text,) = voxel_size_warnings(replace(network, voxel_size=(4.0, 4.0, 4.0)), array)
-    assert "was trained at 4 x 4 x 4 nm, but" in text
-    assert "have 8 x 4 x 4 nm" in text

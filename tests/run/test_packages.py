@@ -12,6 +12,7 @@ from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.checkpoint import open_checkpoint
 from tests.support.hub import local_hub
+from tests.support.pyramids import multiscale, scaled, write_group
 from tests.support.reference import Held, one_pass
 from tests.support.runs import predict, read_output, write_volume
 from tests.support.shared import ROOT
@@ -19,6 +20,8 @@ from tests.support.shared import ROOT
 CELLMAP = ROOT / "tests" / "data" / "cellmap"
 BIOIMAGE = ROOT / "tests" / "data" / "bioimage" / "v0_5"
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+# Those that the cellmap-models folders state.
+VOXELS = (8, 8, 8)
 SYMMETRIC = ("--normalize", "range:0,255,-1,1")
 
 
@@ -29,7 +32,7 @@ def test_a_cellmap_folder_is_streamed(
     kind: str, activation: tuple[str, ...], tmp_path: Path
 ) -> None:
     data = np.random.default_rng(0).integers(0, 256, (29, 24, 23), np.uint8)
-    volume, output = write_volume(tmp_path / "raw.zarr", data), f"{tmp_path}/out.zarr/out"
+    volume, output = write_volume(tmp_path / "raw.zarr", data, VOXELS), f"{tmp_path}/out.zarr/out"
     options = [
         *("--checkpoint", CELLMAP / kind, "--input", volume, "--output", output),
         *("--device", "cpu", "--precision", "float32", "--chunk-shape", "16,16,16"),
@@ -54,9 +57,13 @@ def test_a_cellmap_folder_is_streamed(
 
 def test_a_bioimage_package_needs_no_options(tmp_path: Path) -> None:
     data = np.random.default_rng(0).integers(0, 256, (29, 24, 23), np.uint8)
-    volume, output = write_volume(tmp_path / "raw.zarr", data), f"{tmp_path}/out.zarr/out"
+    # Of a group, the level with the package's voxels is read.
+    levels = {"s0": scaled((4, 2, 2)), "s1": scaled((8, 4, 4))}
+    arrays = {"s0": np.zeros((58, 48, 46), np.uint8), "s1": data}
+    group = write_group(tmp_path / "raw.zarr", arrays, [multiscale(levels)], "0.5")
+    output = f"{tmp_path}/out.zarr/out"
     predict(
-        *("run", "--checkpoint", BIOIMAGE, "--input", volume, "--output", output),
+        *("run", "--checkpoint", BIOIMAGE, "--input", group, "--output", output),
         *("--device", "cpu", "--precision", "float32", "--chunk-shape", "16,16,16"),
     )
     record = zarr.open_array(output, mode="r").attrs["blockwise_predict"]
@@ -73,7 +80,7 @@ def test_a_bioimage_package_needs_no_options(tmp_path: Path) -> None:
 
 def test_a_run_keeps_the_commit_that_it_began_with(tmp_path: Path) -> None:
     data = np.random.default_rng(0).integers(0, 256, (20, 18, 18), np.uint8)
-    volume, output = write_volume(tmp_path / "raw.zarr", data), f"{tmp_path}/out.zarr/out"
+    volume, output = write_volume(tmp_path / "raw.zarr", data, VOXELS), f"{tmp_path}/out.zarr/out"
     options = [
         *("--checkpoint", "hf://cellmap/net", "--input", volume, "--output", output),
         *("--device", "cpu", "--precision", "float32", *SYMMETRIC),

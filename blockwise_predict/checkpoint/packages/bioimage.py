@@ -83,6 +83,7 @@ def _package(description: Mapping[str, Any], folder: Path, path: Path) -> Packag
         normalization=None if scaling is None else normalization_rule(*scaling),
         activation=activation,
         voxel_size=_voxel_size(source),
+        voxel_size_source=f"the axes of its input in {path}",
         record=record,
         test_tensors=TestTensors(given, expected, *scaling) if scaling and activation else None,
     )
@@ -138,9 +139,10 @@ def _channel_names(tensor: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 def _voxel_size(tensor: Mapping[str, Any]) -> tuple[float, ...] | None:
     axes = _axes_of(tensor, "space")
-    if not axes or any(axis.get("unit") not in _NM for axis in axes):
+    # A scale that is not stated is 1 by the format's default, which no one meant as a voxel size.
+    if not axes or any(axis.get("unit") not in _NM or "scale" not in axis for axis in axes):
         return None
-    return tuple(float(axis.get("scale", 1.0)) * _NM[axis["unit"]] for axis in axes)
+    return tuple(float(axis["scale"]) * _NM[axis["unit"]] for axis in axes)
 
 
 def _programs(description: Mapping[str, Any], folder: Path, path: Path) -> tuple[Path, ...]:

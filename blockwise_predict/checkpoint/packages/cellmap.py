@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blockwise_predict.checkpoint.packages.package import Package
+from blockwise_predict.checkpoint.voxel_size import TRAINED_AT, size_record
 from blockwise_predict.config.untrusted import (
     MAX_JSON_BYTES,
     MalformedError,
@@ -71,6 +72,7 @@ def read_cellmap(folder: Path) -> Package:
         # It may begin with batch and channels.
         input_shape=metadata.input_shape and metadata.input_shape[-(metadata.spatial_dims or 3) :],
         voxel_size=metadata.input_voxel_size,
+        voxel_size_source=f"input_voxel_size of {folder / METADATA}",
         record={
             "package": "cellmap-models folder",
             **{
@@ -78,7 +80,8 @@ def read_cellmap(folder: Path) -> Package:
                 for key in _RECORDED
                 if (value := getattr(metadata, key)) is not None
             },
-            **_voxel_sizes(metadata),
+            **size_record(TRAINED_AT, metadata.input_voxel_size),
+            **size_record("predicts at", metadata.output_voxel_size),
         },
     )
 
@@ -101,15 +104,3 @@ def _read(file: Path) -> _Metadata:
             f"supported, only {_FORMAT_VERSION}."
         )
     return metadata
-
-
-def _voxel_sizes(metadata: _Metadata) -> dict[str, str]:
-    sizes = {
-        "trained at": metadata.input_voxel_size,
-        "predicts at": metadata.output_voxel_size,
-    }
-    return {
-        label: f"{', '.join(f'{length:g}' for length in size)} nm"
-        for label, size in sizes.items()
-        if size is not None
-    }

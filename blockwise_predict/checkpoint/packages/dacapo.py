@@ -19,6 +19,7 @@ from blockwise_predict.checkpoint.keys import normalise_keys
 from blockwise_predict.checkpoint.packages.package import TestTensors
 from blockwise_predict.checkpoint.packages.testing import check_test_tensors
 from blockwise_predict.checkpoint.unet_model import UNetModel
+from blockwise_predict.checkpoint.voxel_size import TRAINED_AT, document_voxel_size, size_record
 from blockwise_predict.checkpoint.weights import read_weights
 from blockwise_predict.errors import CheckpointError, shown
 
@@ -47,12 +48,15 @@ def open_export(
     state = read_weights(weights)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     network = described(configuration, path / file.name, shapes)
+    size, size_source = document_voxel_size(configuration, path / file.name)
     model = UNetModel(
         path=str(path / weights.relative_to(folder)),
         architecture=network.config,
         head=network.head,
         channel_names=_channel_names(description) or network.channel_names,
         weights=normalise_keys(state, path),
+        voxel_size=size,
+        voxel_size_source=size_source,
         options=options,
     )
     channels = network.head.channels if network.head else network.config.fmaps_out
@@ -64,7 +68,8 @@ def open_export(
         return model
     difference = check_test_tensors(model, _test_tensors(description, folder, path))
     family = f"DaCapo's bioimage.io export: {network.reason}; reproduces its test tensors"
-    return replace(model, record={"family": f"{family} to {difference:.1g}"})
+    record = {"family": f"{family} to {difference:.1g}", **size_record(TRAINED_AT, size)}
+    return replace(model, record=record)
 
 
 def _configuration(description: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -65,6 +65,7 @@ def open_package(
         normalization=package.normalization,
         undeclared=_undeclared(package, has_activation),
         voxel_size=package.voxel_size,
+        voxel_size_source=package.voxel_size_source,
         record={**package.record, "family": f"CNNectomeUNet: {recognised.evidence}"},
     )
     _check(package, model, channels)
@@ -108,6 +109,7 @@ def _open_opaque(
         normalization=package.normalization,
         undeclared=_undeclared(package, has_activation=False),
         voxel_size=package.voxel_size,
+        voxel_size_source=package.voxel_size_source,
         record={**package.record, "family": f"unknown, so that it runs in whole passes. {reason}"},
     )
     _check(package, model, channels)

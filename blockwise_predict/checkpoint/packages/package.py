@@ -31,7 +31,7 @@ class Package:
     input_shape: spatial shape that the network was trained on, if it is stated.
     normalization: a rule in the notation of `--normalize`; activation: one of `--activation`; None
         if they are not stated.
-    voxel_size: of the training data in nm.
+    voxel_size: of the training data in nm, and what says so.
     export: of DaCapo's export, with a state dictionary and its run's configuration, the folder that
         holds it; None for others.
     test_tensors: None if there are none, or if they need what is not declared.
@@ -47,6 +47,7 @@ class Package:
     normalization: str | None = None
     activation: str | None = None
     voxel_size: tuple[float, ...] | None = None
+    voxel_size_source: str = ""
     record: Mapping[str, str] = field(default_factory=dict)
     test_tensors: TestTensors | None = None
     export: Path | None = None
