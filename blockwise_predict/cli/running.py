@@ -15,7 +15,7 @@ from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.parts import ArrayPlan
 from blockwise_predict.run.api import run
 from blockwise_predict.run.planned import plan_run
-from blockwise_predict.run.result import ArrayResult, RunResult
+from blockwise_predict.run.result import ArrayResult, RunResult, what_filled_blocks_hold
 from blockwise_predict.run.stop import StopRequest
 
 INTERRUPTED = 130
@@ -136,18 +136,17 @@ def _show_counts(
 
 
 def _show_bad_input(result: RunResult, display: RunDisplay) -> None:
-    """Warn of blocks whose unreadable input was filled, and of those left out because of it."""
+    """Warn of blocks whose missing input was filled, and of those left out because of it."""
+    left_out = "are left out, since their input could not be read"
     for rois, what in (
-        (
-            result.filled,
-            "hold values predicted from the fill value, where input could not be read",
-        ),
-        (result.skipped, "are left out, since their input could not be read"),
+        (result.filled, what_filled_blocks_hold(result.plan)),
+        (result.skipped, left_out),
     ):
         if rois:
             shown = ", ".join(rois[:SHOWN_ROIS]) + (", ..." if len(rois) > SHOWN_ROIS else "")
             units = result.plan.output_grid.units
-            display.warn(f"{len(rois)} blocks {what}: {shown} {units}.")
+            of_all = f"{len(rois)} of {result.plan.num_blocks} blocks"
+            display.warn(f"{of_all} {what}: {shown} {units}.")
 
 
 def _busy_text(busy: dict[int, float]) -> str:

@@ -115,12 +115,12 @@ class PredictionOptions(BaseModel):
         "only where the whole context exists.",
     )
     bad_input: BadInput = option(
-        "fail",
+        "fill-missing",
         Group.INPUT,
-        "What to do with a block whose input has missing or damaged chunks. fail: fail it; "
-        "fill-missing: use the fill value for chunks that are not stored (some volumes leave out "
-        "empty ones); fill: for damaged ones as well; skip: leave the block out. All but fail are "
-        "recorded.",
+        "What to do with a block whose input has missing or damaged chunks. fill-missing: use the "
+        "fill value for chunks that are not stored, as zarr and N5 mean it, and fail for damaged "
+        "ones; fill: use it for damaged ones as well; fail: fail the block; skip: leave it out. "
+        "Blocks that were filled or left out are reported and recorded.",
     )
     normalize: Normalize | None = option(
         None,

@@ -1,7 +1,8 @@
 """Reading input whose chunks may be missing or damaged, by a rule that the user chooses.
 
-In zarr and N5 a chunk that is not stored reads as the fill value. A writer that leaves out empty
-chunks and a copy that was interrupted look the same: only the user can tell which it is.
+In zarr and N5 a chunk that is not stored means the fill value, and so it is read by default. A
+writer that leaves out empty chunks and a copy that was interrupted look the same, and only the user
+can tell which it is: so what was filled is counted and reported.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class CheckedInput:
         if self._rule in ("fail", "skip"):
             raise BadInputError(
                 f"{self._array.path}: {what}. If this volume leaves out empty chunks on purpose, "
-                "run again with --bad-input fill-missing."
+                "run again with --bad-input fill-missing, the default."
             )
         self._count(len(missing), what)
 

@@ -13,7 +13,7 @@ from funlib.geometry import Roi
 
 from blockwise_predict.checkpoint import OpaqueModel, TrainedModel, UNetModel, nonfinite_weights
 from blockwise_predict.config.model import RunConfig
-from blockwise_predict.config.values import Format
+from blockwise_predict.config.values import BadInput, Format
 from blockwise_predict.config.version import __version__
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.geometry.blending import blending_warning
@@ -194,16 +194,25 @@ def _tile_warnings(opened: Opened, lattice: Lattice) -> list[str]:
 
 
 def _missing_warnings(opened: Opened, read: Roi) -> Iterator[str]:
-    """Warn about blocks that will fail or be skipped because their input is not stored."""
+    """Warn about chunks of the input that are not stored, and what becomes of them."""
     config, array = opened.config, opened.array
-    if config.bad_input not in ("fail", "skip"):
-        return
     within = read.intersect(Roi((0,) * len(array.shape), array.shape))
     missing, sampled = missing_sample(array, within.begin, within.end)
     if missing:
-        outcome = {"fail": "fail", "skip": "be left out"}[config.bad_input]
         yield (
-            f"{missing} of {sampled} sampled chunks of {array.path} are not stored; "
-            f"blocks that need such chunks will {outcome}. If this volume leaves out empty chunks "
-            "on purpose, pass --bad-input fill-missing."
+            f"{missing} of {sampled} sampled chunks of {array.path} ({missing / sampled:.0%}) are "
+            f"not stored; {_outcome_of_missing(config.bad_input, array)}"
         )
+
+
+def _outcome_of_missing(rule: BadInput, array: BlockSource) -> str:
+    if rule in ("fill-missing", "fill"):
+        return (
+            f"they are read as the fill value, {array.fill_value}. If the volume is not empty "
+            "there, a copy of it was cut short: complete it, or pass --bad-input fail."
+        )
+    outcome = {"fail": "fail", "skip": "be left out"}[rule]
+    return (
+        f"blocks that need such chunks will {outcome}. If this volume leaves out empty chunks on "
+        "purpose, pass --bad-input fill-missing."
+    )

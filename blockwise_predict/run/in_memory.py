@@ -23,6 +23,7 @@ from blockwise_predict.plan.parts import ArrayPlan
 from blockwise_predict.run.models import Models, given_models
 from blockwise_predict.run.progress import ProgressBar
 from blockwise_predict.run.reporter import Reporter
+from blockwise_predict.run.result import what_filled_blocks_hold
 from blockwise_predict.scheduling.members import Counts
 from blockwise_predict.worker.block import BlockProcessor
 from blockwise_predict.worker.setup import decide_precision, make_predictor
@@ -155,9 +156,13 @@ def _predict(made: Planned, kept: Sequence[list[int]], progress: bool) -> list[P
         for warning in plan.warnings:
             report.warn(warning)
         report.begin(plan, 0)
+        filled = 0
         for number, block in enumerate(plan.blocks()):
-            processor.process(block)
+            filled += processor.process(block).filled > 0
             report.progress(Counts(plan.num_blocks, number + 1, 0, 0))
+        if filled:
+            told = what_filled_blocks_hold(plan)
+            report.warn(f"{filled} of {plan.num_blocks} blocks {told}.")
     return predictions
 
 

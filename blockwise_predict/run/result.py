@@ -134,6 +134,12 @@ def _record_end(path: str, plan: Plan, result: RunResult, counts: ArrayResult) -
     update_attributes(path, {ATTRIBUTE: {**begun, **end}})
 
 
+def what_filled_blocks_hold(plan: Plan) -> str:
+    """What to tell the user of blocks with the fill value for chunks of the input."""
+    missing = "not stored or damaged" if plan.config.bad_input == "fill" else "not stored"
+    return f"hold values predicted from the fill value, where chunks of the input are {missing}"
+
+
 def predicted_voxels(plan: Plan, ledger: Ledger) -> int:
     """Number of voxels in the predicted blocks."""
     voxels = np.isin(ledger.states, PREDICTED).reshape(plan.blocks_per_axis).astype(np.int64)

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import zarr
 
+from blockwise_predict import open_checkpoint
+from blockwise_predict import predict as predict_in_memory
+from blockwise_predict.io import read_attributes
 from tests.support.jobs import SMALL, Job
 from tests.support.runs import predict, read_output, stored_bytes
 from tests.support.sabotage import SLOW, at_startup
@@ -49,14 +52,12 @@ def test_a_damaged_chunk_fails_the_blocks_that_need_it_and_can_be_put_back(job: 
 
 
 def test_a_damaged_chunk_can_be_filled_and_that_is_recorded(job: Job) -> None:
-    from blockwise_predict.io import read_attributes
-
     blank(job)
     expected = read_output(job.undisturbed())
     chunk = Input(job).chunk(0, 0, 0)
     chunk.write_bytes(b"torn")
     output = predict(*job.arguments("f", "--bad-input", "fill"))
-    assert "8 blocks hold values predicted from the fill value" in output
+    assert "8 of 27 blocks hold values predicted from the fill value" in output
     np.testing.assert_array_equal(read_output(job.output("f")), expected)
     record = read_attributes(job.output("f"))["blockwise_predict"]
     assert record["filled_blocks"] == 8
@@ -65,16 +66,32 @@ def test_a_damaged_chunk_can_be_filled_and_that_is_recorded(job: Job) -> None:
     assert "19 complete, 8 filled" in report
 
 
-def test_chunks_that_are_not_stored_fail_their_blocks_unless_that_is_allowed(job: Job) -> None:
+def test_chunks_that_are_not_stored_are_the_fill_value_unless_blocks_shall_fail(job: Job) -> None:
     blank(job)
     expected = read_output(job.undisturbed())
     Input(job).chunk(0, 0, 0).unlink()
-    output = predict(*job.arguments("m"), code=1)
+    output = predict(*job.arguments("m", "--bad-input", "fail"), code=1)
+    assert "1 of 27 sampled chunks" in output
+    assert "blocks that need such chunks will fail" in output
     assert "the chunk at voxel (0, 0, 0) is not stored" in output
     assert "run again with --bad-input fill-missing" in output
-    output = predict(*job.arguments("m", "--bad-input", "fill-missing"))
-    assert "8 blocks hold values predicted from the fill value" in output
+    output = " ".join(predict(*job.arguments("m")).split())
+    assert "(4%) are not stored; they are read as the fill value, 0." in output
+    assert (
+        "8 of 27 blocks hold values predicted from the fill value, where chunks of the input are "
+        "not stored: [0:160,0:160,0:160]" in output
+    )
     np.testing.assert_array_equal(read_output(job.output("m")), expected)
+    assert read_attributes(job.output("m"))["blockwise_predict"]["filled_blocks"] == 8
+
+
+def test_missing_chunks_are_reported_in_memory_too(
+    job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    Input(job).chunk(0, 0, 0).unlink()
+    network = open_checkpoint(job.given["checkpoint"], architecture=job.given["architecture"])
+    predict_in_memory(network, job.input, block_shape=(16, 16, 16), progress=False)
+    assert "8 of 27 blocks hold values predicted from the fill value" in caplog.text
 
 
 def test_blocks_with_bad_input_can_be_left_out(job: Job) -> None:
@@ -83,7 +100,8 @@ def test_blocks_with_bad_input_can_be_left_out(job: Job) -> None:
     chunk.write_bytes(b"torn")
     output = predict(*job.arguments("l", "--bad-input", "skip"))
     assert (
-        "8 blocks are left out, since their input could not be read: [0:160,0:160,0:160]" in output
+        "8 of 27 blocks are left out, since their input could not be read: [0:160,0:160,0:160]"
+        in output
     )
     assert "holds 19 blocks of" in output
     assert "19 complete, 8 skipped" in predict("verify", job.output("l"))

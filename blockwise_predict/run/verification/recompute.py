@@ -51,7 +51,9 @@ class Recomputer:
         """
         lattice = self._predictor.lattice
         read = lattice.read_roi(block)
-        source = CheckedInput(self._opened.array, self._plan.config.bad_input)
+        # A block that was predicted without filling had all its chunks: one that is gone by now
+        # must not be taken for the fill value.
+        source = CheckedInput(self._opened.array, "fail")
         raw = read_padded(source, read, self._plan.border)
         for row in self._predictor.predict(raw, read, block, lattice):
             region = row.roi - self._plan.output.roi.begin
