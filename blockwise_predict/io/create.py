@@ -9,6 +9,7 @@ import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import funlib, multiscales, n5, ngff, zarr_metadata
+from blockwise_predict.io.consolidated import update_consolidated
 from blockwise_predict.io.delete import colliding_files, delete_array, output_keys
 from blockwise_predict.io.formats import (
     METADATA_FILE,
@@ -72,6 +73,7 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
     else:
         zarr_metadata.create_array(location, spec, _attributes(spec))
         multiscales.add_array(groups[-1], location, spec)
+        update_consolidated(location)
     return open_output(location)
 
 
@@ -86,6 +88,7 @@ def delete_output(path: str | Path) -> list[str]:
     above = read_node(parents(node.location)[0])
     if above is not None and above.format != "n5" and not above.is_array:
         multiscales.remove_array(above, name_of(node.location))
+        update_consolidated(node.location)
     return left
 
 
