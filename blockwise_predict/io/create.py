@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.io import funlib, n5, ngff, zarr_metadata
+from blockwise_predict.io import funlib, multiscales, n5, ngff, zarr_metadata
+from blockwise_predict.io.consolidated import update_consolidated
 from blockwise_predict.io.delete import colliding_files, delete_array, output_keys
 from blockwise_predict.io.formats import (
     METADATA_FILE,
     Format,
-    Node,
     container_of,
     find_array,
     read_node,
@@ -75,7 +73,8 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
         _create_n5(location, spec)
     else:
         zarr_metadata.create_array(location, spec, _attributes(spec))
-        _write_multiscale(groups[-1], location, spec)
+        multiscales.add_array(groups[-1], location, spec)
+        update_consolidated(location)
     return open_output(location)
 
 
@@ -89,7 +88,8 @@ def delete_output(path: str | Path) -> list[str]:
     left = delete_array(node)
     above = read_node(parents(node.location)[0])
     if above is not None and above.format != "n5" and not above.is_array:
-        _change_multiscales(above, lambda old: ngff.without_dataset(old, name_of(node.location)))
+        multiscales.remove_array(above, name_of(node.location))
+        update_consolidated(node.location)
     return left
 
 
@@ -174,33 +174,3 @@ def _attributes(spec: OutputSpec) -> Json:
         own = funlib.attributes(spec.voxel_size, spec.offset, spec.axes)
         own |= ngff.direct_attributes(spec.format, spec.axes, spec.voxel_size)
     return {**spec.attributes, **own, **names}
-
-
-def _write_multiscale(group: str, location: str, spec: OutputSpec) -> None:
-    shift = ngff.translation(spec.offset, spec.voxel_size, spec.input_voxel_size)
-    version: Literal["0.4", "0.5"] = "0.4" if spec.format == "zarr2" else "0.5"
-    name = name_of(location)
-    entry = ngff.multiscale_entry(
-        name, version, axes=spec.axes, voxel_size=spec.voxel_size, shift=shift
-    )
-    node = read_node(group)
-    if node is None:
-        raise ArrayError(f"{group} was removed while {location} was created.")
-    _change_multiscales(node, lambda old: ngff.with_entry(old, entry))
-
-
-def _change_multiscales(group: Node, change: Callable[[list[Any]], list[Any]]) -> None:
-    """Replace a group's list of multiscales by `change(list)`; other attributes stay."""
-
-    def update(attributes: Json) -> Json:
-        holder = attributes if group.format == "zarr2" else attributes.get("ome", {})
-        new = change(holder.get("multiscales", []))
-        rest = {key: value for key, value in holder.items() if key != "multiscales"}
-        if group.format == "zarr2":
-            return {**rest, "multiscales": new} if new else rest
-        return {
-            **attributes,
-            "ome": {"version": "0.5", **rest, "multiscales": new} if new else rest,
-        }
-
-    zarr_metadata.change_group_attributes(group.location, group.output_format, update)

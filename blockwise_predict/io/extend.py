@@ -11,6 +11,7 @@ import numpy as np
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
+from blockwise_predict.io.consolidated import update_consolidated
 from blockwise_predict.io.delete import chunk_keys, delete_chunks, delete_local, metadata_files
 from blockwise_predict.io.formats import DRIVERS, Format, find_array
 from blockwise_predict.io.kvstore import (
@@ -47,6 +48,7 @@ def grow_output(path: str, shape: tuple[int, ...]) -> None:
                 cut_chunks.write(np.zeros((), output.dtype)).result()
         end = output.axes.stored(output.channels, shape)
         store.resize(exclusive_max=end, resize_metadata_only=True, expand_only=True).result()
+    update_consolidated(normalize(path))
 
 
 def check_movable(path: str) -> None:

@@ -226,7 +226,7 @@ def with_entry(multiscales: list[Any], entry: Json) -> list[Any]:
     Viewers take the first of the list, so what was first stays first.
     """
     path = entry["datasets"][0]["path"]
-    places = [index for index, old in enumerate(multiscales) if _paths(old) == [path]]
+    places = [index for index, old in enumerate(multiscales) if dataset_paths(old) == [path]]
     if not places:
         return [*without_dataset(multiscales, path), entry]
     return [*multiscales[: places[0]], entry, *without_dataset(multiscales[places[0] :], path)]
@@ -236,7 +236,7 @@ def without_dataset(multiscales: list[Any], path: str) -> list[Any]:
     """The multiscales without the dataset at `path`; those left with no dataset are dropped."""
     kept = []
     for multiscale in multiscales:
-        paths = _paths(multiscale)
+        paths = dataset_paths(multiscale)
         if path not in paths:
             kept.append(multiscale)
         elif any(other != path for other in paths):
@@ -245,7 +245,8 @@ def without_dataset(multiscales: list[Any], path: str) -> list[Any]:
     return kept
 
 
-def _paths(multiscale: object) -> list[object]:
+def dataset_paths(multiscale: object) -> list[object]:
+    """The paths of a multiscale's datasets; empty if it is malformed."""
     datasets = multiscale.get("datasets") if isinstance(multiscale, dict) else None
     if not isinstance(datasets, list) or not all(isinstance(d, dict) for d in datasets):
         return []

@@ -12,6 +12,7 @@ import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import zarr_metadata
+from blockwise_predict.io.consolidated import update_consolidated
 from blockwise_predict.io.formats import (
     ATTRIBUTES_FILE,
     DRIVERS,
@@ -221,3 +222,4 @@ def update_attributes(path: str | Path, values: Json) -> None:
         )
     else:
         zarr_metadata.update_attributes(node.location, node.output_format, values)
+        update_consolidated(node.location)
