@@ -23,16 +23,16 @@ def plan(config: RunConfig, probe: bool) -> None:
     predict plan config.yaml --block-shape 256,256,256
     """
     from blockwise_predict.engine.predictor import choose_device
-    from blockwise_predict.run.describe import describe_probe, describe_run
+    from blockwise_predict.run.describe import describe_probe
     from blockwise_predict.run.planned import plan_run
     from blockwise_predict.worker.probe import run_probe
 
     run = plan_run(config)
-    rows = describe_run(run.plan, run.opened, run.run_dir)
-    if probe:
+    rows = run.description
+    if probe and (run.selection is None or run.selection.computed.any()):
         measured = run_probe(run.plan, run.opened, choose_device(config.device))
-        rows += describe_probe(measured, run.plan, run.opened)
-    for note in run.plan.notes:
+        rows += describe_probe(measured, run.plan, run.opened, run.selection)
+    for note in run.notes:
         click.echo(note)
     for warning in run.warnings:
         click.echo(f"Warning: {warning}")

@@ -62,10 +62,10 @@ class _StoppableDisplay(RunDisplay):
         super().__init__()
         self._stop = stop
 
-    def begin(self, plan: Plan, done: int) -> None:
-        """The run begins, or resumes after `done` blocks."""
+    def begin(self, plan: Plan, done: int, total: int) -> None:
+        """The run begins, or resumes after `done` of `total` blocks."""
         _stop_on_signals(self._stop)
-        super().begin(plan, done)
+        super().begin(plan, done, total)
 
 
 def _stop_on_signals(stop: StopRequest) -> None:
@@ -105,6 +105,8 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
     for array, counts in zip(plan.output.arrays, result.arrays, strict=True):
         _show_counts(array, counts, display, any_done=result.done > 0)
     _show_bad_input(result, display)
+    if result.masked_out:
+        display.line(f"{result.masked_out} blocks are left out: the mask has no foreground there.")
     if result.interrupted:
         display.line(
             f"Interrupted: {result.done} of {plan.num_blocks} blocks are done. Resume with:\n"
@@ -113,7 +115,7 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
     elif result.complete:
         roi = f"{plan.output_grid.world_bounds(plan.output.roi)} {plan.output_grid.units}"
         what = f"{result.done} blocks of"
-        if not result.skipped:
+        if result.done == plan.num_blocks:
             what = "all of" if plan.num_blocks == 1 else f"all {what}"
         display.line(f"Done: {plan.output.path} holds {what} {roi}.")
     else:
@@ -171,7 +173,7 @@ def _show_failures(result: RunResult, display: RunDisplay, command: str) -> None
     if first is not None:
         display.line(f"The first one's traceback:\n{first.traceback}")
     others = "Everything else is written"
-    if left := result.plan.num_blocks - result.done - len(result.skipped) - len(failures):
+    if left := result.left:
         others = f"{left} more blocks are still to do; everything else is written"
     display.line(f"{others}. Try again with:\n  {_resume_command(command)}")
 

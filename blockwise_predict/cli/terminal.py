@@ -48,11 +48,12 @@ class RunDisplay(Reporter):
         """A warning."""
         self.console.print(plain(f"Warning: {text}"), markup=False, style="yellow")
 
-    def begin(self, plan: Plan, done: int) -> None:
-        """The run begins, or resumes after `done` blocks."""
+    def begin(self, plan: Plan, done: int, total: int) -> None:
+        """The run begins, or resumes after `done` of `total` blocks."""
         self._plan, self._done_before = plan, done
         self._begun = time.monotonic()
-        total = plan.num_blocks
+        if left := plan.num_blocks - total:
+            self.line(f"{total} of {plan.num_blocks} blocks are selected; {left} are left out.")
         if done:
             self.line(f"Resuming: {done} of {total} blocks are done.")
         if not self.console.is_terminal:
@@ -104,7 +105,7 @@ class RunDisplay(Reporter):
         done_now = counts.done - self._done_before
         if self._plan is None or done_now < 1:
             return ""
-        share = done_now / counts.total
+        share = done_now / self._plan.num_blocks
         seconds = time.monotonic() - self._begun
         return format_rate(share * self._plan.output.roi.size / seconds)
 

@@ -73,7 +73,7 @@ class RunConfig(RunOptions):
 
     def absolute(self) -> Self:
         """The same with absolute paths, so that it is valid in any working directory."""
-        keys = ("input", "output", "run_dir")
+        keys = ("input", "mask", "output", "run_dir")
         paths = {key: getattr(self, key) for key in keys}
         several = {key: getattr(self, key) for key in ("checkpoint", "architecture")}
         if self.is_on_cluster and self.fleet != self.fleet_kind:

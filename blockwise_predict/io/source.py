@@ -99,17 +99,19 @@ def open_input(
     voxel_size: Sequence[Fraction] | None = None,
     offset: Sequence[Fraction] | None = None,
     cache_bytes: int = 0,
+    called: tuple[str, str] = ("--voxel-size", "--offset"),
 ) -> InputArray:
     """Open the zarr, N5 or neuroglancer precomputed array at a path or URL for reading.
 
     `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes.
-    `cache_bytes` of decoded chunks are kept for the next reads.
+    `cache_bytes` of decoded chunks are kept for the next reads. Errors say that the user can give
+    the two lengths as they are `called`.
     Raises ArrayError if there is no array (the message lists those nearby), if it does not say its
     voxel size, or if its axes or type of data are not supported.
     """
     size = None if voxel_size is None else tuple(voxel_size)
     begin = None if offset is None else tuple(offset)
-    return _open(path, Given(size, begin), cache_bytes)
+    return _open(path, Given(size, begin, called), cache_bytes)
 
 
 def open_array(

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import gcd, lcm, prod
 
 import numpy as np
 from funlib.geometry import Roi
 
 from blockwise_predict.checkpoint import TrainedModel
+from blockwise_predict.plan.axis_costs import pass_sizes, read_chunks
 from blockwise_predict.plan.model import Plan
 
 # Maximum number of blocks of a period that are counted; of a longer one, only the first are.
@@ -83,19 +84,6 @@ def estimate(plan: Plan, model: TrainedModel) -> Estimate:
     )
 
 
-def estimate_all(plan: Plan, models: Sequence[TrainedModel]) -> Estimate:
-    """The costs of a plan with all its networks, which are given in the plan's order.
-
-    They read the input once. Halo and reading are those of the first.
-    """
-    costs = [estimate(each, model) for each, model in zip(plan.each, models, strict=True)]
-    return replace(
-        costs[0],
-        passes=sum(cost.passes for cost in costs),
-        flops=sum(cost.flops for cost in costs),
-    )
-
-
 def pass_flops(model: TrainedModel, tile: tuple[int, ...]) -> int:
     """Floating-point operations of a pass over an input tile; of a 2-D network, of all slices."""
     slices = len(tile) - model.shapes.dims
@@ -124,12 +112,12 @@ def _axis_costs(plan: Plan, axis: int) -> _AxisCosts:
     period = _period(plan, axis)
     for place, times in _places(plan, axis, min(period, MAX_PERIOD)):
         begin, end = plan.block_range(axis, place)
-        for size, number in _pass_sizes(plan, axis, begin, end):
+        for size, number in pass_sizes(plan, axis, begin, end):
             passes[size] += number * times
-        touched = _chunks(plan, axis, begin, end)
+        touched = read_chunks(plan, axis, begin, end)
         chunks += len(touched) * times
         if place:
-            before = _chunks(plan, axis, *plan.block_range(axis, place - 1))
+            before = read_chunks(plan, axis, *plan.block_range(axis, place - 1))
             kept += len(range(touched.start, min(touched.stop, before.stop))) * times
     return _AxisCosts(passes, chunks, kept, exact=period <= MAX_PERIOD)
 
@@ -154,19 +142,3 @@ def _places(plan: Plan, axis: int, period: int) -> Iterator[tuple[int, int]]:
     yield from ((place, 1) for place in range(outermost))
     yield from ((place, len(inner[shift::period])) for shift, place in enumerate(inner[:period]))
     yield from ((place, 1) for place in range(inner.stop, count))
-
-
-def _pass_sizes(plan: Plan, axis: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Input sizes of the passes over a range of output voxels, with the number of each."""
-    lattice = plan.lattice.axes[axis]
-    number = lattice.num_passes(begin, end)
-    yield lattice.input_size, number - 1
-    yield lattice.nth_pass(begin, end, number - 1).input_size, 1
-
-
-def _chunks(plan: Plan, axis: int, begin: int, end: int) -> range:
-    """Indices of the input chunks that the passes over a range of output voxels read."""
-    first_voxel, end_voxel = plan.lattice.axes[axis].input_range(begin, end)
-    size, chunk = plan.input.shape[axis], plan.input.chunk_shape[axis]
-    first = min(max(0, first_voxel), size - 1) // chunk
-    return range(first, max(first + 1, -(-min(end_voxel, size) // chunk)))

@@ -29,7 +29,8 @@ class State(IntEnum):
 
     TODO: nothing yet. DONE: predicted and committed. FILLED: like DONE, but with the fill value in
     place of input chunks that could not be read. FAILED: it used up its attempts. SKIPPED: left out
-    on purpose, since its input could not be read.
+    on purpose, since its input could not be read. MASKED: left out, since the mask has no
+    foreground there.
     """
 
     TODO = 0
@@ -37,10 +38,17 @@ class State(IntEnum):
     FAILED = 2
     FILLED = 3
     SKIPPED = 4
+    MASKED = 5
 
 
 PREDICTED = (State.DONE, State.FILLED)
 """States of blocks whose values are written."""
+
+UNSELECTED = (State.MASKED,)
+"""States of blocks that the run's options do not select."""
+
+FINISHED = (*PREDICTED, State.SKIPPED, *UNSELECTED)
+"""States of blocks that need not be done."""
 
 # The counts of a run with several arrays have one number for each of them.
 _COUNTS = r"'<u8'(?:, \((?P<{}>[1-9]\d{{0,3}}),\))?"
@@ -49,7 +57,7 @@ _HEADER = re.compile(
     rf"\('nonfinite', {_COUNTS.format('nonfinite')}\), \('state', '\|u1'\)\], "
     r"'fortran_order': False, 'shape': \((?P<grid>[\d, ]{0,100})\), \}\s*"
 )
-# Maximum number of records written at a time when a ledger is created.
+# Maximum number of records written at a time.
 _BATCH = 1 << 20
 
 
@@ -104,6 +112,23 @@ class Ledger:
         place = self._begin + block * self._dtype.itemsize
         os.pwrite(self._descriptor, record.tobytes(), place)
         self.states[block] = state
+
+    def set_states(self, states: NDArray[np.uint8]) -> None:
+        """Record new states of all blocks; those that change have no counts of values.
+
+        Raises OSError if they cannot be written.
+        """
+        changed = states != self.states
+        records = _mapped(self._descriptor).reshape(-1)
+        for begin in range(0, len(states), _BATCH):
+            part = slice(begin, begin + _BATCH)
+            if changed[part].any():
+                batch = np.array(records[part])
+                batch[changed[part]] = 0
+                batch["state"] = states[part]
+                place = self._begin + begin * self._dtype.itemsize
+                os.pwrite(self._descriptor, batch.tobytes(), place)
+        self.states[:] = states
 
     def count(self, *states: State) -> int:
         """Number of blocks in one of these states."""

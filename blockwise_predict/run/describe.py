@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from blockwise_predict.config.quantities import format_bytes, format_rate, format_seconds
 from blockwise_predict.fleet import describe_fleet
 from blockwise_predict.geometry.grid import format_sizes
-from blockwise_predict.plan.estimate import Estimate, estimate_all
+from blockwise_predict.plan.costs import estimate_all
+from blockwise_predict.plan.estimate import Estimate
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.parts import ArrayPlan, OutputPlan
+from blockwise_predict.plan.selection import Selection
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.room import ledger_bytes
 from blockwise_predict.worker.probe import Probe
@@ -18,23 +20,24 @@ from blockwise_predict.worker.probe import Probe
 Rows = list[tuple[str, str]]
 
 
-def describe_run(plan: Plan, opened: Opened, run_dir: RunDir) -> Rows:
-    """Labels and values of what a run will do and cost."""
+def describe_run(plan: Plan, opened: Opened, run_dir: RunDir, selection: Selection | None) -> Rows:
+    """Labels and values of what a run will do and cost, with the blocks that are selected."""
+    cost = estimate_all(plan, opened.models, selection.computed if selection else None)
     return [
         *_plan_rows(plan, opened),
-        *_cost_rows(
-            estimate_all(plan, opened.models), all(each.counts_flops for each in opened.models)
-        ),
+        *_selection_rows(plan, selection),
+        *_cost_rows(cost, all(each.counts_flops for each in opened.models)),
         ("run directory", f"{run_dir}; the ledger takes {format_bytes(ledger_bytes(plan))}"),
         ("workers", describe_fleet(plan.config, run_dir)),
     ]
 
 
-def describe_probe(probe: Probe, plan: Plan, opened: Opened) -> Rows:
-    """Labels and values of a probe's measurements, and what they mean for the whole run."""
+def describe_probe(probe: Probe, plan: Plan, opened: Opened, selection: Selection | None) -> Rows:
+    """Labels and values of a probe's measurements, and what they mean for all selected blocks."""
     workers = plan.config.planned_workers
-    seconds = probe.job_seconds(estimate_all(plan, opened.models).flops, workers)
-    rate = format_rate(plan.output.roi.size / seconds)
+    cost = estimate_all(plan, opened.models, selection.computed if selection else None)
+    seconds = probe.job_seconds(cost.flops, workers)
+    rate = format_rate(cost.bytes_out / plan.output.voxel_bytes / seconds)
     speed = f"{probe.flops_per_second / 1e9:.4g} GFLOP/s"
     if not opened.model.counts_flops:
         speed = f"{format_rate(probe.flops_per_second)} of input"
@@ -109,6 +112,15 @@ def _plan_rows(plan: Plan, opened: Opened) -> Rows:
             f"{format_bytes(opened.weight_bytes)} of weights",
         ),
     ]
+
+
+def _selection_rows(plan: Plan, selection: Selection | None) -> Rows:
+    """How many blocks are computed, if not all are."""
+    if selection is None:
+        return []
+    computed = int(selection.computed.sum())
+    row = f"{computed:,} blocks; {plan.num_blocks - computed:,} are masked out ({plan.config.mask})"
+    return [("to compute", row)]
 
 
 def _mean_rows(plan: Plan) -> Rows:

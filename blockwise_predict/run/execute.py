@@ -10,11 +10,11 @@ from blockwise_predict.fleet import cancel_leftovers, check_fleet, job_settings,
 from blockwise_predict.io import sample_digests
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.identity import check_unchanged
-from blockwise_predict.records.ledger import PREDICTED, State
+from blockwise_predict.records.ledger import PREDICTED, UNSELECTED, State
 from blockwise_predict.records.lock import hold_lock
 from blockwise_predict.records.room import room_problem
 from blockwise_predict.run.planned import PlannedRun
-from blockwise_predict.run.prepare import blocks_to_skip, prepare_run, requeue_skipped
+from blockwise_predict.run.prepare import apply_options, blocks_to_skip, prepare_run
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import RunResult, collect_result
 from blockwise_predict.run.stop import StopRequest
@@ -38,9 +38,9 @@ def execute(
     anything is written if something does not fit, and RunFailedError if the run has to stop early.
     """
     plan, run_dir, config = run.plan, run.run_dir, run.plan.config
-    for note in plan.notes:
+    for note in run.notes:
         report.line(note)
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *(run.selection.warnings if run.selection else ())):
         report.warn(warning)
     check_fleet(config, run_dir, report.warn)
     if problem := room_problem(plan, run_dir):
@@ -54,10 +54,11 @@ def execute(
             cancel_leftovers(run_dir, wanted, report.line, stop_now, keep=not run.overwrite)
             prepare_run(run, command, report)
             ledger = opened.enter_context(closing(run_dir.ledger(plan)))
-            requeue_skipped(plan, ledger)
+            apply_options(run, ledger)
             skip_mask = blocks_to_skip(ledger, only_failed)
             run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
-            report.begin(plan, ledger.count(*PREDICTED))
+            unselected = ledger.count(*UNSELECTED)
+            report.begin(plan, ledger.count(*PREDICTED), plan.num_blocks - unselected)
             if skip_mask.all():
                 cancel_leftovers(run_dir, None, report.line, stop_now, keep=False)
                 return collect_result(plan, run_dir, ledger)

@@ -155,7 +155,7 @@ def _predict(made: Planned, kept: Sequence[list[int]], progress: bool) -> list[P
         report = context.enter_context(ProgressBar("Predicting")) if progress else Reporter()
         for warning in plan.warnings:
             report.warn(warning)
-        report.begin(plan, 0)
+        report.begin(plan, 0, plan.num_blocks)
         filled = 0
         for number, block in enumerate(plan.blocks()):
             filled += processor.process(block).filled > 0

@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import create_output, open_output, output_exists
-from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.parts import ArrayPlan, OutputPlan
 from blockwise_predict.records.identity import check_identity
-from blockwise_predict.records.ledger import PREDICTED, Ledger, State
+from blockwise_predict.records.ledger import FINISHED, PREDICTED, UNSELECTED, Ledger, State
 from blockwise_predict.records.output_spec import array_spec
 from blockwise_predict.run.extension import (
     check_extension,
@@ -21,9 +20,6 @@ from blockwise_predict.run.extension import (
 from blockwise_predict.run.overwrite import count_done, delete_earlier_run, made_by_run
 from blockwise_predict.run.planned import PlannedRun
 from blockwise_predict.run.reporter import Reporter
-
-# States of blocks that need not be done.
-FINISHED = (*PREDICTED, State.SKIPPED)
 
 
 def prepare_run(run: PlannedRun, command: str, report: Reporter) -> None:
@@ -86,8 +82,16 @@ def blocks_to_skip(ledger: Ledger, only_failed: bool) -> NDArray[np.uint8]:
     return np.isin(ledger.states, FINISHED).astype(np.uint8)
 
 
-def requeue_skipped(plan: Plan, ledger: Ledger) -> None:
-    """Mark skipped blocks as to do, unless the run still skips blocks with bad input."""
-    if plan.config.bad_input != "skip":
-        for block in ledger.blocks(State.SKIPPED):
-            ledger.set(block, State.TODO)
+def apply_options(run: PlannedRun, ledger: Ledger) -> None:
+    """Record which blocks the run's options leave out, and those that are to be done after all.
+
+    What is predicted is kept, whether the options select it or not.
+    """
+    states = ledger.states.copy()
+    states[np.isin(states, UNSELECTED)] = State.TODO
+    if run.plan.config.bad_input != "skip":
+        states[states == State.SKIPPED] = State.TODO
+    if run.selection is not None:
+        left = run.selection.masked_out.reshape(-1) & ~np.isin(states, PREDICTED)
+        states[left] = State.MASKED
+    ledger.set_states(states)

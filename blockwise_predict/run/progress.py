@@ -61,9 +61,9 @@ class ProgressBar(BlockBar, Reporter):
     def __init__(self, what: str) -> None:
         super().__init__(what, Console(stderr=True))
 
-    def begin(self, plan: Plan, done: int) -> None:
+    def begin(self, plan: Plan, done: int, total: int) -> None:  # noqa: ARG002
         """Set the number of blocks, of which `done` are finished."""
-        self.to(done, plan.num_blocks)
+        self.to(done, total)
 
     def progress(self, counts: Counts) -> None:
         """Show the counts."""

@@ -24,8 +24,11 @@ class Reporter:
         """Report a warning."""
         _LOGGER.warning(text)
 
-    def begin(self, plan: Plan, done: int) -> None:
-        """The run begins, or resumes with `done` blocks finished."""
+    def begin(self, plan: Plan, done: int, total: int) -> None:
+        """The run begins, or resumes with `done` of `total` blocks finished.
+
+        Blocks that the options do not select are not in `total`.
+        """
 
     def progress(self, counts: Counts) -> None:
         """The current counts of blocks; called several times a second."""

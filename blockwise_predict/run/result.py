@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from blockwise_predict.run.supervision import Outcome
 
 # Maximum number of filled or skipped blocks that are listed in the output's attributes.
 MAX_LISTED_BLOCKS = 100
+# What the record's entries about blocks begin with.
+_OF_BLOCKS = ("filled_", "skipped_", "masked_out_")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class RunResult:
     filled: ROIs (nm; time in the unit of the data) of the predicted blocks with the fill value for
         unreadable input.
     skipped: ROIs (nm) of the blocks that were left out because of their input.
+    masked_out: number of the blocks that were left out because of the mask.
     failures: the blocks that used up their attempts.
     interrupted: whether it was asked to stop before all blocks were finished.
     arrays: counts of values for each array of the output.
@@ -56,6 +60,7 @@ class RunResult:
     done: int
     filled: tuple[str, ...]
     skipped: tuple[str, ...]
+    masked_out: int
     failures: tuple[Failure, ...]
     interrupted: bool
     arrays: tuple[ArrayResult, ...]
@@ -76,8 +81,14 @@ class RunResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every block is predicted or skipped."""
-        return self.done + len(self.skipped) == self.plan.num_blocks
+        """Whether every block is predicted or left out."""
+        return not self.left and not self.failures
+
+    @property
+    def left(self) -> int:
+        """Number of blocks that are still to do."""
+        final = self.done + len(self.skipped) + self.masked_out + len(self.failures)
+        return self.plan.num_blocks - final
 
 
 def collect_result(
@@ -100,6 +111,7 @@ def collect_result(
         done=done,
         filled=_rois(plan, ledger.blocks(State.FILLED)),
         skipped=_rois(plan, ledger.blocks(State.SKIPPED)),
+        masked_out=ledger.count(State.MASKED),
         failures=tuple(recorded.get(b) or _failure_without_record(plan, b) for b in failed),
         interrupted=outcome is not None and outcome.interrupted,
         arrays=tuple(
@@ -125,13 +137,23 @@ def _record_end(path: str, plan: Plan, result: RunResult, counts: ArrayResult) -
         nonfinite=counts.nonfinite,
         precision=result.precision,
     )
+    begun = record if isinstance(record, dict) else {}
+    # What an earlier end recorded of blocks that have been done since is no longer true.
+    kept = {key: value for key, value in begun.items() if not key.startswith(_OF_BLOCKS)}
+    update_attributes(path, {ATTRIBUTE: {**kept, **end, **_special_blocks(plan, result)}})
+
+
+def _special_blocks(plan: Plan, result: RunResult) -> dict[str, Any]:
+    """Which blocks hold something else than a prediction of the input, or nothing."""
+    found: dict[str, Any] = {}
     for name, rois in (("filled", result.filled), ("skipped", result.skipped)):
         if rois:
-            end[f"{name}_blocks"] = len(rois)
+            found[f"{name}_blocks"] = len(rois)
             key = f"{name}_rois" if plan.output_grid.has_time else f"{name}_rois_nm"
-            end[key] = list(rois[:MAX_LISTED_BLOCKS])
-    begun = record if isinstance(record, dict) else {}
-    update_attributes(path, {ATTRIBUTE: {**begun, **end}})
+            found[key] = list(rois[:MAX_LISTED_BLOCKS])
+    if plan.config.mask is not None:
+        found |= {"masked_out_by": plan.config.mask, "masked_out_blocks": result.masked_out}
+    return found
 
 
 def what_filled_blocks_hold(plan: Plan) -> str:

@@ -120,7 +120,7 @@ def run_blocks(
         run_dir.forget_address(address)
         ledger.sync()
     counts = server.status.counts
-    finished = counts.done + counts.failed + counts.skipped == counts.total
+    finished = counts.final == counts.total
     return Outcome(
         counts,
         server.status.shares,

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from blockwise_predict.records.departures import Departure
 from blockwise_predict.records.failures import Failure
-from blockwise_predict.records.ledger import PREDICTED, Ledger, State
+from blockwise_predict.records.ledger import PREDICTED, UNSELECTED, Ledger, State
 from blockwise_predict.scheduling.members import Counts, Held, Member
 from blockwise_predict.scheduling.retries import Attempts, RetryPolicy
 from blockwise_predict.scheduling.transport.messages import Done, Failed
@@ -76,6 +76,7 @@ class Dispatcher:
         # Heap of requeued blocks, each with the earliest time to hand it out.
         self._requeued: list[tuple[float, int]] = []
         self._draining = False
+        self._total = len(ledger.states) - ledger.count(*UNSELECTED)
         self._done = ledger.count(*PREDICTED)
         self._skipped = ledger.count(State.SKIPPED)
 
@@ -83,7 +84,7 @@ class Dispatcher:
     def counts(self) -> Counts:
         """The run's counts of blocks."""
         held = sum(len(member.held) for member in self.members.values())
-        return Counts(len(self._ledger.states), self._done, len(self.given_up), held, self._skipped)
+        return Counts(self._total, self._done, len(self.given_up), held, self._skipped)
 
     @property
     def reason(self) -> str | None:

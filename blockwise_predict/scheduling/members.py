@@ -10,8 +10,8 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of blocks of a run: all, done (in this run or before), failed for good in this run,
-    being processed, and skipped on purpose."""
+    """Numbers of blocks of a run: all that its options select, done (in this run or before), failed
+    for good in this run, being processed, and skipped on purpose."""
 
     total: int
     done: int

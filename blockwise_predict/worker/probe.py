@@ -11,7 +11,8 @@ from funlib.geometry import Coordinate, Roi
 from blockwise_predict.engine.border import read_padded
 from blockwise_predict.engine.memory import PeakMemory
 from blockwise_predict.engine.settings import PrecisionChoice
-from blockwise_predict.plan.estimate import estimate, estimate_all, pass_flops
+from blockwise_predict.plan.costs import estimate_all
+from blockwise_predict.plan.estimate import estimate, pass_flops
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.parts import Tiling

@@ -23,7 +23,7 @@ from blockwise_predict.records.ledger import State
 from blockwise_predict.records.lock import hold_lock, read_holder
 from blockwise_predict.records.room import room_problem
 from blockwise_predict.run.planned import PlannedRun
-from blockwise_predict.run.prepare import blocks_to_skip, prepare_run, requeue_skipped
+from blockwise_predict.run.prepare import apply_options, blocks_to_skip, prepare_run
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import collect_result
 
@@ -70,7 +70,7 @@ def open_run(run: PlannedRun, command: str) -> tuple[WorkerPass, NDArray[np.uint
         key = _hold_lock(run_dir)
         prepare_run(run, command, _REPORT)
         with closing(run_dir.ledger(plan)) as ledger:
-            requeue_skipped(plan, ledger)
+            apply_options(run, ledger)
             skip_mask = blocks_to_skip(ledger, only_failed=False)
             run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
             run_dir.events.write("begin", command=command, version=plan.version)

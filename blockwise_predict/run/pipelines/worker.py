@@ -18,10 +18,9 @@ from blockwise_predict.io import InputArray, open_input, sample_digests
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.identity import check_unchanged
-from blockwise_predict.records.ledger import State
+from blockwise_predict.records.ledger import FINISHED, State
 from blockwise_predict.records.lock import read_holder
 from blockwise_predict.run.pipelines.open_run import WorkerPass
-from blockwise_predict.run.prepare import FINISHED
 from blockwise_predict.run.result import collect_result
 from blockwise_predict.worker.block import BlockReport, FatalError, StageError, describe
 from blockwise_predict.worker.setup import build_processor

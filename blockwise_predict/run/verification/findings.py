@@ -10,15 +10,17 @@ class Finding(StrEnum):
     """The condition of a block.
 
     COMPLETE: recorded as done, and all its chunks are stored and can be decoded. FILLED: complete,
-    but unreadable input was replaced by the fill value. SKIPPED: left out on purpose. FAILED: used
-    up its attempts. MISSING: not done yet. DAMAGED: recorded as done, but a chunk is not stored or
-    cannot be decoded. DIFFERENT: other values than those that were computed again. UNCHECKED:
-    complete, but chosen for the sample and could not be computed again.
+    but unreadable input was replaced by the fill value. SKIPPED: left out, since its input could
+    not be read. MASKED: left out by the mask. FAILED: used up its attempts. MISSING: not done yet.
+    DAMAGED: recorded as done, but a chunk is not stored or cannot be decoded. DIFFERENT: other
+    values than those that were computed again. UNCHECKED: complete, but chosen for the sample and
+    could not be computed again.
     """
 
     COMPLETE = "complete"
     FILLED = "filled"
     SKIPPED = "skipped"
+    MASKED = "masked"
     FAILED = "failed"
     MISSING = "missing"
     DAMAGED = "damaged"
@@ -26,7 +28,9 @@ class Finding(StrEnum):
     UNCHECKED = "unchecked"
 
 
-GOOD = (Finding.COMPLETE, Finding.FILLED, Finding.SKIPPED)
+GOOD = (Finding.COMPLETE, Finding.FILLED, Finding.SKIPPED, Finding.MASKED)
+# Findings of blocks that are as they should be: of these only the number is reported.
+EXPECTED = (Finding.COMPLETE, Finding.MASKED)
 # Findings of blocks that need not be done again.
 STORED = (*GOOD, Finding.UNCHECKED)
 
@@ -49,7 +53,7 @@ class BlockRange:
 class Report:
     """The result of a verification.
 
-    `counts` are the numbers of blocks by finding; `ranges` lists the blocks that are not COMPLETE.
+    `counts` are the numbers of blocks by finding; `ranges` lists the blocks that are not EXPECTED.
     `sampled` blocks were computed again; `sample_problem` says why none could be. `ledger_problem`
     says what is wrong with the record of finished blocks. `repaired` blocks were marked to be done
     again; it is None if no repair was asked for. `units` are those of ROIs: `nm`, or one for each

@@ -22,7 +22,13 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.records.find import find_run
 from blockwise_predict.records.ledger import PREDICTED, LedgerDamagedError, State, records_of
 from blockwise_predict.records.lock import hold_lock, read_holder
-from blockwise_predict.run.verification.findings import STORED, BlockRange, Finding, Report
+from blockwise_predict.run.verification.findings import (
+    EXPECTED,
+    STORED,
+    BlockRange,
+    Finding,
+    Report,
+)
 from blockwise_predict.run.verification.recompute import Recomputer, in_array
 from blockwise_predict.worker.block import describe
 
@@ -37,6 +43,7 @@ _FINDING_OF = {
     State.FAILED: Finding.FAILED,
     State.FILLED: Finding.FILLED,
     State.SKIPPED: Finding.SKIPPED,
+    State.MASKED: Finding.MASKED,
 }
 
 
@@ -246,14 +253,14 @@ def _repair(run: _RecordedRun, verdicts: list[_Verdict]) -> int:
 
 
 def _ranges(plan: Plan, verdicts: list[_Verdict]) -> Iterator[BlockRange]:
-    """The blocks that are not COMPLETE; adjacent ones along the last axis form one range."""
+    """The blocks that are not EXPECTED; adjacent ones along the last axis form one range."""
     last = plan.blocks_per_axis[-1]
 
     def key(number: int) -> tuple[Finding, int]:
         return verdicts[number].finding, number // last
 
     for (finding, _), group in groupby(range(len(verdicts)), key):
-        if finding == Finding.COMPLETE:
+        if finding in EXPECTED:
             continue
         numbers = list(group)
         first, end = plan.numbered_block(numbers[0]), plan.numbered_block(numbers[-1])
