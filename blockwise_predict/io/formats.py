@@ -16,6 +16,7 @@ from blockwise_predict.io import precomputed
 from blockwise_predict.io.foreign import foreign_kind
 from blockwise_predict.io.kvstore import (
     Json,
+    check_bucket,
     is_local,
     join,
     name_of,
@@ -204,6 +205,7 @@ def find_array(path: str | Path) -> Node:
 
 def _suggestion(location: str) -> str:
     if not is_local(location):
+        check_bucket(location)
         return "Name the array itself, for example .../volume.zarr/raw."
     folder = location
     while not os.path.isdir(folder):

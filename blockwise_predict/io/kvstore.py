@@ -2,7 +2,8 @@
 
 A location is a folder: `/data/vol.zarr/raw`, `file:///...`, `s3://bucket/...`, `gs://bucket/...`,
 `http(s)://host/...`. S3 is configured by the usual environment variables: AWS_ENDPOINT_URL,
-AWS_REGION or AWS_DEFAULT_REGION, and credentials.
+AWS_REGION or AWS_DEFAULT_REGION, AWS_PROFILE or keys, and AWS_NO_SIGN_REQUEST=YES for public
+buckets.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from blockwise_predict.config.untrusted import (
     parse_json,
 )
 from blockwise_predict.errors import ArrayError, shortened
+from blockwise_predict.io.remote_errors import advice
 
 Json = dict[str, Any]
 
 _SCHEMES = ("file", "s3", "gs", "http", "https")
-# With tensorstore's default of 32 attempts a mistyped endpoint takes 15 minutes to fail.
-_RETRIES = {"max_retries": 6, "initial_delay": "1s", "max_delay": "16s"}
+# With tensorstore's default of 32 attempts a mistyped endpoint takes 15 minutes to fail. These take
+# half a minute: 1, 2, 4, 8, 8 and 8 s.
+_RETRIES = {"max_retries": 6, "initial_delay": "1s", "max_delay": "8s"}
+_UNREACHABLE = re.compile("ABORTED|PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE")
 # Maximum number of attempts to replace a file that other processes change, too.
 UPDATE_ATTEMPTS = 100
 
@@ -113,15 +117,22 @@ def storage_context(cache_bytes: int = 0) -> Any:
 
     `cache_bytes` of decoded chunks are kept in memory, the most recently used ones.
     """
-    return _context(bool(os.environ.get("AWS_ACCESS_KEY_ID")), cache_bytes)
+    return _context(_aws_credentials(), cache_bytes)
+
+
+def _aws_credentials() -> str:
+    """Where S3's credentials come from, as tensorstore calls it; empty for its default chain."""
+    if os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("yes", "true", "on", "1"):
+        return "anonymous"
+    # The default chain would first try files and cloud metadata, and log each miss.
+    return "environment" if os.environ.get("AWS_ACCESS_KEY_ID") else ""
 
 
 @lru_cache
-def _context(credentials_in_environment: bool, cache_bytes: int) -> Any:
+def _context(aws_credentials: str, cache_bytes: int) -> Any:
     spec: Json = {f"{kind}_request_retries": _RETRIES for kind in ("s3", "gcs", "http")}
-    if credentials_in_environment:
-        # The default chain would first try files and cloud metadata, and log each miss.
-        spec["aws_credentials"] = {"type": "environment"}
+    if aws_credentials:
+        spec["aws_credentials"] = {"type": aws_credentials}
     if cache_bytes:
         spec["cache_pool"] = {"total_bytes_limit": cache_bytes}
     return ts.Context(spec)
@@ -135,7 +146,11 @@ def storage_errors(location: str, action: str) -> Iterator[None]:
     except ArrayError:
         raise
     except (ValueError, RuntimeError, NotImplementedError, OSError) as error:
-        raise ArrayError(f"cannot {action} {location}: {reason_of(error)}") from error
+        reason = reason_of(error)
+        text = f"cannot {action} {location}: {reason}"
+        if meaning := advice(location, reason):
+            text = f"{text.rstrip('.')}. {meaning}."
+        raise ArrayError(text) from error
 
 
 def reason_of(error: Exception) -> str:
@@ -174,9 +189,11 @@ def _check_readable(store: Any, location: str, name: str) -> None:
             check_size(MAX_JSON_BYTES + 1, MAX_JSON_BYTES)
     except MalformedError as error:
         raise ArrayError(f"cannot read {where}: {error}.") from None
-    except (OSError, RuntimeError, ValueError):
+    except (OSError, RuntimeError, ValueError) as error:
+        # What has been tried several times already need not be tried as often again.
+        if not is_local(location) and _UNREACHABLE.match(str(error)):
+            raise
         # Missing, or not that large; any other problem surfaces when it is read.
-        return
 
 
 def _parse(data: bytes, where: str) -> Json:
@@ -227,6 +244,20 @@ def update_json(location: str, name: str, change: Callable[[Json | None], Json |
             if after is None or replace_document(store, name, after, before):
                 return
     raise ArrayError(f"cannot write {join(location, name)}: other processes keep changing it.")
+
+
+def check_bucket(location: str) -> None:
+    """Raise ArrayError if there is no S3 bucket of a location; else its files just seem missing."""
+    if not location.startswith("s3://"):
+        return
+    bucket = root_and_parts(location)[0]
+    try:
+        open_store(bucket).list(ts.KvStore.KeyRange("\1", "\2")).result()
+    except (RuntimeError, ValueError) as error:
+        # Those who may read need not be allowed to list.
+        if "NoSuchBucket" in str(error):
+            reason = reason_of(error)
+            raise ArrayError(f"cannot open {location}: {advice(location, reason)}.") from error
 
 
 def is_empty(location: str, besides: Collection[str]) -> bool:
