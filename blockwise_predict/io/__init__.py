@@ -14,6 +14,7 @@ from blockwise_predict.io.funlib_array import as_funlib
 from blockwise_predict.io.in_memory import MemoryArray, open_in_memory
 from blockwise_predict.io.interface import BlockSource, PlacedArray
 from blockwise_predict.io.kvstore import reason_of
+from blockwise_predict.io.omero import display_windows
 from blockwise_predict.io.output import (
     OutputArray,
     Write,
@@ -23,13 +24,17 @@ from blockwise_predict.io.output import (
     update_attributes,
 )
 from blockwise_predict.io.placement import Placement
+from blockwise_predict.io.planes import Planes, measure_planes
+from blockwise_predict.io.sampling import ChunkGrid
 from blockwise_predict.io.source import InputArray, open_array, open_input
 from blockwise_predict.io.spec import OutputSpec
+from blockwise_predict.io.statistics import Statistics, sample_statistics
 
 __all__ = [
     "BadInputError",
     "BlockSource",
     "CheckedInput",
+    "ChunkGrid",
     "Format",
     "InputArray",
     "MemoryArray",
@@ -37,6 +42,8 @@ __all__ = [
     "OutputSpec",
     "PlacedArray",
     "Placement",
+    "Planes",
+    "Statistics",
     "Write",
     "as_funlib",
     "changed_places",
@@ -45,7 +52,9 @@ __all__ = [
     "create_output",
     "delete_output",
     "describe_array",
+    "display_windows",
     "guess_format",
+    "measure_planes",
     "missing_sample",
     "names_array",
     "open_array",
@@ -56,5 +65,6 @@ __all__ = [
     "read_attributes",
     "reason_of",
     "sample_digests",
+    "sample_statistics",
     "update_attributes",
 ]
