@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from blockwise_predict.config.normalize import Normalize
 from blockwise_predict.config.option import Group, option
 from blockwise_predict.config.per_output import OutputDtypes, OutputRanges
 from blockwise_predict.config.values import (
@@ -18,7 +19,6 @@ from blockwise_predict.config.values import (
     Format,
     LengthsNm,
     Memory,
-    Normalize,
     PathText,
     PathTexts,
     Precision,
@@ -125,8 +125,11 @@ class PredictionOptions(BaseModel):
     normalize: Normalize | None = option(
         None,
         Group.INPUT,
-        "auto (uint8 / 255, uint16 / 65535, floats as they are), none, range:LOW,HIGH (to 0..1), "
-        "range:LOW,HIGH,TO_LOW,TO_HIGH, or zscore:MEAN,STD.",
+        "Values for the network: auto (uint8 / 255, uint16 / 65535, floats as they are), none, "
+        "range:LOW,HIGH (to 0..1), percentiles:LOW,HIGH (of a sample of the ROI; to 0..1), omero "
+        "(from the window in OME-NGFF metadata), zscore:MEAN,STD, or zscore:auto (of a sample). "
+        "Two more numbers are other bounds than 0,1 (range:0,255,-1,1; the larger first inverts); "
+        ":clip at the end clips to them.",
         metavar="RULE",
         unset="the checkpoint's rule, else auto",
         example="range:0,255,-1,1",

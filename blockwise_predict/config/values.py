@@ -99,11 +99,12 @@ def parse_range(value: object) -> tuple[float, float]:
         raise ValueError("write LOW,HIGH, for example 0,1") from None
     if not (isfinite(low) and isfinite(high) and low < high):
         raise ValueError("HIGH must be greater than LOW, and both finite")
-    _check_span("HIGH - LOW", high - low, low, high)
+    check_span("HIGH - LOW", high - low, low, high)
     return (low, high)
 
 
-def _check_span(name: str, span: float, *values: float) -> None:
+def check_span(name: str, span: float, *values: float) -> None:
+    """Raise ValueError for a span or values that could overflow, or lose all digits, in float32."""
     if not SMALLEST <= span <= LARGEST:
         raise ValueError(f"{name} must be between {SMALLEST:g} and {LARGEST:g}")
     if any(abs(value) > LARGEST for value in values):
@@ -130,39 +131,6 @@ def _roi(value: object) -> RequestedRoi:
     except GeometryError as error:
         # The message ends a sentence here.
         raise ValueError(str(error).removesuffix(".")) from None
-
-
-def _normalize(value: object) -> object:
-    text = str(value)
-    if text in ("auto", "none"):
-        return text
-    kind, _, listed = text.partition(":")
-    if kind not in ("range", "zscore"):
-        raise ValueError(
-            "write auto, none, range:LOW,HIGH, range:LOW,HIGH,TO_LOW,TO_HIGH or zscore:MEAN,STD"
-        )
-    try:
-        numbers = [float(number) for number in listed.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 2 and (kind, len(numbers)) != ("range", 4):
-        more = ", or four: range:0,255,-1,1" if kind == "range" else ""
-        raise ValueError(f"write {kind}: and two numbers, for example {kind}:0,255{more}")
-    if not all(map(isfinite, numbers)):
-        raise ValueError("all numbers must be finite")
-    first, second, *target = numbers
-    if kind == "range":
-        if second <= first:
-            raise ValueError("HIGH must be greater than LOW")
-        _check_span("HIGH - LOW", second - first, first, second)
-    else:
-        if second <= 0:
-            raise ValueError("STD must be positive")
-        _check_span("STD", second, first)
-    if target:
-        # TO_HIGH below TO_LOW inverts the contrast.
-        _check_span("The distance of TO_LOW and TO_HIGH", abs(target[1] - target[0]), *target)
-    return text
 
 
 def fleet_kind(fleet: str) -> FleetKind:
@@ -283,7 +251,6 @@ LengthsNm = Annotated[
 Range = Annotated[tuple[float, float], BeforeValidator(parse_range)]
 Memory = Annotated[int, BeforeValidator(_size), Field(le=MAX_MEMORY)]
 RoiNm = Annotated[RequestedRoi, PlainValidator(_roi), PlainSerializer(str)]
-Normalize = Annotated[str, BeforeValidator(_normalize)]
 Fleet = Annotated[str, BeforeValidator(_fleet)]
 Device = Annotated[str, BeforeValidator(_device)]
 WallTime = Annotated[str, BeforeValidator(_wall_time)]

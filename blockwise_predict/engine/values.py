@@ -7,37 +7,43 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise_predict.config.normalize import parse_rule
 from blockwise_predict.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """`network input = raw * scale + shift`, the same for every voxel of the run."""
+    """`network input = raw * scale + shift`, the same for every voxel of the run.
+
+    With `bounds` the result is clipped to them; the lower one is first.
+    """
 
     scale: float
     shift: float = 0.0
+    bounds: tuple[float, float] | None = None
 
     @classmethod
     def parse(cls, text: str, dtype: str) -> Normalization:
-        """Parse `--normalize`.
-
-        `auto`, `none`, `range:LOW,HIGH` (to 0..1), `range:LOW,HIGH,TO_LOW,TO_HIGH`, or
-        `zscore:MEAN,STD`.
+        """Parse a rule of `--normalize` that has numbers of its own: see `config.normalize`.
 
         `auto` depends on the stored dtype, as in DaCapo: uint8 / 255, uint16 / 65535, bool and
-        floats unchanged. Raises ConfigError for `auto` with any other dtype.
+        floats unchanged. Raises ConfigError for `auto` with any other dtype, and ValueError for
+        rules whose numbers depend on the data.
         """
-        if text == "auto":
+        rule = parse_rule(text)
+        if rule.kind == "auto":
             return cls(_scale_of_dtype(dtype))
-        if text == "none":
+        if rule.kind == "none":
             return cls(1.0)
-        kind, _, numbers = text.partition(":")
-        first, second, *target = (float(number) for number in numbers.split(","))
-        if kind == "zscore":
+        if rule.depends_on_data or rule.source is None:
+            raise ValueError(f"{text} has no numbers yet")
+        first, second = rule.source
+        if rule.kind == "zscore":
             return cls(1.0 / second, -first / second)
-        to_low, to_high = target or (0.0, 1.0)
-        scale = (to_high - to_low) / (second - first)
-        return cls(scale, to_low - first * scale)
+        low, high = rule.target
+        scale = (high - low) / (second - first)
+        bounds = (min(low, high), max(low, high)) if rule.clip else None
+        return cls(scale, low - first * scale, bounds)
 
     def apply(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
         """A normalised float32 copy, same shape, C order.
@@ -51,6 +57,8 @@ class Normalization:
                 values *= values.dtype.type(self.scale)
             if self.shift != 0.0:
                 values += values.dtype.type(self.shift)
+            if self.bounds is not None:
+                np.clip(values, *self.bounds, out=values)
             return values.astype(np.float32, copy=False)
 
     def largest(self, raw: NDArray[np.generic]) -> float:
@@ -59,7 +67,8 @@ class Normalization:
 
     def __str__(self) -> str:
         shift = f" {'+' if self.shift > 0 else '-'} {abs(self.shift):g}" if self.shift else ""
-        return f"raw * {self.scale:.9g}{shift}"
+        clipped = f", clipped to {self.bounds[0]:g}..{self.bounds[1]:g}" if self.bounds else ""
+        return f"raw * {self.scale:.9g}{shift}{clipped}"
 
 
 def _scale_of_dtype(dtype: str) -> float:

@@ -16,6 +16,7 @@ from blockwise_predict.io.interface import BlockSource, PlacedArray
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.level import ChosenLevel, TrainedSize
 from blockwise_predict.io.multiscale import describe_levels, open_source
+from blockwise_predict.io.omero import display_windows
 from blockwise_predict.io.output import (
     OutputArray,
     Write,
@@ -25,14 +26,18 @@ from blockwise_predict.io.output import (
     update_attributes,
 )
 from blockwise_predict.io.placement import Placement
+from blockwise_predict.io.planes import Planes, measure_planes
+from blockwise_predict.io.sampling import ChunkGrid
 from blockwise_predict.io.source import InputArray, open_array, open_input
 from blockwise_predict.io.spec import OutputSpec
+from blockwise_predict.io.statistics import Statistics, sample_statistics
 
 __all__ = [
     "BadInputError",
     "BlockSource",
     "CheckedInput",
     "ChosenLevel",
+    "ChunkGrid",
     "Format",
     "InputArray",
     "MemoryArray",
@@ -40,6 +45,8 @@ __all__ = [
     "OutputSpec",
     "PlacedArray",
     "Placement",
+    "Planes",
+    "Statistics",
     "TrainedSize",
     "Write",
     "as_funlib",
@@ -50,7 +57,9 @@ __all__ = [
     "delete_output",
     "describe_array",
     "describe_levels",
+    "display_windows",
     "guess_format",
+    "measure_planes",
     "missing_sample",
     "names_array",
     "open_array",
@@ -62,5 +71,6 @@ __all__ = [
     "read_attributes",
     "reason_of",
     "sample_digests",
+    "sample_statistics",
     "update_attributes",
 ]

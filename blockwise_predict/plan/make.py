@@ -15,7 +15,6 @@ from blockwise_predict.checkpoint import OpaqueModel, TrainedModel, UNetModel, n
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.values import BadInput, Format
 from blockwise_predict.config.version import __version__
-from blockwise_predict.engine.values import Normalization
 from blockwise_predict.geometry.blending import blending_warning
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.lattice import Lattice
@@ -27,8 +26,10 @@ from blockwise_predict.io import (
     missing_sample,
     sample_digests,
 )
+from blockwise_predict.plan.contrast import contrast_warnings
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.numbers import Numbers, choose_numbers, sampled_chunks
 from blockwise_predict.plan.opened import Opened, open_inputs
 from blockwise_predict.plan.outputs import plan_arrays
 from blockwise_predict.plan.parts import EnsembleMember, InputPlan, NetworkPlan, OutputPlan
@@ -71,10 +72,11 @@ def make_plan(
             tiles = tuple(each.lattice.tile_shape for each in recorded.each)
             opened = replace(opened, tile_shapes=tiles)
     region = choose_region(opened)
+    numbers = choose_numbers(opened, region.roi, recorded)
     layout = choose_layout(opened, region)
     if recorded is not None and layout.tiling.lattice == recorded.lattice:
         layout = replace(layout, tiling=recorded.tiling, exact_tiling=recorded.exact_tiling)
-    plan = _assemble(opened, region, layout)
+    plan = _assemble(opened, region, layout, numbers)
     further = _ensemble(opened, region, layout)
     return Planned(plan.model_copy(update={"ensemble": further}), opened)
 
@@ -107,7 +109,7 @@ def _with_recorded_sizes(config: RunConfig, recorded: Plan) -> RunConfig:
     )
 
 
-def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
+def _assemble(opened: Opened, region: Region, layout: Layout, numbers: Numbers) -> Plan:
     config, model, array = opened.config, opened.model, opened.array
     return Plan(
         version=__version__,
@@ -122,20 +124,28 @@ def _assemble(opened: Opened, region: Region, layout: Layout) -> Plan:
             chunk_shape=region.chunk_shape,
             arrays=plan_arrays(config, model),
         ),
-        normalization=Normalization.parse(opened.normalize, array.storage.dtype),
+        normalize=numbers.rule,
+        normalization=numbers.normalization,
         border=config.border,
         precision=config.precision,
         scale=opened.scale,
         block_shape=layout.block_shape,
         tiling=layout.tiling,
         exact_tiling=layout.exact_tiling,
-        notes=(*commit_notes(opened), *array.placement.notes, *region.notes, *memory_notes(opened)),
+        notes=(
+            *commit_notes(opened),
+            *array.placement.notes,
+            *region.notes,
+            *numbers.notes,
+            *memory_notes(opened),
+        ),
         warnings=(
             *(warning for each in opened.models for warning in nonfinite_weights(each)),
             *voxel_size_warnings(config, opened.models, array),
             *_tile_warnings(opened, region.lattice),
             *layout.warnings,
             *_missing_warnings(opened, layout.tiling.lattice.read_roi(region.roi)),
+            *contrast_warnings(sampled_chunks(opened, region.roi)),
         ),
     )
 

@@ -37,7 +37,8 @@ class Plan(Model):
     `scale` is the number of output voxels per input voxel, `block_shape` is in output voxels.
     `tiling` is for the configured or likely precision; `exact_tiling` is for float32, if the
     precision is still open and float32 needs more memory. `network` and the tilings are those of
-    the first checkpoint, `ensemble` has those of the others.
+    the first checkpoint, `ensemble` has those of the others. `normalize` is the rule of
+    `normalization`, with the numbers that were computed for it (None: of a version without them).
     """
 
     version: str
@@ -46,6 +47,7 @@ class Plan(Model):
     input: InputPlan
     output: OutputPlan
     normalization: Normalization
+    normalize: str | None = None
     border: str
     precision: str
     scale: tuple[int, ...]

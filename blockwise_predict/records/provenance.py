@@ -35,7 +35,7 @@ def provenance(plan: Plan, array: ArrayPlan, command: str) -> dict[str, Any]:
         "input": source.model_dump(mode="json"),
         **_roi(plan),
         "border": plan.border,
-        "normalization": {"scale": plan.normalization.scale, "shift": plan.normalization.shift},
+        "normalization": _normalization(plan),
         "precision": PrecisionChoice(plan.precision).as_dict(),
         "output_dtype": array.dtype,
         "output_range": array.value_range and list(array.value_range),
@@ -43,6 +43,17 @@ def provenance(plan: Plan, array: ArrayPlan, command: str) -> dict[str, Any]:
         "block_shape": list(plan.block_shape),
         "tile_shape": list(plan.lattice.tile_shape),
         "versions": {"python": platform.python_version(), **_versions(PACKAGES)},
+    }
+
+
+def _normalization(plan: Plan) -> dict[str, Any]:
+    """What was done to the input's values, and the rule with its numbers."""
+    found = plan.normalization
+    return {
+        "scale": found.scale,
+        "shift": found.shift,
+        **({"clip": list(found.bounds)} if found.bounds else {}),
+        **({"rule": plan.normalize} if plan.normalize else {}),
     }
 
 

@@ -93,7 +93,7 @@ def _plan_rows(plan: Plan, opened: Opened) -> Rows:
         ("input", f"{plan.input.path}: {_shape(plan.input.shape)} {plan.input.dtype}"),
         ("voxel size", f"{_voxel_size(plan)} ({plan.input.voxel_size_source})"),
         ("offset", f"{', '.join(plan.input.offset)} {grid.units} ({plan.input.offset_source})"),
-        ("normalization", str(plan.normalization)),
+        ("normalization", f"{plan.normalization} ({plan.normalize})"),
         *([("activation", plan.network.activation)] if plan.network.activation else []),
         ("border", plan.border),
         *_array_rows(output),

@@ -106,6 +106,7 @@ def percentiles(description: dict[str, Any]) -> None:
     [
         (per_sample, "zero_mean_unit_variance, which depends on the mean and standard deviation"),
         (percentiles, "scale_range, which depends on the percentiles"),
+        (percentiles, "--normalize percentiles:1,99)"),
     ],
 )
 def test_a_rule_that_depends_on_the_data_must_be_declared(

@@ -68,7 +68,8 @@ def test_a_bioimage_package_needs_no_options(tmp_path: Path) -> None:
     )
     record = zarr.open_array(output, mode="r").attrs["blockwise_predict"]
     assert record["activation"] == "sigmoid"
-    assert record["normalization"] == pytest.approx({"scale": 2 / 255, "shift": -1})
+    assert record["normalization"]["rule"] == f"range:0,1,-1.0,{2 / 255 - 1!r}"
+    assert record["normalization"]["scale"] == pytest.approx(2 / 255)
     assert record["checkpoint"]["package"]["license"] == "MIT"
     library = torch.jit.load(BIOIMAGE / "weights.pt").eval()
     held = Held((data.astype(np.float32) / 255 - 0.5)[None] / 0.5)

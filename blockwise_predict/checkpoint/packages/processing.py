@@ -14,6 +14,7 @@ _DATA_DEPENDENT = {
     "scale_range": "percentiles",
     "scale_mean_variance": "mean and standard deviation",
 }
+_PERCENTILES = {"min_percentile": "LOW", "max_percentile": "HIGH"}
 
 
 class NotARuleError(Exception):
@@ -65,10 +66,20 @@ def _linear(step: Mapping[str, Any]) -> tuple[float, float]:
     if name in _DATA_DEPENDENT:
         raise NotARuleError(
             f"asks for {name}, which depends on the {_DATA_DEPENDENT[name]} of the whole input: "
-            "blocks have to agree on one rule, so compute them once for your volume and pass "
-            "--normalize zscore:MEAN,STD or range:LOW,HIGH"
+            "blocks have to agree on one rule, so pass numbers for your volume (--normalize "
+            "zscore:MEAN,STD or range:LOW,HIGH), or have them computed once from a sample of it "
+            f"(--normalize {_sampled_rule(name, kwargs)})"
         )
     raise NotARuleError(f"asks for {name} before the network, which is not done here")
+
+
+def _sampled_rule(name: str, kwargs: Mapping[str, Any]) -> str:
+    """The rule that computes from a sample of the volume what a step computes from its input."""
+    if name != "scale_range":
+        return "zscore:auto"
+    given = ((kwargs.get(key), unset) for key, unset in _PERCENTILES.items())
+    texts = [f"{value:g}" if isinstance(value, (int, float)) else unset for value, unset in given]
+    return f"percentiles:{','.join(texts)}"
 
 
 def _name(step: Mapping[str, Any]) -> str:
