@@ -105,8 +105,12 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
     for array, counts in zip(plan.output.arrays, result.arrays, strict=True):
         _show_counts(array, counts, display, any_done=result.done > 0)
     _show_bad_input(result, display)
+    if result.empty:
+        display.line(f"{result.empty} blocks are left out: their input is empty.")
     if result.masked_out:
         display.line(f"{result.masked_out} blocks are left out: the mask has no foreground there.")
+    if result.outside:
+        display.line(f"{result.outside} blocks are left out: they are outside the ROIs.")
     if result.interrupted:
         display.line(
             f"Interrupted: {result.done} of {plan.num_blocks} blocks are done. Resume with:\n"

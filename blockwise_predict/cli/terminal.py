@@ -81,7 +81,7 @@ class RunDisplay(Reporter):
             rate = self._rate_text(counts)
             self._progress.update(
                 self._task,
-                completed=counts.done + counts.skipped,
+                completed=counts.final - counts.failed,
                 rate="  ".join((rate, *_not_done(counts))),
             )
             return
@@ -122,8 +122,8 @@ def make_console() -> Console:
 
 
 def _not_done(counts: Counts) -> list[str]:
-    """How many blocks failed or were skipped, in words."""
-    numbers = ((counts.failed, "failed"), (counts.skipped, "skipped"))
+    """How many blocks failed or were left out, in words."""
+    numbers = ((counts.failed, "failed"), (counts.skipped, "skipped"), (counts.empty, "empty"))
     return [f"{number} {what}" for number, what in numbers if number]
 
 

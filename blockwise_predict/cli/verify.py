@@ -49,9 +49,10 @@ def verify(
     """Check that OUTPUT holds everything that its run should have written.
 
     Every chunk is read. A block is complete, filled (unreadable input was replaced), skipped (left
-    out, since its input could not be read), masked (left out by --mask), failed, missing (not done
-    yet), damaged, different (from what --sample computed again), or unchecked (it could not be
-    computed again). Exit code 1 if anything is wrong or missing.
+    out, since its input could not be read), masked, outside or empty (left out by --mask,
+    --rois or --skip-empty), failed, missing (not done yet), damaged, different (from what --sample
+    computed again), or unchecked (it could not be computed again). Exit code 1 if anything is wrong
+    or missing.
 
     \b
     predict verify predictions.zarr/affs --sample 5

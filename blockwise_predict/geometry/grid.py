@@ -157,6 +157,24 @@ class RequestedRoi:
         """Read `[z0:z1,y0:y1,x0:x1]`. Raises GeometryError as `parse_bounds` does."""
         return cls(text, parse_bounds(text))
 
+    @classmethod
+    def around(cls, rois: Sequence[RequestedRoi]) -> Self:
+        """The smallest ROI that contains all of these; a bound that one leaves out is left out.
+
+        Raises GeometryError if they differ in their number of axes.
+        """
+        first = rois[0]
+        if others := [roi for roi in rois if len(roi.bounds) != len(first.bounds)]:
+            raise GeometryError(f"ROIs {first} and {others[0]} differ in their number of axes.")
+        bounds = []
+        for axis in zip(*(roi.bounds for roi in rois), strict=True):
+            lows = [low for low, _ in axis if low is not None]
+            highs = [high for _, high in axis if high is not None]
+            low = min(lows) if len(lows) == len(axis) else None
+            bounds.append((low, max(highs) if len(highs) == len(axis) else None))
+        texts = [":".join("" if x is None else format_length(x) for x in axis) for axis in bounds]
+        return cls(f"[{','.join(texts)}]", tuple(bounds))
+
     def __str__(self) -> str:
         return self.text
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.errors import ConfigError, GeometryError
-from blockwise_predict.geometry.grid import format_shape, resolve_roi
+from blockwise_predict.geometry.grid import RequestedRoi, format_shape, resolve_roi
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import (
     build_lattice,
@@ -44,7 +44,10 @@ def choose_region(opened: Opened) -> Region:
     volume = Roi((0,) * len(scale), Coordinate(array.shape) * Coordinate(scale))
     if config.border == "valid":
         volume = _valid_volume(opened)
-    roi, notes = resolve_roi(config.roi, opened.input_grid.divided(scale), volume)
+    requested = config.roi
+    if requested is None and config.rois is not None:
+        requested = RequestedRoi.around(config.rois)
+    roi, notes = resolve_roi(requested, opened.input_grid.divided(scale), volume)
     chunk = _chunk_shape(opened, roi)
     if any(c > n for c, n in zip(chunk, roi.shape, strict=True)):
         notes.append(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.geometry.grid import format_bounds
+from blockwise_predict.geometry.grid import RequestedRoi, format_bounds
 from blockwise_predict.io import BlockSource, open_input
 from blockwise_predict.plan.masks import Ranges, foreground_blocks, touched_voxels
 from blockwise_predict.plan.model import Plan
@@ -18,10 +20,11 @@ from blockwise_predict.plan.model import Plan
 class Selection:
     """A choice of blocks, on the grid of a plan's blocks.
 
-    `masked_out` are the blocks without a foreground voxel of the mask; `notes` and `warnings` are
-    for the user.
+    `outside` are the blocks that no ROI touches; `masked_out` are those of the others without a
+    foreground voxel of the mask. `notes` and `warnings` are for the user.
     """
 
+    outside: NDArray[np.bool_]
     masked_out: NDArray[np.bool_]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -29,21 +32,51 @@ class Selection:
     @property
     def computed(self) -> NDArray[np.bool_]:
         """The blocks that are computed."""
-        return ~self.masked_out
+        return ~(self.outside | self.masked_out)
 
 
 def select_blocks(plan: Plan) -> Selection | None:
-    """The blocks that a plan's options choose; None if they choose all.
+    """The blocks that a plan's options choose, those in both ROIs and mask; None if these are all.
 
     Raises ArrayError if the mask cannot be opened or read, or if its axes do not fit.
     """
-    if plan.config.mask is None:
+    if plan.config.mask is None and plan.config.rois is None:
         return None
-    mask = _open_mask(plan.config.mask)
-    masked_out = ~_in_mask(plan, mask)
-    notes = (f"mask {mask.path}: {note}" for note in mask.placement.notes)
-    warnings = (_no_foreground(plan, mask),) if masked_out.all() else ()
-    return Selection(masked_out, tuple(notes), warnings)
+    warnings: list[str] = []
+    notes: list[str] = []
+    outside = masked_out = np.zeros(plan.blocks_per_axis, bool)
+    if plan.config.rois is not None:
+        outside = ~_in_rois(plan, plan.config.rois, warnings)
+    if plan.config.mask is not None:
+        mask = _open_mask(plan.config.mask)
+        notes += [f"mask {mask.path}: {note}" for note in mask.placement.notes]
+        masked_out = ~_in_mask(plan, mask) & ~outside
+        if (outside | masked_out).all():
+            warnings.append(_no_foreground(plan, mask))
+    return Selection(outside, masked_out, tuple(notes), tuple(warnings))
+
+
+def _in_rois(plan: Plan, rois: Sequence[RequestedRoi], warnings: list[str]) -> NDArray[np.bool_]:
+    """The blocks that a ROI touches."""
+    found = np.zeros(plan.blocks_per_axis, bool)
+    missed = []
+    for requested in rois:
+        roi = plan.output_grid.voxel_roi(requested.bounds, plan.output.roi)[0]
+        if min(roi.shape) <= 0 or not roi.intersects(plan.output.roi):
+            missed.append(requested)
+            continue
+        inside = roi.intersect(plan.output.roi)
+        begin, block = inside.begin - plan.output.roi.begin, Coordinate(plan.block_shape)
+        # Rounded down, and up.
+        first, end = begin // block, -(-(begin + inside.shape) // block)
+        found[Roi(first, end - first).to_slices()] = True
+    if missed:
+        spans = plan.output_grid.world_bounds(plan.output.roi)
+        warnings.append(
+            f"{len(missed)} of {len(rois)} ROIs miss the output, which spans {spans} "
+            f"{plan.output_grid.units}; the first of them is {missed[0]}."
+        )
+    return found
 
 
 def _open_mask(path: str) -> BlockSource:

@@ -30,7 +30,8 @@ class State(IntEnum):
     TODO: nothing yet. DONE: predicted and committed. FILLED: like DONE, but with the fill value in
     place of input chunks that could not be read. FAILED: it used up its attempts. SKIPPED: left out
     on purpose, since its input could not be read. MASKED: left out, since the mask has no
-    foreground there.
+    foreground there. EMPTY: left out, since its input is nothing but the fill value.
+    OUTSIDE: left out, since none of the ROIs touches it.
     """
 
     TODO = 0
@@ -39,16 +40,26 @@ class State(IntEnum):
     FILLED = 3
     SKIPPED = 4
     MASKED = 5
+    EMPTY = 6
+    OUTSIDE = 7
 
 
 PREDICTED = (State.DONE, State.FILLED)
 """States of blocks whose values are written."""
 
-UNSELECTED = (State.MASKED,)
+UNSELECTED = (State.MASKED, State.OUTSIDE)
 """States of blocks that the run's options do not select."""
 
-FINISHED = (*PREDICTED, State.SKIPPED, *UNSELECTED)
+FINISHED = (*PREDICTED, State.SKIPPED, State.EMPTY, *UNSELECTED)
 """States of blocks that need not be done."""
+
+
+def outcome(*, skipped: bool, empty: bool, filled: int) -> State:
+    """The state of a block that its worker has finished; `filled` is a number of input chunks."""
+    if skipped or empty:
+        return State.SKIPPED if skipped else State.EMPTY
+    return State.FILLED if filled else State.DONE
+
 
 # The counts of a run with several arrays have one number for each of them.
 _COUNTS = r"'<u8'(?:, \((?P<{}>[1-9]\d{{0,3}}),\))?"

@@ -10,9 +10,9 @@ from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.ledger import record_dtype
 from blockwise_predict.records.rundir import RunDir
 
-# Bytes of memory per block in the scheduler: its state, its entry in the skip mask, and temporary
-# copies of both.
-MEMORY_PER_BLOCK = 4
+# Bytes of memory per block in the scheduler: its state, whether mask and ROIs select it, its entry
+# in the skip mask, and temporary copies of these.
+MEMORY_PER_BLOCK = 8
 
 
 def ledger_bytes(plan: Plan) -> int:

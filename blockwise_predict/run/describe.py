@@ -118,9 +118,12 @@ def _selection_rows(plan: Plan, selection: Selection | None) -> Rows:
     """How many blocks are computed, if not all are."""
     if selection is None:
         return []
-    computed = int(selection.computed.sum())
-    row = f"{computed:,} blocks; {plan.num_blocks - computed:,} are masked out ({plan.config.mask})"
-    return [("to compute", row)]
+    parts = [f"{selection.computed.sum():,} blocks"]
+    if plan.config.rois is not None:
+        parts.append(f"{selection.outside.sum():,} are outside the {len(plan.config.rois)} ROIs")
+    if plan.config.mask is not None:
+        parts.append(f"{selection.masked_out.sum():,} are masked out ({plan.config.mask})")
+    return [("to compute", "; ".join(parts))]
 
 
 def _mean_rows(plan: Plan) -> Rows:

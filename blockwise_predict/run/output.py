@@ -34,7 +34,9 @@ class Block:
     voxels: its ROI in output voxels, from where the input array begins.
     roi_nm: the same ROI in nm, as text; along time in the unit of the data.
     state: `todo`, `done`, `filled` (done, with the fill value for unreadable input), `skipped`
-        (left out, since its input could not be read), `masked` (left out by the mask) or `failed`.
+        (left out, since its input could not be read), `masked` (left out by the mask),
+        `outside` (left out, since no ROI touches it), `empty` (left out, since its input is nothing
+        but the fill value) or `failed`.
     error: why it failed, if it did.
     """
 

@@ -91,7 +91,10 @@ def apply_options(run: PlannedRun, ledger: Ledger) -> None:
     states[np.isin(states, UNSELECTED)] = State.TODO
     if run.plan.config.bad_input != "skip":
         states[states == State.SKIPPED] = State.TODO
+    if not run.plan.config.skip_empty:
+        states[states == State.EMPTY] = State.TODO
     if run.selection is not None:
-        left = run.selection.masked_out.reshape(-1) & ~np.isin(states, PREDICTED)
-        states[left] = State.MASKED
+        predicted = np.isin(states, PREDICTED)
+        states[run.selection.outside.reshape(-1) & ~predicted] = State.OUTSIDE
+        states[run.selection.masked_out.reshape(-1) & ~predicted] = State.MASKED
     ledger.set_states(states)

@@ -67,4 +67,4 @@ class ProgressBar(BlockBar, Reporter):
 
     def progress(self, counts: Counts) -> None:
         """Show the counts."""
-        self.to(counts.done + counts.skipped, counts.total)
+        self.to(counts.final - counts.failed, counts.total)

@@ -20,7 +20,7 @@ from blockwise_predict.run.supervision import Outcome
 # Maximum number of filled or skipped blocks that are listed in the output's attributes.
 MAX_LISTED_BLOCKS = 100
 # What the record's entries about blocks begin with.
-_OF_BLOCKS = ("filled_", "skipped_", "masked_out_")
+_OF_BLOCKS = ("filled_", "skipped_", "masked_out_", "empty_", "rois", "outside_")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class RunResult:
     filled: ROIs (nm; time in the unit of the data) of the predicted blocks with the fill value for
         unreadable input.
     skipped: ROIs (nm) of the blocks that were left out because of their input.
+    empty: number of the blocks that were left out since their input is nothing but the fill value.
     masked_out: number of the blocks that were left out because of the mask.
+    outside: number of the blocks that were left out since none of the ROIs touches them.
     failures: the blocks that used up their attempts.
     interrupted: whether it was asked to stop before all blocks were finished.
     arrays: counts of values for each array of the output.
@@ -60,7 +62,9 @@ class RunResult:
     done: int
     filled: tuple[str, ...]
     skipped: tuple[str, ...]
+    empty: int
     masked_out: int
+    outside: int
     failures: tuple[Failure, ...]
     interrupted: bool
     arrays: tuple[ArrayResult, ...]
@@ -87,8 +91,8 @@ class RunResult:
     @property
     def left(self) -> int:
         """Number of blocks that are still to do."""
-        final = self.done + len(self.skipped) + self.masked_out + len(self.failures)
-        return self.plan.num_blocks - final
+        left_out = len(self.skipped) + self.empty + self.masked_out + self.outside
+        return self.plan.num_blocks - self.done - left_out - len(self.failures)
 
 
 def collect_result(
@@ -111,7 +115,9 @@ def collect_result(
         done=done,
         filled=_rois(plan, ledger.blocks(State.FILLED)),
         skipped=_rois(plan, ledger.blocks(State.SKIPPED)),
+        empty=ledger.count(State.EMPTY),
         masked_out=ledger.count(State.MASKED),
+        outside=ledger.count(State.OUTSIDE),
         failures=tuple(recorded.get(b) or _failure_without_record(plan, b) for b in failed),
         interrupted=outcome is not None and outcome.interrupted,
         arrays=tuple(
@@ -153,6 +159,10 @@ def _special_blocks(plan: Plan, result: RunResult) -> dict[str, Any]:
             found[key] = list(rois[:MAX_LISTED_BLOCKS])
     if plan.config.mask is not None:
         found |= {"masked_out_by": plan.config.mask, "masked_out_blocks": result.masked_out}
+    if plan.config.rois is not None:
+        found |= {"rois": [str(roi) for roi in plan.config.rois], "outside_blocks": result.outside}
+    if plan.config.skip_empty:
+        found["empty_blocks"] = result.empty
     return found
 
 

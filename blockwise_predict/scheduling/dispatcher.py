@@ -78,13 +78,14 @@ class Dispatcher:
         self._draining = False
         self._total = len(ledger.states) - ledger.count(*UNSELECTED)
         self._done = ledger.count(*PREDICTED)
-        self._skipped = ledger.count(State.SKIPPED)
+        self._left_out = {state: ledger.count(state) for state in (State.SKIPPED, State.EMPTY)}
 
     @property
     def counts(self) -> Counts:
         """The run's counts of blocks."""
         held = sum(len(member.held) for member in self.members.values())
-        return Counts(self._total, self._done, len(self.given_up), held, self._skipped)
+        left_out = self._left_out.values()
+        return Counts(self._total, self._done, len(self.given_up), held, *left_out)
 
     @property
     def reason(self) -> str | None:
@@ -194,17 +195,16 @@ class Dispatcher:
             self.failed(worker, Failed(block=message.block, error=wrong, traceback=""))
             return
         del member.held[message.block]
-        if message.skipped:
-            state = State.SKIPPED
-            self._skipped += 1
+        state = message.state
+        if state in self._left_out:
+            self._left_out[state] += 1
         else:
-            state = State.FILLED if message.filled else State.DONE
             self._done += 1
             if not member.utilization.began:
                 times = {"compute": message.compute, "write": message.write}
                 self._callbacks.event("first", worker=worker, block=message.block, **times)
             member.utilization.count(self._clock(), message.compute, message.write)
-        if state != State.DONE:
+        if state in (State.SKIPPED, State.FILLED):
             self._callbacks.event(state.name.lower(), block=message.block, note=message.note)
         self._ledger.set(message.block, state, message.clipped, message.nonfinite)
         self._retries.done(message.block)

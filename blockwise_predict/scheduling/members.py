@@ -11,18 +11,20 @@ from functools import cached_property
 @dataclass(frozen=True)
 class Counts:
     """Numbers of blocks of a run: all that its options select, done (in this run or before), failed
-    for good in this run, being processed, and skipped on purpose."""
+    for good in this run, being processed; left out because of input that could not be read, or that
+    is empty."""
 
     total: int
     done: int
     failed: int
     processing: int
     skipped: int = 0
+    empty: int = 0
 
     @property
     def final(self) -> int:
         """Blocks that this run will not try again."""
-        return self.done + self.failed + self.skipped
+        return self.done + self.failed + self.skipped + self.empty
 
 
 @dataclass(frozen=True)

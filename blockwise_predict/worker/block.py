@@ -29,6 +29,7 @@ from blockwise_predict.io import (
     reason_of,
 )
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.records.ledger import State, outcome
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class BlockReport:
         declared range, or NaN or infinite.
     values: number of values written.
     filled: number of input chunks that were replaced by the fill value; `note` names the first.
-    skipped: whether the block was left out because of its input; `note` says why.
+    skipped: whether the block was left out since its input could not be read; `note` says why.
+    empty: whether it was left out since its input is nothing but the fill value.
     read, compute, write: durations in seconds; `compute` is the device's, and `write` lasts from
         the last computed row to the commit.
     """
@@ -65,10 +67,16 @@ class BlockReport:
     values: int = 0
     filled: int = 0
     skipped: bool = False
+    empty: bool = False
     note: str = ""
     read: float = 0.0
     compute: float = 0.0
     write: float = 0.0
+
+    @property
+    def state(self) -> State:
+        """What has become of the block."""
+        return outcome(skipped=self.skipped, empty=self.empty, filled=self.filled)
 
     def count(self, row: PredictedRow) -> None:
         """Count a row that is computed."""
@@ -76,6 +84,14 @@ class BlockReport:
         self.clipped = _added(self.clipped, [part.clipped for part in row.parts])
         self.nonfinite = _added(self.nonfinite, [part.nonfinite for part in row.parts])
         self.compute += row.seconds
+
+
+def _is_constant(data: NDArray[np.generic], value: np.generic) -> bool:
+    """Whether all of an array is one value, which may be NaN."""
+    # Most blocks differ in their first voxel already.
+    if not np.array_equal(data.flat[:1], [value], equal_nan=True):
+        return False
+    return bool(np.isnan(data).all() if np.isnan(value) else (data == value).all())
 
 
 def _added(counts: Counts, more: Sequence[int]) -> Counts:
@@ -190,6 +206,9 @@ class BlockProcessor:
             if rule != "skip":
                 raise
             report.skipped, report.note = True, str(error)
+            return None
+        if self.plan.config.skip_empty and _is_constant(raw, self._source.fill_value):
+            report.empty = True
             return None
         report.filled, report.note = source.filled, source.note
         return raw

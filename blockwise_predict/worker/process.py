@@ -176,6 +176,7 @@ class Slot(threading.Thread):
                 nonfinite=list(report.nonfinite),
                 filled=report.filled,
                 skipped=report.skipped,
+                empty=report.empty,
                 note=report.note[:MAX_TEXT],
             ),
         )

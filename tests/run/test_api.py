@@ -134,7 +134,8 @@ def test_blocks_that_failed_are_in_the_result_and_in_the_output(
     assert "a poisoned block" in failure.error
     assert "a poisoned block" in caplog.text
     output = bp.open_output(job.output("f"))
-    assert output.blocks.counts == {"todo": 0, "done": 26, "failed": 1, "filled": 0, "skipped": 0}
+    counts = output.blocks.counts
+    assert {state: count for state, count in counts.items() if count} == {"done": 26, "failed": 1}
     (block,) = output.blocks.in_state("failed")
     assert (block.roi_nm, block.number) == (failure.roi, 12)
     assert "a poisoned block" in block.error

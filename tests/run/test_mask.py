@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import zarr
 
+from blockwise_predict.config.model import load_config
 from blockwise_predict.io import read_attributes
+from blockwise_predict.records import RunDir
+from blockwise_predict.run.pipelines.open_run import open_run
+from blockwise_predict.run.planned import plan_run
 from tests.support.jobs import Job
 from tests.support.runs import predict, read_output, write_volume
 
@@ -90,6 +94,15 @@ def test_a_mask_holds_when_the_roi_is_extended_and_failed_blocks_are_retried(job
     said = predict("retry", job.output("e"))
     assert "3 of 27 blocks are selected" in said
     assert "27 blocks: 3 complete, 24 masked." in predict("verify", job.output("e"))
+
+
+def test_a_pipeline_gets_only_blocks_with_foreground(job: Job) -> None:
+    mask = write_mask(job, "mask", ONE, SHARED)
+    run = plan_run(load_config({**job.given, "output": job.output("p"), "mask": mask}))
+    _, skip_mask = open_run(run, "a pipeline")
+    assert np.argwhere(skip_mask == 0).tolist() == [[0, 0, 0], [0, 0, 1]]
+    states = RunDir(job.run_dir("p")).block_states(run.plan)
+    assert np.bincount(states).tolist() == [2, 0, 0, 0, 0, 25]
 
 
 def test_a_mask_without_foreground_in_the_roi_is_told(job: Job) -> None:

@@ -22,7 +22,7 @@ from blockwise_predict.records.ledger import FINISHED, State
 from blockwise_predict.records.lock import read_holder
 from blockwise_predict.run.pipelines.open_run import WorkerPass
 from blockwise_predict.run.result import collect_result
-from blockwise_predict.worker.block import BlockReport, FatalError, StageError, describe
+from blockwise_predict.worker.block import FatalError, StageError, describe
 from blockwise_predict.worker.setup import build_processor
 
 
@@ -65,7 +65,7 @@ class PipelineWorker:
             raise
         self._check_lock()
         with as_records_error():
-            self._ledger.set(number, _state(report), report.clipped, report.nonfinite)
+            self._ledger.set(number, report.state, report.clipped, report.nonfinite)
 
     def close(self) -> None:
         """Finish working; if no block of the run is left, record its end in the output.
@@ -110,9 +110,3 @@ class PipelineWorker:
                 f"the lock {file} {by}: the process that began this run has ended, or lost it. "
                 "This worker stops; what it finished is recorded."
             )
-
-
-def _state(report: BlockReport) -> State:
-    if report.skipped:
-        return State.SKIPPED
-    return State.FILLED if report.filled else State.DONE

@@ -11,16 +11,19 @@ class Finding(StrEnum):
 
     COMPLETE: recorded as done, and all its chunks are stored and can be decoded. FILLED: complete,
     but unreadable input was replaced by the fill value. SKIPPED: left out, since its input could
-    not be read. MASKED: left out by the mask. FAILED: used up its attempts. MISSING: not done yet.
-    DAMAGED: recorded as done, but a chunk is not stored or cannot be decoded. DIFFERENT: other
-    values than those that were computed again. UNCHECKED: complete, but chosen for the sample and
-    could not be computed again.
+    not be read. MASKED: left out by the mask. EMPTY: left out, since its input is nothing but the
+    fill value. OUTSIDE: left out, since no ROI touches it. FAILED: used up its attempts. MISSING:
+    not done yet. DAMAGED: recorded as done, but a chunk is not stored or cannot be decoded.
+    DIFFERENT: other values than those that were computed again. UNCHECKED: complete, but chosen for
+    the sample and could not be computed again.
     """
 
     COMPLETE = "complete"
     FILLED = "filled"
     SKIPPED = "skipped"
     MASKED = "masked"
+    EMPTY = "empty"
+    OUTSIDE = "outside"
     FAILED = "failed"
     MISSING = "missing"
     DAMAGED = "damaged"
@@ -28,9 +31,9 @@ class Finding(StrEnum):
     UNCHECKED = "unchecked"
 
 
-GOOD = (Finding.COMPLETE, Finding.FILLED, Finding.SKIPPED, Finding.MASKED)
 # Findings of blocks that are as they should be: of these only the number is reported.
-EXPECTED = (Finding.COMPLETE, Finding.MASKED)
+EXPECTED = (Finding.COMPLETE, Finding.MASKED, Finding.EMPTY, Finding.OUTSIDE)
+GOOD = (*EXPECTED, Finding.FILLED, Finding.SKIPPED)
 # Findings of blocks that need not be done again.
 STORED = (*GOOD, Finding.UNCHECKED)
 

@@ -44,6 +44,8 @@ _FINDING_OF = {
     State.FILLED: Finding.FILLED,
     State.SKIPPED: Finding.SKIPPED,
     State.MASKED: Finding.MASKED,
+    State.EMPTY: Finding.EMPTY,
+    State.OUTSIDE: Finding.OUTSIDE,
 }
 
 

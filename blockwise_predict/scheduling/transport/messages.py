@@ -17,6 +17,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from blockwise_predict.records.ledger import State, outcome
+
 PROTOCOL = 2
 MAX_TEXT = 8000
 MAX_SLOTS = 1000
@@ -75,7 +77,8 @@ class Done(Message):
 
     `read`, `compute` and `write` are in seconds; `clipped` and `nonfinite` count the values of each
     array of the output, `filled` the input chunks that the fill value stood in for. `skipped`: the
-    block was left out as configured, since its input could not be read (`note` says why).
+    block was left out as configured, since its input could not be read (`note` says why); `empty`:
+    since it is nothing but the fill value.
     """
 
     say: Literal["done"] = "done"
@@ -87,7 +90,13 @@ class Done(Message):
     nonfinite: ArrayCounts
     filled: Count = 0
     skipped: bool = False
+    empty: bool = False
     note: Text = ""
+
+    @property
+    def state(self) -> State:
+        """What has become of the block."""
+        return outcome(skipped=self.skipped, empty=self.empty, filled=self.filled)
 
 
 class Failed(Message):
