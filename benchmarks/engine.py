@@ -199,7 +199,7 @@ def ours(name: str, precision: str, memory: int, seconds: float) -> Measured:
     channels = len(model.channel_names)
     encoding = Encoding("uint8", model.output_range or (-1.0, 1.0))
     parts = [Part(channels, encoding)]
-    predictor = Predictor(network, lattice, parts=parts, chunk_shape=CHUNK)
+    predictor = Predictor(network, lattice, parts=parts, row_shape=CHUNK)
     block = Roi((0, 0, 0), edge)
     read = lattice.read_roi(block)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from blockwise_predict.config.fields import PredictionOptions
 from blockwise_predict.config.option import Group, option
 from blockwise_predict.config.rois import RoisNm
+from blockwise_predict.config.shard_fields import ShardOptions
 from blockwise_predict.config.values import PathText
 
 
-class SelectionOptions(PredictionOptions):
+class SelectionOptions(ShardOptions):
     """What can be asked of a run, with the blocks that it leaves out."""
 
     mask: PathText | None = option(

@@ -96,12 +96,12 @@ class MeanPredictor:
         members: Sequence[Member],
         *,
         parts: Sequence[Part],
-        chunk_shape: Sequence[int],
+        row_shape: Sequence[int],
         device: torch.device,
     ) -> None:
         self.lattice: Lattice = MemberLattices.of(members)
         self._parts = tuple(parts)
-        self._row_planes = chunk_shape[0]
+        self._row_planes = row_shape[0]
         self._device = device
 
     @property

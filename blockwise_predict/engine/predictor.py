@@ -88,9 +88,10 @@ Rows = dict[tuple[int, ...], PredictedRow]
 class Predictor:
     """Predicts blocks by passes over tiles, all on one thread (see `compute_queue`).
 
-    A block is handed out in rows of whole chunks along the axis in which a pass proceeds, and along
-    those of slices, so that rows can be written while later ones are computed. `parts` are all
-    channels of the network, in their order. `lattice` is the current one; `shrink` may replace it.
+    A block is handed out in rows, of `row_shape` along the axis in which a pass proceeds, and along
+    those of slices, so that rows can be written while later ones are computed: `row_shape` is a
+    chunk, or a shard of several. `parts` are all channels of the network, in their order. `lattice`
+    is the current one; `shrink` may replace it.
     """
 
     def __init__(
@@ -99,12 +100,12 @@ class Predictor:
         lattice: Lattice,
         *,
         parts: Sequence[Part],
-        chunk_shape: Sequence[int],
+        row_shape: Sequence[int],
     ) -> None:
         self.lattice = lattice
         self._network = network
         self._parts = tuple(parts)
-        self._chunk_shape = tuple(chunk_shape)
+        self._row_shape = tuple(row_shape)
 
     def predict(
         self, raw: NDArray[np.generic], read: Roi, block: Roi, lattice: Lattice
@@ -167,16 +168,16 @@ class Predictor:
         """The rows that hold a part of a block, by their positions `along` some axes."""
         ranges = []
         for axis in along:
-            chunk = self._chunk_shape[axis]
-            last = (in_block.end[axis] - 1) // chunk
-            ranges.append(range(in_block.begin[axis] // chunk, last + 1))
+            edge = self._row_shape[axis]
+            last = (in_block.end[axis] - 1) // edge
+            ranges.append(range(in_block.begin[axis] // edge, last + 1))
         return itertools.product(*ranges)
 
     def _new_row(self, block: Roi, along: Sequence[int], number: Sequence[int]) -> PredictedRow:
         begin, shape = list(block.begin), list(block.shape)
         for axis, position in zip(along, number, strict=True):
-            begin[axis] += position * self._chunk_shape[axis]
-            shape[axis] = self._chunk_shape[axis]
+            begin[axis] += position * self._row_shape[axis]
+            shape[axis] = self._row_shape[axis]
         roi = Roi(begin, shape).intersect(block)
         parts = (np.empty((p.channels, *roi.shape), p.encoding.dtype) for p in self._parts)
         return PredictedRow(roi, tuple(map(PredictedPart, parts)), missing=roi.size)

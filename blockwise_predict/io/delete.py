@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ _UNFINISHED = ".__lock"
 
 @dataclass(frozen=True)
 class ChunkKeys:
-    """The keys of an array's chunks: `first` and indices below `counts`, by `separator`."""
+    """The keys of an array's chunks or shards: `first`, and indices below `counts`.
+
+    They are joined by `separator`.
+    """
 
     first: tuple[str, ...]
     counts: tuple[int, ...]
@@ -57,8 +61,8 @@ def chunk_keys(node: Node) -> ChunkKeys:
 
 
 def output_keys(spec: OutputSpec) -> ChunkKeys:
-    """The keys of the chunks of an output that is to be created."""
-    counts = tuple(spec.axes.stored(1, _counts(list(spec.shape), list(spec.chunk_shape))))
+    """The keys of the chunks, or shards, of an output that is to be created."""
+    counts = tuple(spec.axes.stored(1, _counts(list(spec.shape), list(spec.write_shape))))
     if spec.format == "n5":
         return ChunkKeys((), counts[::-1], "/")
     return ChunkKeys(("c",) if spec.format == "zarr3" else (), counts, "/")
@@ -171,12 +175,18 @@ def _delete_remote(location: str, keys: ChunkKeys, metadata: list[str]) -> list[
     store = open_store(location)
     names = _list(store)
     own = [name for name in names if keys.holds(name)]
-    for begin in range(0, len(own), _AT_ONCE):
-        for deletion in [store.write(name, None) for name in own[begin : begin + _AT_ONCE]]:
-            deletion.result()
+    delete_keys(store, own)
     for name in metadata:
         store.write(name, None).result()
     return sorted(name for name in names if name not in metadata and not keys.holds(name))
+
+
+def delete_keys(store: Any, names: Iterable[str]) -> None:
+    """Delete files or objects of an open store, those that are there."""
+    remaining = iter(names)
+    while deletions := [store.write(name, None) for name in islice(remaining, _AT_ONCE)]:
+        for deletion in deletions:
+            deletion.result()
 
 
 def _list(store: Any) -> list[str]:

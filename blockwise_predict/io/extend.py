@@ -7,21 +7,27 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io.consolidated import update_consolidated
-from blockwise_predict.io.delete import chunk_keys, delete_chunks, delete_local, metadata_files
+from blockwise_predict.io.delete import (
+    chunk_keys,
+    delete_chunks,
+    delete_keys,
+    delete_local,
+    metadata_files,
+)
 from blockwise_predict.io.formats import DRIVERS, Format, find_array
 from blockwise_predict.io.kvstore import (
     is_local,
     kvstore_spec,
     normalize,
+    open_store,
     storage_context,
     storage_errors,
 )
-from blockwise_predict.io.output import open_output
+from blockwise_predict.io.output import OutputArray, open_output
 from blockwise_predict.io.source import in_c_order
 from blockwise_predict.io.spec import OutputAxes
 
@@ -29,26 +35,36 @@ from blockwise_predict.io.spec import OutputAxes
 def grow_output(path: str, shape: tuple[int, ...]) -> None:
     """Make an output larger at its ends: `shape` is its new spatial shape, voxels.
 
-    Chunks that the old end cut now hold more voxels. They are removed, because they have to be
-    written again and must not look complete until then. Raises ArrayError if that fails.
+    Chunks or shards that the old end cut now hold more voxels. They are removed, because they have
+    to be written again and must not look complete until then. Raises ArrayError if that fails.
     """
     output = open_output(path)
     node = find_array(path)
     spec = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
     with storage_errors(path, "extend"):
-        # Without the option that outputs are written with, a chunk of fill values is removed.
+        delete_keys(open_store(node.location), _cut_keys(output, shape))
         store = ts.open(spec, open=True, context=storage_context()).result()
         store = in_c_order(store, node.format)
-        for axis, (old, new) in enumerate(zip(output.shape, shape, strict=True)):
-            cut = old % output.chunk_shape[axis]
-            if new > old and cut:
-                window = [slice(None)] * len(shape)
-                window[axis] = slice(old - cut, old)
-                cut_chunks = store[tuple(output.axes.stored(slice(None), window))]
-                cut_chunks.write(np.zeros((), output.dtype)).result()
         end = output.axes.stored(output.channels, shape)
         store.resize(exclusive_max=end, resize_metadata_only=True, expand_only=True).result()
     update_consolidated(normalize(path))
+
+
+def _cut_keys(output: OutputArray, shape: tuple[int, ...]) -> Iterator[str]:
+    """The files that the array's end cuts along an axis where its new `shape` is larger."""
+    counts = _counts(output)
+    lengths = zip(output.shape, shape, output.write_shape, strict=True)
+    for axis, (old, new, edge) in enumerate(lengths):
+        if new > old and old % edge:
+            ranges = [range(count) for count in counts]
+            ranges[axis] = range(counts[axis] - 1, counts[axis])
+            for index in itertools.product(*ranges):
+                yield chunk_key(output.format, index, output.axes)
+
+
+def _counts(output: OutputArray) -> list[int]:
+    """Numbers of files along the spatial axes."""
+    return [-(-n // edge) for n, edge in zip(output.shape, output.write_shape, strict=True)]
 
 
 def check_movable(path: str) -> None:
@@ -73,16 +89,15 @@ def aside(path: str) -> Path:
 
 
 def move_chunks(path: str, shift: tuple[int, ...]) -> None:
-    """Move the chunks from `aside(path)` to the array at `path`, `shift` chunks further, and other
-    files beside them; delete the rest of the old array.
+    """Move the chunks or shards from `aside(path)` to the array at `path`, `shift` of them further,
+    and other files beside them; delete the rest of the old array.
 
-    Each chunk is in exactly one of the two at any time, so an interrupted move can be repeated.
+    Each is in exactly one of the two at any time, so an interrupted move can be repeated.
     """
     old, new = aside(path), Path(normalize(path))
     output = open_output(path)
-    counts = [-(-n // chunk) for n, chunk in zip(output.shape, output.chunk_shape, strict=True)]
     with storage_errors(path, "extend"):
-        for index in _indices(counts, shift):
+        for index in _indices(_counts(output), shift):
             source = old / chunk_key(output.format, index, output.axes)
             if source.exists():
                 target = new / chunk_key(output.format, _moved(index, shift), output.axes)
@@ -92,7 +107,7 @@ def move_chunks(path: str, shift: tuple[int, ...]) -> None:
 
 
 def chunk_key(format_: Format, index: tuple[int, ...], axes: OutputAxes) -> str:
-    """The file of a chunk, by its spatial index, in an output; channels are never split."""
+    """The file of a chunk or shard of an output, by its spatial index; channels are never split."""
     numbers = list(map(str, axes.stored(0, index)))
     if format_ == "n5":
         return "/".join(numbers[::-1])
@@ -100,7 +115,7 @@ def chunk_key(format_: Format, index: tuple[int, ...], axes: OutputAxes) -> str:
 
 
 def _indices(counts: list[int], shift: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Chunks of the old array, which lies within the new one."""
+    """Files of the old array, which lies within the new one."""
     return itertools.product(*(range(n - s) for n, s in zip(counts, shift, strict=True)))
 
 

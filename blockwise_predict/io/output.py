@@ -1,4 +1,4 @@
-"""Output arrays, written by whole chunks."""
+"""Output arrays, written by whole chunks or shards."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Write(Protocol):
 class OutputArray(Volume):
     """An array [channels, *spatial] to write to, made by `create_output` or `open_output`.
 
-    `chunk_shape` is what is written at once. Several threads and processes may write, because each
-    writes whole chunks.
+    `write_shape` is what is written at once: a chunk, or a shard of several. Several threads and
+    processes may write, because each writes whole ones.
     """
 
     format: Format
@@ -73,7 +73,9 @@ class OutputArray(Volume):
         store, whole = (_channels_first(array, self.axes) for array in (store, whole))
         self.channels, *shape = map(int, store.shape)
         self.shape = tuple(shape)
-        self.chunk_shape = tuple(int(n) for n in store.chunk_layout.write_chunk.shape)[1:]
+        layout = store.chunk_layout
+        self.chunk_shape = tuple(int(n) for n in layout.read_chunk.shape)[1:]
+        self.write_shape = tuple(int(n) for n in layout.write_chunk.shape)[1:]
         self.dtype = np.dtype(store.dtype.numpy_dtype)
         self.placement = placement
         self.channel_names = channel_names(node)
@@ -99,8 +101,8 @@ class OutputArray(Volume):
 
         `data` must not be changed afterwards. The write's `result()` returns after the commit, or
         raises what went wrong. Raises ValueError for another dtype, and unless `data` cover whole
-        chunks (the last may be cut by the array's end): two writers of one chunk would lose each
-        other's data.
+        chunks or shards (the last may be cut by the array's end): two writers of one would lose
+        each other's data.
         """
         end = tuple(b + n for b, n in zip(begin, data.shape[1:], strict=True))
         spatial_window(begin, end, self.shape, self.path)
@@ -109,13 +111,14 @@ class OutputArray(Volume):
                 f"{self.path} takes {self.channels} channels of {self.dtype}; "
                 f"given were {data.shape[0]} of {data.dtype}"
             )
-        for b, e, chunk, length in zip(begin, end, self.chunk_shape, self.shape, strict=True):
-            if b % chunk or (e % chunk and e != length):
+        for b, e, edge, length in zip(begin, end, self.write_shape, self.shape, strict=True):
+            if b % edge or (e % edge and e != length):
+                kind = "chunks" if self.write_shape == self.chunk_shape else "shards"
                 raise ValueError(
-                    f"voxels {tuple(begin)} to {end} do not cover whole chunks of {self.path}, "
-                    f"which are {self.chunk_shape}"
+                    f"voxels {tuple(begin)} to {end} do not cover whole {kind} of {self.path}, "
+                    f"which are {self.write_shape}"
                 )
-        grown, data = _to_whole_chunks(begin, data, self.chunk_shape)
+        grown, data = _to_whole_chunks(begin, data, self.write_shape)
         write: Write = self._whole[(slice(None), *grown)].write(
             # Chunks are compressed from these data themselves, not from a copy.
             data,
@@ -159,10 +162,10 @@ def open_output(path: str | Path) -> OutputArray:
 
 
 def _whole_chunks(node: Node, format_: Format) -> Any:
-    """The array extended to the end of its last chunks, for writing.
+    """The array extended to the end of its last chunks or shards, for writing.
 
-    Otherwise a write to a chunk that the array's end cuts would read the chunk first, which costs
-    a read, and would always fail once the chunk is damaged.
+    Otherwise a write to one that the array's end cuts would read it first, which costs a read, and
+    would always fail once it is damaged.
     """
     spec: Json = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
     with storage_errors(node.location, "open"):
@@ -184,10 +187,10 @@ def _channels_first(store: Any, axes: OutputAxes) -> Any:
 
 
 def _to_whole_chunks(
-    begin: Sequence[int], data: np.ndarray[Any, Any], chunk_shape: tuple[int, ...]
+    begin: Sequence[int], data: np.ndarray[Any, Any], write_shape: tuple[int, ...]
 ) -> tuple[tuple[slice, ...], np.ndarray[Any, Any]]:
-    """The window of the whole chunks that hold `data`, and their values: zeros beyond the data."""
-    shape = [ceil(n / chunk) * chunk for n, chunk in zip(data.shape[1:], chunk_shape, strict=True)]
+    """The window of the whole chunks or shards that hold `data`, and their values: zeros beyond."""
+    shape = [ceil(n / edge) * edge for n, edge in zip(data.shape[1:], write_shape, strict=True)]
     if tuple(shape) != data.shape[1:]:
         # The kernel provides untouched zeros without memory, however large the chunks are.
         padded = np.zeros((len(data), *shape), data.dtype)

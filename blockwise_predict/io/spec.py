@@ -63,7 +63,8 @@ class OutputSpec:
 
     With a `time_unit` the first of the spatial axes is time, in that unit. `offset` is the begin
     corner of its voxel 0. `input_voxel_size` is that of the input, needed for the OME-NGFF
-    translation (see `io.ngff`). `attributes` are JSON-able additions.
+    translation (see `io.ngff`). Chunks are stored in shards of `shard_shape`, if it is given.
+    `attributes` are JSON-able additions.
     """
 
     path: str
@@ -80,20 +81,33 @@ class OutputSpec:
     attributes: Json = field(default_factory=dict)
     fill_value: int = 0
     time_unit: str | None = None
+    shard_shape: tuple[int, ...] | None = None
 
     @property
     def axes(self) -> OutputAxes:
         """The axes, as they are stored."""
         return OutputAxes(self.axis_names, self.time_unit)
 
+    @property
+    def write_shape(self) -> tuple[int, ...]:
+        """The voxels of one file or object: a shard, or a chunk."""
+        return self.shard_shape or self.chunk_shape
+
 
 def check_spec(spec: OutputSpec) -> None:
     """Raise ValueError for a spec that contradicts itself."""
-    per_axis = (spec.chunk_shape, spec.voxel_size, spec.offset, spec.input_voxel_size)
+    per_axis = (
+        *(spec.chunk_shape, spec.write_shape),
+        *(spec.voxel_size, spec.offset, spec.input_voxel_size),
+    )
     if any(len(values) != len(spec.shape) for values in (*per_axis, spec.axis_names)):
         raise ValueError(f"{spec}: every per-axis value needs one entry for each spatial axis")
     if min(*spec.shape, *spec.chunk_shape, spec.channels) < 1:
         raise ValueError(f"{spec}: lengths of axes, chunks and channels must be positive")
+    if any(s % c for s, c in zip(spec.write_shape, spec.chunk_shape, strict=True)):
+        raise ValueError(f"shards of {spec.shard_shape} are not multiples of {spec.chunk_shape}")
+    if spec.shard_shape is not None and spec.format != "zarr3":
+        raise ValueError(f"{spec.format} has no shards")
     if len(spec.channel_names) != spec.channels:
         raise ValueError(f"{spec.channels} channels, {len(spec.channel_names)} channel names")
     if _RESERVED & set(spec.attributes):

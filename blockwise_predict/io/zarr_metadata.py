@@ -55,8 +55,7 @@ def ensure_group(location: str, format_: Format) -> None:
 
 
 def create_array(location: str, spec: OutputSpec, attributes: Json) -> None:
-    """Create the array of `spec`, chunks in nested folders, channels never
-    split.
+    """Create the array of `spec`, chunks (or shards) in nested folders, channels never split.
 
     Raises ArrayError if there is an array already.
     """
@@ -69,6 +68,8 @@ def create_array(location: str, spec: OutputSpec, attributes: Json) -> None:
                 store,
                 shape=tuple(spec.axes.stored(spec.channels, spec.shape)),
                 chunks=tuple(spec.axes.stored(spec.channels, spec.chunk_shape)),
+                shards=spec.shard_shape
+                and tuple(spec.axes.stored(spec.channels, spec.shard_shape)),
                 dtype=spec.dtype,
                 fill_value=spec.fill_value,
                 attributes=attributes,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, prod
 
@@ -11,6 +11,7 @@ import torch
 from funlib.geometry import Roi
 
 from blockwise_predict.config.model import RunConfig
+from blockwise_predict.config.shard_fields import NO_SHARDS
 from blockwise_predict.engine.memory import available_bytes
 from blockwise_predict.engine.precision import likely_dtype
 from blockwise_predict.errors import GeometryError
@@ -27,7 +28,8 @@ from blockwise_predict.plan.blending import blended_block, block_bytes
 from blockwise_predict.plan.blocks import crop_block
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.parts import Tiling
-from blockwise_predict.plan.region import Region, check_axes
+from blockwise_predict.plan.region import Region, check_axes, nearest_multiple
+from blockwise_predict.plan.shards import row_axes, shard_shapes, shards_are_open
 from blockwise_predict.plan.sizing import BLOCKS_PER_WORKER, SUM_BYTES, Limits, Sizing
 from blockwise_predict.plan.whole import WholePasses
 
@@ -39,7 +41,7 @@ MEMORY_ELSEWHERE = 8 << 30
 
 @dataclass(frozen=True)
 class Layout:
-    """The block shape (output voxels) and the tilings.
+    """The shapes of blocks and shards (output voxels), and the tilings.
 
     `tiling` is for the likely precision; `exact_tiling` is for float32, if a run may need that and
     it takes more memory. `warnings` are for the user.
@@ -49,6 +51,7 @@ class Layout:
     tiling: Tiling
     exact_tiling: Tiling | None
     warnings: tuple[str, ...] = ()
+    shard_shape: tuple[int, ...] | None = None
 
 
 def choose_layout(opened: Opened, region: Region) -> Layout:
@@ -62,24 +65,26 @@ def choose_layout(opened: Opened, region: Region) -> Layout:
 
 def _choose(choice: _LayoutChoice) -> Layout:
     opened, region = choice.opened, choice.region
-    given = _given_block(opened.config, region.chunk_shape)
+    given = _given_block(opened.config, region)
     if opened.config.blend:
         return choice.blended(given)
     if opened.model.streamed_shapes is None:
         block = given or _even_blocks(opened.config, region)
         tiling = choice.whole_passes(block)
         warnings = _memory_warnings(tiling, choice.limits, opened)
-        return Layout(block, tiling, None, tuple(warnings))
+        return Layout(block, tiling, None, tuple(warnings), choice.shards(block, tiling))
     precision = opened.config.precision
     likely = likely_dtype(precision, opened.device)
     sizing = choice.sizing(likely)
-    block = given or sizing.block(tuple(region.roi.shape), region.chunk_shape)
+    block = given or sizing.block(tuple(region.roi.shape), region.write_shape)
+    shards = choice.streamed_shards(block, sizing)
+    choice = replace(choice, region=replace(region, shard_shape=shards))
     exact = None
     if precision == "auto" and likely != torch.float32:
         exact = choice.streamed(block, choice.sizing(torch.float32))
     tiling = choice.streamed(block, sizing)
     warnings = _memory_warnings(tiling, choice.limits, opened)
-    return Layout(block, tiling, exact, tuple(warnings))
+    return Layout(block, tiling, exact, tuple(warnings), shards)
 
 
 @dataclass(frozen=True)
@@ -145,19 +150,20 @@ class _LayoutChoice:
         opened, region, lattice = self.opened, self.region, self.region.lattice
         roi, memory = tuple(region.roi.shape), self.limits.memory
         passes = 4 * opened.model.peak_elements(lattice.tile_shape[-opened.model.shapes.dims :])
-        block = given or blended_block(opened, lattice, roi, region.chunk_shape, memory - passes)
+        block = given or blended_block(opened, lattice, roi, region.write_shape, memory - passes)
         tiling = Tiling(
             lattice=lattice,
             streaming=None,
             memory_bytes=passes + block_bytes(opened, lattice, crop_block(block, roi)),
             cache_bytes=self._cache_bytes(lattice, block),
         )
-        return Layout(block, tiling, None, tuple(_memory_warnings(tiling, self.limits, opened)))
+        warnings = _memory_warnings(tiling, self.limits, opened)
+        return Layout(block, tiling, None, tuple(warnings), self.shards(block, tiling))
 
     def streamed(self, block: tuple[int, ...], sizing: Sizing) -> Tiling:
         """The tiling with streamed passes; the tile is the configured one, or chosen."""
         region, shapes = self.region, self.opened.model.shapes
-        roi, chunk, lattice = region.roi, region.chunk_shape, region.lattice
+        roi, chunk, lattice = region.roi, region.write_shape, region.lattice
         if self.opened.config.tile_shape is None:
             tile = sizing.tile(lattice, roi, block, chunk)
             lattice = build_lattice(shapes, tile)
@@ -169,6 +175,33 @@ class _LayoutChoice:
             memory_bytes=sizing.bytes(cropped, tile, chunk),
             cache_bytes=self._cache_bytes(lattice, block),
         )
+
+    def shards(self, block: tuple[int, ...], tiling: Tiling) -> tuple[int, ...] | None:
+        """The shards of an output whose whole blocks are in memory, with all their values."""
+        return self._shards(block, tiling, lambda _: True)
+
+    def streamed_shards(self, block: tuple[int, ...], sizing: Sizing) -> tuple[int, ...] | None:
+        """The shards of an output with streamed passes, whose rows the memory has to hold."""
+        tiling = self.streamed(block, sizing)
+
+        def fit(shape: tuple[int, ...]) -> bool:
+            sharded = replace(self, region=replace(self.region, shard_shape=shape))
+            found = sharded.streamed(block, sizing)
+            same = (found.lattice, found.streaming) == (tiling.lattice, tiling.streaming)
+            return same and found.memory_bytes <= self.limits.memory
+
+        return self._shards(block, tiling, fit)
+
+    def _shards(
+        self, block: tuple[int, ...], tiling: Tiling, fit: Callable[[tuple[int, ...]], bool]
+    ) -> tuple[int, ...] | None:
+        """The shards that are given, or else the largest that `fit`; None for plain chunks."""
+        opened, region = self.opened, self.region
+        if not shards_are_open(opened.config, region):
+            return region.shard_shape
+        *thicker, thin = shard_shapes(opened, region, block, row_axes(opened, tiling.streaming))
+        shape = next(filter(fit, thicker), thin)
+        return None if shape == region.chunk_shape else shape
 
     @property
     def _sum_bytes(self) -> int:
@@ -211,36 +244,37 @@ def _memory_warnings(tiling: Tiling, limits: Limits, opened: Opened) -> Iterator
     limit = f"--memory allows {allowed} beside the weights ({weights})"
     if config.memory is None:
         limit = f"only {allowed} of the free memory are available beside the weights ({weights})"
-    if config.tile_shape or config.block_shape:
+    if config.tile_shape or config.block_shape or config.shard_shape not in (None, NO_SHARDS):
         advice = "with the sizes that are given. Give smaller ones, or more memory."
     else:
         advice = "even in the smallest tiles, which are slow. Use more memory, or fewer --workers."
     yield f"a worker's data take about {needed}, but {limit}, {advice}"
 
 
-def _given_block(config: RunConfig, chunk: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The configured block shape. Raises GeometryError unless it is a multiple of the chunks'."""
-    if config.block_shape is None:
+def _given_block(config: RunConfig, region: Region) -> tuple[int, ...] | None:
+    """The configured block shape. Raises GeometryError unless it is a multiple of the files'."""
+    block, unit = config.block_shape, region.write_shape
+    if block is None:
         return None
-    check_axes("--block-shape", config.block_shape, len(chunk))
-    if any(b % c for b, c in zip(config.block_shape, chunk, strict=True)):
-        nearest = [max(1, round(b / c)) * c for b, c in zip(config.block_shape, chunk, strict=True)]
+    check_axes("--block-shape", block, len(unit))
+    if any(b % u for b, u in zip(block, unit, strict=True)):
+        kind = "chunk" if region.shard_shape is None else "shard"
         raise GeometryError(
-            f"--block-shape {format_shape(config.block_shape)} is not a multiple of the output's "
-            f"chunks {format_shape(chunk)}, so two workers would write the same file. "
-            f"Nearest: {format_shape(nearest)}, or set --chunk-shape."
+            f"--block-shape {format_shape(block)} is not a multiple of the output's {kind}s "
+            f"{format_shape(unit)}, so two workers would write the same file. "
+            f"Nearest: {format_shape(nearest_multiple(block, unit))}, or set --{kind}-shape."
         )
-    return config.block_shape
+    return block
 
 
 def _even_blocks(config: RunConfig, region: Region) -> tuple[int, ...]:
     """The block shape for fixed tiles: up to three chunks per axis, several blocks per worker."""
-    axes = list(zip(region.roi.shape, region.chunk_shape, strict=True))
+    axes = list(zip(region.roi.shape, region.write_shape, strict=True))
     chunks = [ceil(n / c) for n, c in axes]
     counts = [ceil(n / (3 * c)) for n, c in axes]
     while prod(counts) < BLOCKS_PER_WORKER * config.planned_workers and counts != chunks:
         axis = max(range(len(counts)), key=lambda a: chunks[a] / counts[a])
         counts[axis] += 1
     return tuple(
-        ceil(n / k) * c for n, k, c in zip(chunks, counts, region.chunk_shape, strict=True)
+        ceil(n / k) * c for n, k, c in zip(chunks, counts, region.write_shape, strict=True)
     )

@@ -13,25 +13,20 @@ from funlib.geometry import Roi
 
 from blockwise_predict.checkpoint import OpaqueModel, TrainedModel, UNetModel, nonfinite_weights
 from blockwise_predict.config.model import RunConfig
-from blockwise_predict.config.values import BadInput, Format
+from blockwise_predict.config.shard_fields import NO_SHARDS
+from blockwise_predict.config.values import BadInput
 from blockwise_predict.config.version import __version__
 from blockwise_predict.geometry.blending import blending_warning
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import fixed_tile_warnings, probed_tile_warnings
-from blockwise_predict.io import (
-    BlockSource,
-    InputArray,
-    guess_format,
-    missing_sample,
-    sample_digests,
-)
+from blockwise_predict.io import BlockSource, InputArray, missing_sample, sample_digests
 from blockwise_predict.plan.contrast import contrast_warnings
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.numbers import Numbers, choose_numbers, sampled_chunks
 from blockwise_predict.plan.opened import Opened, open_inputs
-from blockwise_predict.plan.outputs import plan_arrays
+from blockwise_predict.plan.outputs import output_format, plan_arrays
 from blockwise_predict.plan.parts import EnsembleMember, InputPlan, NetworkPlan, OutputPlan
 from blockwise_predict.plan.pinned import commit_notes, with_commits, with_recorded_commits
 from blockwise_predict.plan.region import Region, choose_region, first_lattice
@@ -85,9 +80,13 @@ def _ensemble(opened: Opened, region: Region, layout: Layout) -> tuple[EnsembleM
     """The further networks, with tilings for the blocks of the first."""
     members = []
     for number, each in enumerate(opened.each[1:], 1):
-        config = each.config.model_copy(update={"block_shape": layout.block_shape})
-        alone = replace(each, config=config)
-        own = choose_layout(alone, replace(region, lattice=first_lattice(alone)))
+        sizes = {
+            "block_shape": layout.block_shape,
+            "shard_shape": layout.shard_shape or NO_SHARDS,
+        }
+        alone = replace(each, config=each.config.model_copy(update=sizes))
+        lattice, shards = first_lattice(alone), layout.shard_shape
+        own = choose_layout(alone, replace(region, lattice=lattice, shard_shape=shards))
         members.append(
             EnsembleMember(
                 network=_network_plan(alone.model, opened.requested_as(number)),
@@ -101,12 +100,13 @@ def _ensemble(opened: Opened, region: Region, layout: Layout) -> tuple[EnsembleM
 def _with_recorded_sizes(config: RunConfig, recorded: Plan) -> RunConfig:
     sizes = {
         "chunk_shape": recorded.output.chunk_shape,
+        "shard_shape": recorded.output.shard_shape or NO_SHARDS,
         "block_shape": recorded.block_shape,
         "tile_shape": recorded.lattice.tile_shape,
     }
-    return config.model_copy(
-        update={key: size for key, size in sizes.items() if getattr(config, key) is None}
-    )
+    open_sizes = {key: size for key, size in sizes.items() if getattr(config, key) is None}
+    # Of the size of shards, nothing is left to choose.
+    return config.model_copy(update={**open_sizes, "shard_size": None})
 
 
 def _assemble(opened: Opened, region: Region, layout: Layout, numbers: Numbers) -> Plan:
@@ -122,6 +122,7 @@ def _assemble(opened: Opened, region: Region, layout: Layout, numbers: Numbers) 
             roi_begin=tuple(region.roi.begin),
             shape=tuple(region.roi.shape),
             chunk_shape=region.chunk_shape,
+            shard_shape=layout.shard_shape,
             arrays=plan_arrays(config, model),
         ),
         normalize=numbers.rule,
@@ -148,11 +149,6 @@ def _assemble(opened: Opened, region: Region, layout: Layout, numbers: Numbers) 
             *contrast_warnings(sampled_chunks(opened, region.roi)),
         ),
     )
-
-
-def output_format(config: RunConfig) -> Format:
-    """The format of the output: as configured, else that of its container, else zarr 3."""
-    return config.format or guess_format(config.output) or "zarr3"
 
 
 def _network_plan(model: TrainedModel, requested: str | None) -> NetworkPlan:

@@ -5,8 +5,15 @@ from __future__ import annotations
 from blockwise_predict.checkpoint import NetworkOutput, TrainedModel
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.option import option_name
+from blockwise_predict.config.values import Format
 from blockwise_predict.errors import ConfigError, shown
+from blockwise_predict.io import guess_format
 from blockwise_predict.plan.parts import ArrayPlan
+
+
+def output_format(config: RunConfig) -> Format:
+    """The format of the output: as configured, else that of its container, else zarr 3."""
+    return config.format or guess_format(config.output) or "zarr3"
 
 
 def plan_arrays(config: RunConfig, model: TrainedModel) -> tuple[ArrayPlan, ...]:

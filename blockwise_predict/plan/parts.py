@@ -100,8 +100,8 @@ class ArrayPlan(Model):
 class OutputPlan(Model):
     """The output: an array, or a group of one array for each output of the network.
 
-    All arrays have the same shape and chunks; their channels, one after another, are those of the
-    network. `roi_begin` is in output voxels, counted from the input's origin.
+    All arrays have the same shape, chunks and shards; their channels, one after another, are those
+    of the network. `roi_begin` is in output voxels, counted from the input's origin.
     """
 
     path: str
@@ -109,6 +109,8 @@ class OutputPlan(Model):
     roi_begin: tuple[int, ...]
     shape: tuple[int, ...]
     chunk_shape: tuple[int, ...]
+    # None: one file for each chunk, as in all runs of earlier versions.
+    shard_shape: tuple[int, ...] | None = None
     arrays: Annotated[tuple[ArrayPlan, ...], Field(min_length=1)]
 
     @property
@@ -117,9 +119,19 @@ class OutputPlan(Model):
         return Roi(self.roi_begin, self.shape)
 
     @property
+    def write_shape(self) -> tuple[int, ...]:
+        """The voxels of one file or object: a shard, or a chunk."""
+        return self.shard_shape or self.chunk_shape
+
+    @property
     def voxel_bytes(self) -> int:
         """Bytes of a voxel in all arrays, before compression."""
         return sum(np.dtype(a.dtype).itemsize * len(a.channel_names) for a in self.arrays)
+
+    @property
+    def largest_voxel_bytes(self) -> int:
+        """Bytes of a voxel in the array that has most of them, before compression."""
+        return max(np.dtype(a.dtype).itemsize * len(a.channel_names) for a in self.arrays)
 
     def by_array(self, value: Callable[[ArrayPlan], Any]) -> Any:
         """A value of the only array; with several, the value of each by its name."""

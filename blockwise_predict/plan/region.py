@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from funlib.geometry import Coordinate, Roi
 
+from blockwise_predict.config.model import RunConfig
+from blockwise_predict.config.shard_fields import NO_SHARDS
 from blockwise_predict.errors import ConfigError, GeometryError
 from blockwise_predict.geometry.grid import RequestedRoi, format_shape, resolve_roi
 from blockwise_predict.geometry.lattice import Lattice
@@ -18,6 +20,7 @@ from blockwise_predict.geometry.tiling import (
 from blockwise_predict.plan.augmentation import valid_region
 from blockwise_predict.plan.blending import blended_lattice
 from blockwise_predict.plan.opened import Opened
+from blockwise_predict.plan.outputs import output_format
 
 # Default edge of a chunk (voxels), by the number of spatial axes. Along time it is a single frame.
 CHUNK_EDGE = {2: 512, 3: 64}
@@ -27,14 +30,21 @@ CHUNK_EDGE = {2: 512, 3: 64}
 class Region:
     """What is predicted: `roi` and `chunk_shape`, in output voxels from the input's origin.
 
-    `lattice` is for the configured tile. If the tile is still to be chosen, it is for the smallest
-    one, whose lattice has the same points. `notes` tell the user how the ROI was determined.
+    `shard_shape` is None for an output without shards, or if they are still to be chosen. `lattice`
+    is for the configured tile. If the tile is still to be chosen, it is for the smallest one, whose
+    lattice has the same points. `notes` tell the user how the ROI was determined.
     """
 
     roi: Roi
     chunk_shape: tuple[int, ...]
     lattice: Lattice
     notes: tuple[str, ...]
+    shard_shape: tuple[int, ...] | None = None
+
+    @property
+    def write_shape(self) -> tuple[int, ...]:
+        """What blocks consist of: shards that are given, or chunks."""
+        return self.shard_shape or self.chunk_shape
 
 
 def choose_region(opened: Opened) -> Region:
@@ -49,12 +59,14 @@ def choose_region(opened: Opened) -> Region:
         requested = RequestedRoi.around(config.rois)
     roi, notes = resolve_roi(requested, opened.input_grid.divided(scale), volume)
     chunk = _chunk_shape(opened, roi)
-    if any(c > n for c, n in zip(chunk, roi.shape, strict=True)):
+    shard = _given_shards(config, chunk)
+    written = shard or chunk
+    if any(w > n for w, n in zip(written, roi.shape, strict=True)):
         notes.append(
-            f"chunks of {format_shape(chunk)} voxels reach beyond the ROI, of "
-            f"{format_shape(roi.shape)}: they are stored whole, with zeros there"
+            f"{'chunks' if shard is None else 'shards'} of {format_shape(written)} voxels reach "
+            f"beyond the ROI, of {format_shape(roi.shape)}: they are stored whole, with zeros there"
         )
-    return Region(roi, chunk, lattice, tuple(notes))
+    return Region(roi, chunk, lattice, tuple(notes), shard)
 
 
 def first_lattice(opened: Opened) -> Lattice:
@@ -94,9 +106,40 @@ def _chunk_shape(opened: Opened, roi: Roi) -> tuple[int, ...]:
     if given is None:
         frames = (1,) * opened.input_grid.has_time
         edges = frames + (CHUNK_EDGE[dims - len(frames)],) * (dims - len(frames))
-        return tuple(min(edge, size) for edge, size in zip(edges, roi.shape, strict=True))
+        shards = opened.config.shard_shape
+        whole = roi.shape if shards in (None, NO_SHARDS) else shards
+        if len(whole) == dims:
+            return tuple(min(edge, size) for edge, size in zip(edges, whole, strict=True))
+        return edges
     check_axes("--chunk-shape", given, dims)
     return given
+
+
+def _given_shards(config: RunConfig, chunk: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The configured shards, if there are to be such."""
+    shard = config.shard_shape
+    given = {"--shard-shape": shard, "--shard-size": config.shard_size}
+    asked = [option for option, value in given.items() if value not in (None, NO_SHARDS)]
+    if asked and (format_ := output_format(config)) != "zarr3":
+        raise ConfigError(
+            f"{asked[0]}: the output is {format_}, which has no shards. Leave the option out, or "
+            "write --format zarr3."
+        )
+    if shard is None or isinstance(shard, str):
+        return None
+    check_axes("--shard-shape", shard, len(chunk))
+    if any(s % c for s, c in zip(shard, chunk, strict=True)):
+        nearest = nearest_multiple(shard, chunk)
+        raise GeometryError(
+            f"--shard-shape {format_shape(shard)} is not a multiple of the chunks "
+            f"{format_shape(chunk)}. Nearest: {format_shape(nearest)}, or set --chunk-shape."
+        )
+    return shard
+
+
+def nearest_multiple(shape: tuple[int, ...], unit: tuple[int, ...]) -> tuple[int, ...]:
+    """The multiple of `unit` that is nearest to a shape, at least `unit` itself."""
+    return tuple(max(1, round(n / u)) * u for n, u in zip(shape, unit, strict=True))
 
 
 def check_axes(option: str, shape: tuple[int, ...], dims: int) -> None:

@@ -23,6 +23,7 @@ def array_spec(plan: Plan, array: ArrayPlan, command: str) -> OutputSpec:
         channels=len(array.channel_names),
         dtype=array.dtype,
         chunk_shape=output.chunk_shape,
+        shard_shape=output.shard_shape,
         voxel_size=grid.voxel_size,
         offset=grid.world(output.roi_begin),
         input_voxel_size=plan.input.grid.voxel_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from blockwise_predict.config.quantities import format_bytes, format_rate, format_seconds
 from blockwise_predict.fleet import describe_fleet
@@ -99,6 +100,7 @@ def _plan_rows(plan: Plan, opened: Opened) -> Rows:
         *_array_rows(output),
         ("ROI", f"{grid.world_bounds(output.roi)} {grid.units} = {_shape(output.shape)} voxels"),
         ("chunks", _shape(output.chunk_shape)),
+        ("shards", _shards(output)),
         (
             "blocks",
             f"{plan.num_blocks:,} of {_shape(plan.block_shape)} ({_shape(plan.blocks_per_axis)})",
@@ -167,6 +169,14 @@ def _array_rows(output: OutputPlan) -> Iterator[tuple[str, str]]:
         yield "output", f"{array.path}: {output.format}, {len(array.channel_names)} channels"
         yield "channels", ", ".join(array.channel_names)
         yield "output values", _values(array)
+
+
+def _shards(output: OutputPlan) -> str:
+    """The shards, with the bytes of the largest array's."""
+    if output.shard_shape is None:
+        return "none: each chunk is a file"
+    size = format_bytes(prod(output.shard_shape) * output.largest_voxel_bytes)
+    return f"{_shape(output.shard_shape)}, {size} before compression"
 
 
 def _values(array: ArrayPlan) -> str:

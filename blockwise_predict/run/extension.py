@@ -100,8 +100,8 @@ def _move(new: Plan, array: ArrayPlan, shift: tuple[int, ...], command: str) -> 
             Path(path).rename(old_array)
     if not output_exists(path):
         create_output(array_spec(new, array, command))
-    per_block = zip(shift, new.block_shape, new.output.chunk_shape, strict=True)
-    move_chunks(path, tuple(blocks * block // chunk for blocks, block, chunk in per_block))
+    per_block = zip(shift, new.block_shape, new.output.write_shape, strict=True)
+    move_chunks(path, tuple(blocks * block // file for blocks, block, file in per_block))
 
 
 def block_shift(old: Plan, new: Plan) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from blockwise_predict.config.model import RunConfig, load_config
+from blockwise_predict.config.shard_fields import NO_SHARDS
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.io import BlockSource, InputArray, Placement, open_array, open_in_memory
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
@@ -264,8 +265,8 @@ def _config(
         )
     given = {**checkpoint, **options, "input": source.path, "output": "memory.zarr/prediction"}
     # In memory there are no chunks: a block is its own chunk.
-    chunk = options.get("block_shape")
-    return load_config({**given, "roi": roi, "chunk_shape": chunk}, command_line=False)
+    stored = {"chunk_shape": options.get("block_shape"), "shard_shape": NO_SHARDS}
+    return load_config({**given, **stored, "roi": roi}, command_line=False)
 
 
 def _channel_indices(array: ArrayPlan, wanted: Sequence[str] | None) -> list[int]:

@@ -65,12 +65,13 @@ def prepare_run(run: PlannedRun, command: str, report: Reporter) -> None:
 def _check_array(plan: OutputPlan, array: ArrayPlan) -> None:
     """Raise RunStateError if a stored array differs from the planned one."""
     output = open_output(array.path)
-    stored = (output.format, output.shape, output.chunk_shape, str(output.dtype))
-    planned = (plan.format, plan.shape, plan.chunk_shape, array.dtype)
+    sizes = (output.shape, output.chunk_shape, output.write_shape)
+    stored = (output.format, *sizes, str(output.dtype))
+    planned = (plan.format, plan.shape, plan.chunk_shape, plan.write_shape, array.dtype)
     if stored != planned:
         raise RunStateError(
             f"{array.path} is not the array that this run made: it is {stored}, and was "
-            f"{planned} (format, shape, chunks, dtype). Put that back, or start afresh with "
+            f"{planned} (format, shape, chunks, files, dtype). Put that back, or start afresh with "
             "--overwrite."
         )
 

@@ -70,7 +70,8 @@ def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
 def _part(plan: Plan, tiling: Tiling) -> Roi:
     """A part of one tile of a block in the middle of the ROI, in output voxels.
 
-    One chunk along the streamed axis, or one slice for a 2-D network over a volume; one frame.
+    One chunk or shard along the streamed axis, or one slice for a 2-D network over a volume; one
+    frame.
     """
     roi = plan.output.roi
     middle = Coordinate(
@@ -85,5 +86,5 @@ def _part(plan: Plan, tiling: Tiling) -> Roi:
     shape[:slices] = [1] * slices
     if tiling.streaming is not None and not (slices and plan.network.dims == 2):
         along = slices + tiling.streaming.axes[0]
-        shape[along] = min(shape[along], plan.output.chunk_shape[along])
+        shape[along] = min(shape[along], plan.output.write_shape[along])
     return Roi(kept.begin, shape)

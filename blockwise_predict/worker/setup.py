@@ -82,14 +82,14 @@ def make_predictor(plan: Plan, opened: Opened, precision: str) -> BlockPredictor
         return MeanPredictor(
             make_members(plan, opened, precision),
             parts=output_parts(plan),
-            chunk_shape=plan.output.chunk_shape,
+            row_shape=plan.output.write_shape,
             device=opened.device,
         )
     return Predictor(
         _make_pass(plan, opened, precision),
         plan.tiling_for(precision).lattice,
         parts=output_parts(plan),
-        chunk_shape=plan.output.chunk_shape,
+        row_shape=plan.output.write_shape,
     )
 
 

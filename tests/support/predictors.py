@@ -46,7 +46,7 @@ def predictor(
         network,
         lattice,
         parts=[Part(len(trained.channel_names), Encoding("float32"))],
-        chunk_shape=(7,) * len(tile),
+        row_shape=(7,) * len(tile),
     )
 
 
