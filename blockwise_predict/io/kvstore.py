@@ -126,6 +126,10 @@ def _context(credentials_in_environment: bool, cache_bytes: int) -> Any:
     return ts.Context(spec)
 
 
+class DeniedError(ArrayError):
+    """A remote store denies access to a file: many do so, too, if it does not exist."""
+
+
 @contextmanager
 def storage_errors(location: str, action: str) -> Iterator[None]:
     """Turn tensorstore's errors into ArrayError: `cannot ACTION LOCATION: reason`."""
@@ -134,7 +138,10 @@ def storage_errors(location: str, action: str) -> Iterator[None]:
     except ArrayError:
         raise
     except (ValueError, RuntimeError, NotImplementedError, OSError) as error:
-        raise ArrayError(f"cannot {action} {location}: {reason_of(error)}") from error
+        reason = reason_of(error)
+        denied = not is_local(location) and reason.startswith("PERMISSION_DENIED")
+        kind = DeniedError if denied else ArrayError
+        raise kind(f"cannot {action} {location}: {reason}") from error
 
 
 def reason_of(error: Exception) -> str:
