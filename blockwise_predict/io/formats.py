@@ -15,6 +15,7 @@ from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import precomputed
 from blockwise_predict.io.foreign import foreign_kind
 from blockwise_predict.io.kvstore import (
+    DeniedError,
     Json,
     check_bucket,
     is_local,
@@ -94,32 +95,59 @@ class Node:
 
 
 def read_node(location: str) -> Node | None:
-    """The array or group at a normalized location; None if there is neither."""
-    return _read_zarr3(location) or _read_zarr2(location) or _read_n5(location)
+    """The array or group at a normalized location; None if there is neither.
+
+    Raises ArrayError if what is there cannot be read.
+    """
+    files = _Files(location)
+    node = _read_zarr3(files) or _read_zarr2(files) or _read_n5(files)
+    if node is None and files.denied is not None:
+        raise files.denied
+    return node
 
 
-def _read_zarr3(location: str) -> Node | None:
-    metadata = read_json(location, "zarr.json")
+class _Files:
+    """Metadata files of a location; those that are denied count as missing.
+
+    Public buckets that list nothing deny what does not exist: `denied` is that error, which tells
+    the truth only if nothing else is there.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self.denied: DeniedError | None = None
+
+    def read(self, name: str) -> Json | None:
+        """The JSON object in a file; None if it is missing."""
+        try:
+            return read_json(self.location, name)
+        except DeniedError as error:
+            self.denied = error
+            return None
+
+
+def _read_zarr3(files: _Files) -> Node | None:
+    metadata = files.read("zarr.json")
     if metadata is None:
         return None
     is_array = metadata.get("node_type") == "array"
-    return Node(location, "zarr3", is_array, metadata, _object(metadata.get("attributes")))
+    return Node(files.location, "zarr3", is_array, metadata, _object(metadata.get("attributes")))
 
 
-def _read_zarr2(location: str) -> Node | None:
-    array = read_json(location, ".zarray")
-    group = read_json(location, ".zgroup") if array is None else None
+def _read_zarr2(files: _Files) -> Node | None:
+    array = files.read(".zarray")
+    group = files.read(".zgroup") if array is None else None
     if array is None and group is None:
         return None
-    attributes = read_json(location, ".zattrs") or {}
-    return Node(location, "zarr2", array is not None, array or group or {}, attributes)
+    attributes = files.read(".zattrs") or {}
+    return Node(files.location, "zarr2", array is not None, array or group or {}, attributes)
 
 
-def _read_n5(location: str) -> Node | None:
-    metadata = read_json(location, "attributes.json")
+def _read_n5(files: _Files) -> Node | None:
+    metadata = files.read("attributes.json")
     if metadata is None:
         return None
-    return Node(location, "n5", "dimensions" in metadata, metadata, metadata)
+    return Node(files.location, "n5", "dimensions" in metadata, metadata, metadata)
 
 
 def _object(value: object) -> Json:
@@ -148,8 +176,16 @@ def groups_above(location: str) -> list[Node]:
     container = container_of(location)
     above = parents(location)
     top = above.index(container) + 1 if container in above else _MAX_PARENTS
-    nodes = (read_node(parent) for parent in above[:top] if is_local(parent) or name_of(parent))
+    nodes = (_readable(parent) for parent in above[:top] if is_local(parent) or name_of(parent))
     return [node for node in nodes if node is not None and not node.is_array]
+
+
+def _readable(location: str) -> Node | None:
+    """`read_node`; None if access is denied."""
+    try:
+        return read_node(location)
+    except DeniedError:
+        return None
 
 
 def guess_format(path: str | Path) -> Format | None:

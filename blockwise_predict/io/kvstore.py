@@ -138,6 +138,10 @@ def _context(aws_credentials: str, cache_bytes: int) -> Any:
     return ts.Context(spec)
 
 
+class DeniedError(ArrayError):
+    """A remote store denies access to a file: many do so, too, if it does not exist."""
+
+
 @contextmanager
 def storage_errors(location: str, action: str) -> Iterator[None]:
     """Turn tensorstore's errors into ArrayError: `cannot ACTION LOCATION: reason`."""
@@ -150,7 +154,8 @@ def storage_errors(location: str, action: str) -> Iterator[None]:
         text = f"cannot {action} {location}: {reason}"
         if meaning := advice(location, reason):
             text = f"{text.rstrip('.')}. {meaning}."
-        raise ArrayError(text) from error
+        denied = not is_local(location) and reason.startswith("PERMISSION_DENIED")
+        raise (DeniedError if denied else ArrayError)(text) from error
 
 
 def reason_of(error: Exception) -> str:

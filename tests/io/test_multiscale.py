@@ -5,12 +5,15 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import TrainedSize, describe_levels, open_array, open_source
+from blockwise_predict.io.kvstore import open_store
 from tests.support.arrays import lengths, ramp, write_json
 from tests.support.pyramids import multiscale, scaled, write_group, write_pyramid
+from tests.support.webserver import files_only
 
 SHAPE = (16, 20, 24)
 
@@ -94,6 +97,32 @@ def test_a_path_to_a_level_and_an_offset(tmp_path: Path) -> None:
         open_source(group, trained_at(4, 4, 4), voxel_size=lengths(4, 4, 4))
     with pytest.raises(ArrayError, match="is a group, not an array"):
         open_array(group)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_server_that_lists_nothing(tmp_path: Path, version: str) -> None:
+    data = ramp(SHAPE)
+    write_pyramid(tmp_path / "set" / "image.zarr", data, version)
+    with files_only(tmp_path) as address:
+        # Without .zarr in the name, groups are searched for up to the server's root.
+        (tmp_path / "set" / "image.zarr").rename(tmp_path / "set" / "image")
+        array = open_source(f"{address}/set/image", trained_at(4, 4, 4))
+        assert array.path == f"{address}/set/image/s0"
+        np.testing.assert_array_equal(array.read((0, 0, 0), SHAPE)[0], data)
+        assert open_array(f"{address}/set/image/s2").placement.voxel_size == lengths(16, 16, 16)
+        with pytest.raises(ArrayError, match=r"typo: PERMISSION_DENIED"):
+            open_source(f"{address}/set/image/typo", None)
+
+
+def test_a_group_on_s3(tmp_path: Path, bucket: str) -> None:
+    group = write_pyramid(tmp_path / "image.zarr", ramp(SHAPE))
+    store = open_store(f"{bucket}/image.zarr")
+    for file in group.rglob("*"):
+        if file.is_file():
+            store.write(str(file.relative_to(group)), file.read_bytes()).result()
+    array = open_source(f"{bucket}/image.zarr", trained_at(8, 8, 8))
+    assert array.path == f"{bucket}/image.zarr/s1"
+    assert array.placement.offset == lengths(1042, 2, 2)
 
 
 def test_levels_that_are_missing_or_lead_elsewhere(tmp_path: Path) -> None:
