@@ -6,9 +6,12 @@ these fields.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Mapping
+from typing import Any
 
-from blockwise_predict.config.normalize import Normalize
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from blockwise_predict.config.normalize import Normalize, rule_of_input
 from blockwise_predict.config.option import Group, option
 from blockwise_predict.config.per_output import OutputDtypes, OutputRanges
 from blockwise_predict.config.values import (
@@ -210,3 +213,12 @@ class PredictionOptions(BaseModel):
         unset="half of what is free",
         example="8GiB",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_normalize(cls, options: Any) -> Any:
+        """Of rules for several inputs, take that of this run's input."""
+        rules = options.get("normalize") if isinstance(options, dict) else None
+        if not isinstance(rules, Mapping) or "input" not in options:
+            return options
+        return {**options, "normalize": rule_of_input(rules, options["input"])}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Annotated, Literal, get_args
@@ -9,6 +11,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BeforeValidator
 
 from blockwise_predict.config.values import check_span
+from blockwise_predict.errors import shown
 
 Kind = Literal["auto", "none", "range", "zscore", "percentiles", "omero"]
 _HOW = (
@@ -16,6 +19,7 @@ _HOW = (
     "omero; range, percentiles and omero with ,TO_LOW,TO_HIGH for other bounds than 0,1 and with "
     ":clip at the end"
 )
+_LISTED = 8
 _EXAMPLES = {"range": "range:0,255", "zscore": "zscore:120,40", "percentiles": "percentiles:1,99"}
 
 
@@ -117,6 +121,25 @@ def _checked(value: object) -> str:
     text = str(value)
     parse_rule(text)
     return text
+
+
+def rule_of_input(rules: Mapping[object, object], path: object) -> object:
+    """The rule for an input, from a mapping of arrays to rules (in YAML: one file for many runs).
+
+    Raises ValueError if the mapping does not name the input.
+    """
+    for name, rule in rules.items():
+        if _place(name) == _place(path):
+            return rule
+    listed = ", ".join(shown(name) for name in list(rules)[:_LISTED])
+    raise ValueError(
+        f"normalize has no rule for the input {shown(path)}. It has rules for {listed}"
+    )
+
+
+def _place(path: object) -> str:
+    text = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
+    return text.rstrip("/") if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 
 Normalize = Annotated[str, BeforeValidator(_checked)]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from blockwise_predict.config.model import load_config
 from blockwise_predict.config.normalize import Rule, parse_rule
 from blockwise_predict.engine.values import Normalization
+from blockwise_predict.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -63,3 +67,22 @@ def test_values_are_inverted_and_clipped(dtype: str) -> None:
     assert found.dtype == np.float32
     assert str(clipped).endswith(", clipped to -1..1")
     assert clipped.largest(raw) == 1
+
+
+def test_a_file_can_have_a_rule_for_each_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "checkpoint: weights.pt\noutput: out.zarr/out\nnormalize:\n"
+        f"  {tmp_path}/a.zarr/raw/: range:0,100\n  s3://data/b.zarr/raw: zscore:auto\n"
+        "  c.zarr/raw: rnage:1,2\n"
+    )
+    assert load_config({"input": "a.zarr/raw"}, file).normalize == "range:0,100"
+    assert load_config({"input": "s3://data/b.zarr/raw/"}, file).normalize == "zscore:auto"
+    assert load_config({"input": "d.zarr/raw", "normalize": "none"}, file).normalize == "none"
+    with pytest.raises(ConfigError, match=r"no rule for the input 'd.zarr/raw'. .*'s3://data/b"):
+        load_config({"input": "d.zarr/raw"}, file)
+    with pytest.raises(ConfigError, match="normalize 'rnage:1,2': write auto"):
+        load_config({"input": "c.zarr/raw"}, file)
