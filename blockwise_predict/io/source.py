@@ -138,7 +138,7 @@ def _open(path: str | Path, given: Given, cache_bytes: int = 0) -> InputArray:
         raise ArrayError(f"{node.location} is empty: its shape is {shape}. Choose another array.")
     placement, axes = place_array(node, shape, given)
     array = InputArray(node, store, placement, axes)
-    if node.format == "precomputed":
+    if _needs_reading(node):
         array.check_gaps_by(open_tensorstore(node, cache_bytes=cache_bytes, fail_at_gaps=True))
     lengths = {"voxel_size": given.voxel_size, "offset": given.offset}
     array.options = {"input": str(path)} | {
@@ -167,6 +167,9 @@ def open_tensorstore(node: Node, *, cache_bytes: int = 0, fail_at_gaps: bool = F
         spec |= {"kvstore": root, "scale_metadata": {"key": key}}
     if fail_at_gaps:
         spec["fill_missing_data_reads"] = False
+    if _needs_reading(node):
+        # What `is_stored` has read is not requested again.
+        spec["recheck_cached_data"] = "open"
     with storage_errors(node.location, "open"):
         context = storage_context(cache_bytes)
         store = ts.open(spec, open=True, read=True, context=context).result()
@@ -185,11 +188,17 @@ def _check_chunks(store: Any, location: str) -> None:
         )
 
 
+def _needs_reading(node: Node) -> bool:
+    """Whether only reading tells which chunks are stored."""
+    return node.format == "precomputed" or node.location.startswith(("http://", "https://"))
+
+
 def _read_without_gaps(view: Any) -> bool:
     """Whether no chunk is missing that a view reads; a cache keeps them for the read that follows.
 
-    tensorstore's statistics do not work for precomputed volumes (0.1.86). In a shard that is
-    missing, it takes all chunks for stored ones of zeros.
+    tensorstore's statistics need a store that lists its files, which web servers do not, and do
+    not work for precomputed volumes (0.1.86). In a missing shard of these, it takes all chunks for
+    stored ones of zeros.
     """
     try:
         view.read().result()

@@ -1,4 +1,4 @@
-"""A TIFF stack is refused by a run, converted, and then predicted."""
+"""A TIFF stack is refused by a run, converted, and predicted as a precomputed volume is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import tifffile
 
 from blockwise_predict.io import open_input
+from tests.support.arrays import write_precomputed
 from tests.support.networks import save_network
 from tests.support.runs import predict, read_output
 
@@ -33,4 +34,10 @@ def test_convert_and_run(tmp_path: Path) -> None:
     assert "--overwrite" in predict("convert", stack, volume, "--voxel-size", "9,9,9", code=2)
     np.testing.assert_array_equal(open_input(volume).read((0, 0, 0), raw.shape)[0], raw)
     run(volume, "converted")
-    assert read_output(f"{tmp_path}/converted.zarr/out").std() > 0
+    size = {"resolution": [10, 10, 10]}
+    run(write_precomputed(tmp_path, "precomputed-sharded", raw, **size), "precomputed")
+    found, same = (
+        read_output(f"{tmp_path}/{name}.zarr/out") for name in ("converted", "precomputed")
+    )
+    assert found.std() > 0
+    np.testing.assert_array_equal(found, same)

@@ -1,0 +1,77 @@
+"""A plain web server that answers ranges and lists nothing, as most public data are served."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blockwise_predict.errors import ArrayError
+from blockwise_predict.io import create_output, open_input
+from tests.support.arrays import output_spec, ramp, write_array, write_precomputed
+
+PLACE = {"voxel_size": [4, 4, 4], "axis_names": ["z", "y", "x"]}
+
+
+class _Ranges(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        file = Path(self.translate_path(self.path))
+        if not file.is_file():
+            self.send_error(404)
+            return
+        data = file.read_bytes()
+        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        begin, end = 0, len(data)
+        if wanted is not None and wanted[1]:
+            begin, end = int(wanted[1]), min(end, int(wanted[2]) + 1 if wanted[2] else end)
+        elif wanted is not None:
+            begin = end - int(wanted[2])
+        if begin >= end:
+            self.send_error(416)
+            return
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(data)}")
+        self.send_header("Content-Length", str(end - begin))
+        self.end_headers()
+        self.wfile.write(data[begin:end])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    handler = functools.partial(_Ranges, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "kind", ["zarr2", "zarr3", "zarr3-sharded", "precomputed", "precomputed-sharded"]
+)
+def test_every_format_is_read(tmp_path: Path, site: str, kind: str) -> None:
+    data = ramp((5, 9, 14))
+    if kind.startswith("precomputed"):
+        path = write_precomputed(tmp_path, kind, data)
+    else:
+        path = write_array(tmp_path, kind, data, PLACE)
+    array = open_input(f"{site}/{path.relative_to(tmp_path)}")
+    np.testing.assert_array_equal(array.read((1, 2, 3), (5, 9, 14))[0], data[1:, 2:, 3:])
+    assert array.is_stored((0, 0, 0), (5, 9, 14))
+
+
+def test_what_is_not_there_and_what_is_not_written(site: str) -> None:
+    with pytest.raises(ArrayError, match=rf"{site}/volume\.zarr/raw: there is no zarr, N5 or"):
+        open_input(f"{site}/volume.zarr/raw")
+    with pytest.raises(ArrayError, match="http can be read only"):
+        create_output(output_spec(f"{site}/volume.zarr/raw"))
