@@ -11,7 +11,7 @@ from blockwise_predict.cli.options import GroupedCommand, run_options
 from blockwise_predict.config.model import RunConfig
 
 EXIT_CODES = {
-    0: "every voxel is predicted",
+    0: "every block is predicted, or left out as asked for",
     1: "some blocks failed",
     2: "an option, a file or a record is wrong",
     130: "interrupted",
