@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
 
@@ -78,11 +78,11 @@ def _choose(choice: _LayoutChoice) -> Layout:
     sizing = choice.sizing(likely)
     block = given or sizing.block(tuple(region.roi.shape), region.write_shape)
     shards = choice.streamed_shards(block, sizing)
-    choice = replace(choice, region=replace(region, shard_shape=shards))
+    written = shards or region.chunk_shape
     exact = None
     if precision == "auto" and likely != torch.float32:
-        exact = choice.streamed(block, choice.sizing(torch.float32))
-    tiling = choice.streamed(block, sizing)
+        exact = choice.streamed(block, choice.sizing(torch.float32), written)
+    tiling = choice.streamed(block, sizing, written)
     warnings = _memory_warnings(tiling, choice.limits, opened)
     return Layout(block, tiling, exact, tuple(warnings), shards)
 
@@ -160,19 +160,22 @@ class _LayoutChoice:
         warnings = _memory_warnings(tiling, self.limits, opened)
         return Layout(block, tiling, None, tuple(warnings), self.shards(block, tiling))
 
-    def streamed(self, block: tuple[int, ...], sizing: Sizing) -> Tiling:
-        """The tiling with streamed passes; the tile is the configured one, or chosen."""
+    def streamed(self, block: tuple[int, ...], sizing: Sizing, written: tuple[int, ...]) -> Tiling:
+        """The tiling with streamed passes; the tile is the configured one, or chosen.
+
+        `written` is the shape of a shard or chunk, of which rows consist.
+        """
         region, shapes = self.region, self.opened.model.shapes
-        roi, chunk, lattice = region.roi, region.write_shape, region.lattice
+        roi, lattice = region.roi, region.lattice
         if self.opened.config.tile_shape is None:
-            tile = sizing.tile(lattice, roi, block, chunk)
+            tile = sizing.tile(lattice, roi, block, written)
             lattice = build_lattice(shapes, tile)
         tile = lattice.tile_shape[-shapes.dims :]
         cropped = crop_block(block, tuple(roi.shape))
         return Tiling(
             lattice=lattice,
-            streaming=sizing.streaming(cropped, tile, chunk),
-            memory_bytes=sizing.bytes(cropped, tile, chunk),
+            streaming=sizing.streaming(cropped, tile, written),
+            memory_bytes=sizing.bytes(cropped, tile, written),
             cache_bytes=self._cache_bytes(lattice, block),
         )
 
@@ -182,13 +185,15 @@ class _LayoutChoice:
 
     def streamed_shards(self, block: tuple[int, ...], sizing: Sizing) -> tuple[int, ...] | None:
         """The shards of an output with streamed passes, whose rows the memory has to hold."""
-        tiling = self.streamed(block, sizing)
+        tiling = self.streamed(block, sizing, self.region.write_shape)
+        along = row_axes(self.opened, tiling.streaming)[-1]
+        plane = prod(block) // block[along] * self.opened.output_bytes
 
         def fit(shape: tuple[int, ...]) -> bool:
-            sharded = replace(self, region=replace(self.region, shard_shape=shape))
-            found = sharded.streamed(block, sizing)
+            found = self.streamed(block, sizing, shape)
             same = (found.lattice, found.streaming) == (tiling.lattice, tiling.streaming)
-            return same and found.memory_bytes <= self.limits.memory
+            # A row is compressed as a whole, in the worst case to about its own size.
+            return same and found.memory_bytes + shape[along] * plane <= self.limits.memory
 
         return self._shards(block, tiling, fit)
 

@@ -12,7 +12,7 @@ import zarr
 
 from blockwise_predict.io import OutputArray, create_output, open_input, open_output
 from blockwise_predict.io.extend import grow_output
-from tests.support.arrays import output_path, output_spec, ramp
+from tests.support.arrays import OUTPUT_FORMATS, output_path, output_spec, ramp
 
 SHAPE, CHUNK, SHARD = (5, 9, 14), (4, 4, 8), (4, 8, 16)
 DATA = ramp((2, *SHAPE))
@@ -80,6 +80,18 @@ def test_shards_that_the_old_end_cut_are_removed(output: OutputArray) -> None:
     data = ramp((2, 5, 12, 14))
     write_all(larger, data)
     np.testing.assert_array_equal(larger.read((0, 0, 0), larger.shape), data)
+
+
+@pytest.mark.parametrize("kind", OUTPUT_FORMATS)
+def test_chunks_that_the_old_end_cut_are_removed(kind: str, tmp_path: Path) -> None:
+    output = create_output(output_spec(output_path(tmp_path, kind), kind, chunk_shape=SHARD))
+    write_all(output)
+    grow_output(output.path, (5, 12, 14))
+    larger = open_output(output.path)
+    assert larger.is_stored((0, 0, 0), (5, 8, 14))
+    for z in (0, 4):
+        assert not larger.is_stored((z, 8, 0), (z + 1, 12, 14))
+    np.testing.assert_array_equal(larger.read((0, 0, 0), (5, 8, 14)), DATA[:, :, :8])
 
 
 def test_shards_need_whole_chunks_and_zarr_3(tmp_path: Path) -> None:

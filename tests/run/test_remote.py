@@ -23,6 +23,8 @@ def test_run_verify_repair_and_extend_on_s3(bucket: str, tmp_path: Path) -> None
     output = f"{bucket}/out.zarr/out"
     options = [*job.options, "--input", f"{bucket}/volume.zarr/raw", "--output", output]
     options += ["--run-dir", tmp_path / "records"]
+    # A block is one shard, of 8 chunks.
+    options += ["--chunk-shape", "8,8,8", "--shard-shape", "16,16,16"]
     part = ("--roi", "[160:360,:170,:160]")
     predict("run", *options, *part)
     assert "4 blocks: 4 complete" in predict("verify", output, "--sample", "1")
