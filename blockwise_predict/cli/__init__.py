@@ -16,6 +16,7 @@ from blockwise_predict.cli.inspect import inspect
 from blockwise_predict.cli.logs import logs
 from blockwise_predict.cli.plaintext import use_plain_streams
 from blockwise_predict.cli.plan import plan
+from blockwise_predict.cli.pyramid import pyramid
 from blockwise_predict.cli.retry import retry
 from blockwise_predict.cli.run import run
 from blockwise_predict.cli.scale import scale
@@ -40,13 +41,27 @@ def predict() -> None:
     predict logs OUTPUT               the logs of its workers
     predict scale OUTPUT N            change its number of workers
     predict verify OUTPUT             check what it wrote, chunk by chunk
+    predict pyramid OUTPUT            downsampled levels for viewers
     predict retry OUTPUT              try its failed blocks again
     predict export CHECKPOINT FILE    the network for other programs: .pt2 or .safetensors
     predict workers list              scripts for clusters and containers, to edit
     """
 
 
-for command in (run, plan, inspect, logs, scale, verify, retry, export, worker, workers, demo):
+for command in (
+    run,
+    plan,
+    inspect,
+    logs,
+    scale,
+    verify,
+    pyramid,
+    retry,
+    export,
+    worker,
+    workers,
+    demo,
+):
     predict.add_command(command)
 
 

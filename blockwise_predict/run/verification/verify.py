@@ -23,6 +23,7 @@ from blockwise_predict.records.find import find_run
 from blockwise_predict.records.ledger import PREDICTED, LedgerDamagedError, State, records_of
 from blockwise_predict.records.lock import hold_lock, read_holder
 from blockwise_predict.run.verification.findings import STORED, BlockRange, Finding, Report
+from blockwise_predict.run.verification.levels import verify_levels
 from blockwise_predict.run.verification.recompute import Recomputer, in_array
 from blockwise_predict.worker.block import describe
 
@@ -99,9 +100,10 @@ def verify_run(
 ) -> Report:
     """Read every block of a run's output, and compute `sample` random ones again.
 
-    With `repair`, bad blocks are marked for the next run and a lost ledger is rebuilt; the caller
-    must hold the run's lock. `progress` is called with the numbers of blocks checked and of all
-    blocks. Raises an InputError if the output cannot be opened.
+    With `repair`, bad blocks are marked for the next run, a lost ledger is rebuilt, and downsampled
+    levels that are wrong are removed; the caller must hold the run's lock. `progress` is called
+    with the numbers of blocks checked and of all blocks. Raises an InputError if the output cannot
+    be opened.
     """
     outputs = [open_output(array.path) for array in plan.output.arrays]
     for output in outputs:
@@ -116,6 +118,7 @@ def verify_run(
     chosen = _choose_sample(verdicts, sample, seed)
     recomputed, sample_problem = _compute_again(run, chosen)
     verdicts = [recomputed.get(number, verdict) for number, verdict in enumerate(verdicts)]
+    levels = verify_levels(plan, progress, repair=repair)
     repaired = _repair(run, verdicts) if repair else None
     return Report(
         counts={f: sum(v.finding == f for v in verdicts) for f in Finding},
@@ -124,6 +127,7 @@ def verify_run(
         sample_problem=sample_problem,
         ledger_problem=problem,
         repaired=repaired,
+        levels=levels,
         units=plan.output_grid.units,
     )
 
