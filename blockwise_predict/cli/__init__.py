@@ -17,6 +17,7 @@ from blockwise_predict.cli.inspect import inspect
 from blockwise_predict.cli.logs import logs
 from blockwise_predict.cli.plaintext import use_plain_streams
 from blockwise_predict.cli.plan import plan
+from blockwise_predict.cli.pyramid import pyramid
 from blockwise_predict.cli.retry import retry
 from blockwise_predict.cli.run import run
 from blockwise_predict.cli.scale import scale
@@ -41,6 +42,7 @@ def predict() -> None:
     predict logs OUTPUT               the logs of its workers
     predict scale OUTPUT N            change its number of workers
     predict verify OUTPUT             check what it wrote, chunk by chunk
+    predict pyramid OUTPUT            downsampled levels for viewers
     predict retry OUTPUT              try its failed blocks again
     predict convert STACK ARRAY       a TIFF stack or HDF5 dataset as an array that runs read
     predict export CHECKPOINT FILE    the network for other programs: .pt2 or .safetensors
@@ -49,7 +51,7 @@ def predict() -> None:
 
 
 for command in (
-    *(run, plan, inspect, logs, scale, verify, retry),
+    *(run, plan, inspect, logs, scale, verify, pyramid, retry),
     *(convert, export, worker, workers, demo),
 ):
     predict.add_command(command)

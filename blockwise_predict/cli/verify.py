@@ -48,11 +48,11 @@ def verify(
 ) -> None:
     """Check that OUTPUT holds everything that its run should have written.
 
-    Every chunk is read. A block is complete, filled (unreadable input was replaced), skipped (left
-    out, since its input could not be read), masked, outside or empty (left out by --mask,
-    --rois or --skip-empty), failed, missing (not done yet), damaged, different (from what --sample
-    computed again), or unchecked (it could not be computed again). Exit code 1 if anything is wrong
-    or missing.
+    Every chunk is read, and downsampled levels are compared with the level below. A block is
+    complete, filled (unreadable input was replaced), skipped (left out, since its input could not
+    be read), masked, outside or empty (left out by --mask, --rois or --skip-empty), failed, missing
+    (not done yet), damaged, different (from what --sample computed again), or unchecked (it could
+    not be computed again). Exit code 1 if anything is wrong or missing.
 
     \b
     predict verify predictions.zarr/affs --sample 5
@@ -98,9 +98,16 @@ def _show(report: Report) -> None:
         click.echo(f"No block could be computed again: {report.sample_problem}")
     if report.ledger_problem:
         click.echo(f"The record of finished blocks cannot be used: {report.ledger_problem}")
+    for level in report.levels:
+        state = (
+            f"{level.wrong} are wrong: {level.detail}" if level.wrong else "as the level below says"
+        )
+        click.echo(f"Level {level.path}: {level.blocks} blocks, {state}.")
     if report.repaired is not None:
         what = "The record of finished blocks was rebuilt" if report.ledger_problem else ""
         marked = f"{report.repaired} blocks were marked to be done again"
         click.echo(f"{what}; {marked}." if what else f"{marked}.")
+        if any(level.wrong for level in report.levels):
+            click.echo("The levels of such arrays were removed: predict pyramid makes them again.")
     elif not report.good and report.needs_repair:
         click.echo("Give --repair to have the next predict run compute the bad ones again.")

@@ -174,6 +174,11 @@ class PredictionOptions(BaseModel):
         metavar="Z,Y,X",
         unset="64,64,64 (of single frames), or the ROI where that is smaller",
     )
+    pyramid: bool = option(
+        False,
+        Group.OUTPUT,
+        "When every block is predicted, make downsampled levels, as predict pyramid does.",
+    )
     roi: RoiNm | None = option(
         None,
         Group.OUTPUT,

@@ -8,9 +8,16 @@ import numpy as np
 import tensorstore as ts
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.io import funlib, multiscales, n5, ngff, zarr_metadata
+from blockwise_predict.io import image_metadata, zarr_metadata
+from blockwise_predict.io.array_attributes import array_attributes
 from blockwise_predict.io.consolidated import update_consolidated
-from blockwise_predict.io.delete import colliding_files, delete_array, output_keys
+from blockwise_predict.io.delete import (
+    check_deletable,
+    colliding_files,
+    delete_array,
+    output_keys,
+)
+from blockwise_predict.io.downsampled import delete_levels
 from blockwise_predict.io.formats import (
     METADATA_FILE,
     Format,
@@ -72,23 +79,26 @@ def create_output(spec: OutputSpec, *, overwrite: bool = False) -> OutputArray:
     if spec.format == "n5":
         _create_n5(location, spec)
     else:
-        zarr_metadata.create_array(location, spec, _attributes(spec))
-        multiscales.add_array(groups[-1], location, spec)
+        zarr_metadata.create_array(location, spec, array_attributes(spec))
+        image_metadata.add_array(groups[-1], location, spec)
         update_consolidated(location)
     return open_output(location)
 
 
 def delete_output(path: str | Path) -> list[str]:
-    """Delete the array at `path` and its OME-NGFF entry in the group above, and nothing else.
+    """Delete the array at `path`, its downsampled levels and its OME-NGFF entry in the group above,
+    and nothing else.
 
     Returns the names of other files in its folder, which stay. Raises ArrayError if there is no
     array, or if the folder is a symbolic link.
     """
     node = find_array(path)
+    check_deletable(node.location)
+    delete_levels(node.location)
     left = delete_array(node)
     above = read_node(parents(node.location)[0])
     if above is not None and above.format != "n5" and not above.is_array:
-        multiscales.remove_array(above, name_of(node.location))
+        image_metadata.remove_array(above, name_of(node.location))
         update_consolidated(node.location)
     return left
 
@@ -158,19 +168,8 @@ def _create_n5(location: str, spec: OutputSpec) -> None:
         "dataType": np.dtype(spec.dtype).name,
         # Every reader of N5 knows gzip; zstd came late, and neuroglancer lacks it.
         "compression": {"type": "gzip", "level": LEVEL},
-        **_attributes(spec),
+        **array_attributes(spec),
     }
     request = {"driver": "n5", "kvstore": kvstore_spec(location), "metadata": metadata}
     with storage_errors(location, "create"):
         ts.open(request, create=True, open=False, context=storage_context()).result()
-
-
-def _attributes(spec: OutputSpec) -> Json:
-    names = {"channel_names": list(spec.channel_names)}
-    if spec.format == "n5":
-        shift = ngff.translation(spec.offset, spec.voxel_size, spec.input_voxel_size)
-        own = n5.attributes(spec.voxel_size, spec.offset, shift, spec.axes)
-    else:
-        own = funlib.attributes(spec.voxel_size, spec.offset, spec.axes)
-        own |= ngff.direct_attributes(spec.format, spec.axes, spec.voxel_size)
-    return {**spec.attributes, **own, **names}

@@ -17,7 +17,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.formats import Node
@@ -40,7 +40,6 @@ from blockwise_predict.io.transformations import compose, read_transformations
 from blockwise_predict.io.units import (
     exact_number,
     json_number,
-    json_numbers,
     scaled,
 )
 
@@ -122,6 +121,11 @@ def _statement(place: str, multiscale: Json, dataset: Json, ndim: int) -> Statem
     )
 
 
+def scale_and_shift(dataset: Json, place: str, ndim: int) -> tuple[Lengths, Lengths]:
+    """The composed scale and translation of a dataset, called `place` in messages."""
+    return compose(read_transformations({}, dataset, place).steps, place, ndim)
+
+
 def _axes(axes: object, ndim: int) -> tuple[Axes | None, list[object]]:
     if not isinstance(axes, list) or len(axes) != ndim:
         return None, []
@@ -178,38 +182,6 @@ def _is_length(text: list[str]) -> bool:
     return len(text) == 2 and _NUMBER.fullmatch(text[0]) is not None
 
 
-def multiscale_entry(
-    name: str,
-    version: Literal["0.4", "0.5"],
-    *,
-    axes: OutputAxes,
-    voxel_size: Lengths,
-    shift: Lengths,
-) -> Json:
-    """A multiscale of one array called `name` with the axes of an output; lengths in nm."""
-    # Imported here, since that takes a second and the workers do not need it.
-    from ome_zarr_models import v04, v05
-
-    models = v04 if version == "0.4" else v05
-    units = {SPACE: "nanometer", TIME: axes.time_unit or None}
-    described = [
-        models.axes.Axis(name=axis, type=kind, unit=units.get(kind))
-        for axis, kind in zip(axes.stored_names, axes.stored_kinds, strict=True)
-    ]
-    dataset = models.multiscales.Dataset.build(
-        path=name,
-        scale=axes.stored(1, json_numbers(voxel_size)),
-        translation=axes.stored(0, json_numbers(shift)),
-    )
-    # From 0.5 on the version stands beside the list of multiscales.
-    own_version = {"version": version} if version == "0.4" else {}
-    multiscale = models.multiscales.Multiscale(
-        name=name, axes=described, datasets=[dataset], **own_version
-    )
-    entry: Json = multiscale.model_dump(mode="json", exclude_none=True)
-    return entry
-
-
 def direct_attributes(node_format: str, axes: OutputAxes, voxel_size: Lengths) -> Json:
     """Attributes by which neuroglancer scales an array that is opened without its group."""
     sizes = [
@@ -218,36 +190,3 @@ def direct_attributes(node_format: str, axes: OutputAxes, voxel_size: Lengths) -
     ]
     names = {} if node_format == "zarr3" else {"_ARRAY_DIMENSIONS": axes.stored_names}
     return {**names, "dimension_units": axes.stored(None, sizes)}
-
-
-def with_entry(multiscales: list[Any], entry: Json) -> list[Any]:
-    """The multiscales with `entry` replacing the one of the same array alone, or appended.
-
-    Viewers take the first of the list, so what was first stays first.
-    """
-    path = entry["datasets"][0]["path"]
-    places = [index for index, old in enumerate(multiscales) if dataset_paths(old) == [path]]
-    if not places:
-        return [*without_dataset(multiscales, path), entry]
-    return [*multiscales[: places[0]], entry, *without_dataset(multiscales[places[0] :], path)]
-
-
-def without_dataset(multiscales: list[Any], path: str) -> list[Any]:
-    """The multiscales without the dataset at `path`; those left with no dataset are dropped."""
-    kept = []
-    for multiscale in multiscales:
-        paths = dataset_paths(multiscale)
-        if path not in paths:
-            kept.append(multiscale)
-        elif any(other != path for other in paths):
-            others = [d for d in multiscale["datasets"] if d.get("path") != path]
-            kept.append({**multiscale, "datasets": others})
-    return kept
-
-
-def dataset_paths(multiscale: object) -> list[object]:
-    """The paths of a multiscale's datasets; empty if it is malformed."""
-    datasets = multiscale.get("datasets") if isinstance(multiscale, dict) else None
-    if not isinstance(datasets, list) or not all(isinstance(d, dict) for d in datasets):
-        return []
-    return [dataset.get("path") for dataset in datasets]

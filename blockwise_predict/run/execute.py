@@ -15,6 +15,8 @@ from blockwise_predict.records.lock import hold_lock
 from blockwise_predict.records.room import room_problem
 from blockwise_predict.run.planned import PlannedRun
 from blockwise_predict.run.prepare import apply_options, blocks_to_skip, prepare_run
+from blockwise_predict.run.pyramid.discard import discard_levels
+from blockwise_predict.run.pyramid.make import with_pyramid
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import RunResult, collect_result
 from blockwise_predict.run.stop import StopRequest
@@ -61,7 +63,8 @@ def execute(
             report.begin(plan, ledger.count(*PREDICTED), plan.num_blocks - unselected)
             if skip_mask.all():
                 cancel_leftovers(run_dir, None, report.line, stop_now, keep=False)
-                return collect_result(plan, run_dir, ledger)
+                return with_pyramid(collect_result(plan, run_dir, ledger), report, stop)
+            discard_levels(plan, report.line)
             run_dir.events.write("begin", command=command, version=plan.version)
             warn = _Warnings(run_dir, report)
             fleet = make_fleet(config, run_dir, warn)
@@ -83,7 +86,8 @@ def execute(
             if not stop.at_once:
                 check_unchanged(plan, sample_digests(run.opened.array))
             run_dir.events.write("end", done=outcome.counts.done, busy=outcome.busy)
-            return collect_result(plan, run_dir, ledger, outcome)
+            result = collect_result(plan, run_dir, ledger, outcome)
+            return with_pyramid(result, report, stop)
 
 
 class _Warnings:

@@ -30,6 +30,7 @@ from blockwise_predict.records.atomic import damaged, write_atomically
 from blockwise_predict.records.ledger import PREDICTED
 from blockwise_predict.records.output_spec import array_spec
 from blockwise_predict.records.provenance import ATTRIBUTE, provenance
+from blockwise_predict.run.pyramid.discard import discard_levels
 
 
 def extends(new: Plan, old: Plan) -> bool:
@@ -48,6 +49,7 @@ def extend_run(
     kept = int(np.isin(records["state"], PREDICTED).sum())
     units = new.output_grid.units
     tell(f"Extending {bounds[0]} to {bounds[1]} {units}; {kept} finished blocks are kept.")
+    discard_levels(old, tell)
     marker = run_dir.path / "extension.json"
     write_atomically(marker, new.model_dump_json())
     for array in new.output.arrays:

@@ -10,6 +10,7 @@ from pathlib import Path
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.io import BlockSource, check_output
+from blockwise_predict.io.downsampled import check_levels
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
@@ -88,6 +89,8 @@ def plan_run(
     )
     for output in made.plan.output.arrays:
         check_output(output.path, made.plan.output.format, output.dtype)
+        if config.pyramid:
+            check_levels(output.path, made.plan.output.format)
     selection = select_blocks(made.plan)
     return PlannedRun(made.plan, made.opened, run_dir, config.overwrite, selection)
 

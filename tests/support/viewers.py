@@ -29,6 +29,21 @@ def neuroglancer_zarr(
     version = attributes["version"] if version3 else multiscale["version"]
     assert version == ("0.5" if version3 else "0.4")
     axes, dataset = multiscale["axes"], multiscale["datasets"][0]
+    size, shift = _transformed(multiscale, dataset)
+    array = group / dataset["path"]
+    shape = _json(array / ("zarr.json" if version3 else ".zarray"))["shape"]
+    units = [UNITS[axis["unit"]] if "unit" in axis else Fraction(1) for axis in axes]
+    begin = [(t - s / 2) * unit for t, s, unit in zip(shift, size, units, strict=True)]
+    end = [b + s * n * u for b, s, n, u in zip(begin, size, shape, units, strict=True)]
+    names = [a["name"] + ("'" if a.get("type") == "channel" else "") for a in axes]
+    return names, [s * unit for s, unit in zip(size, units, strict=True)], begin, end
+
+
+def _transformed(
+    multiscale: dict[str, Any], dataset: dict[str, Any]
+) -> tuple[list[Fraction], list[Fraction]]:
+    """Scale and translation of a dataset, of all transformations."""
+    axes = multiscale["axes"]
     size, shift = [Fraction(1)] * len(axes), [Fraction(0)] * len(axes)
     steps = dataset["coordinateTransformations"]
     for step in steps + multiscale.get("coordinateTransformations", []):
@@ -38,13 +53,22 @@ def neuroglancer_zarr(
             shift = [s * f for s, f in zip(shift, factors, strict=True)]
         elif step["type"] == "translation":
             shift = [s + t for s, t in zip(shift, lengths(*step["translation"]), strict=True)]
-    array = group / dataset["path"]
-    shape = _json(array / ("zarr.json" if version3 else ".zarray"))["shape"]
-    units = [UNITS[axis["unit"]] if "unit" in axis else Fraction(1) for axis in axes]
-    begin = [(t - s / 2) * unit for t, s, unit in zip(shift, size, units, strict=True)]
-    end = [b + s * n * u for b, s, n, u in zip(begin, size, shape, units, strict=True)]
-    names = [a["name"] + ("'" if a.get("type") == "channel" else "") for a in axes]
-    return names, [s * unit for s, unit in zip(size, units, strict=True)], begin, end
+    return size, shift
+
+
+def neuroglancer_levels(group: Path) -> list[tuple[list[Fraction], list[Fraction]]]:
+    """Voxel size and begin of each level of a group's first multiscale, as neuroglancer shows it.
+
+    Lengths are in the axes' units. The rules of `neuroglancer_zarr`.
+    """
+    version3 = (group / "zarr.json").exists()
+    attributes = _json(group / ("zarr.json" if version3 else ".zattrs"))
+    multiscale = (attributes["attributes"]["ome"] if version3 else attributes)["multiscales"][0]
+    found = []
+    for dataset in multiscale["datasets"]:
+        size, shift = _transformed(multiscale, dataset)
+        found.append((size, [t - s / 2 for t, s in zip(shift, size, strict=True)]))
+    return found
 
 
 def neuroglancer_zarr_array(array: Path) -> tuple[list[str], list[Fraction]]:

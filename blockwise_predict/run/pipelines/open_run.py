@@ -24,6 +24,7 @@ from blockwise_predict.records.lock import hold_lock, read_holder
 from blockwise_predict.records.room import room_problem
 from blockwise_predict.run.planned import PlannedRun
 from blockwise_predict.run.prepare import apply_options, blocks_to_skip, prepare_run
+from blockwise_predict.run.pyramid.discard import discard_levels
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import collect_result
 
@@ -76,6 +77,8 @@ def open_run(run: PlannedRun, command: str) -> tuple[WorkerPass, NDArray[np.uint
             run_dir.events.write("begin", command=command, version=plan.version)
             if skip_mask.all():
                 collect_result(plan, run_dir, ledger)
+            else:
+                discard_levels(plan, _REPORT.line)
     worker_pass = WorkerPass(
         run_dir=str(run_dir),
         trusted=run_dir.trusted,

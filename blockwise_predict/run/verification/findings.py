@@ -53,14 +53,27 @@ class BlockRange:
 
 
 @dataclass(frozen=True)
+class LevelFinding:
+    """A downsampled level: of its `blocks`, `wrong` are not what the level below says.
+
+    `detail` is what is wrong with the first of them.
+    """
+
+    path: str
+    blocks: int
+    wrong: int
+    detail: str
+
+
+@dataclass(frozen=True)
 class Report:
     """The result of a verification.
 
     `counts` are the numbers of blocks by finding; `ranges` lists the blocks that are not EXPECTED.
     `sampled` blocks were computed again; `sample_problem` says why none could be. `ledger_problem`
     says what is wrong with the record of finished blocks. `repaired` blocks were marked to be done
-    again; it is None if no repair was asked for. `units` are those of ROIs: `nm`, or one for each
-    axis if the first of them is time.
+    again; it is None if no repair was asked for. `levels` are the levels of the output's
+    arrays. `units` are those of ROIs: `nm`, or one for each axis if the first of them is time.
     """
 
     counts: dict[Finding, int]
@@ -69,6 +82,7 @@ class Report:
     sample_problem: str | None
     ledger_problem: str | None
     repaired: int | None
+    levels: tuple[LevelFinding, ...] = ()
     units: str = "nm"
 
     @property
@@ -76,10 +90,11 @@ class Report:
         """Whether nothing is wrong and nothing is left to do."""
         bad = sum(n for finding, n in self.counts.items() if finding not in GOOD)
         records = self.ledger_problem is None or self.repaired is not None
-        return not bad and records and self.sample_problem is None
+        levels = not any(level.wrong for level in self.levels)
+        return not bad and levels and records and self.sample_problem is None
 
     @property
     def needs_repair(self) -> bool:
         """Whether something is wrong that the next run does not fix by itself."""
         bad = self.counts[Finding.DAMAGED] + self.counts[Finding.DIFFERENT]
-        return bool(bad or self.ledger_problem)
+        return bool(bad or self.ledger_problem or any(level.wrong for level in self.levels))

@@ -30,6 +30,7 @@ from blockwise_predict.run.verification.findings import (
     Finding,
     Report,
 )
+from blockwise_predict.run.verification.levels import verify_levels
 from blockwise_predict.run.verification.recompute import Recomputer, in_array
 from blockwise_predict.worker.block import describe
 
@@ -109,9 +110,10 @@ def verify_run(
 ) -> Report:
     """Read every block of a run's output, and compute `sample` random ones again.
 
-    With `repair`, bad blocks are marked for the next run and a lost ledger is rebuilt; the caller
-    must hold the run's lock. `progress` is called with the numbers of blocks checked and of all
-    blocks. Raises an InputError if the output cannot be opened.
+    With `repair`, bad blocks are marked for the next run, a lost ledger is rebuilt, and downsampled
+    levels that are wrong are removed; the caller must hold the run's lock. `progress` is called
+    with the numbers of blocks checked and of all blocks. Raises an InputError if the output cannot
+    be opened.
     """
     outputs = [open_output(array.path) for array in plan.output.arrays]
     for output in outputs:
@@ -126,6 +128,7 @@ def verify_run(
     chosen = _choose_sample(verdicts, sample, seed)
     recomputed, sample_problem = _compute_again(run, chosen)
     verdicts = [recomputed.get(number, verdict) for number, verdict in enumerate(verdicts)]
+    levels = verify_levels(plan, progress, repair=repair)
     repaired = _repair(run, verdicts) if repair else None
     counts = Counter(verdict.finding for verdict in verdicts)
     return Report(
@@ -135,6 +138,7 @@ def verify_run(
         sample_problem=sample_problem,
         ledger_problem=problem,
         repaired=repaired,
+        levels=levels,
         units=plan.output_grid.units,
     )
 

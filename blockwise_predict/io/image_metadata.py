@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.io import ngff, zarr_metadata
+from blockwise_predict.io import ngff, ngff_entries, zarr_metadata
 from blockwise_predict.io.formats import Node, read_node
 from blockwise_predict.io.kvstore import Json, name_of
 from blockwise_predict.io.omero import omero_of
@@ -21,7 +21,7 @@ def add_array(group: str, location: str, spec: OutputSpec) -> None:
     shift = ngff.translation(spec.offset, spec.voxel_size, spec.input_voxel_size)
     version: Literal["0.4", "0.5"] = "0.4" if spec.format == "zarr2" else "0.5"
     name = name_of(location)
-    entry = ngff.multiscale_entry(
+    entry = ngff_entries.multiscale_entry(
         name, version, axes=spec.axes, voxel_size=spec.voxel_size, shift=shift
     )
     omero = omero_of(spec)
@@ -30,7 +30,7 @@ def add_array(group: str, location: str, spec: OutputSpec) -> None:
         raise ArrayError(f"{group} was removed while {location} was created.")
 
     def add(image: Json) -> Json:
-        multiscales = ngff.with_entry(image.get("multiscales", []), entry)
+        multiscales = ngff_entries.with_entry(image.get("multiscales", []), entry)
         own = {"omero": omero} if multiscales[0] == entry else {}
         return {**image, "multiscales": multiscales, **own}
 
@@ -45,8 +45,8 @@ def remove_array(group: Node, name: str) -> None:
 
     def remove(image: Json) -> Json:
         old = image.get("multiscales", [])
-        new = ngff.without_dataset(old, name)
-        is_described = bool(old) and ngff.dataset_paths(old[0]) == [name]
+        new = ngff_entries.without_dataset(old, name)
+        is_described = bool(old) and ngff_entries.dataset_paths(old[0]) == [name]
         stale = {"omero"} if is_described else set()
         stale |= set() if new else {"multiscales"}
         # In their order, so that what stays is written as it was.
@@ -55,6 +55,45 @@ def remove_array(group: Node, name: str) -> None:
             for key, value in image.items()
             if key not in stale
         }
+
+    change_image(group, remove)
+
+
+def add_level(group: Node, array: str, level: str, factors: list[int], method: str) -> None:
+    """Add a downsampled level to the multiscale whose first dataset is `array`.
+
+    `factors` are the numbers of the array's voxels in one of the level's, for each stored axis.
+    Raises ArrayError if there is no such multiscale.
+    """
+
+    def add(image: Json) -> Json:
+        multiscales = list(image.get("multiscales", []))
+        heads = [ngff_entries.dataset_paths(entry)[:1] for entry in multiscales]
+        if [array] not in heads:
+            raise ArrayError(
+                f"{group.location} has no OME-NGFF multiscale that begins with {array}, to which "
+                "levels could be added."
+            )
+        place = heads.index([array])
+        old = multiscales[place]
+        others = [dataset for dataset in old["datasets"] if dataset["path"] != level]
+        new = ngff_entries.level_dataset(
+            old["datasets"][0], level, factors, image.get("version", "0.4")
+        )
+        multiscales[place] = {**old, "type": method, "datasets": [*others, new]}
+        return {**image, "multiscales": multiscales}
+
+    change_image(group, add)
+
+
+def remove_levels(group: Node, levels: list[str]) -> None:
+    """Remove downsampled levels from a group's multiscales."""
+
+    def remove(image: Json) -> Json:
+        multiscales = image.get("multiscales", [])
+        for level in levels:
+            multiscales = ngff_entries.without_dataset(multiscales, level)
+        return {**image, "multiscales": multiscales} if "multiscales" in image else image
 
     change_image(group, remove)
 

@@ -1,0 +1,1 @@
+"""Downsampled levels of outputs: which there are, how they are computed, made and verified."""
