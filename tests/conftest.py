@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # The networks of the tests are tiny: more threads only get into each other's way. Set before torch
 # is imported, and handed down to the processes that tests start.
@@ -26,6 +27,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from tests.support.jobs import Job  # noqa: E402, after what torch reads when it is imported
+
+# How long an example takes is up to what else the machine does.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.hookimpl(optionalhook=True)

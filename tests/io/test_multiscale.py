@@ -131,7 +131,7 @@ def test_levels_that_are_missing_or_lead_elsewhere(tmp_path: Path) -> None:
     assert open_source(group, trained_at(4, 4, 4)).path == f"{group}/s0"
     rows = dict(describe_levels(group) or [])
     assert rows.keys() == {"path", "level gone", "level s0"}
-    assert "there is no zarr or N5 array" in rows["level gone"]
+    assert "there is no zarr, N5 or precomputed array" in rows["level gone"]
 
 
 def test_several_images_in_a_group(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_test_tensors_are_computed_for_the_plan_alone(
     config = load_config(
         {
             "checkpoint": str(ROOT / "tests" / "data" / "bioimage" / "v0_5"),
-            "input": write_volume(tmp_path / "raw.zarr", raw),
+            "input": write_volume(tmp_path / "raw.zarr", raw, voxel_size=(8, 4, 4)),
             "output": f"{tmp_path}/out.zarr/out",
             "device": "cpu",
         }

@@ -74,9 +74,10 @@ def test_voxels_that_are_given_or_assumed(tmp_path: Path) -> None:
     corrected = config.model_copy(update={"voxel_size": (8, 8, 8)})
     assert make_plan(corrected).plan.input.voxel_size == ("8", "8", "8")
     # An array in memory that says nothing of its voxels cannot contradict.
-    nowhere = open_in_memory(np.zeros((20, 20, 20), np.uint8))
+    raw = np.random.default_rng(0).integers(0, 256, (20, 20, 20), np.uint8)
+    nowhere = open_in_memory(raw)
     assert make_plan(config, array=nowhere).plan.warnings == ()
-    somewhere = open_in_memory(np.zeros((20, 20, 20), np.uint8), voxel_size=(4, 4, 4))
+    somewhere = open_in_memory(raw, voxel_size=(4, 4, 4))
     with pytest.raises(ArrayError, match=r"voxels of 4 x 4 x 4 nm \(voxel_size\)"):
         make_plan(config, array=somewhere)
 

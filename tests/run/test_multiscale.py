@@ -60,4 +60,4 @@ def test_inspect_lists_the_levels(tmp_path: Path) -> None:
     group = write_group(tmp_path / "image.zarr", arrays, [multiscale(levels)], "0.5")
     said = " ".join(predict("inspect", group).split())
     assert "level s0 4 x 4 x 4 nm, 9 x 10 x 11 voxels" in said
-    assert f"level gone {group}/gone: there is no zarr or N5 array" in said
+    assert f"level gone {group}/gone: there is no zarr, N5 or precomputed array" in said
