@@ -26,6 +26,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/blend.py
+	$(BIN)/python benchmarks/shards.py
 
 # Some 30 minutes: 550 faults over five seeds.
 chaos: $(VENV)/.installed-test
