@@ -6,12 +6,12 @@ from typing import Self
 
 from pydantic import model_validator
 
-from blockwise_predict.config.fields import PredictionOptions
+from blockwise_predict.config.channel_fields import ChannelOptions
 from blockwise_predict.config.option import Group, option
 from blockwise_predict.config.values import Augment, AugmentChannels
 
 
-class MeanOptions(PredictionOptions):
+class MeanOptions(ChannelOptions):
     """What can be asked of a run, with the predictions of which it takes the mean."""
 
     blend: bool = option(

@@ -22,12 +22,21 @@ def describe_run(plan: Plan, opened: Opened, run_dir: RunDir) -> Rows:
     """Labels and values of what a run will do and cost."""
     return [
         *_plan_rows(plan),
+        *_selection_rows(opened),
         *_cost_rows(
             estimate_all(plan, opened.models), all(each.counts_flops for each in opened.models)
         ),
         ("run directory", f"{run_dir}; the ledger takes {format_bytes(ledger_bytes(plan))}"),
         ("workers", describe_fleet(plan.config, run_dir)),
     ]
+
+
+def _selection_rows(opened: Opened) -> Rows:
+    """Of how many channels some are predicted."""
+    model = opened.model
+    if model.selected is None:
+        return []
+    return [("selected", f"{len(model.channel_names)} of {len(model.trained_channels)} channels")]
 
 
 def describe_probe(probe: Probe, plan: Plan, opened: Opened) -> Rows:
