@@ -137,6 +137,14 @@ class CNNectomeUNetModule(nn.Module):
             for _ in heads
         )
 
+    def keep_heads(self, heads: Sequence[int]) -> None:
+        """Drop all expanding paths but these."""
+        self.num_heads = len(heads)
+        self.r_up = nn.ModuleList(self.r_up[head] for head in heads)
+        self.r_conv = nn.ModuleList(self.r_conv[head] for head in heads)
+        if self.use_attention:
+            self.attention = nn.ModuleList(self.attention[head] for head in heads)
+
     def rec_forward(self, level: int, f_in: torch.Tensor) -> list[torch.Tensor]:
         """The output of a level and all levels below it, one item per head.
 

@@ -4,7 +4,7 @@ from blockwise_predict.checkpoint.finite import nonfinite_weights
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.load import open_checkpoint
 from blockwise_predict.checkpoint.module import as_module
-from blockwise_predict.checkpoint.outputs import NetworkOutput
+from blockwise_predict.checkpoint.outputs import NetworkOutput, Selection
 from blockwise_predict.checkpoint.probing import ProbedShapes
 from blockwise_predict.checkpoint.programs import FACTORY, OpaqueModel
 from blockwise_predict.checkpoint.trained import TrainedModel
@@ -16,6 +16,7 @@ __all__ = [
     "NetworkOutput",
     "OpaqueModel",
     "ProbedShapes",
+    "Selection",
     "TrainedModel",
     "UNetModel",
     "as_module",

@@ -18,3 +18,25 @@ class NetworkOutput:
     channel_names: tuple[str, ...]
     output_range: tuple[float, float] | None
     activation: str | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some of a network's channels, in an order of their own.
+
+    channels: their numbers among those of the network.
+    outputs: how they are stored, one after another.
+    trained: the names of all channels of the network.
+    all_computed: whether the network gives all its channels nevertheless, because the selected ones
+        are computed from others: those of transformed copies are.
+    """
+
+    channels: tuple[int, ...]
+    outputs: tuple[NetworkOutput, ...]
+    trained: tuple[str, ...]
+    all_computed: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the selected channels."""
+        return tuple(name for output in self.outputs for name in output.channel_names)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from blockwise_predict.architectures import NetworkShapes, UNetShapes
 from blockwise_predict.checkpoint.keys import as_bytes
-from blockwise_predict.checkpoint.outputs import NetworkOutput
+from blockwise_predict.checkpoint.outputs import NetworkOutput, Selection
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -35,6 +35,8 @@ class TrainedModel(ABC):
     cached: for a checkpoint on the Hub, the file or folder that it is cached in on this machine.
     record: what a package says of itself, and why the network in it was taken for what it is, by
         labels.
+    selected: which of the trained channels are predicted; None for all. Then `channel_names` are
+        theirs.
     """
 
     path: str
@@ -50,6 +52,16 @@ class TrainedModel(ABC):
     voxel_size_source: str = ""
     cached: str | None = None
     record: Mapping[str, str] = field(default_factory=dict, compare=False)
+    selected: Selection | None = None
+
+    def with_channels(self, selection: Selection) -> Self:
+        """The same network, of which only the selected channels are predicted."""
+        return replace(self, selected=selection, channel_names=selection.names)
+
+    @property
+    def trained_channels(self) -> tuple[str, ...]:
+        """Names of all channels of the files' network."""
+        return self.channel_names if self.selected is None else self.selected.trained
 
     @property
     @abstractmethod
@@ -78,8 +90,13 @@ class TrainedModel(ABC):
 
     @property
     def outputs(self) -> tuple[NetworkOutput, ...]:
-        """The network's outputs: consecutive ranges of its channels, usually one of them all."""
-        return (NetworkOutput("", self.channel_names, self.output_range),)
+        """How the channels are stored: consecutive ranges of them, usually one of them all."""
+        return self.trained_outputs if self.selected is None else self.selected.outputs
+
+    @property
+    @abstractmethod
+    def trained_outputs(self) -> tuple[NetworkOutput, ...]:
+        """The outputs of the files' network: consecutive ranges of all its channels."""
 
     @property
     def inexact(self) -> str | None:
@@ -118,7 +135,8 @@ class TrainedModel(ABC):
     def build(self) -> nn.Module:
         """The network in eval mode, float32 `[B, C, *in]` to `[B, K, *out]`, with activation.
 
-        Built once: every call returns the same module.
+        K are the selected channels, or all of them if all have to be computed. Built once: every
+        call returns the same module.
         """
 
     @abstractmethod

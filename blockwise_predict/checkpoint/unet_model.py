@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
-from blockwise_predict.architectures import (
-    CNNectomeUNet,
-    CNNectomeUNetConfig,
-    OutputActivations,
-    SeparateHeads,
-    UNetShapes,
-    trace,
-)
+from blockwise_predict.architectures import CNNectomeUNetConfig, UNetShapes, trace
 from blockwise_predict.architectures.config import BEYOND_DACAPO
-from blockwise_predict.architectures.frames import on_each_frame
-from blockwise_predict.checkpoint.activation import activation_module, activation_range
+from blockwise_predict.checkpoint.activation import activation_range
 from blockwise_predict.checkpoint.head import Head
 from blockwise_predict.checkpoint.outputs import NetworkOutput
+from blockwise_predict.checkpoint.prediction_model import PredictionModel
+from blockwise_predict.checkpoint.selected import head_rows, keep_channels
 from blockwise_predict.checkpoint.summary import (
     align_rows,
     architecture_text,
@@ -37,54 +31,6 @@ from blockwise_predict.errors import CheckpointError, shown
 
 # In messages, and in the repr.
 _SHOWN_KEYS, _SHOWN_CHANNELS = 3, 8
-
-
-class PredictionModel(nn.Module):
-    """Architecture, heads and evaluation activation: `[B, C, *in]` to `[B, K, *out]`.
-
-    The heads are convolutions in space; in a network with time they act on each frame. Attributes
-    have the same names as in DaCapo's model. `outputs` are those of a network with several. A U-Net
-    with several expanding paths has a head for each, which is one of the outputs.
-    """
-
-    def __init__(
-        self,
-        architecture: CNNectomeUNetConfig,
-        head: Head | None,
-        outputs: Sequence[NetworkOutput] = (),
-        activation: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.architecture = CNNectomeUNet(architecture)
-        self.prediction_head: nn.Module = nn.Identity()
-        self.eval_activation = activation_module(activation)
-        sizes = [len(output.channel_names) for output in outputs]
-        if architecture.num_heads > 1:
-            self.prediction_head = SeparateHeads(
-                nn.Identity() if head is None else self._convolution(head, size) for size in sizes
-            )
-        elif head is not None:
-            self.prediction_head = self._convolution(head, head.channels)
-        activations = {output.activation for output in outputs}
-        if len(activations) > 1:
-            self.eval_activation = OutputActivations(
-                (len(output.channel_names), output.activation) for output in outputs
-            )
-        elif head is not None and head.activation is not None:
-            self.eval_activation = getattr(nn, head.activation)()
-
-    def _convolution(self, head: Head, channels: int) -> nn.Module:
-        conv = nn.Conv2d if self.architecture.dims == 2 else nn.Conv3d
-        return conv(self.architecture.num_out_channels, channels, head.kernel_size)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Output values, after the activation."""
-        features = self.architecture(x)
-        head = self.prediction_head
-        separate = isinstance(head, SeparateHeads)
-        values = head(features) if separate else on_each_frame(head, features)
-        result: torch.Tensor = self.eval_activation(values)
-        return result
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,11 +62,28 @@ class UNetModel(TrainedModel):
 
     @cached_property
     def shapes(self) -> UNetShapes:
-        """Shape arithmetic of the network, head included."""
+        """Shape arithmetic of the network, head included, with the channels that are computed."""
+        config, rows = self.architecture, self._rows
+        if config.num_heads > 1:
+            config = replace(config, num_heads=sum(map(bool, rows)))
         if self.head is None:
-            return UNetShapes.from_config(self.architecture)
-        kernel = (self.head.kernel_size,) * len(self.architecture.downsample_factors[0])
-        return UNetShapes.from_config(self.architecture, kernel, self.head.channels)
+            return UNetShapes.from_config(config)
+        kernel = (self.head.kernel_size,) * len(config.downsample_factors[0])
+        return UNetShapes.from_config(config, kernel, sum(map(len, rows)))
+
+    @cached_property
+    def _rows(self) -> list[tuple[int, ...]]:
+        """The channels that each expanding path computes."""
+        if self.selected is None or self.selected.all_computed:
+            return [tuple(range(size)) for size in self._sizes]
+        return head_rows(self.selected.channels, self._sizes, has_head=self.head is not None)
+
+    @property
+    def _sizes(self) -> list[int]:
+        """Number of trained channels of each expanding path."""
+        if self.architecture.num_heads > 1:
+            return [len(output.channel_names) for output in self.named_outputs]
+        return [len(self.trained_channels)]
 
     @cached_property
     def num_parameters(self) -> int:
@@ -139,11 +102,11 @@ class UNetModel(TrainedModel):
         return activation_range(self.activation)
 
     @property
-    def outputs(self) -> tuple[NetworkOutput, ...]:
+    def trained_outputs(self) -> tuple[NetworkOutput, ...]:
         if self.named_outputs:
             return self.named_outputs
         activation = self.own_activation or self.activation
-        return (NetworkOutput("", self.channel_names, self.output_range, activation),)
+        return (NetworkOutput("", self.trained_channels, self.output_range, activation),)
 
     @property
     def usual_input_shape(self) -> tuple[int, ...]:
@@ -180,6 +143,8 @@ class UNetModel(TrainedModel):
             for name, tensor in self.weights.items()
         }
         model.load_state_dict(weights, strict=True, assign=True)
+        if self.selected is not None and not self.selected.all_computed:
+            keep_channels(model, self.selected.channels, self._sizes)
         return model.eval().requires_grad_(False)
 
     def architecture_dict(self) -> dict[str, Any]:

@@ -25,14 +25,19 @@ def _dtype(value: object) -> str:
     return str(value)
 
 
+def named_parts(text: str, kind: str) -> dict[str, str]:
+    """The parts of `NAME=TEXT,NAME=TEXT` by name. ValueError if one of that kind is there twice."""
+    pairs = [part.partition("=") for part in _SEPARATOR.split(text)]
+    names = [name.strip() for name, _, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{kind} is named twice")
+    return {name: value.strip() for name, (_, _, value) in zip(names, pairs, strict=True)}
+
+
 def _per_output(value: object, one: Callable[[object], T]) -> T | dict[str, T]:
     """The value of `one`, or a dictionary of such values by output."""
     if isinstance(value, str) and "=" in value:
-        pairs = [part.partition("=") for part in _SEPARATOR.split(value)]
-        names = [name.strip() for name, _, _ in pairs]
-        if len(set(names)) < len(names):
-            raise ValueError("an output is named twice")
-        value = {name: text.strip() for name, (_, _, text) in zip(names, pairs, strict=True)}
+        value = named_parts(value, "an output")
     if not isinstance(value, Mapping):
         return one(value)
     if not 0 < len(value) <= MAX_OUTPUTS or not all(isinstance(name, str) for name in value):

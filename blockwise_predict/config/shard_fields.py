@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError, model_validator
 
-from blockwise_predict.config.fields import PredictionOptions
+from blockwise_predict.config.channel_fields import ChannelOptions
 from blockwise_predict.config.option import Group, option
 from blockwise_predict.config.values import Memory, Shape
 
@@ -34,7 +34,7 @@ ShardShape = Annotated[
 ]
 
 
-class ShardOptions(PredictionOptions):
+class ShardOptions(ChannelOptions):
     """What can be asked of a run, with the shards of its output."""
 
     shard_size: Memory | None = option(

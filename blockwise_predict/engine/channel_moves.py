@@ -58,16 +58,25 @@ def offset_of(name: str, dims: int) -> Offset | None:
     return (0,) * (dims - len(steps)) + steps
 
 
-def channel_kinds(names: Sequence[str], dims: int, task: str | None, declared: str) -> list[Kind]:
+def channel_kinds(
+    names: Sequence[str],
+    dims: int,
+    task: str | None,
+    declared: str,
+    wanted: Sequence[int] | None = None,
+) -> list[Kind]:
     """The kind of each channel, by its name and the task, or as `--augment-channels` declares.
 
-    Raises ConfigError if a channel's kind is not known.
+    `wanted` are the numbers of the channels whose kinds have to be known, by default all. Raises
+    ConfigError if one is not.
     """
     axes = range(dims - min(dims, 3), dims)
+    wanted = range(len(names)) if wanted is None else wanted
     if declared == "scalars":
         return [None] * len(names)
     if declared == "vectors":
-        return list(_vectors(names, axes))
+        components = dict(zip(wanted, _vectors(len(wanted), axes), strict=True))
+        return [components.get(number) for number in range(len(names))]
     kinds: list[Kind] = [offset_of(name, dims) for name in names]
     shape = [number for number, name in enumerate(names) if _LSD.fullmatch(name)]
     descriptors = _shape_descriptors(axes)
@@ -75,9 +84,9 @@ def channel_kinds(names: Sequence[str], dims: int, task: str | None, declared: s
         for number, kind in zip(shape, descriptors, strict=True):
             kinds[number] = kind
     known = {number for number, kind in enumerate(kinds) if kind is not None}
-    unknown = [name for number, name in enumerate(names) if number not in known | {*shape}]
-    if len(shape) not in (0, len(descriptors)):
-        unknown.append(names[shape[0]])
+    if len(shape) == len(descriptors):
+        known |= {*shape}
+    unknown = [names[number] for number in wanted if number not in known]
     if unknown and task not in SCALAR_TASKS:
         raise ConfigError(
             f"--augment: how channel {unknown[0]} changes when the volume is flipped is not known. "
@@ -89,14 +98,14 @@ def channel_kinds(names: Sequence[str], dims: int, task: str | None, declared: s
     return kinds
 
 
-def _vectors(names: Sequence[str], axes: range) -> Iterator[Component]:
-    """Vectors, one after the other, with a component along each axis."""
-    if len(names) % len(axes):
+def _vectors(count: int, axes: range) -> Iterator[Component]:
+    """The components of vectors, one vector after the other, along each axis."""
+    if count % len(axes):
         raise ConfigError(
-            f"--augment-channels vectors: the network's {len(names)} channels are not the "
-            f"components of vectors with {len(axes)} each."
+            f"--augment-channels vectors: {count} channels are not the components of vectors with "
+            f"{len(axes)} each."
         )
-    for number in range(len(names)):
+    for number in range(count):
         yield Component(f"vector {number // len(axes)}", (axes[number % len(axes)],), 0.0)
 
 
@@ -128,18 +137,23 @@ def _original(kind: Offset | Component, symmetry: Symmetry) -> Offset | Componen
     return replace(kind, axes=tuple(sorted(symmetry.original_axes(kind.axes))))
 
 
-def channel_moves(kinds: Sequence[Kind], symmetry: Symmetry) -> tuple[ChannelMove, ...]:
+def channel_moves(
+    kinds: Sequence[Kind], symmetry: Symmetry, wanted: Sequence[int] | None = None
+) -> tuple[ChannelMove, ...]:
     """Where the channels of a transformed prediction go.
 
-    Raises ConfigError if an affinity becomes one that the network does not predict.
+    `wanted` are the numbers of the channels that are predicted, by default all: the targets are
+    positions among them. Raises ConfigError if an affinity becomes one that the network does not
+    predict.
     """
     dims = len(symmetry.permutation)
     found = {
         _original(kind, symmetry): source for source, kind in enumerate(kinds) if kind is not None
     }
     by_shift: defaultdict[Offset, list[tuple[int, int]]] = defaultdict(list)
-    for target, kind in enumerate(kinds):
-        source = target if kind is None else found.get(kind)
+    for target, number in enumerate(range(len(kinds)) if wanted is None else wanted):
+        kind = kinds[number]
+        source = number if kind is None else found.get(kind)
         if source is not None:
             by_shift[(0,) * dims].append((target, source))
             continue

@@ -31,7 +31,10 @@ from blockwise_predict.geometry.lattice import Lattice, Tile
 
 @dataclass(frozen=True)
 class ChannelMove:
-    """Channels that are read from others: `targets[i]` at voxel v is `sources[i]` at v + shift."""
+    """Channels that are read from others: `targets[i]` at voxel v is `sources[i]` at v + shift.
+
+    Targets count the channels that are predicted, sources those that the network gives.
+    """
 
     shift: tuple[int, ...]
     targets: tuple[int, ...]
@@ -217,7 +220,8 @@ class _Sum:
         part = values[(target + Coordinate(move.shift) - place.begin).to_slices()]
         sums = self._sums[(target - self._block.begin).to_slices()]
         if move.targets == move.sources == tuple(range(sums.shape[-1])):
-            sums += part
+            # The network may give further channels.
+            sums += part[..., : sums.shape[-1]]
             return
         for channel, source in zip(move.targets, move.sources, strict=True):
             sums[..., channel] += part[..., source]

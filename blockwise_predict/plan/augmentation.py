@@ -44,12 +44,13 @@ def augmented_copies(opened: Opened) -> list[Copy]:
     if config.augment == "none":
         (identity,) = symmetries("none", dims)
         return [Copy(identity, (ChannelMove((0,) * (slices + dims), every, every),))]
-    head = model.head_dict() or {}
-    kinds = channel_kinds(model.channel_names, dims, head.get("task"), config.augment_channels)
+    head, names = model.head_dict() or {}, model.trained_channels
+    wanted = every if model.selected is None else model.selected.channels
+    kinds = channel_kinds(names, dims, head.get("task"), config.augment_channels, wanted)
     copies = []
     for symmetry in symmetries(config.augment, dims):
         _check_axes(opened, symmetry)
-        moves = tuple(_over_volume(move, slices) for move in channel_moves(kinds, symmetry))
+        moves = tuple(_over_volume(move, slices) for move in channel_moves(kinds, symmetry, wanted))
         copies.append(Copy(symmetry, moves, mirrored_channels(kinds, symmetry)))
     return copies
 

@@ -13,14 +13,9 @@ from blockwise_predict.plan.parts import NetworkPlan
 
 
 def open_models(config: RunConfig) -> list[TrainedModel]:
-    """Open the checkpoints of a configuration.
-
-    Raises CheckpointError if one cannot be opened, or if they do not fit together.
-    """
+    """Open the checkpoints of a configuration. Raises CheckpointError if one cannot be opened."""
     own = {"iteration": config.iteration, "input_shape": config.tile_shape}
-    models = [_open(config, path, file, **own) for path, file in config.checkpoints]
-    check_agreement(models)
-    return models
+    return [_open(config, path, file, **own) for path, file in config.checkpoints]
 
 
 def reopen_models(config: RunConfig, networks: Sequence[NetworkPlan]) -> list[TrainedModel]:

@@ -166,6 +166,7 @@ def _network_plan(model: TrainedModel, requested: str | None) -> NetworkPlan:
         channel_names=model.channel_names,
         dims=model.shapes.dims,
         probed=model.probed if isinstance(model, OpaqueModel) else None,
+        selected=None if model.selected is None else model.selected.channels,
     )
 
 

@@ -190,6 +190,7 @@ class Plan(Model):
             "output range": self.output.by_array(
                 lambda array: array.value_range and list(array.value_range)
             ),
+            "channels": self._channels_identity(),
             "ROI": self.output_grid.world_bounds(self.output.roi),
             "chunk shape": list(self.output.chunk_shape),
             "shard shape": self.output.shard_shape and list(self.output.shard_shape),
@@ -200,6 +201,13 @@ class Plan(Model):
             **self._ensemble_identity(),
             "overlap": self.config.overlap if self.config.blend else None,
         }
+
+    def _channels_identity(self) -> Any:
+        """The channels of each array, if some were chosen or arranged."""
+        if self.network.selected is None:
+            return None
+        listed = {array.name: list(array.channel_names) for array in self.output.arrays}
+        return listed.get("", listed)
 
     def _ensemble_identity(self) -> dict[str, Any]:
         """What must be unchanged of the further networks."""

@@ -16,8 +16,9 @@ from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import ArrayError, CheckpointError, ConfigError
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
 from blockwise_predict.io import BlockSource, ChosenLevel, open_input, open_source
+from blockwise_predict.plan.channels import selected_model
 from blockwise_predict.plan.declared import check_declared
-from blockwise_predict.plan.ensemble import open_models, reopen_models
+from blockwise_predict.plan.ensemble import check_agreement, open_models, reopen_models
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.voxel_size import check_voxel_size, first_trained_size
 
@@ -130,7 +131,9 @@ def open_inputs(
     Raises an InputError if something cannot be opened, or if network, input and options do not fit
     together.
     """
-    first, *others = open_models(config) if models is None else models
+    given = open_models(config) if models is None else models
+    first, *others = [selected_model(config, model) for model in given]
+    check_agreement([first, *others])
     if array is None:
         array = open_source(
             config.input,
@@ -157,7 +160,8 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
     longer be opened.
     """
     config = plan.config
-    first, *others = reopen_models(config, [each.network for each in plan.each])
+    models = reopen_models(config, [each.network for each in plan.each])
+    first, *others = [selected_model(config, model) for model in models]
     array = open_input(
         plan.input.path,
         voxel_size=exact_lengths(plan.input.voxel_size),

@@ -29,7 +29,8 @@ class NetworkPlan(Model):
 
     `activation` follows the network of the checkpoint's files, which do not contain it. `record` is
     what the checkpoint's package says of itself. `cached` is where workers find a checkpoint on the
-    Hub, and `requested` how it was named: the configuration has its commit.
+    Hub, and `requested` how it was named: the configuration has its commit. `selected` are the
+    numbers of the channels that are predicted, None for all.
     """
 
     checkpoint: str
@@ -45,6 +46,7 @@ class NetworkPlan(Model):
     cached: str | None = None
     requested: str | None = None
     probed: Probed | None = None
+    selected: tuple[int, ...] | None = None
 
 
 class InputPlan(Model):

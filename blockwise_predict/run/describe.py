@@ -26,11 +26,20 @@ def describe_run(plan: Plan, opened: Opened, run_dir: RunDir, selection: Selecti
     cost = estimate_all(plan, opened.models, selection.computed if selection else None)
     return [
         *_plan_rows(plan, opened),
+        *_channel_rows(opened),
         *_selection_rows(plan, selection),
         *_cost_rows(cost, all(each.counts_flops for each in opened.models)),
         ("run directory", f"{run_dir}; the ledger takes {format_bytes(ledger_bytes(plan))}"),
         ("workers", describe_fleet(plan.config, run_dir)),
     ]
+
+
+def _channel_rows(opened: Opened) -> Rows:
+    """Of how many channels some are predicted."""
+    model = opened.model
+    if model.selected is None:
+        return []
+    return [("selected", f"{len(model.channel_names)} of {len(model.trained_channels)} channels")]
 
 
 def describe_probe(probe: Probe, plan: Plan, opened: Opened, selection: Selection | None) -> Rows:

@@ -34,7 +34,7 @@ OPTIONS = (
     *("iteration", "architecture", "activation", "unsafe_load_pickle", "factory"),
     *("border", "normalize", "bad_input"),
     *("output_dtype", "output_range", "tile_shape", "block_shape", "blend", "overlap"),
-    *("augment", "augment_channels", "precision", "memory", "device"),
+    *("channels", "split", "augment", "augment_channels", "precision", "memory", "device"),
 )
 
 
@@ -43,7 +43,6 @@ def predict(
     array: Any,
     *,
     roi: str | Roi | None = None,
-    channels: Sequence[str] | None = None,
     voxel_size: str | Sequence[object] | None = None,
     offset: str | Sequence[object] | None = None,
     axis_names: Sequence[str] | None = None,
@@ -61,16 +60,16 @@ def predict(
         funlib.persistence or xarray, `[z, y, x]` or `[c, z, y, x]` (2-D without z); of frames too,
         if its axes are named.
     roi: the output ROI in nm, in the notation of `--roi` or as a Roi; the whole array by default.
-    channels: names of the output channels to return; all by default.
     voxel_size, offset: in nm, instead of those in the array's metadata. Without either, voxels are
         1 nm large and the offset is 0. With frames a value for time precedes those for space.
     axis_names: for each axis of an array in memory, a channel's ending in `^`, for example
         `["t", "c^", "z", "y", "x"]`; needed where the shape does not tell.
     progress: whether to show a progress bar.
     options: those of a configuration file that concern the prediction: border, normalize,
-        bad_input, precision, device, memory, output_dtype, output_range, tile_shape, block_shape,
-        blend, overlap, augment, augment_channels; for a model given as a path also iteration,
-        architecture, activation, unsafe_load_pickle and factory.
+        bad_input, precision, device, memory, channels (a list of names or numbers), output_dtype,
+        output_range, tile_shape, block_shape, blend, overlap, augment, augment_channels; for a
+        model given as a path also iteration, architecture, activation, unsafe_load_pickle and
+        factory.
 
     Raises an InputError for anything that does not fit, also for a network with several outputs
     (see `predict_outputs`), and StageError for a block whose input cannot be read.
@@ -84,14 +83,13 @@ def predict(
         axis_names=axis_names,
         options=options,
     )
-    first, *others = made.plan.output.arrays
-    if others:
+    if len(made.plan.output.arrays) > 1:
         names = ", ".join(array.name for array in made.plan.output.arrays)
         raise ConfigError(
             f"{made.plan.network.checkpoint} has the outputs {names}: use predict_outputs, which "
             "returns all of them."
         )
-    (prediction,) = _predict(made, [_channel_indices(first, channels)], progress)
+    (prediction,) = _predict(made, progress)
     return prediction
 
 
@@ -109,7 +107,8 @@ def predict_outputs(
     """Predict all outputs of a network in one pass; returns the prediction of each by its name.
 
     Arguments and errors are as for `predict`. `output_dtype` and `output_range` may be mappings:
-    `output_dtype={"affs": "uint8", "lsds": "float32"}`.
+    `output_dtype={"affs": "uint8", "lsds": "float32"}`. With `split` the outputs are those that it
+    names: `split="each"`, or `split={"mito": [0], "er": [1, 2]}`.
     """
     made = _plan(
         model,
@@ -120,8 +119,8 @@ def predict_outputs(
         axis_names=axis_names,
         options=options,
     )
+    predictions = _predict(made, progress)
     arrays = made.plan.output.arrays
-    predictions = _predict(made, [_channel_indices(each, None) for each in arrays], progress)
     return {each.name: found for each, found in zip(arrays, predictions, strict=True)}
 
 
@@ -141,15 +140,12 @@ def _plan(
     return make_plan(config, models=models, array=source)
 
 
-def _predict(made: Planned, kept: Sequence[list[int]], progress: bool) -> list[Prediction]:
-    """Predict all blocks; `kept` are the channels to keep of each of the plan's arrays."""
+def _predict(made: Planned, progress: bool) -> list[Prediction]:
+    """Predict all blocks; returns a prediction for each of the plan's arrays."""
     plan, opened = made.plan, made.opened
     precision = decide_precision(plan, opened).precision
-    predictions = [
-        Prediction(plan, array, channels, precision)
-        for array, channels in zip(plan.output.arrays, kept, strict=True)
-    ]
-    targets = [_Target(each, channels) for each, channels in zip(predictions, kept, strict=True)]
+    predictions = [Prediction(plan, array, precision) for array in plan.output.arrays]
+    targets = [_Target(each) for each in predictions]
     predictor = make_predictor(plan, opened, precision)
     processor = BlockProcessor(plan, opened.array, targets, predictor)
     with ExitStack() as context:
@@ -175,15 +171,15 @@ class Prediction(Volume):
     every volume, it has a place (`roi`, `voxel_size`, `offset`) and conversions (`array`, ...).
     """
 
-    def __init__(self, plan: Plan, array: ArrayPlan, kept: list[int], precision: str) -> None:
-        names = tuple(array.channel_names[number] for number in kept)
+    def __init__(self, plan: Plan, array: ArrayPlan, precision: str) -> None:
+        names = array.channel_names
         grid, shape = plan.output_grid, plan.output.shape
         axes = plan.input.axis_names
-        self.data = np.empty((len(kept), *shape), array.dtype)
+        self.data = np.empty((len(names), *shape), array.dtype)
         self.precision = precision
         self.path, self.format = "<prediction>", "numpy"
         self.shape, self.chunk_shape, self.dtype = shape, plan.output.chunk_shape, self.data.dtype
-        self.channels, self.channel_names = len(kept), names
+        self.channels, self.channel_names = len(names), names
         self.placement = Placement(
             axis_names=axes,
             voxel_size=grid.voxel_size,
@@ -197,7 +193,7 @@ class Prediction(Volume):
             axes=Axes(("c", *axes), (CHANNEL, *frames, *[SPACE] * (len(axes) - len(frames)))),
             shape=self.data.shape,
             dtype=self.dtype.name,
-            chunk_shape=(len(kept), *self.chunk_shape),
+            chunk_shape=(len(names), *self.chunk_shape),
             shard_shape=None,
             compression="none",
         )
@@ -212,16 +208,15 @@ class Prediction(Volume):
 
 
 class _Target:
-    """Takes the values of blocks, as an output on disk does, and keeps the selected channels."""
+    """Takes the values of blocks, as an output on disk does."""
 
-    def __init__(self, prediction: Prediction, kept: list[int]) -> None:
+    def __init__(self, prediction: Prediction) -> None:
         self._data = prediction.data
-        self._kept = kept
 
     def start_write(self, begin: Sequence[int], data: NDArray[Any]) -> _Written:
         """Keep `data`, `[channels, *spatial]`, at voxel `begin`."""
         window = tuple(slice(b, b + n) for b, n in zip(begin, data.shape[1:], strict=True))
-        self._data[(slice(None), *window)] = data[self._kept]
+        self._data[(slice(None), *window)] = data
         return _Written()
 
 
@@ -267,14 +262,3 @@ def _config(
     # In memory there are no chunks: a block is its own chunk.
     stored = {"chunk_shape": options.get("block_shape"), "shard_shape": NO_SHARDS}
     return load_config({**given, **stored, "roi": roi}, command_line=False)
-
-
-def _channel_indices(array: ArrayPlan, wanted: Sequence[str] | None) -> list[int]:
-    names = array.channel_names
-    if wanted is None:
-        return list(range(len(names)))
-    if missing := [name for name in wanted if name not in names]:
-        raise ConfigError(
-            f"channels {', '.join(missing)}: the network has the channels {', '.join(names)}."
-        )
-    return [names.index(name) for name in wanted]

@@ -8,7 +8,6 @@ from typing import Any
 
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.errors import ConfigError
-from blockwise_predict.plan.ensemble import check_agreement
 
 Models = str | Path | TrainedModel | Sequence[str | Path | TrainedModel]
 
@@ -16,7 +15,7 @@ Models = str | Path | TrainedModel | Sequence[str | Path | TrainedModel]
 def given_models(models: Models) -> tuple[dict[str, Any], list[TrainedModel] | None]:
     """The options that name the networks; and the networks, if all of them are opened.
 
-    Raises ConfigError for no network, and CheckpointError for networks that do not fit together.
+    Raises ConfigError for no network.
     """
     items = [models] if isinstance(models, (str, Path, TrainedModel)) else list(models)
     if not items:
@@ -34,7 +33,6 @@ def given_models(models: Models) -> tuple[dict[str, Any], list[TrainedModel] | N
             options[key] = declared.pop()
     if any(item.options.get("unsafe_load_pickle") for item in opened):
         options["unsafe_load_pickle"] = True
-    check_agreement(opened)
     return options, opened if len(opened) == len(items) else None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from blockwise_predict.architectures import OutputActivations
 from blockwise_predict.checkpoint.activation import (
     activation_module,
     activation_range,
@@ -56,8 +57,8 @@ class OpaqueModel(TrainedModel):
         return activation_range(self.activation)
 
     @property
-    def outputs(self) -> tuple[NetworkOutput, ...]:
-        names, begin, found = self.channel_names, 0, []
+    def trained_outputs(self) -> tuple[NetworkOutput, ...]:
+        names, begin, found = self.trained_channels, 0, []
         declared = self.activation not in (None, "none")
         activation = str(self.activation).capitalize() if declared else None
         for name, count in self.probed.outputs or (("", len(names)),):
@@ -103,9 +104,13 @@ class OpaqueModel(TrainedModel):
 
     @cached_property
     def _network(self) -> nn.Module:
-        if self.activation in (None, "none"):
+        activation = activation_module(self.activation)
+        if self.selected is not None and not self.selected.all_computed:
+            channels = self.selected.channels
+            activation = OutputActivations([(len(channels), type(activation).__name__)], channels)
+        elif self.activation in (None, "none"):
             return self.module
-        return nn.Sequential(self.module, activation_module(self.activation))
+        return nn.Sequential(self.module, activation)
 
     @cached_property
     def num_parameters(self) -> int:
