@@ -15,7 +15,7 @@ from blockwise_predict.io.in_memory import MemoryArray, open_in_memory
 from blockwise_predict.io.interface import BlockSource, PlacedArray
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.level import ChosenLevel, TrainedSize
-from blockwise_predict.io.multiscale import describe_levels, open_source
+from blockwise_predict.io.level_choice import describe_levels, open_source
 from blockwise_predict.io.omero import display_windows
 from blockwise_predict.io.output import (
     OutputArray,
