@@ -153,13 +153,20 @@ def _predict(made: Planned, progress: bool) -> list[Prediction]:
         for warning in plan.warnings:
             report.warn(warning)
         report.begin(plan, 0, plan.num_blocks)
-        filled = 0
+        filled = skipped = 0
         for number, block in enumerate(plan.blocks()):
-            filled += processor.process(block).filled > 0
+            done = processor.process(block)
+            filled += done.filled > 0
+            skipped += done.skipped
             report.progress(Counts(plan.num_blocks, number + 1, 0, 0))
         if filled:
             told = what_filled_blocks_hold(plan)
             report.warn(f"{filled} of {plan.num_blocks} blocks {told}.")
+        if skipped:
+            report.warn(
+                f"{skipped} of {plan.num_blocks} blocks are left out, since their input could not "
+                "be read, and hold zeros."
+            )
     return predictions
 
 
@@ -175,7 +182,7 @@ class Prediction(Volume):
         names = array.channel_names
         grid, shape = plan.output_grid, plan.output.shape
         axes = plan.input.axis_names
-        self.data = np.empty((len(names), *shape), array.dtype)
+        self.data = np.zeros((len(names), *shape), array.dtype)
         self.precision = precision
         self.path, self.format = "<prediction>", "numpy"
         self.shape, self.chunk_shape, self.dtype = shape, plan.output.chunk_shape, self.data.dtype

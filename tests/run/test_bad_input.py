@@ -92,6 +92,10 @@ def test_missing_chunks_are_reported_in_memory_too(
     network = open_checkpoint(job.given["checkpoint"], architecture=job.given["architecture"])
     predict_in_memory(network, job.input, block_shape=(16, 16, 16), progress=False)
     assert "8 of 27 blocks hold values predicted from the fill value" in caplog.text
+    options = {"block_shape": (16, 16, 16), "progress": False, "bad_input": "skip"}
+    prediction = predict_in_memory(network, job.input, **options)
+    assert "8 of 27 blocks are left out" in caplog.text
+    assert not prediction.data[:, :32, :32, :32].any()
 
 
 def test_blocks_with_bad_input_can_be_left_out(job: Job) -> None:
