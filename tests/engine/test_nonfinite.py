@@ -135,8 +135,8 @@ def test_of_the_weights(name: str, precision: str, tmp_path: Path) -> None:
         model = copy.deepcopy(trained.build())
         tensors = [value for value in model.state_dict().values() if value.is_floating_point()]
         if precision != "float32":
-            # Sums of products with such weights overflow, or cancel, depending on where intermediate
-            # results are rounded to 16 bits.
+            # Sums of products with such weights overflow, or cancel, depending on where results in
+            # between are rounded to 16 bits.
             spoils = [(where, value) for where, value in spoils if not 1e3 < abs(value) < np.inf]
         spoil(tensors[int(tensor * (len(tensors) - 1))], spoils)
         found = streamed(model, trained, raw, precision, Streaming(axes, slab))
