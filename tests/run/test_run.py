@@ -63,7 +63,7 @@ def test_clipping_is_counted_and_provenance_is_enough_to_run_again(job: Job) -> 
     assert record["complete"] is True
     assert record["checkpoint"]["path"].endswith("weights.pt")
     assert len(record["checkpoint"]["sha256"]) == 64
-    assert record["normalization"] == {"scale": 1 / 255, "shift": 0.0}
+    assert record["normalization"] == {"scale": 1 / 255, "shift": 0.0, "rule": "auto"}
     assert record["roi_nm"] == "[0:200,0:160,0:160]"
     assert record["output_range"] == [0, 0.05]
     assert record["precision"]["precision"] == "float32"
