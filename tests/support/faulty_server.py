@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.server
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from tests.support.webserver import served_by
 
 # What a request is answered with instead: a status, and S3's error code. None hands it on.
 Fault = Callable[[str, str], tuple[int, str] | None]
@@ -53,10 +54,5 @@ def faulty_server(behind: str, fault: Fault) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with served_by(Handler) as address:
+        yield address

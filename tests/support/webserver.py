@@ -1,14 +1,27 @@
-"""A web server that gives out files, and lists nothing."""
+"""Web servers of tests, on a free port of this machine."""
 
 from __future__ import annotations
 
 import functools
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def served_by(handler: Callable[..., Any]) -> Iterator[str]:
+    """The address of a server whose requests a handler answers."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class _FilesOnly(http.server.SimpleHTTPRequestHandler):
@@ -26,12 +39,6 @@ class _FilesOnly(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def files_only(folder: Path) -> Iterator[str]:
-    """Serve the files below a folder; gives the server's address."""
-    handler = functools.partial(_FilesOnly, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    """Serve the files below a folder, and list nothing; gives the server's address."""
+    with served_by(functools.partial(_FilesOnly, directory=str(folder))) as address:
+        yield address
