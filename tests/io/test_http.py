@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import create_output, open_input
 from tests.support.arrays import output_spec, ramp, write_array, write_precomputed
+from tests.support.webserver import served_by
 
 PLACE = {"voxel_size": [4, 4, 4], "axis_names": ["z", "y", "x"]}
 
@@ -49,11 +49,8 @@ class _Ranges(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
     handler = functools.partial(_Ranges, directory=str(tmp_path))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with served_by(handler) as address:
+        yield address
 
 
 @pytest.mark.parametrize(

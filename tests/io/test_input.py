@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import describe_array, guess_format, open_input
 from tests.support.arrays import FORMATS, lengths, ramp, write_array, write_json
 from tests.support.shared import shared_path
+from tests.support.webserver import served_by
 
 VOXELS = {"voxel_size": lengths(10, 8, 8)}
 DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int64", "uint64", "float32", "float64"]
@@ -169,17 +169,11 @@ def test_over_http(tmp_path):
     data = ramp((5, 6, 7))
     write_array(tmp_path, "zarr3", data, {"voxel_size": [8, 8, 8], "axis_names": ["z", "y", "x"]})
     handler = functools.partial(_QuietHandler, directory=str(tmp_path))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/volume.zarr"
-    try:
-        array = open_input(f"{url}/raw")
+    with served_by(handler) as address:
+        array = open_input(f"{address}/volume.zarr/raw")
         np.testing.assert_array_equal(whole(array), data[None])
         with pytest.raises(ArrayError, match="no zarr, N5 or precomputed array"):
-            open_input(f"{url}/typo")
-    finally:
-        server.shutdown()
-        server.server_close()
+            open_input(f"{address}/volume.zarr/typo")
 
 
 class _QuietHandler(http.server.SimpleHTTPRequestHandler):

@@ -16,12 +16,15 @@ from typing import Any
 def served_by(handler: Callable[..., Any]) -> Iterator[str]:
     """The address of a server whose requests a handler answers."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # It would take half a second to notice that it is to end.
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
+        thread.join()
 
 
 class _FilesOnly(http.server.SimpleHTTPRequestHandler):
