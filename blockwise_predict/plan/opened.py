@@ -105,12 +105,17 @@ class Opened:
         )
 
     @property
-    def output_bytes(self) -> int:
-        """Bytes of an output voxel, all channels of all outputs included."""
-        return sum(
+    def array_bytes(self) -> list[int]:
+        """Bytes of a voxel, all channels included, in the array of each output."""
+        return [
             np.dtype(self.config.dtype_of(output.name)).itemsize * len(output.channel_names)
             for output in self.model.outputs
-        )
+        ]
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of an output voxel, all channels of all outputs included."""
+        return sum(self.array_bytes)
 
     def over_volume(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Sizes for all axes of the volume, from those of the network: 1 along its slices and

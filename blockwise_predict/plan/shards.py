@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from itertools import product
 from math import ceil, prod
 
-import numpy as np
-
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.plan.opened import Opened
@@ -64,7 +62,8 @@ def shard_shapes(opened: Opened, region: Region, block: Shape, rows: Sequence[in
         [n for n in range(1, min(b // c, count) + 1) if b // c % n == 0]
         for b, c, count in zip(block, chunk, _counts(region), strict=True)
     ]
-    room = (config.shard_size or SHARD_BYTES) // (prod(chunk) * _voxel_bytes(opened))
+    voxel_bytes = max(opened.array_bytes)
+    room = (config.shard_size or SHARD_BYTES) // (prod(chunk) * voxel_bytes)
     across = [[1] if axis in rows else found for axis, found in enumerate(numbers)]
     # Of equally large ones the most even.
     thin = max(
@@ -81,11 +80,3 @@ def shard_shapes(opened: Opened, region: Region, block: Shape, rows: Sequence[in
         for thick in reversed(thickness)
         if thick == 1 or thick * prod(thin) <= room
     ]
-
-
-def _voxel_bytes(opened: Opened) -> int:
-    """Bytes of a voxel in the output array that has most of them."""
-    return max(
-        np.dtype(opened.config.dtype_of(output.name)).itemsize * len(output.channel_names)
-        for output in opened.model.outputs
-    )
