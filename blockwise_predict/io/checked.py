@@ -18,6 +18,7 @@ from blockwise_predict.config.values import BadInput
 from blockwise_predict.errors import PredictError
 from blockwise_predict.io.interface import BlockSource
 from blockwise_predict.io.kvstore import reason_of
+from blockwise_predict.io.sampling import ChunkGrid
 
 # Number of chunks that are checked before a run.
 SAMPLED_CHUNKS = 64
@@ -34,10 +35,7 @@ def missing_sample(array: BlockSource, begin: Sequence[int], end: Sequence[int])
 
     Returns how many of them are not stored, and how many were checked.
     """
-    ranges = [
-        range(b // chunk, -(-e // chunk))
-        for b, e, chunk in zip(begin, end, array.chunk_shape, strict=True)
-    ]
+    ranges = ChunkGrid(array, tuple(begin), tuple(end)).ranges
     # Python's integers: an array can have more than 2**64 chunks.
     total = prod(len(indices) for indices in ranges)
     count = min(SAMPLED_CHUNKS, total)
