@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -86,6 +87,11 @@ def _main(
         os.setgid(user)
         os.setuid(user)
     sys.argv = ["predict", *arguments]
+    sys.orig_argv = [sys.executable, "-m", "blockwise_predict", *arguments]
+    # What a new interpreter would run before all else (tests/support/sabotage.py).
+    startup = Path(environment.get("PYTHONPATH", ""), "sitecustomize.py")
+    if startup.is_file():
+        runpy.run_path(str(startup))
     from blockwise_predict.cli import main
 
     main()

@@ -63,8 +63,8 @@ def command(*arguments: object) -> list[str]:
 def predict(*arguments: object, code: int = 0, **environment: str) -> str:
     """Run `predict`, check its exit code, and give what it printed."""
     words = [str(argument) for argument in arguments]
-    if environment or "PYTHONPATH" in os.environ:
-        # What these change would be too late for a process that has imported everything.
+    if environment:
+        # What it changes would be too late for a process that has imported everything.
         result = subprocess.run(
             command(*words),
             capture_output=True,
