@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from io import BufferedWriter
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,8 @@ _CONTEXT.set_forkserver_preload(
         "blockwise_predict.worker.process",
     ]
 )
+# What one has to know of the process that is forked (the second from Python 3.14 on).
+_SERVER = ("_forkserver_address", "_forkserver_authkey")
 
 
 def predict_forked(
@@ -41,9 +44,10 @@ def predict_forked(
     have no right to start the interpreter. Raises TimeoutError after so many seconds."""
     with tempfile.TemporaryDirectory() as folder:
         streams = (Path(folder, "stdout"), Path(folder, "stderr"))
-        process = _CONTEXT.Process(
-            target=_predict, args=(arguments, dict(environment), os.getcwd(), streams, user)
-        )
+        forkserver.ensure_running()
+        server = {name: vars(forkserver._forkserver).get(name) for name in _SERVER}
+        given = (arguments, dict(environment), os.getcwd(), streams)
+        process = _CONTEXT.Process(target=_predict, args=(server, *given, user))
         process.start()
         process.join(timeout)
         late = process.is_alive()
@@ -57,6 +61,7 @@ def predict_forked(
 
 
 def _predict(
+    server: dict[str, Any],
     arguments: Sequence[str],
     environment: Mapping[str, str],
     folder: str,
@@ -64,7 +69,10 @@ def _predict(
     user: int | None,
 ) -> None:
     if user is None:
-        # Another user has no right to the process that is forked.
+        # The process that is forked by this one, too. multiprocessing would start another, and
+        # another user has no right to it.
+        vars(forkserver._forkserver).update(server)
+        mock.patch.object(forkserver._forkserver, "ensure_running").start()
         started = SimpleNamespace(**{**vars(subprocess), "Popen": _start})
         mock.patch("blockwise_predict.fleet.worker_process.subprocess", started).start()
     _main(arguments, environment, folder, streams, user)
