@@ -9,6 +9,7 @@ import signal
 import subprocess
 import termios
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     return Job(tmp_path)
 
 
-def ends_interrupted(job: Job, process: subprocess.Popen[str]) -> None:
+def ends_interrupted(job: Job, process: subprocess.Popen[Any]) -> None:
     """The run was stopped, not broken off: workers finished what they held; it goes on."""
     assert process.wait(60) == 130
     assert 2 <= job.blocks_done("a") < 27
@@ -55,7 +56,8 @@ def test_a_terminal_that_is_closed_stops_the_run(job: Job) -> None:
 
 def test_ctrl_c_that_also_ends_who_reads_stops_the_run(job: Job) -> None:
     """As in `predict run ... 2>&1 | tee log`."""
-    process = job.start("a")
+    process = job.begin_as_users_do("a")
+    job.await_blocks("a", process)
     assert process.stdout is not None
     process.stdout.close()
     process.send_signal(signal.SIGINT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,9 @@ import pytest
 
 from blockwise_predict.records import RunDir
 from tests.support.disks import fill, small_disk
+from tests.support.forked import Forked
 from tests.support.jobs import Job
-from tests.support.runs import command, events, until
+from tests.support.runs import events, until
 from tests.support.sabotage import SLOW, at_startup
 
 pytestmark = pytest.mark.slow
@@ -98,14 +98,11 @@ class HurriedJob(Job):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Forked] = []
 
-    def begin(self, *more: object) -> subprocess.Popen[str]:
+    def begin(self, *more: object) -> Forked:
         """Start the run, without waiting for its first blocks."""
-        words = command(*self.arguments("h", *more))
-        process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        process = super().begin("h", *more)
         self.processes.append(process)
         return process
 
@@ -118,7 +115,7 @@ def job(tmp_path: Path) -> Iterator[HurriedJob]:
         process.kill()
 
 
-def ends_at_once(process: subprocess.Popen[str]) -> str:
+def ends_at_once(process: Forked) -> str:
     """Interrupt a run a last time; returns what it has said."""
     process.send_signal(signal.SIGINT)
     begun = time.monotonic()
@@ -130,7 +127,7 @@ def ends_at_once(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def interrupt(process: subprocess.Popen[str]) -> None:
+def interrupt(process: Forked) -> None:
     """The first Ctrl-C, after which the run goes on for a while."""
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)

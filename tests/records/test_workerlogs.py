@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from blockwise_predict.records import RunDir
@@ -75,7 +74,7 @@ def test_a_killed_worker_is_listed_as_failed_and_one_that_was_told_to_end_is_not
     job = Job(tmp_path)
     at_startup(monkeypatch, tmp_path, SLOW)
     process = job.start("k")
-    psutil.Process(process.pid).children()[0].kill()
+    job.workers("k")[0].kill()
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     listed = predict("logs", job.output("k"), "--failed")

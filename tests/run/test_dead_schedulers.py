@@ -19,7 +19,8 @@ def test_a_scheduler_that_died_on_another_host_is_succeeded(
     expected = stored_bytes(job.undisturbed())
     with monkeypatch.context() as patch:
         at_startup(patch, tmp_path, WAITING.format(folder=str(tmp_path)))
-        process = job.start("h")
+        process = job.begin_as_users_do("h")
+        job.await_blocks("h", process)
         output = predict(*job.arguments("h"), code=2)
         assert f"is in use by process {process.pid} on {socket.gethostname()} since 20" in output
         process.kill()

@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from blockwise_predict.records import RunDir
@@ -27,7 +26,7 @@ def test_worker_killed_is_replaced_and_nothing_is_lost(
     at_startup(monkeypatch, tmp_path, SLOW)
     process = job.start("w", "--workers", "2")
     for _ in range(2):
-        workers = psutil.Process(process.pid).children()
+        workers = job.workers("w")
         workers[0].kill()
         time.sleep(1)
     output, _ = process.communicate(timeout=120)
@@ -86,7 +85,7 @@ def test_a_killed_worker_is_told_and_replaced(
 ) -> None:
     at_startup(monkeypatch, tmp_path, SLOW.replace("0.2", "0.5"))
     process = job.start("k")
-    psutil.Process(process.pid).children()[0].kill()
+    job.workers("k")[0].kill()
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
     assert (
@@ -110,7 +109,7 @@ def test_a_stopped_worker_is_noticed_ended_and_replaced(
         + "    gate.HEARTBEAT_S = worker_server.GRACE_S = 2.0\n",
     )
     process = job.start("s")
-    worker = psutil.Process(process.pid).children()[0]
+    worker = job.workers("s")[0]
     worker.suspend()
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output

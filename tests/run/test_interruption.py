@@ -23,8 +23,10 @@ def test_scheduler_killed_and_run_again_gives_the_same_bytes(
     expected = stored_bytes(job.undisturbed())
     with monkeypatch.context() as patch:
         at_startup(patch, tmp_path, SLOW)
-        process = job.start("k", "--workers", "2")
+        process = job.begin_as_users_do("k", "--workers", "2")
+        job.await_blocks("k", process)
         workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 2
         process.kill()
         process.wait()
         _, alive = psutil.wait_procs(workers, timeout=30)
@@ -63,7 +65,7 @@ def test_a_signal_drains_and_tells_how_to_resume(
     with monkeypatch.context() as patch:
         at_startup(patch, tmp_path, SLOW)
         process = job.start("d")
-        workers = psutil.Process(process.pid).children()
+        workers = job.workers("d")
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output

@@ -19,6 +19,7 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.records.address import Address
 from blockwise_predict.scheduling.transport.gate import MAX_HANDSHAKES
 from blockwise_predict.scheduling.transport.tls import make_key
+from tests.support.forked import Forked
 from tests.support.fuzz import Fuzzer
 from tests.support.jobs import Job
 from tests.support.peers import UPGRADE, Peer, frame, hello, said, welcome
@@ -27,13 +28,13 @@ from tests.support.sabotage import WAITING, at_startup
 
 
 @pytest.fixture
-def waiting(job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> subprocess.Popen[str]:
+def waiting(job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Forked:
     """A run `w` whose worker waits for a file `go`."""
     at_startup(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
     return job.start("w")
 
 
-def go(tmp_path: Path, process: subprocess.Popen[str]) -> str:
+def go(tmp_path: Path, process: Forked) -> str:
     """Let a waiting run go on, to its end."""
     (tmp_path / "go").touch()
     output, _ = process.communicate(timeout=100)
@@ -55,9 +56,7 @@ def greeting(run_dir: RunDir, **changes: object) -> bytes:
     return said(hello("x", **{"run": run_dir.run_id(), **changes}))
 
 
-def test_only_workers_of_this_run_are_let_in(
-    job: Job, waiting: subprocess.Popen[str], tmp_path: Path
-) -> None:
+def test_only_workers_of_this_run_are_let_in(job: Job, waiting: Forked, tmp_path: Path) -> None:
     run_dir = RunDir(job.run_dir("w"))
     address = run_dir.address()
     assert (run_dir.path / "server.json").stat().st_mode & 0o777 == 0o600
@@ -100,7 +99,7 @@ def test_only_workers_of_this_run_are_let_in(
 
 
 def test_a_number_that_another_worker_has_is_not_taken_from_it(
-    job: Job, waiting: subprocess.Popen[str], tmp_path: Path
+    job: Job, waiting: Forked, tmp_path: Path
 ) -> None:
     """A worker that comes back from an earlier scheduler may have a number that is in use now."""
     run_dir = RunDir(job.run_dir("w"))
@@ -112,11 +111,11 @@ def test_a_number_that_another_worker_has_is_not_taken_from_it(
 
 
 def test_a_worker_by_hand_joins_and_a_run_of_local_workers_opens_nothing(
-    job: Job, waiting: subprocess.Popen[str], tmp_path: Path
+    job: Job, waiting: Forked, tmp_path: Path
 ) -> None:
     listening = [
         c.laddr.ip
-        for process in (waiting.pid, *(p.pid for p in psutil.Process(waiting.pid).children()))
+        for process in (waiting.pid, *(p.pid for p in job.workers("w")))
         for c in psutil.Process(process).net_connections()
         if c.status == psutil.CONN_LISTEN
     ]
@@ -156,7 +155,7 @@ def ended(connection: socket.socket, seconds: float) -> bool:
 
 @pytest.mark.parametrize("first", [b"", b"\x16\x03\x01"], ids=["silent", "half a handshake"])
 def test_connections_that_are_held_open_keep_nobody_out(
-    first: bytes, job: Job, waiting: subprocess.Popen[str], tmp_path: Path
+    first: bytes, job: Job, waiting: Forked, tmp_path: Path
 ) -> None:
     run_dir = RunDir(job.run_dir("w"))
     address = run_dir.address()
@@ -244,7 +243,8 @@ def test_waiting_workers_find_a_scheduler_that_was_started_again(
     job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     at_startup(monkeypatch, tmp_path, WAITING.format(folder=str(tmp_path)))
-    process = job.start("r")
+    process = job.begin_as_users_do("r")
+    job.await_blocks("r", process)
     with open(tmp_path / "added.log", "w") as log:
         added = subprocess.Popen(command("worker", job.run_dir("r"), "--device", "cpu"), stdout=log)
     until(lambda: len(events(job.run_dir("r"), "join")) == 2)

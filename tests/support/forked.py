@@ -10,10 +10,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from io import BufferedWriter
 from multiprocessing import forkserver
@@ -34,30 +37,73 @@ _CONTEXT.set_forkserver_preload(
 _SERVER = ("_forkserver_address", "_forkserver_authkey")
 
 
+class Forked:
+    """`predict ARGUMENTS`, also as another user, by number; that one may have no right to start
+    the interpreter. It is the part of a `subprocess.Popen` that tests use."""
+
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], user: int | None = None
+    ) -> None:
+        folder = tempfile.mkdtemp()
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._streams = (Path(folder, "stdout"), Path(folder, "stderr"))
+        forkserver.ensure_running()
+        server = {name: vars(forkserver._forkserver).get(name) for name in _SERVER}
+        given = (arguments, dict(environment), os.getcwd(), self._streams)
+        self._process = _CONTEXT.Process(target=_predict, args=(server, *given, user))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Exit code; None as long as it runs."""
+        return self._process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Exit code at its end. Raises subprocess.TimeoutExpired after so many seconds."""
+        self._process.join(timeout)
+        code = self.poll()
+        if code is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired("predict", timeout, self._said().encode())
+        return code
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        """What it has printed at its end. Raises subprocess.TimeoutExpired as `wait` does."""
+        self.wait(timeout)
+        return self._said(), None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _said(self) -> str:
+        return "".join(stream.read_text() for stream in self._streams if stream.exists())
+
+
 def predict_forked(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     timeout: float,
     user: int | None = None,
 ) -> tuple[int, str]:
-    """Exit code and output of `predict ARGUMENTS`, also as another user, by number; that one may
-    have no right to start the interpreter. Raises TimeoutError after so many seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        streams = (Path(folder, "stdout"), Path(folder, "stderr"))
-        forkserver.ensure_running()
-        server = {name: vars(forkserver._forkserver).get(name) for name in _SERVER}
-        given = (arguments, dict(environment), os.getcwd(), streams)
-        process = _CONTEXT.Process(target=_predict, args=(server, *given, user))
-        process.start()
-        process.join(timeout)
-        late = process.is_alive()
+    """Exit code and output of `predict ARGUMENTS`, which is ended after so many seconds."""
+    process = Forked(arguments, environment, user)
+    try:
+        output, _ = process.communicate(timeout)
+        return process.wait(), output
+    finally:
         process.kill()
-        process.join()
-        output = "".join(stream.read_text() for stream in streams)
-        if late:
-            raise TimeoutError(f"predict {arguments} takes more than {timeout} s: {output}")
-        assert process.exitcode is not None
-        return process.exitcode, output
 
 
 def _predict(

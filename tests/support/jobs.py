@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from blockwise_predict.records import default_run_dir
-from tests.support.forked import predict_forked
+from tests.support.forked import Forked, predict_forked
 from tests.support.networks import save_network
-from tests.support.runs import PATIENCE_S, blocks_done, command, write_volume
+from tests.support.runs import PATIENCE_S, blocks_done, command, events, write_volume
 
 SMALL = ("--roi", "[:320,:160,:160]")
 """Two blocks of it."""
@@ -75,8 +77,12 @@ class Job:
         names = file.relative_to(self.folder).parts
         return names[0] in ("volume.zarr", "weights.pt", "architecture.yaml")
 
-    def begin(self, name: str, *more: object) -> subprocess.Popen[str]:
+    def begin(self, name: str, *more: object) -> Forked:
         """Start a run in the background, without waiting for its first blocks."""
+        return Forked([str(word) for word in self.arguments(name, *more)], os.environ)
+
+    def begin_as_users_do(self, name: str, *more: object) -> subprocess.Popen[str]:
+        """The same, but the run is a new interpreter, and its workers end when it is killed."""
         return subprocess.Popen(
             command(*self.arguments(name, *more)),
             stdout=subprocess.PIPE,
@@ -84,15 +90,25 @@ class Job:
             text=True,
         )
 
-    def start(self, name: str, *more: object) -> subprocess.Popen[str]:
+    def start(self, name: str, *more: object) -> Forked:
         """Start a run in the background, and wait until its first blocks are done."""
         process = self.begin(name, *more)
+        self.await_blocks(name, process)
+        return process
+
+    def await_blocks(self, name: str, process: Forked | subprocess.Popen[str]) -> None:
+        """Wait until the first blocks of a run are done."""
         deadline = time.monotonic() + 100
         while self.blocks_done(name) < 2:
             assert time.monotonic() < deadline, process.communicate()[0]
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.02)
-        return process
+
+    def workers(self, name: str) -> list[psutil.Process]:
+        """The local workers that have joined a run, and are still there."""
+        names = [event["name"] for event in events(self.run_dir(name), "join")]
+        numbers = [int(re.search(r"process (\d+)", named)[1]) for named in names]
+        return [psutil.Process(number) for number in numbers if psutil.pid_exists(number)]
 
     def blocks_done(self, name: str) -> int:
         return blocks_done(self.run_dir(name))

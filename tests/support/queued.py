@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.forked import Forked
 from tests.support.jobs import Job
 from tests.support.runs import stored_bytes
 from tests.support.sabotage import SLOW, WAITING, write_startup
@@ -31,7 +31,7 @@ class SlurmJob(Job):
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(folder)
         self._monkeypatch = monkeypatch
-        self._processes: list[subprocess.Popen[str]] = []
+        self._processes: list[Forked] = []
         self._start_with("")
 
     def _start_with(self, body: str) -> None:
@@ -55,12 +55,12 @@ class SlurmJob(Job):
         fleet = () if "--fleet" in more else self.fleet
         return super().arguments(name, *fleet, *more)
 
-    def begin(self, name: str, *more: object) -> subprocess.Popen[str]:
+    def begin(self, name: str, *more: object) -> Forked:
         process = super().begin(name, *more)
         self._processes.append(process)
         return process
 
-    def ends_well(self, name: str, process: subprocess.Popen[str]) -> str:
+    def ends_well(self, name: str, process: Forked) -> str:
         """Wait for a run's end; it must have predicted every voxel as an undisturbed run does."""
         output, _ = process.communicate(timeout=150)
         assert process.returncode == 0, output
