@@ -1,6 +1,6 @@
 """Measures what a run of a million blocks, of which a mask leaves few, takes to its first block.
 
-    python benchmarks/sparse.py
+    python benchmarks/sparse_work.py
 
 Everything before the workers start is real: planning, reading the mask, the records, the output's
 metadata and the block source. The input is an array without stored chunks. Importing torch, some
