@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from blockwise_predict.cli.options import run_option
+
+if TYPE_CHECKING:
+    from blockwise_predict.io.downsampled import Method
 
 
 @click.command(short_help="Make downsampled levels of an output, for viewers.")
@@ -21,11 +26,11 @@ from blockwise_predict.cli.options import run_option
     "--mode",
     "method",
     type=click.Choice(["mean", "mode"]),
-    default="mean",
-    help="mean, or mode: the most frequent value, for labels. [default: mean]",
+    help="mean, or mode: the most frequent value. [default: mode for what --postprocess has made, "
+    "else mean]",
 )
 def pyramid(
-    output: str, run_dir: str | None, trust_run_dir: bool, levels: int | None, method: str
+    output: str, run_dir: str | None, trust_run_dir: bool, levels: int | None, method: Method | None
 ) -> None:
     """Make downsampled levels of OUTPUT, a zarr array that predict run has completed.
 
@@ -47,7 +52,7 @@ def pyramid(
             output,
             run_dir=run_dir,
             trust_run_dir=trust_run_dir,
-            method="mode" if method == "mode" else "mean",
+            method=method,
             levels=levels,
             watch=Watch(progress.line, progress.to),
         )

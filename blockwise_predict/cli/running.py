@@ -138,7 +138,8 @@ def _show_counts(
     elif counts.clipped:
         display.warn(f"{clipped} too large for {array.dtype} and were clipped.")
     if counts.nonfinite:
-        display.warn(f"{whose}{counts.nonfinite} output values are NaN or infinite.")
+        what = "are" if array.decision is None else "come from values that are"
+        display.warn(f"{whose}{counts.nonfinite} output values {what} NaN or infinite.")
 
 
 def _show_bad_input(result: RunResult, display: RunDisplay) -> None:

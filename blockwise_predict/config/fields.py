@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from blockwise_predict.config.normalize import Normalize, rule_of_input
 from blockwise_predict.config.option import Group, option
-from blockwise_predict.config.per_output import OutputDtypes, OutputRanges
+from blockwise_predict.config.per_output import OutputDtypes, OutputRanges, Postprocesses
 from blockwise_predict.config.values import (
     Activation,
     BadInput,
@@ -165,6 +165,16 @@ class PredictionOptions(BaseModel):
         "Values that an integer data type spans; those outside are clipped. Also by name.",
         metavar="LOW,HIGH",
         unset="0,1 after a sigmoid",
+    )
+    postprocess: Postprocesses | None = option(
+        None,
+        Group.OUTPUT,
+        "Store a decision instead of values, as integers. threshold:VALUE: 1 where the network's "
+        "value, after its activation, is at least VALUE, else 0, for each channel; argmax: the "
+        "number of the channel with the largest value. Also by name: mito=threshold:0.5.",
+        metavar="RULE",
+        unset="none: values are stored",
+        example="threshold:0.5",
     )
     chunk_shape: Shape | None = option(
         None,

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError, model_validator
 from blockwise_predict.config.consent import CONSENT, refuse_consent_of_file
 from blockwise_predict.config.fleet_fields import RunOptions
 from blockwise_predict.config.option import Group, Option, option_name
+from blockwise_predict.config.postprocess import Postprocess, parse_postprocess
 from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.config.untrusted import MalformedError, read_yaml, text_keys
 from blockwise_predict.config.values import Cluster, FleetKind, NamedFleet, fleet_kind
@@ -109,8 +110,36 @@ class RunConfig(RunOptions):
     @property
     def named_outputs(self) -> dict[str, list[str]]:
         """The names of outputs that each option has a value for."""
-        given = {"output_dtype": self.output_dtype, "output_range": self.output_range}
+        keys = ("output_dtype", "output_range", "postprocess")
+        given = {key: getattr(self, key) for key in keys}
         return {key: [*value] for key, value in given.items() if isinstance(value, dict)}
+
+    def postprocess_of(self, output: str) -> Postprocess | None:
+        """What is made of the values of a network's output, by its name, if that is anything."""
+        text = self.postprocess
+        if isinstance(text, dict):
+            text = text.get(output)
+        return None if text is None else parse_postprocess(text)
+
+    @model_validator(mode="after")
+    def _decisions_have_their_own_type(self) -> Self:
+        """What is postprocessed has no data type or range besides."""
+        default = RunOptions.model_fields["output_dtype"].default
+        for key, unset in (("output_dtype", default), ("output_range", None)):
+            given = getattr(self, key)
+            if isinstance(self.postprocess, str) and given != unset:
+                raise ValueError(
+                    f"{key}: postprocess {self.postprocess} stores integers of its own; leave "
+                    f"{key} out"
+                )
+            if isinstance(self.postprocess, dict) and isinstance(given, dict):
+                both = [name for name in given if name in self.postprocess]
+                if both:
+                    raise ValueError(
+                        f"{key} of {both[0]}: postprocess {self.postprocess[both[0]]} stores "
+                        "integers of its own; leave one of them out"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _range_needs_an_integer(self) -> Self:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import PlainSerializer, PlainValidator
 
+from blockwise_predict.config.postprocess import checked_postprocess
 from blockwise_predict.config.values import OutputDtype, parse_range
 
 # Between two outputs, in text: `affs=uint8,lsds=float32`, `affs=0,1,lsds=-1,1`.
@@ -53,9 +54,14 @@ def _ranges(value: object) -> Any:
     return _per_output(value, parse_range)
 
 
+def _postprocesses(value: object) -> Any:
+    return _per_output(value, checked_postprocess)
+
+
 # The values are JSON as they are; pydantic's own serializer warns of a dictionary in such a union.
 _AS_IT_IS = PlainSerializer(lambda value: value)
 OutputDtypes = Annotated[OutputDtype | dict[str, OutputDtype], PlainValidator(_dtypes), _AS_IT_IS]
 OutputRanges = Annotated[
     tuple[float, float] | dict[str, tuple[float, float]], PlainValidator(_ranges), _AS_IT_IS
 ]
+Postprocesses = Annotated[str | dict[str, str], PlainValidator(_postprocesses), _AS_IT_IS]

@@ -157,7 +157,7 @@ class MeanPredictor:
         roi = Roi(block.begin + Coordinate(begin, *[0] * (len(shape) - 1)), shape)
         parts = []
         for part, own in zip(self._parts, values.split(self._sizes, dim=-1), strict=True):
-            predicted = PredictedPart(np.empty((part.channels, *shape), part.encoding.dtype))
+            predicted = PredictedPart(np.empty((part.stored_channels, *shape), part.encoding.dtype))
             stored = torch.from_numpy(predicted.data).movedim(0, -1)
             for strip in strips(own):
                 encoded = encode(own[strip], part.encoding)

@@ -179,7 +179,7 @@ class Predictor:
             begin[axis] += position * self._row_shape[axis]
             shape[axis] = self._row_shape[axis]
         roi = Roi(begin, shape).intersect(block)
-        parts = (np.empty((p.channels, *roi.shape), p.encoding.dtype) for p in self._parts)
+        parts = (np.empty((p.stored_channels, *roi.shape), p.encoding.dtype) for p in self._parts)
         return PredictedRow(roi, tuple(map(PredictedPart, parts)), missing=roi.size)
 
     @torch.inference_mode()

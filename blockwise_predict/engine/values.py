@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise_predict.config.normalize import parse_rule
+from blockwise_predict.config.postprocess import Postprocess
 from blockwise_predict.errors import ConfigError
 
 
@@ -90,11 +91,13 @@ class Encoding:
 
     Floats are stored unchanged. Integers span `value_range`: its low end maps to the smallest
     integer of the dtype, its high end to the largest, and values are rounded to the nearest step.
-    Values outside it are clipped and counted; so are finite values beyond float16's range.
+    Values outside it are clipped and counted; so are finite values beyond float16's range. With
+    `postprocess` its decisions are stored instead of values, and there is no range.
     """
 
     dtype: str
     value_range: tuple[float, float] | None = None
+    postprocess: Postprocess | None = None
 
     @property
     def step(self) -> float | None:
@@ -121,3 +124,9 @@ class Part:
 
     channels: int
     encoding: Encoding
+
+    @property
+    def stored_channels(self) -> int:
+        """The number of channels of the array."""
+        postprocess = self.encoding.postprocess
+        return self.channels if postprocess is None else postprocess.stored_channels(self.channels)

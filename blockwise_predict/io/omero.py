@@ -24,13 +24,13 @@ _MAX_CHANNELS = 10_000
 def omero_of(spec: OutputSpec) -> Json:
     """The `omero` of an output: its channel names, colours and windows.
 
-    The window of integers is their type's range, which is what an output's values span; that of
-    floats is 0 to 1.
+    The window is the spec's, if it has one. Otherwise that of integers is their type's range, which
+    is what an output's values span, and that of floats is 0 to 1.
     """
     # Imported here, since that takes a second and the workers do not need it.
     from ome_zarr_models.common.omero import Channel, Omero, Window
 
-    low, high = _window(spec.dtype)
+    low, high = spec.window or _window(spec.dtype)
     window = Window(min=low, max=high, start=low, end=high)
     channels = [
         Channel(label=name, color=color, window=window, active=True)

@@ -64,6 +64,7 @@ class OutputSpec:
     With a `time_unit` the first of the spatial axes is time, in that unit. `offset` is the begin
     corner of its voxel 0. `input_voxel_size` is that of the input, needed for the OME-NGFF
     translation (see `io.ngff`). Chunks are stored in shards of `shard_shape`, if it is given.
+    `window` are the smallest and largest value, if they are known and not the type's.
     `attributes` are JSON-able additions.
     """
 
@@ -82,6 +83,7 @@ class OutputSpec:
     fill_value: int = 0
     time_unit: str | None = None
     shard_shape: tuple[int, ...] | None = None
+    window: tuple[float, float] | None = None
 
     @property
     def axes(self) -> OutputAxes:

@@ -190,6 +190,7 @@ class Plan(Model):
             "output range": self.output.by_array(
                 lambda array: array.value_range and list(array.value_range)
             ),
+            "postprocess": self._postprocess_identity(),
             "channels": self._channels_identity(),
             "ROI": self.output_grid.world_bounds(self.output.roi),
             "chunk shape": list(self.output.chunk_shape),
@@ -208,6 +209,12 @@ class Plan(Model):
             return None
         listed = {array.name: list(array.channel_names) for array in self.output.arrays}
         return listed.get("", listed)
+
+    def _postprocess_identity(self) -> Any:
+        """What is made of the values of each array, if anything is: earlier runs do not name it."""
+        if all(array.postprocess is None for array in self.output.arrays):
+            return None
+        return self.output.by_array(lambda array: array.postprocess)
 
     def _ensemble_identity(self) -> dict[str, Any]:
         """What must be unchanged of the further networks."""

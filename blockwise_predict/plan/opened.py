@@ -20,6 +20,7 @@ from blockwise_predict.plan.channels import selected_model
 from blockwise_predict.plan.declared import check_declared
 from blockwise_predict.plan.ensemble import check_agreement, open_models, reopen_models
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.outputs import plan_arrays
 from blockwise_predict.plan.voxel_size import check_voxel_size, first_trained_size
 
 WEIGHT_BYTES = torch.float32.itemsize
@@ -107,10 +108,7 @@ class Opened:
     @property
     def array_bytes(self) -> list[int]:
         """Bytes of a voxel, all channels included, in the array of each output."""
-        return [
-            np.dtype(self.config.dtype_of(output.name)).itemsize * len(output.channel_names)
-            for output in self.model.outputs
-        ]
+        return [array.voxel_bytes for array in plan_arrays(self.config, self.model)]
 
     @property
     def output_bytes(self) -> int:

@@ -8,6 +8,7 @@ from blockwise_predict.config.option import option_name
 from blockwise_predict.config.values import Format
 from blockwise_predict.errors import ConfigError, shown
 from blockwise_predict.io import guess_format
+from blockwise_predict.plan.decisions import check_decision
 from blockwise_predict.plan.parts import ArrayPlan
 
 
@@ -20,7 +21,7 @@ def plan_arrays(config: RunConfig, model: TrainedModel) -> tuple[ArrayPlan, ...]
     """The array of each output of a network.
 
     Raises ConfigError for an option that names an output which the network does not have, and for
-    an integer data type without a range.
+    an integer data type without a range, or a decision that would be the same for all voxels.
     """
     _check_names(config, model)
     return tuple(_array(config, model, output) for output in model.outputs)
@@ -44,12 +45,18 @@ def _check_names(config: RunConfig, model: TrainedModel) -> None:
 
 def _array(config: RunConfig, model: TrainedModel, output: NetworkOutput) -> ArrayPlan:
     name = output.name
+    decision = config.postprocess_of(name)
+    if decision is not None:
+        check_decision(decision, model, output)
     return ArrayPlan(
         name=name,
         path=f"{config.output.rstrip('/')}/{name}" if name else config.output,
         channel_names=output.channel_names,
-        dtype=config.dtype_of(name),
-        value_range=_value_range(config, model, output),
+        dtype=config.dtype_of(name)
+        if decision is None
+        else decision.dtype(len(output.channel_names)),
+        value_range=None if decision else _value_range(config, model, output),
+        postprocess=None if decision is None else str(decision),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from funlib.geometry import Roi
 from pydantic import BaseModel, ConfigDict, Field
 
+from blockwise_predict.config.postprocess import Postprocess, PostprocessText, parse_postprocess
 from blockwise_predict.config.values import Format
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.values import Encoding
@@ -16,6 +17,9 @@ from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.probed import Probed
 from blockwise_predict.io.level import ChosenLevel
+
+# The name of the only channel of an array of labels.
+LABEL = "label"
 
 
 class Model(BaseModel):
@@ -85,6 +89,7 @@ class ArrayPlan(Model):
     """An array of the output: consecutive channels of the network, stored in one data type.
 
     `name` is that of the network's output, empty if it has only one; `path` is where the array is.
+    `postprocess` is the decision that is stored instead of the channels' values.
     """
 
     path: str
@@ -92,18 +97,47 @@ class ArrayPlan(Model):
     channel_names: tuple[str, ...]
     dtype: str
     value_range: tuple[float, float] | None
+    postprocess: PostprocessText | None = None
+
+    @property
+    def decision(self) -> Postprocess | None:
+        """The decision that is stored instead of values."""
+        return None if self.postprocess is None else parse_postprocess(self.postprocess)
 
     @property
     def encoding(self) -> Encoding:
         """How values are stored."""
-        return Encoding(self.dtype, self.value_range)
+        return Encoding(self.dtype, self.value_range, self.decision)
+
+    @property
+    def stored_names(self) -> tuple[str, ...]:
+        """The names of the channels that are stored: those of the network, or that of labels."""
+        return (LABEL,) if self.classes else self.channel_names
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of labels, the network's channel that each stands for, from 0 on; else empty."""
+        return self.channel_names if self.decision == Postprocess("argmax") else ()
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The smallest and largest value of a mask or of labels; None for other arrays."""
+        if self.decision is None:
+            return None
+        return 0.0, float(max(1, len(self.classes) - 1))
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Bytes of a voxel, all channels included, before compression."""
+        return np.dtype(self.dtype).itemsize * len(self.stored_names)
 
 
 class OutputPlan(Model):
     """The output: an array, or a group of one array for each output of the network.
 
-    All arrays have the same shape, chunks and shards; their channels, one after another, are those
-    of the network. `roi_begin` is in output voxels, counted from the input's origin.
+    All arrays have the same shape, chunks and shards; the channels that they are made of, one after
+    another, are those of the network. `roi_begin` is in output voxels, counted from the input's
+    origin.
     """
 
     path: str
@@ -128,12 +162,12 @@ class OutputPlan(Model):
     @property
     def voxel_bytes(self) -> int:
         """Bytes of a voxel in all arrays, before compression."""
-        return sum(np.dtype(a.dtype).itemsize * len(a.channel_names) for a in self.arrays)
+        return sum(array.voxel_bytes for array in self.arrays)
 
     @property
     def largest_voxel_bytes(self) -> int:
         """Bytes of a voxel in the array that has most of them, before compression."""
-        return max(np.dtype(a.dtype).itemsize * len(a.channel_names) for a in self.arrays)
+        return max(array.voxel_bytes for array in self.arrays)
 
     def by_array(self, value: Callable[[ArrayPlan], Any]) -> Any:
         """A value of the only array; with several, the value of each by its name."""

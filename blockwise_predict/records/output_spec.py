@@ -20,7 +20,7 @@ def array_spec(plan: Plan, array: ArrayPlan, command: str) -> OutputSpec:
         path=array.path,
         format=output.format,
         shape=output.shape,
-        channels=len(array.channel_names),
+        channels=len(array.stored_names),
         dtype=array.dtype,
         chunk_shape=output.chunk_shape,
         shard_shape=output.shard_shape,
@@ -28,7 +28,11 @@ def array_spec(plan: Plan, array: ArrayPlan, command: str) -> OutputSpec:
         offset=grid.world(output.roi_begin),
         input_voxel_size=plan.input.grid.voxel_size,
         axis_names=plan.input.axis_names,
-        channel_names=array.channel_names,
+        channel_names=array.stored_names,
+        window=array.window,
         time_unit=grid.time_unit,
-        attributes={ATTRIBUTE: provenance(plan, array, command)},
+        attributes={
+            ATTRIBUTE: provenance(plan, array, command),
+            **({"classes": list(array.classes)} if array.classes else {}),
+        },
     )

@@ -39,6 +39,8 @@ def provenance(plan: Plan, array: ArrayPlan, command: str) -> dict[str, Any]:
         "precision": PrecisionChoice(plan.precision).as_dict(),
         "output_dtype": array.dtype,
         "output_range": array.value_range and list(array.value_range),
+        **({"postprocess": array.postprocess} if array.postprocess else {}),
+        **({"classes": list(array.classes)} if array.classes else {}),
         "decode": _decode_formula(encoding.dtype, array.value_range, encoding.step),
         "block_shape": list(plan.block_shape),
         "tile_shape": list(plan.lattice.tile_shape),

@@ -175,8 +175,8 @@ def _streaming(plan: Plan) -> str:
 def _array_rows(output: OutputPlan) -> Iterator[tuple[str, str]]:
     """Labels and values of the output's arrays."""
     for array in output.arrays:
-        yield "output", f"{array.path}: {output.format}, {len(array.channel_names)} channels"
-        yield "channels", ", ".join(array.channel_names)
+        yield "output", f"{array.path}: {output.format}, {len(array.stored_names)} channels"
+        yield "channels", ", ".join(array.stored_names)
         yield "output values", _values(array)
 
 
@@ -189,6 +189,11 @@ def _shards(output: OutputPlan) -> str:
 
 
 def _values(array: ArrayPlan) -> str:
+    if array.classes:
+        classes = ", ".join(f"{label} {name}" for label, name in enumerate(array.classes))
+        return f"{array.dtype}, the channel with the largest value: {classes}"
+    if array.decision is not None:
+        return f"{array.dtype}, 1 where the value is at least {array.decision.threshold:g}, else 0"
     if array.value_range is None:
         return array.dtype
     return f"{array.dtype} spanning {array.value_range[0]:g}..{array.value_range[1]:g}"

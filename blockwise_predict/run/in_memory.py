@@ -33,7 +33,15 @@ from blockwise_predict.worker.setup import decide_precision, make_predictor
 OPTIONS = (
     *("iteration", "architecture", "activation", "unsafe_load_pickle", "factory"),
     *("border", "normalize", "bad_input"),
-    *("output_dtype", "output_range", "tile_shape", "block_shape", "blend", "overlap"),
+    *(
+        "output_dtype",
+        "output_range",
+        "postprocess",
+        "tile_shape",
+        "block_shape",
+        "blend",
+        "overlap",
+    ),
     *("channels", "split", "augment", "augment_channels", "precision", "memory", "device"),
 )
 
@@ -67,9 +75,9 @@ def predict(
     progress: whether to show a progress bar.
     options: those of a configuration file that concern the prediction: border, normalize,
         bad_input, precision, device, memory, channels (a list of names or numbers), output_dtype,
-        output_range, tile_shape, block_shape, blend, overlap, augment, augment_channels; for a
-        model given as a path also iteration, architecture, activation, unsafe_load_pickle and
-        factory.
+        output_range, postprocess, tile_shape, block_shape, blend, overlap, augment,
+        augment_channels; for a model given as a path also iteration, architecture, activation,
+        unsafe_load_pickle and factory.
 
     Raises an InputError for anything that does not fit, also for a network with several outputs
     (see `predict_outputs`), and StageError for a block whose input cannot be read.
@@ -106,9 +114,9 @@ def predict_outputs(
 ) -> dict[str, Prediction]:
     """Predict all outputs of a network in one pass; returns the prediction of each by its name.
 
-    Arguments and errors are as for `predict`. `output_dtype` and `output_range` may be mappings:
-    `output_dtype={"affs": "uint8", "lsds": "float32"}`. With `split` the outputs are those that it
-    names: `split="each"`, or `split={"mito": [0], "er": [1, 2]}`.
+    Arguments and errors are as for `predict`. `output_dtype`, `output_range` and `postprocess` may
+    be mappings: `output_dtype={"affs": "uint8", "lsds": "float32"}`. With `split` the outputs are
+    those that it names: `split="each"`, or `split={"mito": [0], "er": [1, 2]}`.
     """
     made = _plan(
         model,
@@ -174,16 +182,19 @@ class Prediction(Volume):
     """A prediction in memory: `data` is `[channel, z, y, x]` (2-D without z), of frames
     `[channel, t, z, y, x]`.
 
-    `channel_names` are the names of its channels, `precision` is what the network computed in. As
-    every volume, it has a place (`roi`, `voxel_size`, `offset`) and conversions (`array`, ...).
+    `channel_names` are the names of its channels; of labels (`postprocess="argmax"`) `classes` are
+    the names of the network's channels that they stand for, from 0 on. `precision` is what the
+    network computed in. As every volume, it has a place (`roi`, `voxel_size`, `offset`) and
+    conversions (`array`, ...).
     """
 
     def __init__(self, plan: Plan, array: ArrayPlan, precision: str) -> None:
-        names = array.channel_names
+        names = array.stored_names
         grid, shape = plan.output_grid, plan.output.shape
         axes = plan.input.axis_names
         self.data = np.zeros((len(names), *shape), array.dtype)
         self.precision = precision
+        self.classes = array.classes
         self.path, self.format = "<prediction>", "numpy"
         self.shape, self.chunk_shape, self.dtype = shape, plan.output.chunk_shape, self.data.dtype
         self.channels, self.channel_names = len(names), names

@@ -121,7 +121,7 @@ def collect_result(
         failures=tuple(recorded.get(b) or _failure_without_record(plan, b) for b in failed),
         interrupted=outcome is not None and outcome.interrupted,
         arrays=tuple(
-            ArrayResult(len(array.channel_names) * voxels, *counts)
+            ArrayResult(len(array.stored_names) * voxels, *counts)
             for array, counts in zip(arrays, ledger.totals(), strict=True)
         ),
         precision=find_precision(plan, run_dir) or PrecisionChoice(plan.precision),

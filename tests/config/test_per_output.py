@@ -65,3 +65,35 @@ def test_one_value_is_for_every_output() -> None:
 def test_mistakes_are_explained(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config({**NEEDED, **options})
+
+
+def test_decisions_are_written_in_one_way() -> None:
+    config = load_config({**NEEDED, "postprocess": "mito=threshold:.5, er=argmax"})
+    assert config.postprocess == {"mito": "threshold:0.5", "er": "argmax"}
+    assert config.postprocess_of("other") is None
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+    assert load_config({**NEEDED, "postprocess": "threshold:-1e2"}).postprocess == "threshold:-100"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"postprocess": "threshold"}, "write threshold:VALUE, for example threshold:0.5"),
+        ({"postprocess": "threshold:half"}, "write threshold:VALUE"),
+        ({"postprocess": "threshold:nan"}, "must be a finite float32"),
+        ({"postprocess": "threshold:1e39"}, "must be a finite float32"),
+        ({"postprocess": "argmax:2"}, "or argmax"),
+        ({"postprocess": "mito=softmax"}, "or argmax"),
+        (
+            {"postprocess": "argmax", "output_dtype": "uint8"},
+            "output_dtype: postprocess argmax stores integers of its own; leave output_dtype out",
+        ),
+        (
+            {"postprocess": "mito=argmax", "output_dtype": "er=uint8,mito=uint16"},
+            "output_dtype of mito: postprocess argmax stores integers of its own",
+        ),
+    ],
+)
+def test_decisions_that_cannot_be_made(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config({**NEEDED, **options})

@@ -12,6 +12,7 @@ from blockwise_predict.errors import RunStateError
 from blockwise_predict.io.downsampled import Method
 from blockwise_predict.io.kvstore import normalize
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.parts import ArrayPlan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.find import find_run
 from blockwise_predict.records.ledger import FINISHED, LedgerDamagedError
@@ -30,24 +31,31 @@ def make_pyramid(
     *,
     run_dir: str | None,
     trust_run_dir: bool,
-    method: Method,
+    method: Method | None,
     levels: int | None,
     watch: Watch,
 ) -> None:
     """Make the levels of a recorded run's output: of one array, or of all in its group.
 
+    `method` None: that of each array's values.
+
     Raises an InputError if there is no such run, if it is going on, or if blocks are left to do.
     """
     records, plan = find_run(output, run_dir, trust_run_dir=trust_run_dir)
-    paths = [array.path for array in plan.output.arrays]
-    named = [path for path in paths if normalize(path) == normalize(output)]
+    arrays = plan.output.arrays
+    named = [array for array in arrays if normalize(array.path) == normalize(output)]
     with ExitStack() as held:
         with records.usable():
             lock = hold_lock(records.path / "lock", watch.tell, trusted=trust_run_dir)
             held.enter_context(lock)
         _check_complete(plan, records)
-        for path in named or paths:
-            build_levels(path, method, levels, watch)
+        for array in named or arrays:
+            build_levels(array.path, method or _method_for(array), levels, watch)
+
+
+def _method_for(array: ArrayPlan) -> Method:
+    """The method for an array's values: means of masks and labels would be neither."""
+    return "mean" if array.decision is None else "mode"
 
 
 def _check_complete(plan: Plan, records: RunDir) -> None:
@@ -75,7 +83,7 @@ def with_pyramid(result: RunResult, report: Reporter, stop: StopRequest) -> RunR
         return result
     watch = Watch(report.line, _Lines(report), lambda: stop.times > 0)
     for array in plan.output.arrays:
-        if not build_levels(array.path, "mean", None, watch):
+        if not build_levels(array.path, _method_for(array), None, watch):
             return replace(result, interrupted=True)
     return result
 

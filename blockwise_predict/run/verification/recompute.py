@@ -21,6 +21,7 @@ from blockwise_predict.plan.parts import ArrayPlan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.atomic import damaged
 from blockwise_predict.records.find import find_precision
+from blockwise_predict.run.verification.decisions import decision_problem, with_values
 from blockwise_predict.worker.setup import make_predictor
 
 # Allowed root mean square difference in float32, as a share of the values' span: another machine or
@@ -40,14 +41,15 @@ class Recomputer:
         self._plan = plan
         self._precision = _recorded_precision(plan, run_dir)
         self._opened = reopen(plan, device)
-        self._predictor = make_predictor(plan, self._opened, self._precision.precision)
+        self._predictor = make_predictor(with_values(plan), self._opened, self._precision.precision)
 
     def difference(self, outputs: Sequence[OutputArray], block: Roi) -> str | None:
         """How a stored block differs from what is computed now; None if it does not.
 
         `outputs` are the arrays of the plan's output.
 
-        Integers may differ by one step, since both sides were rounded.
+        Integers may differ by one step, since both sides were rounded. Decisions on values may
+        differ where a difference of the values that would be allowed changes them.
         """
         lattice = self._predictor.lattice
         read = lattice.read_roi(block)
@@ -68,6 +70,9 @@ class Recomputer:
     def _compare(
         self, encoding: Encoding, stored: NDArray[np.float64], computed: NDArray[np.float64]
     ) -> str | None:
+        if encoding.postprocess is not None:
+            _, largest = self._allowed(encoding, computed)
+            return decision_problem(encoding.postprocess, stored, computed, largest)
         if not np.array_equal(np.isfinite(stored), np.isfinite(computed)):
             return "NaN or infinite values are in other places than when computed again"
         difference = np.abs(stored - computed)[np.isfinite(stored)]
@@ -89,7 +94,8 @@ class Recomputer:
             exact = self._precision.precision == "float32"
             return 0.5, 1.0 if exact else LARGEST_PER_RMS / 2
         if self._precision.precision == "float32":
-            allowed = FLOAT32_TOLERANCE * float(np.ptp(computed))
+            finite = computed[np.isfinite(computed)]
+            allowed = FLOAT32_TOLERANCE * float(np.ptp(finite)) if finite.size else 0.0
         else:
             allowed = tolerance_of(encoding, computed.astype(np.float32))
         return allowed, LARGEST_PER_RMS * allowed
