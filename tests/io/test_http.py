@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,42 +11,14 @@ import pytest
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import create_output, open_input
 from tests.support.arrays import output_spec, ramp, write_array, write_precomputed
-from tests.support.webserver import served_by
+from tests.support.webserver import ranges
 
 PLACE = {"voxel_size": [4, 4, 4], "axis_names": ["z", "y", "x"]}
 
 
-class _Ranges(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self) -> None:
-        file = Path(self.translate_path(self.path))
-        if not file.is_file():
-            self.send_error(404)
-            return
-        data = file.read_bytes()
-        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        begin, end = 0, len(data)
-        if wanted is not None and wanted[1]:
-            begin, end = int(wanted[1]), min(end, int(wanted[2]) + 1 if wanted[2] else end)
-        elif wanted is not None:
-            begin = end - int(wanted[2])
-        if begin >= end:
-            self.send_error(416)
-            return
-        self.send_response(206 if wanted else 200)
-        if wanted:
-            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(data)}")
-        self.send_header("Content-Length", str(end - begin))
-        self.end_headers()
-        self.wfile.write(data[begin:end])
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
-    handler = functools.partial(_Ranges, directory=str(tmp_path))
-    with served_by(handler) as address:
+    with ranges(tmp_path) as address:
         yield address
 
 

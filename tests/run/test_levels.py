@@ -182,9 +182,17 @@ def test_frames_are_kept(tmp_path):
     assert translation["translation"] == [0, 0, 0, 2, 2]
 
 
+LEVELS = [
+    {"scale": [1, 8, 4, 4], "translation": [0, 36, -10, 118]},
+    {"scale": [1, 8, 8, 8], "translation": [0, 36, -8, 120]},
+    {"scale": [1, 16, 16, 16], "translation": [0, 40, -4, 124]},
+]
+"""Where readers of OME-NGFF find the levels of an output at PLACE, nm."""
+
+
 @pytest.mark.parametrize("kind", ["zarr2", "zarr3"])
 def test_ome_zarr_py_reads_all_levels(tmp_path, kind):
-    """Where it is installed: it needs s3fs, which contradicts the tests' version of botocore."""
+    """`make test` installs it without what contradicts the tests' version of botocore."""
     reader = pytest.importorskip("ome_zarr.reader")
     io = pytest.importorskip("ome_zarr.io")
     path = make_output(tmp_path, kind)
@@ -193,5 +201,25 @@ def test_ome_zarr_py_reads_all_levels(tmp_path, kind):
     arrays = [path, level_path(path, 1), level_path(path, 2)]
     for found, array in zip(node.data, arrays, strict=True):
         np.testing.assert_array_equal(np.asarray(found), read_output(array))
+    for found, level in zip(node.metadata["coordinateTransformations"], LEVELS, strict=True):
+        assert {step["type"]: step[step["type"]] for step in found} == level
+    assert [axis["name"] for axis in node.metadata["axes"]] == ["c", "z", "y", "x"]
     assert node.metadata["channel_names"] == ["aff_z", "aff_y"]
     assert node.metadata["contrast_limits"] == [[0, 255], [0, 255]]
+
+
+@pytest.mark.parametrize("kind", ["zarr2", "zarr3"])
+def test_ngff_zarr_reads_all_levels(tmp_path, kind):
+    """It opens zarr by another library than zarr-python and tensorstore."""
+    ngff_zarr = pytest.importorskip("ngff_zarr")
+    path = make_output(tmp_path, kind)
+    build_levels(path, "mean", 2, Watch())
+    read = ngff_zarr.from_ngff_zarr(str(Path(path).parent), validate=True)
+    assert [channel.label for channel in read.metadata.omero.channels] == ["aff_z", "aff_y"]
+    arrays = [path, level_path(path, 1), level_path(path, 2)]
+    for image, array, level in zip(read.images, arrays, LEVELS, strict=True):
+        np.testing.assert_array_equal(np.asarray(image.data), read_output(array))
+        assert image.dims == ("c", "z", "y", "x")
+        assert image.axes_units == {"c": None, **dict.fromkeys("zyx", "nanometer")}
+        for name, values in level.items():
+            assert [getattr(image, name).get(axis) for axis in image.dims] == values, name

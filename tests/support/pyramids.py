@@ -38,24 +38,40 @@ def multiscale(levels: dict[str, list[dict[str, Any]]], **more: Any) -> dict[str
 
 
 def write_group(
-    path: Path, arrays: dict[str, np.ndarray], entries: list[dict[str, Any]], version: str
+    path: Path,
+    arrays: dict[str, np.ndarray],
+    entries: list[dict[str, Any]],
+    version: str,
+    **more: Any,
 ) -> Path:
-    """Arrays in a group with `multiscales` of a version: 0.4 in zarr 2, later ones in zarr 3."""
+    """Arrays in a group with `multiscales` of a version: 0.4 in zarr 2, later ones in zarr 3.
+
+    `more` stands beside `multiscales`.
+    """
     zarr_format = 2 if version == "0.4" else 3
     group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
     for name, data in arrays.items():
+        # Zarr 2 separates chunk numbers by "." unless told otherwise; OME-NGFF asks for "/".
         array = group.create_array(
-            name, shape=data.shape, chunks=(16,) * data.ndim, dtype=data.dtype
+            name,
+            shape=data.shape,
+            chunks=(16,) * data.ndim,
+            dtype=data.dtype,
+            chunk_key_encoding={
+                "name": "v2" if zarr_format == 2 else "default",
+                "separator": "/",
+            },
         )
         array[...] = data
     if version == "0.4":
-        group.attrs["multiscales"] = [{"version": version, **entry} for entry in entries]
+        versioned = [{"version": version, **entry} for entry in entries]
+        group.attrs.update({"multiscales": versioned, **more})
     else:
-        group.attrs["ome"] = {"version": version, "multiscales": entries}
+        group.attrs["ome"] = {"version": version, "multiscales": entries, **more}
     return path
 
 
-def write_pyramid(path: Path, data: np.ndarray, version: str = "0.4") -> Path:
+def write_pyramid(path: Path, data: np.ndarray, version: str = "0.4", **more: Any) -> Path:
     """Levels s0, s1 and s2 of 4, 8 and 16 nm, which the group moves by 1 micrometer along z.
 
     Each level's voxels begin where those of s0 do, so their centres are translated.
@@ -67,4 +83,4 @@ def write_pyramid(path: Path, data: np.ndarray, version: str = "0.4") -> Path:
     }
     above = [{"type": "translation", "translation": [1, 0, 0]}]
     entry = multiscale(levels, coordinateTransformations=above)
-    return write_group(path, arrays, [entry], version)
+    return write_group(path, arrays, [entry], version, **more)
