@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 from blockwise_predict.checkpoint import FACTORY, TrainedModel, open_checkpoint
@@ -66,7 +67,14 @@ def _open(config: RunConfig, path: str, architecture: str | None, **own: Any) ->
 
 
 def check_agreement(models: Sequence[TrainedModel]) -> None:
-    """Raise CheckpointError unless all predict the same channels on the same grid."""
+    """Raise CheckpointError unless all predict the same channels on the same grid, with different
+    weights."""
+    for one, other in combinations(models, 2):
+        if one.sha256 == other.sha256 and one.architecture_dict() == other.architecture_dict():
+            raise CheckpointError(
+                f"{one.path} and {other.path} hold the same weights, which would count twice in the "
+                "mean. Leave one of them out."
+            )
     for other in models[1:]:
         for name, ours, theirs in _differences(models[0], other):
             raise CheckpointError(

@@ -118,6 +118,9 @@ def test_members_must_agree(tmp_path: Path) -> None:
     )
     printed = predict("plan", *command, "--architecture", other[1], code=2)
     assert "3 files are given, but 2 checkpoints" in printed
+    twice = [*command[:4], *2 * ["--checkpoint", one[0], "--architecture", one[1]]]
+    printed = predict("plan", *twice, code=2)
+    assert f"{one[0]} and {one[0]} hold the same weights, which would count twice" in printed
 
 
 def test_an_empty_list_is_refused() -> None:
