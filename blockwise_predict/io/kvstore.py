@@ -29,6 +29,7 @@ from blockwise_predict.config.untrusted import (
     parse_json,
 )
 from blockwise_predict.errors import ArrayError, shortened
+from blockwise_predict.io.aws import aws_credentials
 from blockwise_predict.io.remote_errors import advice
 
 Json = dict[str, Any]
@@ -117,22 +118,14 @@ def storage_context(cache_bytes: int = 0) -> Any:
 
     `cache_bytes` of decoded chunks are kept in memory, the most recently used ones.
     """
-    return _context(_aws_credentials(), cache_bytes)
-
-
-def _aws_credentials() -> str:
-    """Where S3's credentials come from, as tensorstore calls it; empty for its default chain."""
-    if os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("yes", "true", "on", "1"):
-        return "anonymous"
-    # The default chain would first try files and cloud metadata, and log each miss.
-    return "environment" if os.environ.get("AWS_ACCESS_KEY_ID") else ""
+    return _context(tuple(aws_credentials().items()), cache_bytes)
 
 
 @lru_cache
-def _context(aws_credentials: str, cache_bytes: int) -> Any:
+def _context(credentials: tuple[tuple[str, str], ...], cache_bytes: int) -> Any:
     spec: Json = {f"{kind}_request_retries": _RETRIES for kind in ("s3", "gcs", "http")}
-    if aws_credentials:
-        spec["aws_credentials"] = {"type": aws_credentials}
+    if credentials:
+        spec["aws_credentials"] = dict(credentials)
     if cache_bytes:
         spec["cache_pool"] = {"total_bytes_limit": cache_bytes}
     return ts.Context(spec)

@@ -72,8 +72,8 @@ def check_agreement(models: Sequence[TrainedModel]) -> None:
     for one, other in combinations(models, 2):
         if one.sha256 == other.sha256 and one.architecture_dict() == other.architecture_dict():
             raise CheckpointError(
-                f"{one.path} and {other.path} hold the same weights, which would count twice in the "
-                "mean. Leave one of them out."
+                f"{one.path} and {other.path} hold the same weights, which would count twice in "
+                "the mean. Leave one of them out."
             )
     for other in models[1:]:
         for name, ours, theirs in _differences(models[0], other):

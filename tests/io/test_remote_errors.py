@@ -118,13 +118,3 @@ def test_real_missing_buckets_and_keys(bucket: str) -> None:
         open_input("s3://nobucket/a.zarr/raw")
     with pytest.raises(ArrayError, match="no zarr, N5 or precomputed array"):
         open_input(f"{bucket}/none.zarr/raw")
-
-
-def test_public_buckets_need_no_signature(monkeypatch: Any) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_NO_SIGN_REQUEST"):
-        monkeypatch.delenv(name, raising=False)
-    assert kvstore._aws_credentials() == ""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    assert kvstore._aws_credentials() == "environment"
-    monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
-    assert kvstore._aws_credentials() == "anonymous"
