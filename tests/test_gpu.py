@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from blockwise_predict.checkpoint import open_checkpoint
+from blockwise_predict.config.postprocess import parse_postprocess
+from blockwise_predict.engine.encode import encode
 from blockwise_predict.engine.precision import choose_precision, faster_precisions
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.values import Encoding, Normalization, Part
@@ -94,6 +96,17 @@ def test_a_gpus_precision_is_one_of_its_own(tmp_path: Path) -> None:
     faster = faster_precisions(device, trained.streamed_shapes)
     choice = choose_precision(values, [Part(1, Encoding("float32"))], faster)
     assert choice.precision in ("float32", *faster)
+
+
+@pytest.mark.parametrize("rule", ["threshold:0.1", "argmax"])
+def test_a_gpu_decides_as_a_cpu(rule: str) -> None:
+    some = np.array([-np.inf, -1.5, 0, 0.1, 2, np.inf, np.nan], np.float32)
+    values = torch.from_numpy(np.random.default_rng(0).choice(some, (50, 40, 3)))
+    encoding = Encoding("uint8", postprocess=parse_postprocess(rule))
+    found, expected = encode(values.cuda(), encoding), encode(values.clone(), encoding)
+    assert found.data.is_cuda
+    assert torch.equal(found.data.cpu(), expected.data)
+    assert found.nonfinite == expected.nonfinite
 
 
 def test_a_run_on_a_gpu_equals_one_on_a_cpu(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
+from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.io import ChunkGrid, Planes, measure_planes
+from blockwise_predict.plan.model import Plan
 
 # A jump is more than so many robust standard deviations of the differences between planes, ...
 _SIGMAS = 8.0
@@ -31,6 +33,16 @@ _EMPTY, _DENSE = 0.05, 0.75
 _SHOWN = 5
 
 Floats = NDArray[np.float64]
+
+
+def contrast_once(grid: ChunkGrid, roi: Roi, recorded: Plan | None) -> tuple[str, ...]:
+    """`contrast_warnings`, or what an earlier run of the same ROI (output voxels) has `recorded`.
+
+    So the sample is not read whenever a run is resumed.
+    """
+    if recorded is not None and recorded.contrast is not None and recorded.output.roi == roi:
+        return recorded.contrast
+    return tuple(contrast_warnings(grid))
 
 
 def contrast_warnings(grid: ChunkGrid) -> Iterator[str]:

@@ -21,7 +21,7 @@ from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.tiling import fixed_tile_warnings, probed_tile_warnings
 from blockwise_predict.io import BlockSource, InputArray, missing_sample, sample_digests
-from blockwise_predict.plan.contrast import contrast_warnings
+from blockwise_predict.plan.contrast import contrast_once
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.numbers import Numbers, choose_numbers, sampled_chunks
@@ -71,7 +71,8 @@ def make_plan(
     layout = choose_layout(opened, region)
     if recorded is not None and layout.tiling.lattice == recorded.lattice:
         layout = replace(layout, tiling=recorded.tiling, exact_tiling=recorded.exact_tiling)
-    plan = _assemble(opened, region, layout, numbers)
+    contrast = contrast_once(sampled_chunks(opened, region.roi), region.roi, recorded)
+    plan = _assemble(opened, region, layout, numbers, contrast)
     further = _ensemble(opened, region, layout)
     return Planned(plan.model_copy(update={"ensemble": further}), opened)
 
@@ -109,7 +110,9 @@ def _with_recorded_sizes(config: RunConfig, recorded: Plan) -> RunConfig:
     return config.model_copy(update={**open_sizes, "shard_size": None})
 
 
-def _assemble(opened: Opened, region: Region, layout: Layout, numbers: Numbers) -> Plan:
+def _assemble(
+    opened: Opened, region: Region, layout: Layout, numbers: Numbers, contrast: tuple[str, ...]
+) -> Plan:
     config, model, array = opened.config, opened.model, opened.array
     return Plan(
         version=__version__,
@@ -146,8 +149,9 @@ def _assemble(opened: Opened, region: Region, layout: Layout, numbers: Numbers) 
             *_tile_warnings(opened, region.lattice),
             *layout.warnings,
             *_missing_warnings(opened, layout.tiling.lattice.read_roi(region.roi)),
-            *contrast_warnings(sampled_chunks(opened, region.roi)),
+            *contrast,
         ),
+        contrast=contrast,
     )
 
 

@@ -39,6 +39,8 @@ class Plan(Model):
     precision is still open and float32 needs more memory. `network` and the tilings are those of
     the first checkpoint, `ensemble` has those of the others. `normalize` is the rule of
     `normalization`, with the numbers that were computed for it (None: of a version without them).
+    `contrast` are those of the `warnings` for which a sample of the input was read (None: it was
+    not, in a version that did not record them).
     """
 
     version: str
@@ -57,6 +59,7 @@ class Plan(Model):
     ensemble: tuple[EnsembleMember, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    contrast: tuple[str, ...] | None = None
 
     @model_validator(mode="before")
     @classmethod

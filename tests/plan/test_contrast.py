@@ -13,6 +13,7 @@ from blockwise_predict.geometry.grid import RequestedRoi
 from blockwise_predict.io import ChunkGrid, open_array, open_in_memory
 from blockwise_predict.plan.contrast import contrast_warnings
 from blockwise_predict.plan.make import make_plan
+from blockwise_predict.plan.model import Plan
 from tests.support.runs import tiny_config, write_volume
 from tests.support.shared import shared_path
 
@@ -111,6 +112,21 @@ def test_a_plan_warns_of_black_frames_in_the_roi_only(tmp_path: Path) -> None:
     assert "z 5 (50..60 nm, value 0)" in warning
     roi = RequestedRoi.parse("[100:,:,:]")
     assert make_plan(config.model_copy(update={"roi": roi})).plan.warnings == ()
+
+
+def test_a_run_that_is_resumed_warns_without_reading(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, (40, 24, 23))
+    frame = zarr.open_array(config.input)
+    kept, frame[5] = frame[5], 0
+    first = make_plan(config).plan
+    recorded = Plan.model_validate_json(first.model_dump_json())
+    # What it would not find again.
+    frame[5] = kept
+    assert make_plan(config, recorded).plan.warnings == first.warnings != ()
+    part = config.model_copy(update={"roi": RequestedRoi.parse("[:300,:,:]")})
+    assert make_plan(part, recorded).plan.contrast == ()
+    older = recorded.model_copy(update={"contrast": None})
+    assert make_plan(config, older).plan.warnings == ()
 
 
 def test_real_tissue_is_not_conspicuous() -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import blockwise_predict as bp
+from blockwise_predict.engine.encode import encode
+from blockwise_predict.engine.values import Encoding
 from blockwise_predict.io import open_output, read_attributes
 from blockwise_predict.io.downsampled import listed_levels
 from blockwise_predict.records.provenance import ATTRIBUTE
@@ -21,6 +24,11 @@ from tests.support.two_tasks import TwoTasks
 
 ODD = ("--roi", "[20:250,:190,10:]")
 EXACT: dict[str, Any] = {"device": "cpu", "precision": "float32", "progress": False}
+
+
+def opened(job: TwoTasks) -> Any:
+    files = [job.folder / "weights.pt", job.folder / "architecture.yaml"]
+    return bp.open_checkpoint(files[0], architecture=files[1])
 
 
 def windows(group: Path) -> list[tuple[float, float]]:
@@ -110,6 +118,29 @@ def test_decisions_are_made_on_means(tmp_path: Path) -> None:
     assert found.classes == ("channel_0", "channel_1")
 
 
+def test_the_plan_tells_what_is_stored(tmp_path: Path) -> None:
+    job = TwoTasks(tmp_path)
+    rules = {"affs": "argmax", "lsds": "threshold:0.25"}
+    options = {"roi": "[:160,:160,:160]", "device": "cpu"}
+    plan = bp.plan(opened(job), job.input, f"{tmp_path}/o.zarr/p", postprocess=rules, **options)
+    rows = [" ".join(line.split()) for line in repr(plan).splitlines()]
+    largest = "uint8, the channel with the largest value: 0 aff_1_0_0, 1 aff_0_1_0, 2 aff_0_0_1"
+    assert f"output values {largest}" in rows
+    assert "output values uint8, 1 where the value is at least 0.25, else 0" in rows
+    assert "bytes out 12 KiB before compression" in rows
+
+
+def test_distances_after_a_tanh_need_no_range(tmp_path: Path) -> None:
+    job = TwoTasks(tmp_path)
+    options = {"channels": "lsds", "roi": "[:16,:15,:14]", **EXACT}
+    model = opened(job)
+    values = bp.predict(model, job.raw, **options).data
+    stored = bp.predict(model, job.raw, output_dtype="uint8", **options).data
+    np.testing.assert_allclose(stored / 127.5 - 1, values, rtol=0, atol=0.5 / 127.5 + 1e-6)
+    bounds = torch.tensor([-1.0, 0.0, 1.0])
+    assert encode(bounds, Encoding("uint8", (-1.0, 1.0))).data.tolist() == [0, 128, 255]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -129,7 +160,6 @@ def test_decisions_that_are_the_same_everywhere_are_refused(
     options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     job = TwoTasks(tmp_path)
-    files = [job.folder / "weights.pt", job.folder / "architecture.yaml"]
-    model = bp.open_checkpoint(files[0], architecture=files[1])
+    model = opened(job)
     with pytest.raises(bp.ConfigError, match=message):
         bp.predict_outputs(model, job.raw, **options, **EXACT)
