@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -91,7 +92,10 @@ def listed_levels(path: str | Path) -> list[tuple[str, Level]]:
 def create_level(
     output: OutputArray, level: Level, *, shape: tuple[int, ...], voxel_size: Lengths
 ) -> OutputArray:
-    """Create a level of an output, with its type, channels and chunks; no viewer sees it yet."""
+    """Create a level of an output, with its type, channels, chunks and shards.
+
+    No viewer sees it yet.
+    """
     location = level_path(output.path, level.number)
     spec = OutputSpec(
         path=location,
@@ -106,11 +110,19 @@ def create_level(
         axis_names=output.axes.names,
         channel_names=output.channel_names or tuple(map(str, range(output.channels))),
         time_unit=output.axes.time_unit,
+        shard_shape=_shard_shape(output, shape),
         attributes={ATTRIBUTE: asdict(level)},
     )
     zarr_metadata.create_array(location, spec, array_attributes(spec))
     update_consolidated(location)
     return open_output(location)
+
+
+def _shard_shape(output: OutputArray, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Shards as the output has, but no larger than a level of a shape; None for single chunks."""
+    sizes = zip(output.write_shape, output.chunk_shape, shape, strict=True)
+    shard = tuple(min(s, ceil(n / c) * c) for s, c, n in sizes)
+    return shard if shard != output.chunk_shape else None
 
 
 def list_level(output: OutputArray, level: Level, factors: tuple[int, ...]) -> None:

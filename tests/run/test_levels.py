@@ -63,6 +63,19 @@ def test_each_level_is_that_of_the_whole_array_below(tmp_path, kind, method, mon
     assert expected.shape == (2, 2, 3, 4)
 
 
+def test_levels_of_a_sharded_array_are_sharded(tmp_path):
+    path = make_output(tmp_path, shard_shape=(8, 16, 16))
+    assert build_levels(path, "mean", None, Watch())
+    # 5 x 10 x 15, 3 x 5 x 8 and 2 x 3 x 4 voxels in chunks of 4 x 4 x 8.
+    shards = [zarr.open_array(level_path(path, number)).shards for number in (1, 2, 3)]
+    assert shards == [(2, 8, 12, 16), (2, 4, 8, 8), None]
+    assert len(stored_bytes(level_path(path, 1))) == 1
+    expected = read_output(path)
+    for number, factors in enumerate([(1, 2, 2), (2, 2, 2), (2, 2, 2)], 1):
+        expected = downsample(expected, factors, "mean")
+        np.testing.assert_array_equal(read_output(level_path(path, number)), expected)
+
+
 @pytest.mark.parametrize("kind", ["zarr2", "zarr3"])
 def test_levels_begin_at_the_same_corner(tmp_path, kind):
     """neuroglancer takes translations for centres, funlib's offset is the corner."""

@@ -107,7 +107,7 @@ def _fill(below: OutputArray, above: OutputArray, level: Level, watch: Watch) ->
 
 def for_each_block(array: OutputArray, do: Callable[[Box], object], watch: Watch) -> bool:
     """Call `do` for the box of each block of an array, in threads; False if stopped before."""
-    total = prod(-(-n // chunk) for n, chunk in zip(array.shape, array.chunk_shape, strict=True))
+    total = prod(-(-n // edge) for n, edge in zip(array.shape, array.write_shape, strict=True))
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     done = 0
     with ThreadPoolExecutor(threads) as pool:
@@ -123,11 +123,11 @@ def for_each_block(array: OutputArray, do: Callable[[Box], object], watch: Watch
 
 
 def blocks_of(array: OutputArray) -> Iterator[Box]:
-    """The begin and end of each block of a level: its chunks, cut at the array's end."""
-    ranges = [range(0, n, chunk) for n, chunk in zip(array.shape, array.chunk_shape, strict=True)]
+    """The begin and end of each block of a level: its chunks or shards, cut at the array's end."""
+    ranges = [range(0, n, edge) for n, edge in zip(array.shape, array.write_shape, strict=True)]
     for begin in product(*ranges):
-        ends = zip(begin, array.chunk_shape, array.shape, strict=True)
-        yield begin, tuple(min(b + chunk, n) for b, chunk, n in ends)
+        ends = zip(begin, array.write_shape, array.shape, strict=True)
+        yield begin, tuple(min(b + edge, n) for b, edge, n in ends)
 
 
 def compute_block(below: OutputArray, box: Box, level: Level) -> np.ndarray[Any, Any]:
