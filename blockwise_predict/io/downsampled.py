@@ -8,8 +8,9 @@ a level of, so that no other array is taken for one.
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Literal, get_args
@@ -38,12 +39,14 @@ class Level:
     """What a level is: the `number`-th of the array called `of`.
 
     Each voxel is made by `method` from `factors` voxels (spatial axes, and time) of the one below.
+    `build` is different for each array that was ever created for a level.
     """
 
     of: str
     number: int
     method: Method
     factors: tuple[int, ...]
+    build: str = field(default="", compare=False)
 
 
 def level_path(path: str | Path, number: int) -> str:
@@ -111,7 +114,7 @@ def create_level(
         channel_names=output.channel_names or tuple(map(str, range(output.channels))),
         time_unit=output.axes.time_unit,
         shard_shape=_shard_shape(output, shape),
-        attributes={ATTRIBUTE: asdict(level)},
+        attributes={ATTRIBUTE: asdict(replace(level, build=uuid.uuid4().hex))},
     )
     zarr_metadata.create_array(location, spec, array_attributes(spec))
     update_consolidated(location)
@@ -182,6 +185,9 @@ def _level_of(node: Node, path: str | Path) -> Level | None:
     try:
         factors = tuple(map(int, told["factors"]))
         number, method = int(told["number"]), told["method"]
+        build = str(told.get("build", ""))
     except (KeyError, TypeError, ValueError):
         return None
-    return Level(told["of"], number, method, factors) if method in get_args(Method) else None
+    if method not in get_args(Method):
+        return None
+    return Level(told["of"], number, method, factors, build)
