@@ -52,8 +52,7 @@ def build_levels(path: str, method: str, count: int | None, watch: Watch | None 
     """Make levels in threads of this process."""
     config = load_config({"checkpoint": "w.pt", "input": "in.zarr/raw", "output": path})
     return build.build_levels(
-        [path],
-        method,
+        {path: method},
         count,
         records=RunDir(Path(path).parent.with_name("records")),
         builders=Builders(config, threads=True),
@@ -161,7 +160,7 @@ def test_blocks_that_fail_are_reported_and_tried_again(tmp_path):
     chunk = Path(path, "c/0/0/0/0")
     content = chunk.read_bytes()
     chunk.write_bytes(b"torn")
-    with pytest.raises(RunFailedError, match="1 blocks of levels could not be made"):
+    with pytest.raises(RunFailedError, match=r"voxels \[0:5,0:10,0:15\] of .*_s1: .*cannot read"):
         build_levels(path, "mean", None)
     assert datasets(path) == NAMES[:1]
     chunk.write_bytes(content)

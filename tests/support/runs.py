@@ -21,6 +21,7 @@ from blockwise_predict.plan.make import make_plan
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
 from blockwise_predict.records.output_spec import output_specs
+from blockwise_predict.run.planned import run_dir_of
 from tests.support.forked import predict_forked
 from tests.support.networks import save_network
 
@@ -160,7 +161,7 @@ def completed_run(folder: Path, shape: Sequence[int], **options: object) -> str:
     """The output of a run that is recorded as complete, full of random values: nothing ran."""
     config = tiny_config(folder, shape, **options)
     plan = make_plan(config).plan
-    records = RunDir(default_run_dir(config.output))
+    records = run_dir_of(config)
     records.record(plan, "predict run")
     for spec in output_specs(plan, "predict run"):
         create_output(spec)

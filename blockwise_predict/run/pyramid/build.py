@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +13,7 @@ import numpy as np
 
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.version import __version__
-from blockwise_predict.errors import RunFailedError
+from blockwise_predict.errors import RunFailedError, as_records_error
 from blockwise_predict.fleet import cancel_leftovers, check_fleet, job_settings, make_fleet
 from blockwise_predict.fleet.protocol import Fleet
 from blockwise_predict.io import open_output
@@ -59,8 +59,7 @@ class Watch:
 
 
 def build_levels(
-    paths: Sequence[str],
-    method: Method,
+    methods: Mapping[str, Method],
     count: int | None,
     *,
     records: RunDir,
@@ -69,11 +68,13 @@ def build_levels(
 ) -> bool:
     """Make the levels of outputs that are missing; whether all are complete now.
 
-    `count` levels; by default until one fits into a chunk. Levels made by another method are
-    replaced. The outputs must be complete and stay as they are. `records` are the pyramid's own.
-    Raises ArrayError if levels cannot be made there, and RunFailedError if blocks failed.
+    `methods` are those of each output, by its path. `count` levels; by default until one fits into
+    a chunk. Levels made by another method are replaced. The outputs must be complete and stay as
+    they are. `records` are the pyramid's own. Raises ArrayError if levels cannot be made there, and
+    RunFailedError if blocks failed.
     """
-    steps = [step for path in paths for step in steps_of(path, method, count, watch.report.line)]
+    tell = watch.report.line
+    steps = [s for path, method in methods.items() for s in steps_of(path, method, count, tell)]
     if all(step.listed for step in steps):
         return True
     check_fleet(builders.config, records, watch.report.warn)
@@ -151,26 +152,33 @@ def _run(
     report, config = watch.report, builders.config
     wanted = None if builders.threads else job_settings(config)
     cancel_leftovers(records, wanted, report.line, lambda: watch.stop.at_once, keep=True)
+    records.failures.keep(())
     if np.isin(ledger.states, PREDICTED).all():
         return
+    records.events.write("begin", version=plan.version)
     warn = RecordedWarnings(records, report)
     fleet: Fleet
     if builders.threads:
         fleet = ThreadFleet(records, LevelProcessor(plan), plan.slots)
     else:
         fleet = make_fleet(config, records, warn)
-    outcome = run_blocks(
-        Job(config, partial(StagedBlocks, ledger.states, plan.ranges), plan.where),
-        records,
-        ledger,
-        fleet=fleet,
-        progress=listing.progress,
-        warn=warn,
-        stop=watch.stop,
-        check_lock=watch.check_lock,
-    )
+        if config.workers == 0:
+            report.line(f"No workers are started; add them with: predict worker {records}")
+    with as_records_error():
+        outcome = run_blocks(
+            Job(config, partial(StagedBlocks, ledger.states, plan.ranges), plan.where),
+            records,
+            ledger,
+            fleet=fleet,
+            progress=listing.progress,
+            warn=warn,
+            stop=watch.stop,
+            check_lock=watch.check_lock,
+        )
+        records.events.write("end", done=outcome.counts.done)
     if outcome.counts.failed:
+        first = next(iter(records.failures.read().values()))
         raise RunFailedError(
-            f"{outcome.counts.failed} blocks of levels could not be made. The same command again "
-            f"tries them again. Errors and logs are in {records}."
+            f"{outcome.counts.failed} blocks of levels could not be made. The first: {first.roi}: "
+            f"{first.error}\nThe same command tries them again. Errors and logs are in {records}."
         )

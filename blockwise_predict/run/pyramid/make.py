@@ -60,8 +60,7 @@ def make_pyramid(wanted: Wanted, given: Mapping[str, Any], watch: Watch) -> bool
             check = held.enter_context(lock).check
         _check_complete(plan, records)
         return build_levels(
-            named or paths,
-            wanted.method,
+            dict.fromkeys(named or paths, wanted.method),
             wanted.count,
             records=pyramid_dir(records),
             builders=builders,
@@ -111,8 +110,7 @@ def with_pyramid(
     if not plan.config.pyramid or not result.complete or result.interrupted:
         return result
     complete = build_levels(
-        [array.path for array in plan.output.arrays],
-        "mean",
+        dict.fromkeys([array.path for array in plan.output.arrays], "mean"),
         None,
         records=pyramid_dir(records),
         builders=Builders(plan.config, threads=not plan.config.is_elsewhere),
