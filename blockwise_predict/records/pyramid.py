@@ -53,6 +53,13 @@ def recorded_pyramid(records: RunDir) -> PyramidPlan | None:
         raise damaged(records.path / _FILE, str(error.errors()[0]["msg"])) from None
 
 
+def is_recorded(records: RunDir, plan: PyramidPlan) -> bool:
+    """Whether a pyramid's records are of these levels, so that it is resumed."""
+    recorded = recorded_pyramid(records)
+    known = recorded is not None and recorded.levels == plan.levels
+    return known and (records.path / _ledger_name(plan)).exists()
+
+
 def begin_pyramid(records: RunDir, plan: PyramidPlan) -> Ledger:
     """Record a pyramid, and open its ledger. Of levels that were begun, what is done is kept.
 
@@ -60,10 +67,9 @@ def begin_pyramid(records: RunDir, plan: PyramidPlan) -> Ledger:
     """
     records.make()
     make_folder(records.logs)
-    recorded = recorded_pyramid(records)
     file = records.path / _ledger_name(plan)
-    if recorded is None or recorded.levels != plan.levels or not file.exists():
-        states = _known_states(records, recorded, plan)
+    if not is_recorded(records, plan):
+        states = _known_states(records, recorded_pyramid(records), plan)
         create_ledger(file, (plan.num_blocks,), records_of(states))
         identity = {"levels": [level.model_dump(mode="json") for level in plan.levels]}
         record = {

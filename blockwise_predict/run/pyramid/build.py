@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from blockwise_predict.io.downsampled import Method
 from blockwise_predict.plan.pyramid import PyramidPlan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
-from blockwise_predict.records.pyramid import begin_pyramid
+from blockwise_predict.records.pyramid import begin_pyramid, is_recorded
 from blockwise_predict.run.pyramid.steps import Step, prepare_steps, steps_of
 from blockwise_predict.run.pyramid.threads import ThreadFleet
 from blockwise_predict.run.reporter import Reporter
@@ -76,17 +77,28 @@ def build_levels(
     tell = watch.report.line
     steps = [s for path, method in methods.items() for s in steps_of(path, method, count, tell)]
     if all(step.listed for step in steps):
+        _cancel_jobs(records, None, watch, keep=False)
         return True
     check_fleet(builders.config, records, watch.report.warn)
     levels = tuple(prepare_steps(steps))
     plan = PyramidPlan(version=__version__, levels=levels, slots=_slots(levels[0].path, builders))
     with records.usable():
+        settings = None if builders.threads else job_settings(builders.config)
+        _cancel_jobs(records, settings, watch, keep=is_recorded(records, plan))
         ledger = begin_pyramid(records, plan)
     with closing(ledger):
         _note_complete(steps, plan, ledger)
         listing = _Listing(steps, plan, ledger, watch)
         _run(plan, records, ledger, builders, watch, listing)
         return listing.complete
+
+
+def _cancel_jobs(
+    records: RunDir, settings: dict[str, Any] | None, watch: Watch, *, keep: bool
+) -> None:
+    """Cancel the jobs that an earlier command left in a queue, or `keep` those with settings."""
+    tell, stop_now = watch.report.line, lambda: watch.stop.at_once
+    cancel_leftovers(records, settings, tell, stop_now, keep=keep)
 
 
 def _slots(path: str, builders: Builders) -> int:
@@ -150,8 +162,6 @@ def _run(
 ) -> None:
     """Make the blocks that are left. Raises RunFailedError if some failed."""
     report, config = watch.report, builders.config
-    wanted = None if builders.threads else job_settings(config)
-    cancel_leftovers(records, wanted, report.line, lambda: watch.stop.at_once, keep=True)
     records.failures.keep(())
     if np.isin(ledger.states, PREDICTED).all():
         return
