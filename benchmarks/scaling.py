@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -36,7 +37,8 @@ from blockwise_predict.plan.model import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
 from blockwise_predict.run.stop import StopRequest
-from blockwise_predict.run.supervision import run_blocks
+from blockwise_predict.run.supervision import Job, run_blocks
+from blockwise_predict.scheduling.blocks import DaisyBlockSource
 from blockwise_predict.scheduling.client import Client, ClientOptions
 from blockwise_predict.scheduling.members import Changes, Counts, Membership
 from blockwise_predict.scheduling.transport.messages import Done
@@ -176,11 +178,11 @@ def measured(plan: Plan, run_dir: RunDir, workers: int, slots: int) -> Measured:
     with closing(run_dir.ledger(plan)) as ledger:
         before = ledger.count(*PREDICTED)
         nothing: Callable[..., None] = lambda *_: None  # noqa: E731
+        skip_mask = np.isin(ledger.states, PREDICTED).astype(np.uint8)
         run_blocks(
-            plan,
+            Job(plan.config, partial(DaisyBlockSource, plan, skip_mask), plan.where),
             run_dir,
             ledger,
-            skip_mask=np.isin(ledger.states, PREDICTED).astype(np.uint8),
             fleet=fleet,
             progress=progress,
             warn=nothing,

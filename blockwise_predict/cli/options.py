@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from blockwise_predict.config.model import OPTIONS, RunConfig, load_config, load_value
+from blockwise_predict.config.model import (
+    OPTIONS,
+    WORKER_OPTIONS,
+    RunConfig,
+    load_config,
+    load_value,
+)
 from blockwise_predict.config.option import Group, Option
 
 Command = Callable[..., None]
@@ -76,10 +82,24 @@ def run_option(key: str, *, unset: str | None = None) -> Callable[[Command], Com
         return value if value is None else load_value(key, value)
 
     option = OPTIONS[key]
-    text = option.help(unset)
+    told: dict[str, Any] = {"cls": RunOption, "group": option.group, "help": option.help(unset)}
     if option.kind is bool:
-        return click.option(option.name, help=text, is_flag=True)
-    return click.option(option.name, help=text, callback=checked, **_value(option))
+        return click.option(option.name, **told, is_flag=True)
+    return click.option(option.name, **told, callback=checked, **_value(option))
+
+
+def worker_options(**unset: str) -> Callable[[Command], Command]:
+    """All options of workers but their device, for a command that needs no network.
+
+    `unset` says what leaving some of them out means there.
+    """
+
+    def decorate(function: Command) -> Command:
+        for key in (key for key in reversed(WORKER_OPTIONS) if key != "device"):
+            function = run_option(key, unset=unset.get(key))(function)
+        return function
+
+    return decorate
 
 
 def _value(option: Option) -> dict[str, Any]:

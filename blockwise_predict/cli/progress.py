@@ -5,9 +5,10 @@ from __future__ import annotations
 from blockwise_predict.cli.plaintext import plain
 from blockwise_predict.cli.terminal import make_console
 from blockwise_predict.run.progress import BlockBar
+from blockwise_predict.run.reporter import Reporter
 
 
-class BlockProgress(BlockBar):
+class BlockProgress(BlockBar, Reporter):
     """Shows how many blocks a command has done."""
 
     def __init__(self, what: str) -> None:
@@ -17,3 +18,7 @@ class BlockProgress(BlockBar):
     def line(self, text: str) -> None:
         """A message."""
         self._console.print(plain(text), markup=False)
+
+    def warn(self, text: str) -> None:
+        """A warning."""
+        self._console.print(plain(f"Warning: {text}"), markup=False, style="yellow")

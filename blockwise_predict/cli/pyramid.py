@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from blockwise_predict.cli.options import run_option
+from blockwise_predict.cli.options import GroupedCommand, run_option, worker_options
 
 if TYPE_CHECKING:
     from blockwise_predict.io.downsampled import Method
 
 
-@click.command(short_help="Make downsampled levels of an output, for viewers.")
+@click.command(cls=GroupedCommand, short_help="Make downsampled levels of an output, for viewers.")
 @click.argument("output", metavar="OUTPUT")
-@run_option("run_dir")
-@run_option("trust_run_dir")
 @click.option(
     "--levels",
     type=click.IntRange(1),
@@ -29,9 +27,10 @@ if TYPE_CHECKING:
     help="mean, or mode: the most frequent value. [default: mode for what --postprocess has made, "
     "else mean]",
 )
-def pyramid(
-    output: str, run_dir: str | None, trust_run_dir: bool, levels: int | None, method: Method | None
-) -> None:
+@worker_options(workers="threads of this process; of another fleet 1")
+@run_option("run_dir")
+@run_option("trust_run_dir")
+def pyramid(output: str, levels: int | None, method: Method | None, **given: Any) -> None:
     """Make downsampled levels of OUTPUT, a zarr array that predict run has completed.
 
     Each level has voxels twice as large as the one below; an axis whose voxels are much larger than
@@ -39,20 +38,25 @@ def pyramid(
     out.zarr/affs_s1, out.zarr/affs_s2, ..., and viewers find them in the OME-NGFF metadata of
     out.zarr. The same command again resumes it.
 
+    Threads of this process make them, or workers as predict run has them, for volumes that one
+    machine cannot read in time.
+
     \b
     predict pyramid predictions.zarr/affs
     predict pyramid predictions.zarr/affs --levels 3
+    predict pyramid predictions.zarr/affs --fleet slurm --workers 64 --gpus 0
     """
     from blockwise_predict.cli.progress import BlockProgress
+    from blockwise_predict.cli.running import INTERRUPTED, finish_process, stop_on_signals
     from blockwise_predict.run.pyramid.build import Watch
-    from blockwise_predict.run.pyramid.make import make_pyramid
+    from blockwise_predict.run.pyramid.make import Wanted, make_pyramid
+    from blockwise_predict.run.stop import StopRequest
 
+    stop = StopRequest()
+    stop_on_signals(stop)
     with BlockProgress("Downsampling") as progress:
-        make_pyramid(
-            output,
-            run_dir=run_dir,
-            trust_run_dir=trust_run_dir,
-            method=method,
-            levels=levels,
-            watch=Watch(progress.line, progress.to),
-        )
+        wanted = Wanted(output, method, levels)
+        complete = make_pyramid(wanted, given, Watch(progress, progress.to, stop))
+    if not complete:
+        progress.line("Interrupted: the same command resumes it.")
+        finish_process(INTERRUPTED)

@@ -64,11 +64,13 @@ class _StoppableDisplay(RunDisplay):
 
     def begin(self, plan: Plan, done: int, total: int) -> None:
         """The run begins, or resumes after `done` of `total` blocks."""
-        _stop_on_signals(self._stop)
+        stop_on_signals(self._stop)
         super().begin(plan, done, total)
 
 
-def _stop_on_signals(stop: StopRequest) -> None:
+def stop_on_signals(stop: StopRequest) -> None:
+    """Have SIGINT, SIGTERM, SIGURG and SIGHUP stop what can be resumed."""
+
     def soon(*_: object) -> None:
         stop.request(TERM_GRACE_S)
 

@@ -174,6 +174,11 @@ OPTIONS = {key: Option.of(key, field) for key, field in RunConfig.model_fields.i
 JOB_OPTIONS = tuple(key for key, told in OPTIONS.items() if told.group is Group.CLUSTER)
 """Keys of what a cluster is asked for."""
 
+WORKER_OPTIONS = tuple(
+    key for key, told in OPTIONS.items() if told.group in (Group.WORKERS, Group.CLUSTER)
+)
+"""Keys of how many workers there are, what starts them, and what they may do."""
+
 
 def _absolute(path: str) -> str:
     """An absolute path; a URL is left as it is."""

@@ -8,8 +8,10 @@ a level of, so that no other array is taken for one.
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -37,12 +39,14 @@ class Level:
     """What a level is: the `number`-th of the array called `of`.
 
     Each voxel is made by `method` from `factors` voxels (spatial axes, and time) of the one below.
+    `build` is different for each array that was ever created for a level.
     """
 
     of: str
     number: int
     method: Method
     factors: tuple[int, ...]
+    build: str = field(default="", compare=False)
 
 
 def level_path(path: str | Path, number: int) -> str:
@@ -91,7 +95,10 @@ def listed_levels(path: str | Path) -> list[tuple[str, Level]]:
 def create_level(
     output: OutputArray, level: Level, *, shape: tuple[int, ...], voxel_size: Lengths
 ) -> OutputArray:
-    """Create a level of an output, with its type, channels and chunks; no viewer sees it yet."""
+    """Create a level of an output, with its type, channels, chunks and shards.
+
+    No viewer sees it yet.
+    """
     location = level_path(output.path, level.number)
     spec = OutputSpec(
         path=location,
@@ -106,11 +113,19 @@ def create_level(
         axis_names=output.axes.names,
         channel_names=output.channel_names or tuple(map(str, range(output.channels))),
         time_unit=output.axes.time_unit,
-        attributes={ATTRIBUTE: asdict(level)},
+        shard_shape=_shard_shape(output, shape),
+        attributes={ATTRIBUTE: asdict(replace(level, build=uuid.uuid4().hex))},
     )
     zarr_metadata.create_array(location, spec, array_attributes(spec))
     update_consolidated(location)
     return open_output(location)
+
+
+def _shard_shape(output: OutputArray, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Shards as the output has, but no larger than a level of a shape; None for single chunks."""
+    sizes = zip(output.write_shape, output.chunk_shape, shape, strict=True)
+    shard = tuple(min(s, ceil(n / c) * c) for s, c, n in sizes)
+    return shard if shard != output.chunk_shape else None
 
 
 def list_level(output: OutputArray, level: Level, factors: tuple[int, ...]) -> None:
@@ -170,6 +185,9 @@ def _level_of(node: Node, path: str | Path) -> Level | None:
     try:
         factors = tuple(map(int, told["factors"]))
         number, method = int(told["number"]), told["method"]
+        build = str(told.get("build", ""))
     except (KeyError, TypeError, ValueError):
         return None
-    return Level(told["of"], number, method, factors) if method in get_args(Method) else None
+    if method not in get_args(Method):
+        return None
+    return Level(told["of"], number, method, factors, build)

@@ -171,6 +171,10 @@ class Plan(Model):
         shift = Coordinate(index[::-1]) * Coordinate(self.block_shape)
         return self.block(self.output.roi.begin + shift)
 
+    def where(self, number: int) -> str:
+        """In words for the user, where a block is."""
+        return self.output_grid.world_bounds(self.numbered_block(number))
+
     def identity(self) -> dict[str, Any]:
         """Everything that must be unchanged for a run to be resumed."""
         return {

@@ -17,6 +17,7 @@ from blockwise_predict.records.files import check_own, open_record
 from blockwise_predict.records.ledger import is_ledger
 
 MARKER = "predict-run.json"
+PYRAMID_FOLDER = "pyramid"
 _TEXT = (
     "This folder holds the records of a run of blockwise-predict. `predict run --overwrite` "
     "deletes what the run wrote here, and nothing else."
@@ -24,6 +25,7 @@ _TEXT = (
 _RECORDS = (
     *("plan.json", "identity.json", "config.yaml", "precision.json", "server.json"),
     *("scale.json", "extension.json", "failures.jsonl", "events.jsonl", "events.1.jsonl"),
+    "pyramid.json",
 )
 # These are kept: who holds the run, and which of its jobs may be in a queue.
 _KEPT = (MARKER, "lock", "jobs.json")
@@ -82,11 +84,22 @@ def remove_records(folder: Path) -> list[str]:
         file = folder / name
         if name == "logs" and file.is_dir() and not file.is_symlink():
             left += [f"logs/{log}" for log in _remove_logs(file)]
+        elif name == PYRAMID_FOLDER and (file / MARKER).is_file() and not file.is_symlink():
+            left += [f"{name}/{other}" for other in _remove_pyramid(file)]
         elif name not in _KEPT:
             if _is_ours(file):
                 file.unlink()
             else:
                 left.append(name)
+    return left
+
+
+def _remove_pyramid(folder: Path) -> list[str]:
+    """Remove the records of a pyramid, unless some of its jobs may be in a queue."""
+    left = remove_records(folder)
+    if not left and not (folder / "jobs.json").exists():
+        (folder / MARKER).unlink()
+        folder.rmdir()
     return left
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from contextlib import ExitStack, closing
+from functools import partial
 
 from blockwise_predict.errors import RunStateError, as_records_error
 from blockwise_predict.fleet import cancel_leftovers, check_fleet, job_settings, make_fleet
 from blockwise_predict.io import sample_digests
-from blockwise_predict.records import RunDir
 from blockwise_predict.records.identity import check_unchanged
 from blockwise_predict.records.ledger import PREDICTED, UNSELECTED, State
 from blockwise_predict.records.lock import hold_lock
@@ -20,10 +20,9 @@ from blockwise_predict.run.pyramid.make import with_pyramid
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import RunResult, collect_result
 from blockwise_predict.run.stop import StopRequest
-from blockwise_predict.run.supervision import run_blocks
-
-# Maximum number of warnings that are shown; further ones are only recorded as events.
-MAX_WARNINGS = 20
+from blockwise_predict.run.supervision import Job, run_blocks
+from blockwise_predict.run.warnings import RecordedWarnings
+from blockwise_predict.scheduling.blocks import DaisyBlockSource
 
 
 def execute(
@@ -63,20 +62,22 @@ def execute(
             report.begin(plan, ledger.count(*PREDICTED), plan.num_blocks - unselected)
             if skip_mask.all():
                 cancel_leftovers(run_dir, None, report.line, stop_now, keep=False)
-                return with_pyramid(collect_result(plan, run_dir, ledger), report, stop)
+                result = collect_result(plan, run_dir, ledger)
+                return with_pyramid(
+                    result, run_dir, report=report, stop=stop, check_lock=lock.check
+                )
             discard_levels(plan, report.line)
             run_dir.events.write("begin", command=command, version=plan.version)
-            warn = _Warnings(run_dir, report)
+            warn = RecordedWarnings(run_dir, report)
             fleet = make_fleet(config, run_dir, warn)
         if config.workers == 0:
             words = shlex.join(["predict", "worker", str(run_dir), *config.consent_options])
             report.line(f"No workers are started; add them with: {words}")
         with as_records_error():
             outcome = run_blocks(
-                plan,
+                Job(config, partial(DaisyBlockSource, plan, skip_mask), plan.where),
                 run_dir,
                 ledger,
-                skip_mask=skip_mask,
                 fleet=fleet,
                 progress=report.progress,
                 warn=warn,
@@ -87,26 +88,4 @@ def execute(
                 check_unchanged(plan, sample_digests(run.opened.array))
             run_dir.events.write("end", done=outcome.counts.done, busy=outcome.busy)
             result = collect_result(plan, run_dir, ledger, outcome)
-            return with_pyramid(result, report, stop)
-
-
-class _Warnings:
-    """Records warnings as events, and shows the first ones."""
-
-    def __init__(self, run_dir: RunDir, report: Reporter) -> None:
-        self._run_dir = run_dir
-        self._report = report
-        self._shown = 0
-
-    def __call__(self, text: str) -> None:
-        try:
-            self._run_dir.events.write("warning", text=text)
-            recorded = True
-        except OSError:
-            recorded = False
-        self._shown += 1
-        # A warning that cannot be recorded, for example on a full disk, is always shown.
-        if self._shown <= MAX_WARNINGS or not recorded:
-            self._report.warn(text)
-        if self._shown == MAX_WARNINGS:
-            self._report.warn(f"further warnings go to {self._run_dir.path / 'events.jsonl'}")
+            return with_pyramid(result, run_dir, report=report, stop=stop, check_lock=lock.check)

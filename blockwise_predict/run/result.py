@@ -190,4 +190,4 @@ def _failure_without_record(plan: Plan, block: int) -> Failure:
 
 
 def _rois(plan: Plan, blocks: list[int]) -> tuple[str, ...]:
-    return tuple(plan.output_grid.world_bounds(plan.numbered_block(block)) for block in blocks)
+    return tuple(plan.where(block) for block in blocks)

@@ -8,20 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
+from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.values import listen_address
 from blockwise_predict.errors import LockLostError
 from blockwise_predict.fleet.protocol import Fleet
-from blockwise_predict.plan.model import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.address import Address
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import Ledger
 from blockwise_predict.run.stop import StopRequest
-from blockwise_predict.scheduling.blocks import DaisyBlockSource
-from blockwise_predict.scheduling.dispatcher import Callbacks, Dispatcher
+from blockwise_predict.scheduling.dispatcher import BlockSource, Callbacks, Dispatcher
 from blockwise_predict.scheduling.members import Changes, Counts
 from blockwise_predict.scheduling.retries import Attempts
 from blockwise_predict.scheduling.server import Server
@@ -49,19 +45,31 @@ class Outcome:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is done block by block, under the options of `config`.
+
+    `source` makes the blocks to do, in the thread that hands them out; `where` says in words where
+    a block is.
+    """
+
+    config: RunConfig
+    source: Callable[[], BlockSource]
+    where: Callable[[int], str]
+
+
 def run_blocks(
-    plan: Plan,
+    job: Job,
     run_dir: RunDir,
     ledger: Ledger,
     *,
-    skip_mask: NDArray[np.uint8],
     fleet: Fleet,
     progress: Callable[[Counts], None],
     warn: Callable[[str], None],
     stop: StopRequest,
     check_lock: Callable[[], None],
 ) -> Outcome:
-    """Run all blocks outside `skip_mask` (u1 per block); return when they are done, or on `stop`.
+    """Run all blocks of a job; return when they are done, or on `stop`.
 
     `progress` gets the counts at each poll, `warn` messages for the user; `check_lock` raises
     LockLostError when another run has taken over. Raises RunFailedError if the run has to stop
@@ -69,12 +77,10 @@ def run_blocks(
     written.
     """
     started = time.monotonic()
-    make_dispatcher = partial(
-        _dispatcher, plan, run_dir, ledger=ledger, skip_mask=skip_mask, warn=warn
-    )
+    make_dispatcher = partial(_dispatcher, job, run_dir, ledger=ledger, warn=warn)
     host, port = fleet.listens_on, 0
-    if plan.config.listen is not None:
-        host, port = listen_address(plan.config.listen)
+    if job.config.listen is not None:
+        host, port = listen_address(job.config.listen)
     run, event = run_dir.run_id(), run_dir.events.write
     server = Server(
         make_dispatcher, run=run, first_number=fleet.first_free, host=host, port=port, event=event
@@ -93,7 +99,7 @@ def run_blocks(
         return stop.at_once
 
     own, others = reachable_at(host)
-    if not others and plan.config.fleet_kind in ("slurm", "lsf"):
+    if not others and job.config.fleet_kind in ("slurm", "lsf"):
         warn(f"--listen {host} is {own}: jobs on other machines cannot reach it.")
     address = Address(socket.gethostname(), own, others, server.port, server.key)
     end: Callable[[], None] = partial(fleet.kill, stop_now)
@@ -130,27 +136,26 @@ def run_blocks(
 
 
 def _dispatcher(
-    plan: Plan,
-    run_dir: RunDir,
-    *,
-    ledger: Ledger,
-    skip_mask: NDArray[np.uint8],
-    warn: Callable[[str], None],
+    job: Job, run_dir: RunDir, *, ledger: Ledger, warn: Callable[[str], None]
 ) -> Dispatcher:
     def failure(block: int, attempts: Attempts) -> Failure:
-        roi = plan.output_grid.world_bounds(plan.numbered_block(block))
         failure = Failure(
-            block, roi, attempts.count, attempts.error, attempts.traceback, attempts.log
+            block,
+            job.where(block),
+            attempts.count,
+            attempts.error,
+            attempts.traceback,
+            attempts.log,
         )
         run_dir.failures.add(failure)
         return failure
 
     return Dispatcher(
-        DaisyBlockSource(plan, skip_mask),
+        job.source(),
         ledger,
         Callbacks(failure, run_dir.events.write, warn),
-        retries=plan.config.retries,
-        block_timeout=plan.config.block_timeout,
+        retries=job.config.retries,
+        block_timeout=job.config.block_timeout,
     )
 
 

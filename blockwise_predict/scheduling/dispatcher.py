@@ -28,7 +28,7 @@ class BlockSource(Protocol):
         """Whether all have been handed out."""
 
     def next(self) -> int | None:
-        """The next block; None when all have been handed out."""
+        """The next block; None when all have been handed out, or others must be done first."""
 
     def finish(self, block: int) -> None:
         """Release a block that is done or given up."""
@@ -76,6 +76,7 @@ class Dispatcher:
         # Heap of requeued blocks, each with the earliest time to hand it out.
         self._requeued: list[tuple[float, int]] = []
         self._draining = False
+        self._held_back = False  # Whether all blocks of the source must wait for others.
         self._total = len(ledger.states) - ledger.count(*UNSELECTED)
         self._done = ledger.count(*PREDICTED)
         self._left_out = {state: ledger.count(state) for state in (State.SKIPPED, State.EMPTY)}
@@ -101,7 +102,8 @@ class Dispatcher:
     @property
     def has_pending_replies(self) -> bool:
         """Whether a waiting worker may get a different answer now."""
-        return bool(self._requeued or self._draining or self.reason or self.finished)
+        changed = self._draining or self.reason or self.finished
+        return bool(self._requeued or self._held_back or changed)
 
     def join(self, member: Member) -> None:
         """Add a worker."""
@@ -147,6 +149,7 @@ class Dispatcher:
         block = self._pop_due(member)
         if block is None and not self._must_become_idle(member):
             block = self._source.next()
+            self._held_back = block is None and not self._source.empty
         if block is None:
             return "wait"
         member.held[block] = Held(slot, self._clock())

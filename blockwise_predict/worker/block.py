@@ -160,6 +160,15 @@ class BlockProcessor:
         self._targets = targets
         self.predictor = predictor
 
+    @property
+    def name(self) -> str:
+        """What it does, for logs."""
+        return self.plan.network.checkpoint
+
+    def process_number(self, number: int, compute: Compute) -> BlockReport:
+        """Process the block with a number of the plan."""
+        return self.process(self.plan.numbered_block(number), compute)
+
     def process(self, block: Roi, compute: Compute = compute_inline) -> BlockReport:
         """Process a block (output voxels from the input's origin); returns when it is committed.
 

@@ -11,18 +11,21 @@ import signal
 import socket
 import sys
 import threading
-import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from blockwise_predict.engine.compute_queue import ComputeQueue
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.records import RunDir
+from blockwise_predict.records.pyramid import recorded_pyramid
 from blockwise_predict.scheduling.client import Client, ClientOptions
-from blockwise_predict.scheduling.transport.messages import MAX_TEXT, Done, Failed
-from blockwise_predict.worker.block import BlockProcessor, FatalError, StageError, describe
+from blockwise_predict.scheduling.transport.messages import Failed
 from blockwise_predict.worker.job import job_name, log_path
+from blockwise_predict.worker.level_block import LevelProcessor
+from blockwise_predict.worker.report import Processor, report_on
 from blockwise_predict.worker.setup import build_processor
 
 _log = logging.getLogger(__name__)
@@ -63,11 +66,11 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
     stopping = _stop_event()
     if options.threads:
         torch.set_num_threads(options.threads)
-    plan = run_dir.plan(unsafe_load_pickle=options.unsafe_load_pickle, factory=options.factory)
+    slots, build = _job(run_dir, options)
     client_options = ClientOptions(
         run=run_dir.run_id(),
         number=options.number,
-        slots=options.slots or plan.config.slots,
+        slots=options.slots or slots,
         job=job_name(),
         log=log_path(run_dir.logs),
         wait=options.wait,
@@ -76,9 +79,21 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
     if not options.wait:
         # Fail before loading the network if there is no scheduler to join.
         run_dir.address()
-    device = choose_device(options.device or plan.config.device, options.number or 0)
-    processor = build_processor(plan, device, run_dir)
-    return _work(processor, run_dir, client_options, stopping)
+    return _work(build(), run_dir, client_options, stopping)
+
+
+def _job(run_dir: RunDir, options: WorkerOptions) -> tuple[int, Callable[[], Processor]]:
+    """What is recorded in a run directory: the slots of its workers, and what makes its blocks."""
+    pyramid = recorded_pyramid(run_dir)
+    if pyramid is not None:
+        return pyramid.slots, partial(LevelProcessor, pyramid)
+    plan = run_dir.plan(unsafe_load_pickle=options.unsafe_load_pickle, factory=options.factory)
+
+    def build() -> Processor:
+        device = choose_device(options.device or plan.config.device, options.number or 0)
+        return build_processor(plan, device, run_dir)
+
+    return plan.config.slots, build
 
 
 def _stop_event() -> threading.Event:
@@ -104,11 +119,11 @@ def _stop_event() -> threading.Event:
 
 
 def _work(
-    processor: BlockProcessor, run_dir: RunDir, options: ClientOptions, stopping: threading.Event
+    processor: Processor, run_dir: RunDir, options: ClientOptions, stopping: threading.Event
 ) -> int:
     client = Client(run_dir.address, options, stopping, _exit_now)
-    host, checkpoint = socket.gethostname(), processor.plan.network.checkpoint
-    _log.info("worker %d on %s: %d slots, %s", client.number, host, options.slots, checkpoint)
+    host = socket.gethostname()
+    _log.info("worker %d on %s: %d slots, %s", client.number, host, options.slots, processor.name)
     compute = ComputeQueue()
     slots = [Slot(number, processor, compute, client) for number in range(options.slots)]
     for slot in slots:
@@ -130,7 +145,7 @@ class Slot(threading.Thread):
     """A thread that processes one block at a time."""
 
     def __init__(
-        self, number: int, processor: BlockProcessor, compute: ComputeQueue, client: Client
+        self, number: int, processor: Processor, compute: ComputeQueue, client: Client
     ) -> None:
         super().__init__(daemon=True)
         self.done = 0
@@ -142,44 +157,13 @@ class Slot(threading.Thread):
     def run(self) -> None:
         """Process blocks, and report each, until there are none left."""
         while (block := self._client.next(self._number)) is not None:
-            self._process(block)
+            message = report_on(self._processor, block, self._compute)
+            if isinstance(message, Failed):
+                _log.error("block %d failed:\n%s", block, message.traceback)
+            else:
+                self.done += 1
+            self._client.report(self._number, message)
             _limit_log()
-
-    def _process(self, number: int) -> None:
-        block = self._processor.plan.numbered_block(number)
-        try:
-            report = self._processor.process(block, self._compute)
-        except Exception as error:  # noqa: BLE001
-            # Whatever a block raises is that block's failure, and reported as such.
-            trace = traceback.format_exc()
-            _log.error("block %d failed:\n%s", number, trace)
-            has_stage = isinstance(error, (StageError, FatalError))
-            self._client.report(
-                self._number,
-                Failed(
-                    block=number,
-                    fatal=isinstance(error, FatalError),
-                    error=(str(error) if has_stage else describe(error))[:MAX_TEXT],
-                    traceback=trace[-MAX_TEXT:],
-                ),
-            )
-            return
-        self.done += 1
-        self._client.report(
-            self._number,
-            Done(
-                block=number,
-                read=report.read,
-                compute=report.compute,
-                write=report.write,
-                clipped=list(report.clipped),
-                nonfinite=list(report.nonfinite),
-                filled=report.filled,
-                skipped=report.skipped,
-                empty=report.empty,
-                note=report.note[:MAX_TEXT],
-            ),
-        )
 
 
 def _limit_log() -> None:

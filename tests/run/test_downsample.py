@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from blockwise_predict.geometry.grid import exact_lengths
-from blockwise_predict.run.pyramid.reduce import downsample
 from blockwise_predict.run.pyramid.scheme import level_factors
+from blockwise_predict.worker.downsample import downsample
 
 SHAPE, FACTORS = (2, 3, 4, 5), (1, 2, 2)
 

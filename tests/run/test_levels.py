@@ -10,12 +10,19 @@ import pytest
 import zarr
 from ome_zarr_models import open_ome_zarr
 
-from blockwise_predict.errors import ArrayError
+from blockwise_predict.config.model import load_config
+from blockwise_predict.errors import ArrayError, RunFailedError
 from blockwise_predict.io import create_output, delete_output, open_input, open_output
-from blockwise_predict.io.downsampled import level_path, listed_levels
-from blockwise_predict.run.pyramid import build
-from blockwise_predict.run.pyramid.build import Watch, build_levels
-from blockwise_predict.run.pyramid.reduce import downsample
+from blockwise_predict.io.downsampled import delete_levels, level_path, listed_levels
+from blockwise_predict.records import RunDir
+from blockwise_predict.run.pyramid import build, steps
+from blockwise_predict.run.pyramid.build import Builders, Watch
+from blockwise_predict.run.reporter import Reporter
+from blockwise_predict.run.stop import StopRequest
+from blockwise_predict.run.verification.levels import blocks_of
+from blockwise_predict.worker import level_block
+from blockwise_predict.worker.downsample import downsample
+from blockwise_predict.worker.level_block import LevelProcessor
 from tests.support.arrays import lengths, output_path, output_spec
 from tests.support.runs import read_output, stored_bytes
 from tests.support.viewers import neuroglancer_levels
@@ -36,9 +43,31 @@ def make_output(folder: Path, kind: str = "zarr3", name: str = "prediction", **c
     spec = output_spec(path, kind, **{"shape": SHAPE, **PLACE, **changes})
     output = create_output(spec)
     data = np.random.default_rng(0).integers(0, 256, (2, *spec.shape)).astype(spec.dtype)
-    for begin, end in build.blocks_of(output):
+    for begin, end in blocks_of(output):
         output.write(begin, data[(slice(None), *map(slice, begin, end))])
     return output.path
+
+
+def build_levels(path: str, method: str, count: int | None, watch: Watch | None = None) -> bool:
+    """Make levels in threads of this process."""
+    config = load_config({"checkpoint": "w.pt", "input": "in.zarr/raw", "output": path})
+    return build.build_levels(
+        {path: method},
+        count,
+        records=RunDir(Path(path).parent.with_name("records")),
+        builders=Builders(config, threads=True),
+        watch=watch or Watch(),
+    )
+
+
+class Lines(Reporter):
+    """Keeps the messages."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def datasets(path: str) -> list[str]:
@@ -52,9 +81,9 @@ def datasets(path: str) -> list[str]:
 @pytest.mark.parametrize("method", ["mean", "mode"])
 def test_each_level_is_that_of_the_whole_array_below(tmp_path, kind, method, monkeypatch):
     # Of a block, pieces are read.
-    monkeypatch.setattr(build, "PIECE_BYTES", 200)
+    monkeypatch.setattr(level_block, "PIECE_BYTES", 200)
     path = make_output(tmp_path, kind)
-    assert build_levels(path, method, None, Watch())
+    assert build_levels(path, method, None)
     assert datasets(path) == NAMES
     expected = read_output(path)
     for number, factors in enumerate([(1, 2, 2), (2, 2, 2), (2, 2, 2)], 1):
@@ -63,11 +92,24 @@ def test_each_level_is_that_of_the_whole_array_below(tmp_path, kind, method, mon
     assert expected.shape == (2, 2, 3, 4)
 
 
+def test_levels_of_a_sharded_array_are_sharded(tmp_path):
+    path = make_output(tmp_path, shard_shape=(8, 16, 16))
+    assert build_levels(path, "mean", None)
+    # 5 x 10 x 15, 3 x 5 x 8 and 2 x 3 x 4 voxels in chunks of 4 x 4 x 8.
+    shards = [zarr.open_array(level_path(path, number)).shards for number in (1, 2, 3)]
+    assert shards == [(2, 8, 12, 16), (2, 4, 8, 8), None]
+    assert len(stored_bytes(level_path(path, 1))) == 1
+    expected = read_output(path)
+    for number, factors in enumerate([(1, 2, 2), (2, 2, 2), (2, 2, 2)], 1):
+        expected = downsample(expected, factors, "mean")
+        np.testing.assert_array_equal(read_output(level_path(path, number)), expected)
+
+
 @pytest.mark.parametrize("kind", ["zarr2", "zarr3"])
 def test_levels_begin_at_the_same_corner(tmp_path, kind):
     """neuroglancer takes translations for centres, funlib's offset is the corner."""
     path = make_output(tmp_path, kind)
-    build_levels(path, "mean", 2, Watch())
+    build_levels(path, "mean", 2)
     found = neuroglancer_levels(Path(path).parent)
     assert [size[1:] for size, _ in found] == [
         list(lengths(*size)) for size in ([8, 4, 4], [8, 8, 8], [16, 16, 16])
@@ -81,38 +123,69 @@ def test_levels_begin_at_the_same_corner(tmp_path, kind):
 
 
 def test_what_was_begun_is_resumed_and_no_unfinished_level_is_listed(tmp_path, monkeypatch):
-    path = make_output(tmp_path)
     monkeypatch.setattr(build, "MAX_THREADS", 1)
-    done: list[int] = []
-    interrupted = Watch(progress=lambda n, _: done.append(n), stopped=lambda: len(done) >= 4)
-    assert not build_levels(path, "mean", None, interrupted)
+    monkeypatch.setattr(steps, "BLOCK_BYTES", 1)
+    path, stop = make_output(tmp_path), StopRequest()
+    process = LevelProcessor.process_number
+
+    def process_four(self, number, compute):
+        if number == 3:
+            stop.request()
+        return process(self, number, compute)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LevelProcessor, "process_number", process_four)
+        assert not build_levels(path, "mean", None, Watch(stop=stop))
     assert datasets(path) == NAMES[:1]
     begun = stored_bytes(level_path(path, 1))
-    assert len(begun) == 4
-    # A chunk that is there is not written again.
+    assert 4 <= len(begun) < 12
+    # A chunk that is there is not written again, also if there are to be other levels.
     for name in begun:
         Path(level_path(path, 1), name).write_bytes(b"done")
-    with pytest.raises(ArrayError, match="cannot read"):
-        build_levels(path, "mean", None, Watch())
+    assert build_levels(path, "mean", 1)
     assert datasets(path) == NAMES[:2]
     for name, content in begun.items():
+        assert Path(level_path(path, 1), name).read_bytes() == b"done"
         Path(level_path(path, 1), name).write_bytes(content)
-    assert build_levels(path, "mean", None, Watch())
+    assert build_levels(path, "mean", None)
     whole = make_output(tmp_path / "whole")
-    build_levels(whole, "mean", None, Watch())
+    build_levels(whole, "mean", None)
     for number in (1, 2, 3):
         assert stored_bytes(level_path(path, number)) == stored_bytes(level_path(whole, number))
     assert datasets(path) == NAMES
 
 
+def test_blocks_that_fail_are_reported_and_tried_again(tmp_path, capfd):
+    path = make_output(tmp_path)
+    chunk = Path(path, "c/0/0/0/0")
+    content = chunk.read_bytes()
+    chunk.write_bytes(b"torn")
+    with pytest.raises(RunFailedError, match=r"voxels \[0:5,0:10,0:15\] of .*_s1: .*cannot read"):
+        build_levels(path, "mean", None)
+    assert "Traceback" not in capfd.readouterr().err
+    assert datasets(path) == NAMES[:1]
+    chunk.write_bytes(content)
+    assert build_levels(path, "mean", None)
+    assert datasets(path) == NAMES
+
+
+def test_what_an_old_ledger_records_of_a_deleted_level_does_not_count(tmp_path):
+    path = make_output(tmp_path)
+    build_levels(path, "mean", None)
+    levels = [stored_bytes(level_path(path, number)) for number in (1, 2)]
+    assert delete_levels(path)
+    assert build_levels(path, "mean", None)
+    assert [stored_bytes(level_path(path, number)) for number in (1, 2)] == levels
+
+
 def test_more_levels_are_added_and_another_method_replaces_them(tmp_path):
-    path, said = make_output(tmp_path), []
-    build_levels(path, "mean", 1, Watch())
-    build_levels(path, "mean", 2, Watch(said.append))
-    assert len(said) == 1
-    assert said[0].endswith("_s2: 3 x 5 x 8 voxels of 16 x 16 x 16 nm.")
-    build_levels(path, "mode", 1, Watch(said.append))
-    assert "are replaced: they were made by mean" in said[1]
+    path, said = make_output(tmp_path), Lines()
+    build_levels(path, "mean", 1)
+    build_levels(path, "mean", 2, Watch(said))
+    assert len(said.lines) == 1
+    assert said.lines[0].endswith("_s2: 3 x 5 x 8 voxels of 16 x 16 x 16 nm.")
+    build_levels(path, "mode", 1, Watch(said))
+    assert "are replaced: they were made by mean" in said.lines[1]
     assert datasets(path) == NAMES[:2]
     first = downsample(read_output(path), (1, 2, 2), "mode")
     np.testing.assert_array_equal(read_output(level_path(path, 1)), first)
@@ -122,8 +195,8 @@ def test_more_levels_are_added_and_another_method_replaces_them(tmp_path):
 def test_levels_go_with_their_array(tmp_path):
     path = make_output(tmp_path)
     other = make_output(tmp_path, name="other")
-    build_levels(path, "mean", None, Watch())
-    build_levels(other, "mean", 1, Watch())
+    build_levels(path, "mean", None)
+    build_levels(other, "mean", 1)
     delete_output(path)
     names = {file.name for file in Path(path).parent.iterdir()}
     assert names == {"zarr.json", "other", "other_s1"}
@@ -133,7 +206,7 @@ def test_levels_go_with_their_array(tmp_path):
 @pytest.mark.parametrize("name", ["s0", "0", "scale0"])
 def test_levels_of_a_numbered_array_count_on(tmp_path, name):
     path = make_output(tmp_path, name=name)
-    build_levels(path, "mean", 2, Watch())
+    build_levels(path, "mean", 2)
     stem = name.removesuffix("0")
     assert datasets(path) == [name, f"{stem}1", f"{stem}2"]
     assert [level.number for _, level in listed_levels(path)] == [1, 2]
@@ -144,7 +217,7 @@ def test_another_array_is_not_taken_for_a_level(tmp_path):
     other = make_output(tmp_path, name="s1")
     before = stored_bytes(other)
     with pytest.raises(ArrayError, match=r"s1 exists, and is not a level of .*s0"):
-        build_levels(path, "mean", None, Watch())
+        build_levels(path, "mean", None)
     delete_output(path)
     assert stored_bytes(other) == before
 
@@ -152,7 +225,7 @@ def test_another_array_is_not_taken_for_a_level(tmp_path):
 def test_consolidated_metadata_hold_the_levels(tmp_path):
     path = make_output(tmp_path, "zarr2")
     zarr.consolidate_metadata(Path(path).parent)
-    build_levels(path, "mean", 2, Watch())
+    build_levels(path, "mean", 2)
     group = zarr.open_consolidated(Path(path).parent)
     assert {*group.array_keys()} == {*NAMES[:3]}
     listed = group.attrs["multiscales"][0]["datasets"]
@@ -172,7 +245,7 @@ def test_frames_are_kept(tmp_path):
         axis_names=("t", "z", "y", "x"),
         time_unit="second",
     )
-    build_levels(path, "mean", 1, Watch())
+    build_levels(path, "mean", 1)
     assert open_output(level_path(path, 1)).shape == (3, 5, 5, 7)
     expected = downsample(read_output(path), (1, 1, 2, 2), "mean")
     np.testing.assert_array_equal(read_output(level_path(path, 1)), expected)
@@ -196,7 +269,7 @@ def test_ome_zarr_py_reads_all_levels(tmp_path, kind):
     reader = pytest.importorskip("ome_zarr.reader")
     io = pytest.importorskip("ome_zarr.io")
     path = make_output(tmp_path, kind)
-    build_levels(path, "mean", 2, Watch())
+    build_levels(path, "mean", 2)
     (node,) = reader.Reader(io.parse_url(Path(path).parent))()
     arrays = [path, level_path(path, 1), level_path(path, 2)]
     for found, array in zip(node.data, arrays, strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from blockwise_predict.io.downsampled import level_path, listed_levels
-from blockwise_predict.run.pyramid.reduce import downsample
+from blockwise_predict.worker.downsample import downsample
 from tests.support.jobs import SMALL, Job
 from tests.support.runs import forget_blocks, predict, read_output, stored_bytes
 

@@ -6,12 +6,12 @@ A tiny network predicts a volume in some 300 blocks with several worker processe
 workers are killed, stopped for good and for a while, and cut off, one or all, with and without a
 word (they connect through a cable of this program); messages are garbled; blocks raise errors, run
 out of memory, or hang; rubbish is put where temporary files stand; records are cut short; finished
-chunks are damaged; the disk is filled (a small tmpfs, where this user may mount one); and the
+shards are damaged; the disk is filled (a small tmpfs, where this user may mount one); and the
 scheduler is killed or interrupted and started again. When all blocks are done, another round
 begins, until there were enough faults.
 
 At each round's end: verify finds nothing (after what was damaged on purpose was repaired), every
-chunk has the bytes that an undisturbed run wrote, no process is left over, and no lock is held.
+shard has the bytes that an undisturbed run wrote, no process is left over, and no lock is held.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from tests.support.sabotage import write_startup
 
 BLOCK = 16
 BLOCKS = (7, 7, 6)
+# A block is two shards, rows of its eight chunks.
+SHARDS = (14, 7, 6)
 
 # In workers: blocks take a moment, and the next one does what a file asks for. Everywhere: silence
 # is noticed soon.
@@ -81,17 +83,19 @@ class DisturbedJob:
         source = write_volume(folder / "volume.zarr", data)
         self.options: list[object] = [
             *("--checkpoint", weights, "--architecture", architecture, "--input", source),
-            *("--chunk-shape", "16,16,16", "--block-shape", "16,16,16", "--device", "cpu"),
+            *("--chunk-shape", "8,8,8", "--block-shape", "16,16,16", "--device", "cpu"),
             *("--precision", "float32", "--block-timeout", "10", "--retries", "5"),
         ]
         self.output = str(folder / "disk" / "out.zarr" / "out")
         self.run_dir = default_run_dir(self.output)
 
     def undisturbed(self) -> dict[str, bytes]:
-        """The bytes of every chunk of an undisturbed run."""
+        """The bytes of every shard of an undisturbed run."""
         output = str(self.folder / "peace.zarr" / "out")
         self.predict("run", *self.options, "--output", output, codes=(0,))
-        return stored_bytes(output)
+        shards = stored_bytes(output)
+        assert len(shards) == np.prod(SHARDS)
+        return shards
 
     @property
     def running(self) -> bool:
@@ -164,10 +168,10 @@ class DisturbedJob:
         text = self.predict("verify", self.output, "--sample", "5")
         total = int(np.prod(BLOCKS))
         assert f"{total} blocks: {total} complete" in text, text
-        chunks = {k: v for k, v in stored_bytes(self.output).items() if not k.endswith("__lock")}
-        wrong = [name for name in expected if chunks.get(name) != expected[name]]
-        assert not wrong, f"chunks with other bytes: {wrong[:5]}"
-        assert set(chunks) == set(expected)
+        shards = {k: v for k, v in stored_bytes(self.output).items() if not k.endswith("__lock")}
+        wrong = [name for name in expected if shards.get(name) != expected[name]]
+        assert not wrong, f"shards with other bytes: {wrong[:5]}"
+        assert set(shards) == set(expected)
         assert not self.own_processes()
         assert read_holder(self.run_dir / "lock") is None
         records = RunDir(self.run_dir)

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from blockwise_predict.records.lock import read_holder
-from tests.support.chaos_job import BLOCKS, DisturbedJob
+from tests.support.chaos_job import SHARDS, DisturbedJob
 from tests.support.runs import command
 
 
@@ -54,7 +54,7 @@ class Faults:
             self.hang_block: 1,
             self.litter: 4,
             self.cut_records: 3,
-            self.damage_chunk: 3,
+            self.damage_shard: 3,
             self.fill_disk: 2,
             self.kill_scheduler: 2,
             self.interrupt_scheduler: 1,
@@ -136,13 +136,13 @@ class Faults:
         return True
 
     def litter(self) -> bool:
-        """Rubbish where temporary files of chunks stand, and where records' stand."""
-        index = "/".join(str(self._chance.randrange(n)) for n in BLOCKS)
-        chunk = Path(self._job.output) / "c" / "0" / index
-        if not chunk.parent.parent.exists():
+        """Rubbish where temporary files of shards stand, and where records' stand."""
+        index = "/".join(str(self._chance.randrange(n)) for n in SHARDS)
+        shard = Path(self._job.output) / "c" / "0" / index
+        if not shard.parent.parent.exists():
             return False
-        chunk.parent.mkdir(parents=True, exist_ok=True)
-        for file in (chunk.with_name(chunk.name + ".__lock"), self._job.run_dir / ".plan.json.1"):
+        shard.parent.mkdir(parents=True, exist_ok=True)
+        for file in (shard.with_name(shard.name + ".__lock"), self._job.run_dir / ".plan.json.1"):
             with suppress(FileNotFoundError):
                 file.write_bytes(os.urandom(100))
         return True
@@ -155,12 +155,12 @@ class Faults:
                 os.truncate(file, file.stat().st_size - self._chance.randrange(1, 10))
         return True
 
-    def damage_chunk(self) -> bool:
-        """A chunk that was finished is cut short; for verify to find."""
-        chunks = [p for p in Path(self._job.output).rglob("*") if p.is_file() and p.name.isdigit()]
-        if not chunks:
+    def damage_shard(self) -> bool:
+        """A shard that was finished is cut short; for verify to find."""
+        shards = [p for p in Path(self._job.output).rglob("*") if p.is_file() and p.name.isdigit()]
+        if not shards:
             return False
-        file = self._chance.choice(chunks)
+        file = self._chance.choice(shards)
         with suppress(FileNotFoundError):
             os.truncate(file, self._chance.randrange(file.stat().st_size // 2))
         return True

@@ -19,8 +19,9 @@ from blockwise_predict.config.model import RunConfig, load_config
 from blockwise_predict.io import create_output, open_output
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.records import RunDir, default_run_dir
-from blockwise_predict.records.ledger import PREDICTED, records_of
+from blockwise_predict.records.ledger import PREDICTED, State, records_of
 from blockwise_predict.records.output_spec import output_specs
+from blockwise_predict.run.planned import run_dir_of
 from tests.support.forked import predict_forked
 from tests.support.networks import save_network
 
@@ -154,3 +155,21 @@ def until(condition: Callable[[], bool], seconds: float = 100) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def completed_run(folder: Path, shape: Sequence[int], **options: object) -> str:
+    """The output of a run that is recorded as complete, full of random values: nothing ran."""
+    config = tiny_config(folder, shape, **options)
+    plan = make_plan(config).plan
+    records = run_dir_of(config)
+    records.record(plan, "predict run")
+    for spec in output_specs(plan, "predict run"):
+        create_output(spec)
+    output = open_output(config.output)
+    generator = np.random.default_rng(1)
+    for block in plan.blocks():
+        data = generator.random((output.channels, *block.shape)).astype(output.dtype)
+        output.write(block.begin - plan.output.roi.begin, data)
+    states = np.full(plan.blocks_per_axis, State.DONE, np.uint8)
+    records.replace_ledger(plan, records_of(states))
+    return output.path

@@ -1,161 +1,194 @@
-"""Making the levels of an output, blockwise, in threads.
-
-A block of a level is one of its chunks (or shards), so no two threads write the same file. A chunk
-appears only as a whole, so the chunks that are stored are the record of what is done: an
-interrupted pyramid goes on from there. A level is listed in the multiscale when it is complete.
-"""
+"""Making the levels of arrays, blockwise, by the same scheduler and fleets as predictions."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice, product
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from blockwise_predict.geometry.grid import format_sizes
-from blockwise_predict.io import OutputArray, open_output
-from blockwise_predict.io.downsampled import (
-    Level,
-    Method,
-    check_levels,
-    create_level,
-    delete_levels,
-    level_path,
-    levels_of,
-    list_level,
-    listed_levels,
-)
-from blockwise_predict.io.kvstore import name_of, storage_errors
-from blockwise_predict.run.pyramid.reduce import downsample
-from blockwise_predict.run.pyramid.scheme import LevelPlan, plan_levels
+from blockwise_predict.config.model import RunConfig
+from blockwise_predict.config.version import __version__
+from blockwise_predict.errors import RunFailedError, as_records_error
+from blockwise_predict.fleet import cancel_leftovers, check_fleet, job_settings, make_fleet
+from blockwise_predict.fleet.protocol import Fleet
+from blockwise_predict.io import open_output
+from blockwise_predict.io.downsampled import Method
+from blockwise_predict.plan.pyramid import PyramidPlan
+from blockwise_predict.records import RunDir
+from blockwise_predict.records.ledger import PREDICTED, Ledger, State
+from blockwise_predict.records.pyramid import begin_pyramid, is_recorded
+from blockwise_predict.run.pyramid.steps import Step, prepare_steps, steps_of
+from blockwise_predict.run.pyramid.threads import ThreadFleet
+from blockwise_predict.run.reporter import Reporter
+from blockwise_predict.run.stop import StopRequest
+from blockwise_predict.run.supervision import Job, run_blocks
+from blockwise_predict.run.warnings import RecordedWarnings
+from blockwise_predict.scheduling.members import Counts
+from blockwise_predict.scheduling.stages import StagedBlocks
+from blockwise_predict.worker.level_block import LevelProcessor
 
 MAX_THREADS = 8
-# Decoded voxels that a thread reads at once; several times that are in memory.
-PIECE_BYTES = 32 << 20
+# Memory for the blocks that threads of this process make at the same time.
+THREADS_BYTES = 2 << 30
 
-Box = tuple[tuple[int, ...], tuple[int, ...]]
+
+@dataclass(frozen=True)
+class Builders:
+    """Who makes the blocks: workers as `config` asks for, or threads of this process."""
+
+    config: RunConfig
+    threads: bool
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What a pyramid reports to: messages, the blocks done of a level, whether to stop."""
+    """What a pyramid reports to, and what may end it early.
 
-    tell: Callable[[str], None] = lambda _: None
+    `progress` gets the numbers of blocks done and of all; `check_lock` raises LockLostError.
+    """
+
+    report: Reporter = field(default_factory=Reporter)
     progress: Callable[[int, int], None] = lambda _done, _total: None
-    stopped: Callable[[], bool] = lambda: False
+    stop: StopRequest = field(default_factory=StopRequest)
+    check_lock: Callable[[], None] = lambda: None
 
 
-def build_levels(path: str, method: Method, count: int | None, watch: Watch) -> bool:
-    """Make the levels of an output that are missing; whether all are complete now.
+def build_levels(
+    methods: Mapping[str, Method],
+    count: int | None,
+    *,
+    records: RunDir,
+    builders: Builders,
+    watch: Watch,
+) -> bool:
+    """Make the levels of outputs that are missing; whether all are complete now.
 
-    `count` levels; by default until one fits into a chunk. Levels made by another method are
-    replaced. The output must be complete and stay as it is. Raises ArrayError if levels cannot be
-    made there.
+    `methods` are those of each output, by its path. `count` levels; by default until one fits into
+    a chunk. Levels made by another method are replaced. The outputs must be complete and stay as
+    they are. `records` are the pyramid's own. Raises ArrayError if levels cannot be made there, and
+    RunFailedError if blocks failed.
     """
-    output = open_output(path)
-    check_levels(output.path, output.format)
-    plans = plan_levels(output, count)
-    levels = [
-        Level(name_of(output.path), number, method, plan.factors)
-        for number, plan in enumerate(plans, 1)
-    ]
-    found = [level for _, level in levels_of(output.path)]
-    if any(old != new for old, new in zip(found, levels, strict=False)):
-        watch.tell(f"The levels of {output.path} are replaced: they were made by {found[0].method}")
-        delete_levels(output.path)
-        found = []
-    complete = [level for _, level in listed_levels(output.path)]
-    below = output
-    for level, plan in zip(levels, plans, strict=True):
-        if level in found:
-            above = open_output(level_path(output.path, level.number))
-        else:
-            above = create_level(output, level, shape=plan.shape, voxel_size=plan.voxel_size)
-        if level not in complete:
-            if not _fill(below, above, level, watch):
-                return False
-            list_level(output, level, plan.total_factors)
-            watch.tell(_description(above, plan))
-        below = above
-    return True
+    tell = watch.report.line
+    steps = [s for path, method in methods.items() for s in steps_of(path, method, count, tell)]
+    if all(step.listed for step in steps):
+        _cancel_jobs(records, None, watch, keep=False)
+        return True
+    check_fleet(builders.config, records, watch.report.warn)
+    levels = tuple(prepare_steps(steps))
+    plan = PyramidPlan(version=__version__, levels=levels, slots=_slots(levels[0].path, builders))
+    with records.usable():
+        settings = None if builders.threads else job_settings(builders.config)
+        _cancel_jobs(records, settings, watch, keep=is_recorded(records, plan))
+        ledger = begin_pyramid(records, plan)
+    with closing(ledger):
+        _note_complete(steps, plan, ledger)
+        listing = _Listing(steps, plan, ledger, watch)
+        _run(plan, records, ledger, builders, watch, listing)
+        return listing.complete
 
 
-def _description(level: OutputArray, plan: LevelPlan) -> str:
-    shape = " x ".join(map(str, plan.shape))
-    return (
-        f"Level {level.path}: {shape} voxels of "
-        f"{format_sizes(plan.voxel_size, level.axes.time_unit)}."
-    )
+def _cancel_jobs(
+    records: RunDir, settings: dict[str, Any] | None, watch: Watch, *, keep: bool
+) -> None:
+    """Cancel the jobs that an earlier command left in a queue, or `keep` those with settings."""
+    tell, stop_now = watch.report.line, lambda: watch.stop.at_once
+    cancel_leftovers(records, settings, tell, stop_now, keep=keep)
 
 
-def _fill(below: OutputArray, above: OutputArray, level: Level, watch: Watch) -> bool:
-    """Write the blocks of a level that are not stored; whether all are."""
-
-    def write(box: Box) -> None:
-        if not above.is_stored(*box):
-            data = compute_block(below, box, level)
-            with storage_errors(above.path, "write"):
-                above.write(box[0], data)
-
-    return for_each_block(above, write, watch)
+def _slots(path: str, builders: Builders) -> int:
+    """Number of blocks that a worker makes at a time; of threads, as many as memory allows."""
+    if not builders.threads:
+        return builders.config.slots
+    array = open_output(path)
+    block = prod(array.write_shape) * array.channels * array.dtype.itemsize
+    return max(1, min(MAX_THREADS, os.cpu_count() or 1, THREADS_BYTES // (4 * block)))
 
 
-def for_each_block(array: OutputArray, do: Callable[[Box], object], watch: Watch) -> bool:
-    """Call `do` for the box of each block of an array, in threads; False if stopped before."""
-    total = prod(-(-n // chunk) for n, chunk in zip(array.shape, array.chunk_shape, strict=True))
-    threads = min(MAX_THREADS, os.cpu_count() or 1)
-    done = 0
-    with ThreadPoolExecutor(threads) as pool:
-        # In batches, since every queued block takes memory.
-        blocks = blocks_of(array)
-        while batch := list(islice(blocks, 4 * threads)):
-            if watch.stopped():
-                return False
-            for _ in pool.map(do, batch):
-                done += 1
-                watch.progress(done, total)
-    return True
+def _note_complete(steps: Sequence[Step], plan: PyramidPlan, ledger: Ledger) -> None:
+    """Record all blocks of levels that are listed as done, whoever has made them."""
+    states = ledger.states.copy()
+    for step, blocks in zip(steps, plan.ranges, strict=True):
+        if step.listed:
+            states[blocks.start : blocks.stop] = State.DONE
+    ledger.set_states(states)
 
 
-def blocks_of(array: OutputArray) -> Iterator[Box]:
-    """The begin and end of each block of a level: its chunks, cut at the array's end."""
-    ranges = [range(0, n, chunk) for n, chunk in zip(array.shape, array.chunk_shape, strict=True)]
-    for begin in product(*ranges):
-        ends = zip(begin, array.chunk_shape, array.shape, strict=True)
-        yield begin, tuple(min(b + chunk, n) for b, chunk, n in ends)
+class _Listing:
+    """Lists each level once it is complete, and passes on how many blocks are done."""
+
+    def __init__(
+        self, steps: Sequence[Step], plan: PyramidPlan, ledger: Ledger, watch: Watch
+    ) -> None:
+        self._ledger = ledger
+        self._watch = watch
+        pairs = zip(steps, plan.ranges, strict=True)
+        self._left = [(step, blocks) for step, blocks in pairs if not step.listed]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all levels are listed."""
+        self.update()
+        return not self._left
+
+    def update(self) -> None:
+        """List the levels that have become complete."""
+        while self._left:
+            step, blocks = self._left[0]
+            if not np.isin(self._ledger.states[blocks.start : blocks.stop], PREDICTED).all():
+                return
+            step.list()
+            self._watch.report.line(step.description)
+            self._left.pop(0)
+
+    def progress(self, counts: Counts) -> None:
+        """What `run_blocks` reports."""
+        self.update()
+        self._watch.progress(counts.done, counts.total)
 
 
-def compute_block(below: OutputArray, box: Box, level: Level) -> np.ndarray[Any, Any]:
-    """The voxels of a box of a level [C, *spatial], from the level below.
-
-    Read piece by piece, so that the memory does not depend on how large a block is.
-    """
-    begin, end = box
-    shape = tuple(e - b for b, e in zip(begin, end, strict=True))
-    data = np.empty((below.channels, *shape), below.dtype)
-    step = _piece_shape(below, shape, level.factors)
-    for offset in product(*(range(0, n, s) for n, s in zip(shape, step, strict=True))):
-        stop = [min(o + s, n) for o, s, n in zip(offset, step, shape, strict=True)]
-        read_begin = [(b + o) * f for b, o, f in zip(begin, offset, level.factors, strict=True)]
-        ends = zip(begin, stop, level.factors, below.shape, strict=True)
-        read_end = [min((b + s) * f, n) for b, s, f, n in ends]
-        with storage_errors(below.path, "read"):
-            voxels = below.read(read_begin, read_end)
-        window = tuple(slice(o, s) for o, s in zip(offset, stop, strict=True))
-        data[(slice(None), *window)] = downsample(voxels, level.factors, level.method)
-    return data
-
-
-def _piece_shape(below: OutputArray, shape: Sequence[int], factors: Sequence[int]) -> list[int]:
-    """A shape of pieces of a level's block, for each of which at most PIECE_BYTES are read."""
-    piece = list(shape)
-    voxel_bytes = below.channels * below.dtype.itemsize * prod(factors)
-    while prod(piece) * voxel_bytes > PIECE_BYTES and max(piece) > 1:
-        longest = piece.index(max(piece))
-        piece[longest] = -(-piece[longest] // 2)
-    return piece
+def _run(
+    plan: PyramidPlan,
+    records: RunDir,
+    ledger: Ledger,
+    builders: Builders,
+    watch: Watch,
+    listing: _Listing,
+) -> None:
+    """Make the blocks that are left. Raises RunFailedError if some failed."""
+    report, config = watch.report, builders.config
+    records.failures.keep(())
+    if np.isin(ledger.states, PREDICTED).all():
+        return
+    records.events.write("begin", version=plan.version)
+    warn = RecordedWarnings(records, report)
+    fleet: Fleet
+    if builders.threads:
+        fleet = ThreadFleet(records, LevelProcessor(plan), plan.slots)
+    else:
+        fleet = make_fleet(config, records, warn)
+        if config.workers == 0:
+            report.line(f"No workers are started; add them with: predict worker {records}")
+    with as_records_error():
+        outcome = run_blocks(
+            Job(config, partial(StagedBlocks, ledger.states, plan.ranges), plan.where),
+            records,
+            ledger,
+            fleet=fleet,
+            progress=listing.progress,
+            warn=warn,
+            stop=watch.stop,
+            check_lock=watch.check_lock,
+        )
+        records.events.write("end", done=outcome.counts.done)
+    if outcome.counts.failed:
+        first = next(iter(records.failures.read().values()))
+        raise RunFailedError(
+            f"{outcome.counts.failed} blocks of levels could not be made. The first: {first.roi}: "
+            f"{first.error}\nThe same command tries them again. Errors and logs are in {records}."
+        )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice, product
+from math import prod
 
 import numpy as np
 
@@ -10,8 +14,11 @@ from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import OutputArray, open_output, reason_of
 from blockwise_predict.io.downsampled import Level, delete_levels, listed_levels
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.run.pyramid.build import Box, Watch, blocks_of, compute_block, for_each_block
+from blockwise_predict.plan.pyramid import Box
 from blockwise_predict.run.verification.findings import LevelFinding
+from blockwise_predict.worker.level_block import compute_block
+
+MAX_THREADS = 8
 
 
 def verify_levels(
@@ -48,8 +55,32 @@ def _verify_level(
         if (problem := _problem(below, above, box, level)) is not None:
             problems.append(f"voxels {box[0]} to {box[1]}: {problem}")
 
-    for_each_block(above, check, Watch(progress=progress))
+    _for_each_block(above, check, progress)
     return LevelFinding(above.path, blocks, len(problems), min(problems, default=""))
+
+
+def _for_each_block(
+    array: OutputArray, do: Callable[[Box], object], progress: Callable[[int, int], None]
+) -> None:
+    """Call `do` for the box of each chunk or shard of an array, in threads."""
+    total = prod(-(-n // edge) for n, edge in zip(array.shape, array.write_shape, strict=True))
+    threads = min(MAX_THREADS, os.cpu_count() or 1)
+    done = 0
+    with ThreadPoolExecutor(threads) as pool:
+        # In batches, since every queued block takes memory.
+        blocks = blocks_of(array)
+        while batch := list(islice(blocks, 4 * threads)):
+            for _ in pool.map(do, batch):
+                done += 1
+                progress(done, total)
+
+
+def blocks_of(array: OutputArray) -> Iterator[Box]:
+    """The begin and end of each chunk or shard of an array, cut at the array's end."""
+    ranges = [range(0, n, edge) for n, edge in zip(array.shape, array.write_shape, strict=True)]
+    for begin in product(*ranges):
+        ends = zip(begin, array.write_shape, array.shape, strict=True)
+        yield begin, tuple(min(b + edge, n) for b, edge, n in ends)
 
 
 def _problem(below: OutputArray, above: OutputArray, box: Box, level: Level) -> str | None:
@@ -58,7 +89,7 @@ def _problem(below: OutputArray, above: OutputArray, box: Box, level: Level) -> 
         return "a chunk is not stored"
     try:
         stored = above.read(*box)
-        expected = compute_block(below, box, level)
+        expected = compute_block(below, box, level.factors, level.method)
     except (ArrayError, ValueError) as error:
         return reason_of(error)
     if np.array_equal(stored, expected, equal_nan=stored.dtype.kind == "f"):
