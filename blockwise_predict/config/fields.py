@@ -111,6 +111,12 @@ class PredictionOptions(BaseModel):
         Group.INPUT,
         "Predict from voxels of another size than the network was trained at.",
     )
+    resample: bool = option(
+        False,
+        Group.INPUT,
+        "Resample an input of other voxels, as it is read, to the size that the network was "
+        "trained at: with antialiasing to larger ones, linearly to smaller ones.",
+    )
     border: Border = option(
         "reflect",
         Group.INPUT,

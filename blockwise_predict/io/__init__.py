@@ -27,6 +27,7 @@ from blockwise_predict.io.output import (
 )
 from blockwise_predict.io.placement import Placement
 from blockwise_predict.io.planes import Planes, measure_planes
+from blockwise_predict.io.resampled import ResampledArray, stored_array, stored_box
 from blockwise_predict.io.sampling import ChunkGrid
 from blockwise_predict.io.source import InputArray, open_array, open_input
 from blockwise_predict.io.spec import OutputSpec
@@ -46,6 +47,7 @@ __all__ = [
     "PlacedArray",
     "Placement",
     "Planes",
+    "ResampledArray",
     "Statistics",
     "TrainedSize",
     "Write",
@@ -72,5 +74,7 @@ __all__ = [
     "reason_of",
     "sample_digests",
     "sample_statistics",
+    "stored_array",
+    "stored_box",
     "update_attributes",
 ]

@@ -18,6 +18,7 @@ from blockwise_predict.config.values import BadInput
 from blockwise_predict.errors import PredictError
 from blockwise_predict.io.interface import BlockSource
 from blockwise_predict.io.kvstore import reason_of
+from blockwise_predict.io.resampled import ResampledArray, stored_box
 from blockwise_predict.io.sampling import ChunkGrid
 
 # Number of chunks that are checked before a run.
@@ -31,11 +32,12 @@ class BadInputError(PredictError):
 
 
 def missing_sample(array: BlockSource, begin: Sequence[int], end: Sequence[int]) -> tuple[int, int]:
-    """Check some chunks, spread evenly over the voxels `begin .. end`.
+    """Check some stored chunks, spread evenly over the voxels `begin .. end`.
 
     Returns how many of them are not stored, and how many were checked.
     """
-    ranges = ChunkGrid(array, tuple(begin), tuple(end)).ranges
+    array, begin, end = stored_box(array, begin, end)
+    ranges = ChunkGrid(array, begin, end).ranges
     # Python's integers: an array can have more than 2**64 chunks.
     total = prod(len(indices) for indices in ranges)
     count = min(SAMPLED_CHUNKS, total)
@@ -73,6 +75,8 @@ class CheckedInput:
 
     def read(self, begin: tuple[int, ...], end: tuple[int, ...]) -> NDArray[np.generic]:
         """Voxels `begin .. end`, `[C, *spatial]`. Raises BadInputError if the rule demands it."""
+        if isinstance(self._array, ResampledArray):
+            return self._read_resampled(self._array, begin, end)
         if not self._array.is_stored(begin, end):
             self._report_missing(begin, end)
         try:
@@ -81,6 +85,15 @@ class CheckedInput:
             if self._rule != "fill":
                 raise BadInputError(f"{self._array.path}: {reason_of(error)}") from error
         return self._read_by_chunk(begin, end)
+
+    def _read_resampled(
+        self, array: ResampledArray, begin: tuple[int, ...], end: tuple[int, ...]
+    ) -> NDArray[np.generic]:
+        """Read by the rule what is stored, chunk by chunk where need be, and resample it."""
+        stored = CheckedInput(array.source, self._rule)
+        data = array.read_by(stored.read, begin, end)
+        self._count(stored.filled, stored.note)
+        return data
 
     def _report_missing(self, begin: tuple[int, ...], end: tuple[int, ...]) -> None:
         missing = [box for box in self._chunks(begin, end) if not self._array.is_stored(*box)]
@@ -92,7 +105,7 @@ class CheckedInput:
                 f"{self._array.path}: {what}. If this volume leaves out empty chunks on purpose, "
                 "run again with --bad-input fill-missing, the default."
             )
-        self._count(len(missing), what)
+        self._count(len(missing), f"{self._array.path}: {what}")
 
     def _read_by_chunk(self, begin: tuple[int, ...], end: tuple[int, ...]) -> NDArray[np.generic]:
         """Read chunk by chunk, with the fill value for chunks that cannot be read."""
@@ -105,8 +118,8 @@ class CheckedInput:
             try:
                 data[(slice(None), *place)] = self._array.read(low, high)
             except ValueError as error:
-                where = self._first_voxel((low, high))
-                self._count(1, f"the chunk at voxel {where} is damaged ({reason_of(error)})")
+                what = f"the chunk at voxel {self._first_voxel((low, high))} is damaged"
+                self._count(1, f"{self._array.path}: {what} ({reason_of(error)})")
         return data
 
     def _chunks(self, begin: tuple[int, ...], end: tuple[int, ...]) -> Iterator[Box]:
@@ -124,6 +137,6 @@ class CheckedInput:
             b - b % chunk for b, chunk in zip(box[0], self._array.chunk_shape, strict=True)
         )
 
-    def _count(self, chunks: int, what: str) -> None:
+    def _count(self, chunks: int, note: str) -> None:
         self.filled += chunks
-        self.note = self.note or f"{self._array.path}: {what}"
+        self.note = self.note or note

@@ -6,6 +6,7 @@ import hashlib
 from math import prod
 
 from blockwise_predict.io.interface import BlockSource
+from blockwise_predict.io.resampled import stored_array
 
 # Maximum size of the sample, and the number of chunks in it.
 _SAMPLE_BYTES = 32 << 20
@@ -15,10 +16,11 @@ _MAX_CHUNK_BYTES = 512 << 20
 
 
 def sample_digests(array: BlockSource) -> dict[str, str]:
-    """For a few chunks of an array, by their first voxel, the sha256 of their content.
+    """For a few stored chunks of an array, by their first voxel, the sha256 of their content.
 
     Chunks that are missing or cannot be read are left out: they may be repaired later.
     """
+    array = stored_array(array)
     chunk_bytes = prod(array.chunk_shape) * array.dtype.itemsize * (array.channels or 1)
     if chunk_bytes > _MAX_CHUNK_BYTES:
         return {}

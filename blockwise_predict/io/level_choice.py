@@ -9,12 +9,13 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.geometry.grid import Lengths, format_lengths
-from blockwise_predict.geometry.voxel_size import same_size
+from blockwise_predict.geometry.voxel_size import at_least_as_fine, same_size
 from blockwise_predict.io.formats import Node, read_node
 from blockwise_predict.io.kvstore import join, normalize
 from blockwise_predict.io.level import ChosenLevel, TrainedSize
@@ -55,14 +56,16 @@ def open_source(
     voxel_size: Sequence[Fraction] | None = None,
     offset: Sequence[Fraction] | None = None,
     chosen: ChosenLevel | None = None,
+    resample: bool = False,
 ) -> InputArray:
     """Open the array at a path or URL, or the level of a multiscale group with a voxel size.
 
     `chosen` is the level that an earlier run of the same group has read. `voxel_size` and `offset`
-    are as for `open_input`. Raises ArrayError as `open_input`; and, listing the levels, if none has
-    the voxel size, or if it is not known.
+    are as for `open_input`. To `resample`, another level will do: see `choose_level`. Raises
+    ArrayError as `open_input`; and, listing the levels, if none has the voxel size, or if it is not
+    known.
     """
-    level = chosen or choose_level(path, trained)
+    level = chosen or choose_level(path, trained, resample=resample)
     if level is None:
         return open_input(path, voxel_size=voxel_size, offset=offset)
     if voxel_size is not None:
@@ -77,8 +80,14 @@ def open_source(
     return array
 
 
-def choose_level(path: str | Path, trained: TrainedSize | None) -> ChosenLevel | None:
-    """The level to read of the multiscale group at a path; None if there is no such group."""
+def choose_level(
+    path: str | Path, trained: TrainedSize | None, *, resample: bool = False
+) -> ChosenLevel | None:
+    """The level to read of the multiscale group at a path; None if there is no such group.
+
+    To `resample`, without a level of the voxel size, it is the coarsest of those that are at least
+    as fine along each axis, or else the finest of all.
+    """
     group = read_node(normalize(path))
     if group is None or group.is_array:
         return None
@@ -94,6 +103,9 @@ def choose_level(path: str | Path, trained: TrainedSize | None) -> ChosenLevel |
         if trained is not None and levels[-1].has(trained.size):
             reason = f"the network was trained at {trained}"
             return ChosenLevel(group.location, name, reason)
+    if resample and trained is not None and (best := _to_resample(levels, trained)) is not None:
+        reason = f"none has the network's voxel size, {trained}; {best.text} are resampled to it"
+        return ChosenLevel(group.location, best.path, reason)
     example = f"for example --input {join(group.location, paths[0])}"
     listing = "\n".join(f"  {level.path}: {level.text}" for level in levels)
     if trained is None:
@@ -105,9 +117,23 @@ def choose_level(path: str | Path, trained: TrainedSize | None) -> ChosenLevel |
     raise ArrayError(
         f"{group.location} has no level with the voxel size that the network was trained at, "
         f"{trained}. Its levels are:\n{listing}\nIf the network was trained at another size, "
-        "give that by --model-voxel-size. To predict from other voxels all the same, name the "
+        "give that by --model-voxel-size. With --resample, voxels of another level are resampled "
+        "to that size. To predict from other voxels all the same, name the "
         f"level, {example}, with --allow-voxel-size-mismatch."
     )
+
+
+def _to_resample(levels: Sequence[_Level], trained: TrainedSize) -> _Level | None:
+    """The level to resample from; None if none can be read."""
+    sizes = {
+        level: level.array.placement.spatial_voxel_size
+        for level in levels
+        if level.array is not None
+    }
+    fine = [level for level, size in sizes.items() if at_least_as_fine(size, trained.size)]
+    if fine:
+        return max(fine, key=lambda level: prod(sizes[level]))
+    return min(sizes, key=lambda level: prod(sizes[level]), default=None)
 
 
 def describe_levels(path: str | Path) -> list[tuple[str, str]] | None:

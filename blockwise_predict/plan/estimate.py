@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd, lcm, prod
 
-import numpy as np
 from funlib.geometry import Roi
 
 from blockwise_predict.checkpoint import TrainedModel
@@ -70,16 +69,15 @@ def estimate(plan: Plan, model: TrainedModel) -> Estimate:
         pass_flops(model, tuple(size for size, _ in sizes)) * prod(count for _, count in sizes)
         for sizes in itertools.product(*(costs.passes.items() for costs in axes))
     )
-    decoded = _decoded_chunks(plan, axes) * prod(plan.input.chunk_shape)
-    itemsize = np.dtype(plan.input.dtype).itemsize * (plan.input.channels or 1)
+    decoded = _decoded_chunks(plan, axes)
     needed = _voxels_inside(plan, plan.lattice.read_roi(plan.output.roi))
     return Estimate(
         passes=passes * plan.copies,
         flops=total * plan.copies,
         halo_overhead=total / (plan.output.roi.size * model.flops_without_halo),
-        bytes_in=decoded * itemsize,
+        bytes_in=decoded * plan.input.chunk_bytes,
         bytes_out=plan.output.roi.size * plan.output.voxel_bytes,
-        read_amplification=decoded / needed,
+        read_amplification=decoded * prod(plan.input.chunk_shape) / needed,
         exact=all(costs.exact for costs in axes),
     )
 

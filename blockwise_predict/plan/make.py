@@ -19,18 +19,36 @@ from blockwise_predict.config.version import __version__
 from blockwise_predict.geometry.blending import blending_warning
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.geometry.lattice import Lattice
+from blockwise_predict.geometry.resampling import FILTER
 from blockwise_predict.geometry.tiling import fixed_tile_warnings, probed_tile_warnings
-from blockwise_predict.io import BlockSource, InputArray, missing_sample, sample_digests
+from blockwise_predict.io import (
+    BlockSource,
+    InputArray,
+    ResampledArray,
+    missing_sample,
+    sample_digests,
+    stored_array,
+)
 from blockwise_predict.plan.contrast import contrast_once
 from blockwise_predict.plan.layout import Layout, choose_layout, memory_notes
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.numbers import Numbers, choose_numbers, sampled_chunks
 from blockwise_predict.plan.opened import Opened, open_inputs
 from blockwise_predict.plan.outputs import output_format, plan_arrays
-from blockwise_predict.plan.parts import EnsembleMember, InputPlan, NetworkPlan, OutputPlan
+from blockwise_predict.plan.parts import (
+    EnsembleMember,
+    InputPlan,
+    NetworkPlan,
+    OutputPlan,
+    ResampledFrom,
+)
 from blockwise_predict.plan.pinned import commit_notes, with_commits, with_recorded_commits
 from blockwise_predict.plan.region import Region, choose_region, first_lattice
-from blockwise_predict.plan.voxel_size import recorded_level, voxel_size_warnings
+from blockwise_predict.plan.voxel_size import (
+    recorded_level,
+    resampling_notes,
+    voxel_size_warnings,
+)
 
 
 @dataclass(frozen=True)
@@ -139,6 +157,7 @@ def _assemble(
         notes=(
             *commit_notes(opened),
             *array.placement.notes,
+            *resampling_notes(config, array),
             *region.notes,
             *numbers.notes,
             *memory_notes(opened),
@@ -175,7 +194,7 @@ def _network_plan(model: TrainedModel, requested: str | None) -> NetworkPlan:
 
 
 def _input_plan(array: BlockSource) -> InputPlan:
-    placement = array.placement
+    placement, stored = array.placement, stored_array(array)
     return InputPlan(
         path=array.path,
         format=array.format,
@@ -191,7 +210,21 @@ def _input_plan(array: BlockSource) -> InputPlan:
         metadata_sha256=array.metadata_sha256,
         sample_sha256=sample_digests(array),
         time_unit=placement.time_unit,
-        level=array.level if isinstance(array, InputArray) else None,
+        level=stored.level if isinstance(stored, InputArray) else None,
+        resampled_from=_resampled_from(array),
+    )
+
+
+def _resampled_from(array: BlockSource) -> ResampledFrom | None:
+    if not isinstance(array, ResampledArray):
+        return None
+    stored = array.source
+    return ResampledFrom(
+        shape=stored.shape,
+        chunk_shape=stored.chunk_shape,
+        dtype=str(np.dtype(stored.dtype)),
+        voxel_size=tuple(format_length(size) for size in stored.placement.voxel_size),
+        filter=FILTER,
     )
 
 

@@ -188,6 +188,8 @@ class Plan(Model):
             "input metadata (sha256)": self.input.metadata_sha256,
             "voxel size": list(self.input.voxel_size),
             "offset": list(self.input.offset),
+            "resampled from": self.input.resampled_from
+            and self.input.resampled_from.model_dump(mode="json"),
             "normalization": str(self.normalization),
             "border": self.border,
             "precision": self.precision,

@@ -13,7 +13,14 @@ from funlib.geometry import Coordinate, Roi
 from blockwise_predict.config.normalize import Rule, parse_rule
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ConfigError
-from blockwise_predict.io import ChunkGrid, InputArray, display_windows, sample_statistics
+from blockwise_predict.io import (
+    ChunkGrid,
+    InputArray,
+    display_windows,
+    sample_statistics,
+    stored_array,
+    stored_box,
+)
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened
 
@@ -49,13 +56,13 @@ def choose_numbers(opened: Opened, roi: Roi, recorded: Plan | None) -> Numbers:
 
 
 def sampled_chunks(opened: Opened, roi: Roi) -> ChunkGrid:
-    """The input's chunks under a ROI (output voxels), without context."""
+    """The input's stored chunks under a ROI (output voxels), without context."""
     scale = Coordinate(opened.scale)
     within = Roi((0,) * roi.dims, opened.array.shape)
     # Output voxels of a border are rounded outward to whole input voxels.
     begin = roi.begin // scale
     inside = Roi(begin, -(-roi.end // scale) - begin).intersect(within)
-    return ChunkGrid(opened.array, tuple(inside.begin), tuple(inside.end))
+    return ChunkGrid(*stored_box(opened.array, inside.begin, inside.end))
 
 
 def _from_sample(grid: ChunkGrid, rule: Rule) -> tuple[Rule, str]:
@@ -83,7 +90,7 @@ def _rounded(number: float) -> float:
 
 
 def _from_window(opened: Opened, rule: Rule) -> tuple[Rule, str]:
-    array = opened.array
+    array = stored_array(opened.array)
     if not isinstance(array, InputArray):
         raise ConfigError(
             f"--normalize {rule}: an array in memory has no OME-NGFF metadata; give range:LOW,HIGH."

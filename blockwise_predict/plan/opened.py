@@ -15,13 +15,19 @@ from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import ArrayError, CheckpointError, ConfigError
 from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
-from blockwise_predict.io import BlockSource, ChosenLevel, open_input, open_source
+from blockwise_predict.io import (
+    BlockSource,
+    ChosenLevel,
+    ResampledArray,
+    open_input,
+    open_source,
+)
 from blockwise_predict.plan.channels import selected_model
 from blockwise_predict.plan.declared import check_declared
 from blockwise_predict.plan.ensemble import check_agreement, open_models, reopen_models
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.outputs import plan_arrays
-from blockwise_predict.plan.voxel_size import check_voxel_size, first_trained_size
+from blockwise_predict.plan.voxel_size import check_voxel_size, first_trained_size, resampled
 
 WEIGHT_BYTES = torch.float32.itemsize
 
@@ -93,7 +99,9 @@ class Opened:
 
     @property
     def raw_bytes(self) -> int:
-        """Bytes of an input voxel, channels included."""
+        """Bytes in memory for an input voxel, channels included."""
+        if isinstance(self.array, ResampledArray):
+            return self.array.voxel_bytes
         return np.dtype(self.array.dtype).itemsize * (self.array.channels or 1)
 
     @property
@@ -137,14 +145,18 @@ def open_inputs(
     given = open_models(config) if models is None else models
     first, *others = [selected_model(config, model) for model in given]
     check_agreement([first, *others])
+    trained = first_trained_size(config, (first, *others))
     if array is None:
         array = open_source(
             config.input,
-            first_trained_size(config, (first, *others)),
+            trained,
             voxel_size=config.voxel_size,
             offset=config.offset,
             chosen=level,
+            resample=config.resample,
         )
+    if config.resample:
+        array = resampled(array, trained)
     opened = Opened(config, first, array, workers_device(config), tuple(others))
     _check_channels(first, array)
     for each in opened.each:
@@ -165,13 +177,22 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
     config = plan.config
     models = reopen_models(config, [each.network for each in plan.each])
     first, *others = [selected_model(config, model) for model in models]
-    array = open_input(
-        plan.input.path,
-        voxel_size=exact_lengths(plan.input.voxel_size),
-        offset=exact_lengths(plan.input.offset),
-        cache_bytes=plan.tiling.cache_bytes,
-    )
+    array = open_planned(plan, cache_bytes=plan.tiling.cache_bytes)
     return Opened(config, first, array, device, tuple(others))
+
+
+def open_planned(plan: Plan, *, cache_bytes: int = 0) -> BlockSource:
+    """Open the input that a plan names, resampled if it is to be; see `open_input`."""
+    source = plan.input
+    array = open_input(
+        source.path,
+        voxel_size=source.stored_voxel_size,
+        offset=exact_lengths(source.offset),
+        cache_bytes=cache_bytes,
+    )
+    if source.resampled_from is None:
+        return array
+    return ResampledArray(array, exact_lengths(source.voxel_size))
 
 
 def workers_device(config: RunConfig) -> torch.device:

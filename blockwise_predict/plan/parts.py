@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from blockwise_predict.config.postprocess import Postprocess, PostprocessText, p
 from blockwise_predict.config.values import Format
 from blockwise_predict.engine.settings import Streaming
 from blockwise_predict.engine.values import Encoding
-from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
+from blockwise_predict.geometry.grid import Lengths, VoxelGrid, exact_lengths
 from blockwise_predict.geometry.lattice import Lattice
 from blockwise_predict.geometry.probed import Probed
 from blockwise_predict.io.level import ChosenLevel
@@ -53,11 +54,22 @@ class NetworkPlan(Model):
     selected: tuple[int, ...] | None = None
 
 
+class ResampledFrom(Model):
+    """The stored array that an input is resampled from, and how. Lengths as in `InputPlan`."""
+
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    dtype: str
+    voxel_size: tuple[str, ...]
+    filter: str
+
+
 class InputPlan(Model):
     """The input array. Lengths (nm) are exact decimals or ratios, as text.
 
     Of frames the first axis is time, in `time_unit` (empty: not known); it is None without frames.
     `level` is the level of a multiscale group that `path` is, if a group was given.
+    `resampled_from` is what `path` holds, if that is resampled as it is read.
     `metadata_sha256` is the digest of the metadata that say how the array is stored,
     `sample_sha256` the digests of a few chunks, by the chunk's first voxel.
     """
@@ -77,6 +89,20 @@ class InputPlan(Model):
     sample_sha256: dict[str, str]
     time_unit: str | None = None
     level: ChosenLevel | None = None
+    resampled_from: ResampledFrom | None = None
+
+    @property
+    def stored_voxel_size(self) -> Lengths:
+        """The voxel size of the stored array."""
+        stored = self.resampled_from
+        return exact_lengths(self.voxel_size if stored is None else stored.voxel_size)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Decoded bytes of a stored chunk."""
+        stored = self.resampled_from or self
+        itemsize = np.dtype(stored.dtype).itemsize
+        return prod(stored.chunk_shape) * itemsize * (self.channels or 1)
 
     @property
     def grid(self) -> VoxelGrid:

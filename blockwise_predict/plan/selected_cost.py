@@ -47,15 +47,14 @@ def estimate_selected(plan: Plan, model: TrainedModel, computed: NDArray[np.bool
     passes = _sum(computed, [sum(each.passes.values(), start=0 * each.chunks) for each in axes])
     flops = _flops(model, computed.astype(np.int64), axes, ())
     voxels = _sum(computed, [each.voxels for each in axes])
-    decoded = _decoded_chunks(plan, computed, axes) * prod(plan.input.chunk_shape)
-    itemsize = np.dtype(plan.input.dtype).itemsize * (plan.input.channels or 1)
+    decoded = _decoded_chunks(plan, computed, axes)
     return Estimate(
         passes=passes * plan.copies,
         flops=flops * plan.copies,
         halo_overhead=flops / (voxels * model.flops_without_halo),
-        bytes_in=decoded * itemsize,
+        bytes_in=decoded * plan.input.chunk_bytes,
         bytes_out=voxels * plan.output.voxel_bytes,
-        read_amplification=decoded / _read_voxels(computed, axes),
+        read_amplification=decoded * prod(plan.input.chunk_shape) / _read_voxels(computed, axes),
         exact=True,
     )
 

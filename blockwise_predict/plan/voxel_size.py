@@ -9,7 +9,7 @@ from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import ArrayError, ConfigError
 from blockwise_predict.geometry.grid import exact_lengths, format_lengths
 from blockwise_predict.geometry.voxel_size import same_size
-from blockwise_predict.io import BlockSource, ChosenLevel, TrainedSize
+from blockwise_predict.io import BlockSource, ChosenLevel, ResampledArray, TrainedSize
 from blockwise_predict.io.placement import ASSUMED_VOXELS
 from blockwise_predict.io.units import LARGEST, SMALLEST
 from blockwise_predict.plan.model import Plan
@@ -56,8 +56,39 @@ def check_voxel_size(config: RunConfig, model: TrainedModel, array: BlockSource)
     if problem is not None and not config.allow_voxel_size_mismatch:
         raise ArrayError(
             f"{problem} Choose data of that voxel size, such as another level of a pyramid; "
-            f"correct what is wrong by --voxel-size or {_OPTION}; or predict all the same with "
-            "--allow-voxel-size-mismatch."
+            f"resample these with --resample; correct what is wrong by --voxel-size or {_OPTION}; "
+            "or predict all the same with --allow-voxel-size-mismatch."
+        )
+
+
+def resampled(array: BlockSource, trained: TrainedSize | None) -> BlockSource:
+    """The input with the voxel size that its networks were trained at; itself if it has that.
+
+    Raises ArrayError if either is not known.
+    """
+    if isinstance(array, ResampledArray):
+        return array
+    placement = array.placement
+    if trained is None:
+        raise ArrayError(
+            "--resample: the checkpoint does not state the voxel size that its network was trained "
+            f"at. Give it by {_OPTION}."
+        )
+    if placement.voxel_size_source == ASSUMED_VOXELS:
+        raise ArrayError(f"--resample: {array.path} states no voxel size. Give it by voxel_size.")
+    if same_size(placement.spatial_voxel_size, trained.size):
+        return array
+    # Slices and frames of a network with fewer axes stay as they are.
+    axes = min(len(placement.spatial_voxel_size), len(trained.size))
+    return ResampledArray(array, placement.voxel_size[:-axes] + trained.size[-axes:])
+
+
+def resampling_notes(config: RunConfig, array: BlockSource) -> Iterator[str]:
+    """That there is nothing to resample."""
+    if config.resample and not isinstance(array, ResampledArray):
+        yield (
+            f"--resample has no effect: {array.path} has the voxel size that the network was "
+            "trained at."
         )
 
 

@@ -26,7 +26,7 @@ def array_spec(plan: Plan, array: ArrayPlan, command: str) -> OutputSpec:
         shard_shape=output.shard_shape,
         voxel_size=grid.voxel_size,
         offset=grid.world(output.roi_begin),
-        input_voxel_size=plan.input.grid.voxel_size,
+        input_voxel_size=plan.input.stored_voxel_size,
         axis_names=plan.input.axis_names,
         channel_names=array.stored_names,
         window=array.window,

@@ -103,6 +103,7 @@ def _plan_rows(plan: Plan, opened: Opened) -> Rows:
         ("input", f"{plan.input.path}: {_shape(plan.input.shape)} {plan.input.dtype}"),
         ("voxel size", f"{_voxel_size(plan)} ({plan.input.voxel_size_source})"),
         ("offset", f"{', '.join(plan.input.offset)} {grid.units} ({plan.input.offset_source})"),
+        *_resampled_rows(plan),
         ("normalization", f"{plan.normalization} ({plan.normalize})"),
         *([("activation", plan.network.activation)] if plan.network.activation else []),
         ("border", plan.border),
@@ -122,6 +123,18 @@ def _plan_rows(plan: Plan, opened: Opened) -> Rows:
             f"about {format_bytes(memory)} of data per worker, and "
             f"{format_bytes(opened.weight_bytes)} of weights",
         ),
+    ]
+
+
+def _resampled_rows(plan: Plan) -> Rows:
+    """What the input is resampled from, and how."""
+    stored = plan.input.resampled_from
+    if stored is None:
+        return []
+    size = format_sizes(plan.input.stored_voxel_size, plan.input.time_unit)
+    return [
+        ("resampled from", f"{_shape(stored.shape)} {stored.dtype} of {size}"),
+        ("filter", stored.filter),
     ]
 
 

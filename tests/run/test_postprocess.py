@@ -17,7 +17,7 @@ from blockwise_predict.engine.values import Encoding
 from blockwise_predict.io import open_output, read_attributes
 from blockwise_predict.io.downsampled import listed_levels
 from blockwise_predict.records.provenance import ATTRIBUTE
-from  import downsample
+from blockwise_predict.worker.downsample import downsample
 from tests.support.networks import NETWORKS, save_network
 from tests.support.runs import predict, read_output, write_volume
 from tests.support.two_tasks import TwoTasks

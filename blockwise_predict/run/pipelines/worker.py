@@ -13,8 +13,8 @@ import torch
 from blockwise_predict.engine.compute_queue import Compute, compute_inline
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import LockLostError, as_records_error
-from blockwise_predict.geometry.grid import exact_lengths
-from blockwise_predict.io import InputArray, open_input, sample_digests
+from blockwise_predict.io import sample_digests
+from blockwise_predict.plan.opened import open_planned
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.identity import check_unchanged
@@ -79,16 +79,8 @@ class PipelineWorker:
             if not np.isin(ledger.states, FINISHED).all():
                 return
             self._check_lock()
-            check_unchanged(self.plan, sample_digests(self._open_input()))
+            check_unchanged(self.plan, sample_digests(open_planned(self.plan)))
             collect_result(self.plan, self._run_dir, ledger)
-
-    def _open_input(self) -> InputArray:
-        source = self.plan.input
-        return open_input(
-            source.path,
-            voxel_size=exact_lengths(source.voxel_size),
-            offset=exact_lengths(source.offset),
-        )
 
     def _record_failure(self, number: int, error: Exception) -> None:
         """Record a failed attempt. Only the other scheduler knows how many there were: we say 1."""
