@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import BeforeValidator
 
+_MAX_FLOAT32 = (2 - 2**-23) * 2.0**127
 _HOW = "write threshold:VALUE, for example threshold:0.5, or argmax"
 
 
@@ -49,7 +49,7 @@ def parse_postprocess(text: str) -> Postprocess:
         threshold = float(number)
     except ValueError:
         raise ValueError(_HOW) from None
-    if not abs(threshold) <= float(np.finfo(np.float32).max):
+    if not abs(threshold) <= _MAX_FLOAT32:
         raise ValueError("the threshold must be a finite float32")
     return Postprocess("threshold", threshold)
 
