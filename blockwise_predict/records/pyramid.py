@@ -11,22 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from blockwise_predict.plan.pyramid import PlannedLevel, PyramidPlan
-from blockwise_predict.records.atomic import damaged, write_atomically
+from blockwise_predict.plan.pyramid import PyramidPlan
+from blockwise_predict.records.atomic import DamagedRecordError, damaged, write_atomically
 from blockwise_predict.records.files import make_folder
 from blockwise_predict.records.ledger import (
-    PREDICTED,
     Ledger,
     LedgerDamagedError,
     State,
     create_ledger,
     open_ledger,
+    read_states,
     records_of,
 )
 from blockwise_predict.records.marker import PYRAMID_FOLDER, ledgers
@@ -55,9 +54,9 @@ def recorded_pyramid(records: RunDir) -> PyramidPlan | None:
 
 def is_recorded(records: RunDir, plan: PyramidPlan) -> bool:
     """Whether a pyramid's records are of these levels, so that it is resumed."""
-    recorded = recorded_pyramid(records)
-    known = recorded is not None and recorded.levels == plan.levels
-    return known and (records.path / _ledger_name(plan)).exists()
+    recorded = _earlier_pyramid(records)
+    same = recorded is not None and recorded.levels == plan.levels
+    return same and _recorded_states(records, plan) is not None
 
 
 def begin_pyramid(records: RunDir, plan: PyramidPlan) -> Ledger:
@@ -69,7 +68,7 @@ def begin_pyramid(records: RunDir, plan: PyramidPlan) -> Ledger:
     make_folder(records.logs)
     file = records.path / _ledger_name(plan)
     if not is_recorded(records, plan):
-        states = _known_states(records, recorded_pyramid(records), plan)
+        states = _known_states(records, _earlier_pyramid(records), plan)
         create_ledger(file, (plan.num_blocks,), records_of(states))
         identity = {"levels": [level.model_dump(mode="json") for level in plan.levels]}
         record = {
@@ -89,6 +88,14 @@ def begin_pyramid(records: RunDir, plan: PyramidPlan) -> Ledger:
     return ledger
 
 
+def _earlier_pyramid(records: RunDir) -> PyramidPlan | None:
+    """The plan that was recorded last; None if it is damaged: then levels are made again."""
+    try:
+        return recorded_pyramid(records)
+    except DamagedRecordError:
+        return None
+
+
 def _ledger_name(plan: PyramidPlan) -> str:
     text = "\n".join(level.model_dump_json() for level in plan.levels)
     return f"blocks-{hashlib.sha256(text.encode()).hexdigest()[:8]}.npy"
@@ -99,22 +106,24 @@ def _known_states(
 ) -> NDArray[np.uint8]:
     """The states of a plan's blocks, as far as another plan's ledger records the same level."""
     states = np.zeros(plan.num_blocks, np.uint8)
-    known = {} if recorded is None else _states_by_level(records, recorded)
+    found = None if recorded is None else _recorded_states(records, recorded)
+    if recorded is None or found is None:
+        return states
+    known = dict(zip(recorded.levels, recorded.ranges, strict=True))
     for level, blocks in zip(plan.levels, plan.ranges, strict=True):
         if level in known:
-            states[blocks.start : blocks.stop] = known[level]
-    states[~np.isin(states, PREDICTED)] = State.TODO
+            own = known[level]
+            states[blocks.start : blocks.stop] = found[own.start : own.stop]
     return states
 
 
-def _states_by_level(records: RunDir, plan: PyramidPlan) -> dict[PlannedLevel, NDArray[np.uint8]]:
+def _recorded_states(records: RunDir, plan: PyramidPlan) -> NDArray[np.uint8] | None:
+    """The states in the ledger of a plan; None if that is missing or damaged.
+
+    Blocks that are then done again are written as they were.
+    """
+    file = records.path / _ledger_name(plan)
     try:
-        file, grid = records.path / _ledger_name(plan), (plan.num_blocks,)
-        with closing(open_ledger(file, grid, trusted=records.trusted)) as ledger:
-            return {
-                level: ledger.states[blocks.start : blocks.stop]
-                for level, blocks in zip(plan.levels, plan.ranges, strict=True)
-            }
+        return read_states(file, (plan.num_blocks,), trusted=records.trusted)
     except LedgerDamagedError:
-        # Blocks that are done again are written as they were.
-        return {}
+        return None

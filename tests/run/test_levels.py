@@ -169,6 +169,20 @@ def test_blocks_that_fail_are_reported_and_tried_again(tmp_path, capfd):
     assert datasets(path) == NAMES
 
 
+@pytest.mark.parametrize("record", ["blocks-*.npy", "pyramid.json"])
+def test_levels_are_made_again_if_their_records_are_damaged(tmp_path, record):
+    path = make_output(tmp_path)
+    build_levels(path, "mean", None)
+    group = zarr.open_group(Path(path).parent)
+    ome = dict(group.attrs["ome"])
+    ome["multiscales"][0]["datasets"] = ome["multiscales"][0]["datasets"][:1]
+    group.attrs["ome"] = ome
+    (file,) = (tmp_path / "out.zarr" / "records").glob(record)
+    file.write_bytes(file.read_bytes()[:-1])
+    assert build_levels(path, "mean", None)
+    assert datasets(path) == NAMES
+
+
 def test_what_an_old_ledger_records_of_a_deleted_level_does_not_count(tmp_path):
     path = make_output(tmp_path)
     build_levels(path, "mean", None)
