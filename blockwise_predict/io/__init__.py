@@ -15,7 +15,7 @@ from blockwise_predict.io.in_memory import MemoryArray, open_in_memory
 from blockwise_predict.io.interface import BlockSource, PlacedArray
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.level import ChosenLevel, TrainedSize
-from blockwise_predict.io.level_choice import describe_levels, open_source
+from blockwise_predict.io.level_choice import describe_levels, open_array, open_source, path_of
 from blockwise_predict.io.omero import display_windows
 from blockwise_predict.io.output import (
     OutputArray,
@@ -29,7 +29,7 @@ from blockwise_predict.io.placement import Placement
 from blockwise_predict.io.planes import Planes, measure_planes
 from blockwise_predict.io.resampled import ResampledArray, stored_array, stored_box
 from blockwise_predict.io.sampling import ChunkGrid
-from blockwise_predict.io.source import InputArray, open_array, open_input
+from blockwise_predict.io.source import InputArray, open_input
 from blockwise_predict.io.spec import OutputSpec
 from blockwise_predict.io.statistics import Statistics, sample_statistics
 
@@ -70,6 +70,7 @@ __all__ = [
     "open_output",
     "open_source",
     "output_exists",
+    "path_of",
     "read_attributes",
     "reason_of",
     "sample_digests",

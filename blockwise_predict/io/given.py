@@ -38,12 +38,13 @@ def given_lengths(
     """What a Python call says of an array's place. Raises ArrayError for invalid lengths."""
     names = ("voxel_size", "offset")
     size, begin = (
-        _parsed(name, value) for name, value in zip(names, (voxel_size, offset), strict=True)
+        parsed_lengths(name, value) for name, value in zip(names, (voxel_size, offset), strict=True)
     )
     return Given(size, begin, names)
 
 
-def _parsed(name: str, value: str | Sequence[object] | None) -> Lengths | None:
+def parsed_lengths(name: str, value: str | Sequence[object] | None) -> Lengths | None:
+    """The lengths of an argument called `name`. Raises ArrayError for anything else."""
     try:
         return None if value is None else exact_lengths(_split(value))
     except (TypeError, ValueError):

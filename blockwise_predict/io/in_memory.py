@@ -14,8 +14,9 @@ from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.io.adapters import Adapted, adapt
 from blockwise_predict.io.funlib import LOOKED_FOR
 from blockwise_predict.io.given import Given, given_lengths
+from blockwise_predict.io.level_choice import open_array
 from blockwise_predict.io.placement import ASSUMED_VOXELS, Placement, place
-from blockwise_predict.io.source import InputArray, open_array, read_as, spatial_window
+from blockwise_predict.io.source import InputArray, read_as, spatial_window
 from blockwise_predict.io.statement import CHANNEL, SPACE, Axes, Statement, axes_from_names
 from blockwise_predict.io.storage import Storage
 from blockwise_predict.io.volume import Volume

@@ -11,16 +11,20 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.geometry.grid import Lengths, format_lengths
 from blockwise_predict.geometry.voxel_size import at_least_as_fine, same_size
 from blockwise_predict.io.formats import Node, read_node
+from blockwise_predict.io.given import given_lengths, parsed_lengths
 from blockwise_predict.io.kvstore import join, normalize
 from blockwise_predict.io.level import ChosenLevel, TrainedSize
 from blockwise_predict.io.ngff import multiscales_of
 from blockwise_predict.io.source import InputArray, open_input
+
+if TYPE_CHECKING:
+    import zarr
 
 # Maximum number of levels; halved 20 times, a million voxels are one.
 MAX_LEVELS = 64
@@ -49,6 +53,45 @@ class _Level:
         return f"{format_lengths(size)} nm, {' x '.join(shape)} voxels"
 
 
+def open_array(
+    path: str | Path | zarr.Group,
+    *,
+    voxel_size: str | Sequence[object] | None = None,
+    offset: str | Sequence[object] | None = None,
+    model_voxel_size: str | Sequence[object] | None = None,
+) -> InputArray:
+    """Open the zarr, N5 or neuroglancer precomputed array at a path or URL for reading.
+
+    Of a multiscale group (also a zarr Group) it is the level with the voxel size that a network was
+    trained at, `model_voxel_size`. `voxel_size` and `offset` (nm, one for each spatial axis)
+    override the array's attributes. All three are numbers, or text, which is exact
+    (`("4.24", 4, 4)`, `"4.24,4,4"`).
+    Raises ArrayError as `open_input`; for lengths that are not numbers; and, listing the levels of
+    a group, if none has that voxel size, or if it is not given.
+    """
+    given = given_lengths(voxel_size, offset)
+    trained = parsed_lengths("model_voxel_size", model_voxel_size)
+    return open_source(
+        path_of(path),
+        None if trained is None else TrainedSize(trained, "model_voxel_size"),
+        voxel_size=given.voxel_size,
+        offset=given.offset,
+        called=given.names,
+    )
+
+
+def path_of(array: str | Path | zarr.Group) -> str | Path:
+    """Where a zarr Group is; a path or URL as it is. Raises ArrayError for a group in memory."""
+    if isinstance(array, (str, Path)):
+        return array
+    location = str(array.store_path)
+    if not location.startswith("file://"):
+        raise ArrayError(
+            f"the group {location} is not on a disk: give its URL, or one of its arrays."
+        )
+    return location
+
+
 def open_source(
     path: str | Path,
     trained: TrainedSize | None,
@@ -57,23 +100,24 @@ def open_source(
     offset: Sequence[Fraction] | None = None,
     chosen: ChosenLevel | None = None,
     resample: bool = False,
+    called: tuple[str, str] = ("--voxel-size", "--offset"),
 ) -> InputArray:
     """Open the array at a path or URL, or the level of a multiscale group with a voxel size.
 
-    `chosen` is the level that an earlier run of the same group has read. `voxel_size` and `offset`
-    are as for `open_input`. To `resample`, another level will do: see `choose_level`. Raises
-    ArrayError as `open_input`; and, listing the levels, if none has the voxel size, or if it is not
-    known.
+    `chosen` is the level that an earlier run of the same group has read. `voxel_size`, `offset` and
+    `called` are as for `open_input`. To `resample`, another level will do: see `choose_level`.
+    Raises ArrayError as `open_input`; and, listing the levels, if none has the voxel size, or if it
+    is not known.
     """
     level = chosen or choose_level(path, trained, resample=resample)
     if level is None:
-        return open_input(path, voxel_size=voxel_size, offset=offset)
+        return open_input(path, voxel_size=voxel_size, offset=offset, called=called)
     if voxel_size is not None:
         raise ArrayError(
-            f"--voxel-size is for one array, but {level.group} is a group. Name the level, for "
+            f"{called[0]} is for one array, but {level.group} is a group. Name the level, for "
             f"example {level.location}; or give the network's by --model-voxel-size."
         )
-    array = open_input(level.location, offset=offset)
+    array = open_input(level.location, offset=offset, called=called)
     array.level = level
     note = f"level {level.path} of {level.group} is read: {level.reason}"
     array.placement = replace(array.placement, notes=(note, *array.placement.notes))
@@ -110,9 +154,9 @@ def choose_level(
     listing = "\n".join(f"  {level.path}: {level.text}" for level in levels)
     if trained is None:
         raise ArrayError(
-            f"{group.location} has several levels, and the checkpoint does not state the voxel "
-            f"size that its network was trained at. The levels are:\n{listing}\nGive that size "
-            f"by --model-voxel-size, or name the level, {example}."
+            f"{group.location} has several levels, and the voxel size that the network was trained "
+            f"at is not known. The levels are:\n{listing}\nGive that size by --model-voxel-size "
+            f"(in Python model_voxel_size), or name the level, {example}."
         )
     raise ArrayError(
         f"{group.location} has no level with the voxel size that the network was trained at, "

@@ -15,7 +15,7 @@ from blockwise_predict.errors import ArrayError, shown
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.io import precomputed
 from blockwise_predict.io.formats import CONVERSION, DRIVERS, Node, StoredFormat, find_array
-from blockwise_predict.io.given import Given, given_lengths
+from blockwise_predict.io.given import Given
 from blockwise_predict.io.kvstore import kvstore_spec, storage_context, storage_errors
 from blockwise_predict.io.level import ChosenLevel
 from blockwise_predict.io.placement import Placement, place_array
@@ -112,21 +112,6 @@ def open_input(
     size = None if voxel_size is None else tuple(voxel_size)
     begin = None if offset is None else tuple(offset)
     return _open(path, Given(size, begin, called), cache_bytes)
-
-
-def open_array(
-    path: str | Path,
-    *,
-    voxel_size: str | Sequence[object] | None = None,
-    offset: str | Sequence[object] | None = None,
-) -> InputArray:
-    """Open the zarr, N5 or neuroglancer precomputed array at a path or URL for reading.
-
-    `voxel_size` and `offset` (nm, one for each spatial axis) override the array's attributes:
-    numbers, or text, which is exact (`("4.24", 4, 4)`, `"4.24,4,4"`).
-    Raises ArrayError as `open_input`, and for lengths that are not numbers.
-    """
-    return _open(path, given_lengths(voxel_size, offset))
 
 
 def _open(path: str | Path, given: Given, cache_bytes: int = 0) -> InputArray:

@@ -88,14 +88,18 @@ class Plan(Model):
             "block_shape": self.block_shape,
             "tiling.lattice": self.lattice.tile_shape,
         }
+        if (source := self.input.resampled_from) is not None:
+            per_axis["input.resampled_from.shape"] = source.shape
+            per_axis["input.resampled_from.chunk_shape"] = source.chunk_shape
         for name, sizes in per_axis.items():
             if len(sizes) != len(self.input.axis_names) or any(size < 1 for size in sizes):
                 raise ValueError(f"{name} {shown(sizes)} is not one positive size per axis")
         stored = [name for array in self.output.arrays for name in array.channel_names]
         if stored != list(self.network.channel_names):
             raise ValueError(f"output.arrays have the channels {shown(stored)}")
-        # `output_grid` raises if voxel size or offset have other axes, or are not lengths.
+        # Grids raise if voxel size or offset have other axes, or are not lengths.
         grid = self.output_grid
+        VoxelGrid(self.input.stored_voxel_size, self.input.grid.offset)
         if grid.dims != len(self.output.roi_begin) or grid.dims - grid.has_time not in (2, 3):
             raise ValueError(f"output.roi_begin {shown(self.output.roi_begin)} has other axes")
         return self

@@ -54,10 +54,12 @@ def check_voxel_size(config: RunConfig, model: TrainedModel, array: BlockSource)
     allowed."""
     problem = _mismatch(config, model, array)
     if problem is not None and not config.allow_voxel_size_mismatch:
+        # With it, they have the voxel size of another network of the ensemble.
+        resample = "" if config.resample else "resample these with --resample; "
         raise ArrayError(
             f"{problem} Choose data of that voxel size, such as another level of a pyramid; "
-            f"resample these with --resample; correct what is wrong by --voxel-size or {_OPTION}; "
-            "or predict all the same with --allow-voxel-size-mismatch."
+            f"{resample}correct what is wrong by --voxel-size or {_OPTION}; or predict all the "
+            "same with --allow-voxel-size-mismatch."
         )
 
 

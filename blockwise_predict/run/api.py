@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blockwise_predict.config.model import load_config, load_value
-from blockwise_predict.io import InputArray
+from blockwise_predict.io import InputArray, path_of
 from blockwise_predict.run.execute import execute
 from blockwise_predict.run.models import Models, given_models
 from blockwise_predict.run.planned import PlannedRun, plan_run
@@ -17,10 +17,13 @@ from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import RunResult
 from blockwise_predict.run.stop import StopRequest
 
+if TYPE_CHECKING:
+    import zarr
+
 
 def plan(
     model: Models,
-    array: str | Path | InputArray,
+    array: str | Path | zarr.Group | InputArray,
     output: str | Path,
     **options: Any,
 ) -> PlannedRun:
@@ -28,7 +31,7 @@ def plan(
 
     model: a checkpoint's path, or the result of `open_checkpoint`; a list of them for the mean of
         their predictions.
-    array: the input's path, or the result of `open_array`.
+    array: the input's path, a zarr Group with several levels, or the result of `open_array`.
     output: path of the array to write, for example `predictions.zarr/affs`.
     options: the keys of a configuration file (docs/reference.md), for example
         `roi="[0:1000,:,:]", output_dtype="uint8", workers=2`.
@@ -38,9 +41,10 @@ def plan(
     """
     checkpoint, opened_models = given_models(model)
     opened_array = array if isinstance(array, InputArray) else None
+    source = array.options if isinstance(array, InputArray) else {"input": str(path_of(array))}
     given = {
         **checkpoint,
-        **(opened_array.options if opened_array else {"input": str(array)}),
+        **source,
         "output": str(output),
         **options,
     }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blockwise_predict.config.model import RunConfig, load_config
 from blockwise_predict.config.shard_fields import NO_SHARDS
 from blockwise_predict.errors import ConfigError
-from blockwise_predict.io import BlockSource, InputArray, Placement, open_array, open_in_memory
+from blockwise_predict.io import BlockSource, InputArray, Placement, open_in_memory, path_of
 from blockwise_predict.io.statement import CHANNEL, SPACE, TIME, Axes
 from blockwise_predict.io.storage import Storage
 from blockwise_predict.io.volume import Volume
@@ -33,15 +33,9 @@ from blockwise_predict.worker.setup import decide_precision, make_predictor
 OPTIONS = (
     *("iteration", "architecture", "activation", "unsafe_load_pickle", "factory"),
     *("border", "normalize", "bad_input"),
-    *(
-        "output_dtype",
-        "output_range",
-        "postprocess",
-        "tile_shape",
-        "block_shape",
-        "blend",
-        "overlap",
-    ),
+    *("model_voxel_size", "allow_voxel_size_mismatch", "resample"),
+    *("output_dtype", "output_range", "postprocess"),
+    *("tile_shape", "block_shape", "blend", "overlap"),
     *("channels", "split", "augment", "augment_channels", "precision", "memory", "device"),
 )
 
@@ -66,7 +60,8 @@ def predict(
         their predictions.
     array: a path, the result of `open_array`, or an array of numpy, zarr, tensorstore, dask,
         funlib.persistence or xarray, `[z, y, x]` or `[c, z, y, x]` (2-D without z); of frames too,
-        if its axes are named.
+        if its axes are named. Of a multiscale group (a path, or a zarr Group) the level with the
+        voxel size that the network was trained at.
     roi: the output ROI in nm, in the notation of `--roi` or as a Roi; the whole array by default.
     voxel_size, offset: in nm, instead of those in the array's metadata. Without either, voxels are
         1 nm large and the offset is 0. With frames a value for time precedes those for space.
@@ -74,10 +69,10 @@ def predict(
         `["t", "c^", "z", "y", "x"]`; needed where the shape does not tell.
     progress: whether to show a progress bar.
     options: those of a configuration file that concern the prediction: border, normalize,
-        bad_input, precision, device, memory, channels (a list of names or numbers), output_dtype,
-        output_range, postprocess, tile_shape, block_shape, blend, overlap, augment,
-        augment_channels; for a model given as a path also iteration, architecture, activation,
-        unsafe_load_pickle and factory.
+        bad_input, model_voxel_size, allow_voxel_size_mismatch, resample, precision, device, memory,
+        channels (a list of names or numbers), output_dtype, output_range, postprocess, tile_shape,
+        block_shape, blend, overlap, augment, augment_channels; for a model given as a path also
+        iteration, architecture, activation, unsafe_load_pickle and factory.
 
     Raises an InputError for anything that does not fit, also for a network with several outputs
     (see `predict_outputs`), and StageError for a block whose input cannot be read.
@@ -144,7 +139,10 @@ def _plan(
 ) -> Planned:
     source = _source(array, voxel_size, offset, axis_names)
     checkpoint, models = given_models(model)
-    config = _config(checkpoint, source, roi, options)
+    if isinstance(source, dict):
+        config = _config({**checkpoint, **source}, roi, options)
+        return make_plan(config, models=models)
+    config = _config({**checkpoint, "input": source.path}, roi, options)
     return make_plan(config, models=models, array=source)
 
 
@@ -250,33 +248,37 @@ def _source(
     voxel_size: str | Sequence[object] | None,
     offset: str | Sequence[object] | None,
     axis_names: Sequence[str] | None,
-) -> BlockSource:
-    if axis_names is not None and isinstance(array, (InputArray, str, Path)):
+) -> BlockSource | dict[str, Any]:
+    """The array that is given, or the options that name one in storage."""
+    in_storage = isinstance(array, (InputArray, str, Path)) or _is_group(array)
+    if axis_names is not None and in_storage:
         raise ConfigError(
             "axis_names are for an array in memory: one in storage has them in its metadata."
         )
-    if isinstance(array, InputArray):
-        if voxel_size is None and offset is None:
-            return array
-        array = array.path
-    if isinstance(array, (str, Path)):
-        return open_array(array, voxel_size=voxel_size, offset=offset)
-    return open_in_memory(array, voxel_size=voxel_size, offset=offset, axis_names=axis_names)
+    if isinstance(array, InputArray) and voxel_size is None and offset is None:
+        return array
+    if not in_storage:
+        return open_in_memory(array, voxel_size=voxel_size, offset=offset, axis_names=axis_names)
+    path = array.path if isinstance(array, InputArray) else path_of(array)
+    place = {"voxel_size": voxel_size, "offset": offset}
+    return {"input": str(path), **{key: value for key, value in place.items() if value is not None}}
 
 
-def _config(
-    checkpoint: dict[str, Any],
-    source: BlockSource,
-    roi: str | Roi | None,
-    options: dict[str, Any],
-) -> RunConfig:
+def _is_group(array: object) -> bool:
+    """Whether it is a zarr.Group, told without importing zarr."""
+    kind = type(array)
+    return (kind.__module__.split(".")[0], kind.__name__) == ("zarr", "Group")
+
+
+def _config(named: dict[str, Any], roi: str | Roi | None, options: dict[str, Any]) -> RunConfig:
+    """The configuration of a prediction of the checkpoint and the input that are `named`."""
     unknown = [key for key in options if key not in OPTIONS]
     if unknown:
         raise ConfigError(
             f"{', '.join(unknown)}: not an option of a prediction in memory. The options are "
             f"{', '.join(OPTIONS)}."
         )
-    given = {**checkpoint, **options, "input": source.path, "output": "memory.zarr/prediction"}
+    given = {**named, **options, "output": "memory.zarr/prediction"}
     # In memory there are no chunks: a block is its own chunk.
     stored = {"chunk_shape": options.get("block_shape"), "shard_shape": NO_SHARDS}
     return load_config({**given, **stored, "roi": roi}, command_line=False)

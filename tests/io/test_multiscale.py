@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from blockwise_predict.errors import ArrayError
-from blockwise_predict.io import TrainedSize, describe_levels, open_array, open_source
+from blockwise_predict.io import (
+    TrainedSize,
+    describe_levels,
+    open_array,
+    open_input,
+    open_source,
+)
 from blockwise_predict.io.kvstore import open_store
 from tests.support.arrays import lengths, ramp, write_json
 from tests.support.pyramids import multiscale, scaled, write_group, write_pyramid
@@ -76,7 +82,7 @@ def test_the_networks_voxels_are_not_known(tmp_path: Path) -> None:
         open_source(group, None)
     text = str(told.value)
     assert "\n  s0: 4 x 4 x 4 nm, 16 x 20 x 24 voxels\n  s1: 8 x 8 x 8 nm" in text
-    assert "--model-voxel-size, or name the level" in text
+    assert "--model-voxel-size (in Python model_voxel_size), or name the level" in text
 
 
 def test_an_only_level_needs_no_voxel_size(tmp_path: Path) -> None:
@@ -96,7 +102,7 @@ def test_a_path_to_a_level_and_an_offset(tmp_path: Path) -> None:
     with pytest.raises(ArrayError, match=f"--voxel-size is for one array.*{group}/s0"):
         open_source(group, trained_at(4, 4, 4), voxel_size=lengths(4, 4, 4))
     with pytest.raises(ArrayError, match="is a group, not an array"):
-        open_array(group)
+        open_input(group)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from blockwise_predict.config.model import load_config
 from blockwise_predict.errors import ArrayError
@@ -59,6 +60,16 @@ def test_the_plan_records_what_is_resampled_and_how(tmp_path: Path) -> None:
     array = open_planned(plan)
     assert isinstance(array, ResampledArray)
     assert (array.shape, array.placement.grid) == (source.shape, source.grid)
+
+
+@pytest.mark.parametrize(
+    "change", [{"voxel_size": ["10"]}, {"voxel_size": ["10", "0", "4"]}, {"chunk_shape": [0, 1, 1]}]
+)
+def test_a_damaged_record_is_no_plan(tmp_path: Path, change: dict[str, object]) -> None:
+    record = planned(tmp_path, "5,10,20").plan.model_dump(mode="json")
+    record["input"]["resampled_from"] |= change
+    with pytest.raises(ValidationError):
+        Plan.model_validate(record)
 
 
 def test_nothing_to_resample(tmp_path: Path) -> None:

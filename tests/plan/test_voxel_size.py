@@ -53,6 +53,7 @@ def test_other_voxels_are_refused_by_name_unless_allowed(tmp_path: Path) -> None
         make_plan(config)
     assert str(told.value).startswith(problem)
     assert "--allow-voxel-size-mismatch" in str(told.value)
+    assert "resample these with --resample" in str(told.value)
     allowed = config.model_copy(update={"allow_voxel_size_mismatch": True})
     assert problem in make_plan(allowed).plan.warnings
 

@@ -10,25 +10,27 @@ import torch
 import zarr
 from funlib.geometry import Coordinate, Roi
 
+import blockwise_predict as bp
 from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.io import open_output
 from tests.support.arrays import write_array
 from tests.support.networks import save_network
 from tests.support.reference import Held, one_pass
-from tests.support.runs import predict, read_output
+from tests.support.runs import predict, read_output, write_volume
 
 
-def halved(data: np.ndarray) -> np.ndarray:
-    """Every second voxel along y and x, antialiased by torch."""
-    planes = torch.from_numpy(data.astype(np.float64))[:, None]
-    options = {"mode": "bilinear", "antialias": True, "scale_factor": 0.5}
-    return torch.nn.functional.interpolate(planes, **options)[:, 0].numpy()
+def halved(data: np.ndarray, axis: int) -> np.ndarray:
+    """Voxels twice as long along an axis, antialiased by torch."""
+    rows = torch.from_numpy(np.moveaxis(data, axis, -1).astype(np.float64))[:, None]
+    options = {"mode": "bilinear", "antialias": True, "scale_factor": (1, 0.5)}
+    return np.moveaxis(torch.nn.functional.interpolate(rows, **options)[:, 0].numpy(), -1, axis)
 
 
-def stretched(data: np.ndarray, factor: int) -> np.ndarray:
-    """`factor` voxels along z for each, interpolated by numpy."""
-    z = (np.arange(len(data) * factor) + 0.5) / factor - 0.5
-    return np.apply_along_axis(lambda column: np.interp(z, range(len(data)), column), 0, data)
+def stretched(data: np.ndarray, factor: int, axis: int) -> np.ndarray:
+    """`factor` voxels along an axis for each, interpolated by numpy."""
+    size = data.shape[axis]
+    places = (np.arange(size * factor) + 0.5) / factor - 0.5
+    return np.apply_along_axis(lambda row: np.interp(places, range(size), row), axis, data)
 
 
 def expected_of(folder: Path, resampled: np.ndarray, scale: float, roi: Roi) -> np.ndarray:
@@ -64,7 +66,7 @@ def test_blocks_equal_one_pass_over_an_independently_resampled_volume(
     predict("run", *options, "--resample")
 
     roi = Roi((2, 1, 0), (30, 27, 25))
-    resampled = stretched(halved(data), 3)
+    resampled = stretched(halved(halved(data, 1), 2), 3, 0)
     expected = expected_of(tmp_path, resampled, highest, roi)
     np.testing.assert_allclose(read_output(output), expected, rtol=0, atol=1e-5)
     written = open_output(output)
@@ -85,3 +87,28 @@ def test_blocks_equal_one_pass_over_an_independently_resampled_volume(
     assert "holds all" in predict("run", *options, "--resample")
     refused = predict("run", *options, "--allow-voxel-size-mismatch", code=2)
     assert "voxel size: was ['4', '8', '8'], is now ['12', '4', '4']" in refused
+
+
+def test_empty_and_masked_blocks_are_left_out(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(1, 256, (16, 48, 16), np.uint8)
+    # The new voxels under 160 nm, of the second block, are the context of the first one.
+    data[:, :34] = 0
+    path = write_volume(tmp_path / "raw.zarr", data)
+    mask = write_volume(tmp_path / "mask.zarr", np.uint8([[[1], [0], [1]]]), (160, 160, 160))
+    weights, architecture = save_network(tmp_path)
+    output = f"{tmp_path}/out.zarr/out"
+    options = [
+        *("--checkpoint", weights, "--architecture", architecture, "--input", path),
+        *("--device", "cpu", "--precision", "float32", "--model-voxel-size", "10,20,5"),
+        *("--resample", "--chunk-shape", "16,8,16", "--block-shape", "16,8,16"),
+        *("--output", output, "--mask", mask, "--skip-empty"),
+    ]
+    said = predict("run", *options)
+    assert "sampled chunks" in said
+    states = bp.open_output(output).blocks.counts
+    assert (states["done"] + states["filled"], states["empty"], states["masked"]) == (2, 2, 2)
+    written = read_output(output)
+    assert not written[:, :, :16].any()
+    roi = Roi((0, 16, 0), (16, 8, 32))
+    expected = expected_of(tmp_path, stretched(halved(data, 1), 2, 2), 255, roi)
+    np.testing.assert_allclose(written[:, :, 16:], expected, rtol=0, atol=1e-5)
