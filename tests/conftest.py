@@ -27,16 +27,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from tests.support.jobs import Job  # noqa: E402, after what torch reads when it is imported
+from tests.support.s3 import s3_bucket  # noqa: E402
 
 # How long an example takes is up to what else the machine does.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
+SHARING = ("run/test_volara.py", "run/test_neuroglancer.py", "tests/test_formats.py")
+"""Modules whose tests share what takes long to set up."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Tests that share a Slurm, or volara's environment, run one after the other; all others
-    wherever there is room."""
+    """Tests that share a Slurm, volara's environment, a browser or servers run one after the other;
+    all others wherever there is room."""
     # Not `--dist loadgroup`: with pytest 9.2, xdist 3.8 groups nothing, and says nothing
     # (pytest-xdist's issue 1386).
     from xdist.scheduler import LoadScopeScheduling
@@ -47,7 +52,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
             folder = module.rpartition("/")[0]
             if folder.endswith("fleet/slurm"):
                 return folder
-            return module if module.endswith("run/test_volara.py") else nodeid
+            return module if module.endswith(SHARING) else nodeid
 
     return Shared(config, log)
 
@@ -55,21 +60,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket of a real server of the S3 protocol, also for the processes that a test starts."""
-    server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
-    boto3 = pytest.importorskip("boto3")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    server = server_module.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
-        client.create_bucket(Bucket="bucket")
-        yield "s3://bucket"
-    finally:
-        server.stop()
+    with s3_bucket(monkeypatch) as location:
+        yield location
 
 
 @pytest.fixture
