@@ -21,7 +21,7 @@ from blockwise_predict.io.conversion.convert import convert, plan_conversion
 from blockwise_predict.io.downsampled import listed_levels
 from blockwise_predict.io.given import Given
 from blockwise_predict.run.planned import PlannedRun, plan_run
-from blockwise_predict.run.pyramid.reduce import downsample
+from blockwise_predict.worker.downsample import downsample
 from tests.support.arrays import lengths
 from tests.support.networks import save_network
 from tests.support.reference import Held, one_pass
