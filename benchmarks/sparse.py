@@ -22,10 +22,11 @@ import zarr
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from blockwise_predict.config.model import load_config
+from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.run.planned import plan_run
 from blockwise_predict.run.prepare import apply_options, blocks_to_skip, prepare_run
 from blockwise_predict.run.reporter import Reporter
-from blockwise_predict.scheduling.blocks import DaisyBlockSource
+from blockwise_predict.scheduling.blocks import OrderedBlocks
 from tests.support.networks import save_network
 
 BLOCKS, BLOCK = 100, 64
@@ -50,7 +51,8 @@ def main() -> None:
             with _timed("selection into the ledger"):
                 apply_options(run, ledger)
             with _timed("first block from the source"):
-                source = DaisyBlockSource(run.plan, blocks_to_skip(ledger, only_failed=False))
+                skip_mask = blocks_to_skip(ledger, only_failed=False)
+                source = OrderedBlocks(reading_of(run.plan).order, skip_mask)
         source.close()
         _print("all, until the first block is ready", begun)
         with _timed("(predict plan: the exact cost)"):

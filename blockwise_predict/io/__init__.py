@@ -27,6 +27,7 @@ from blockwise_predict.io.output import (
 )
 from blockwise_predict.io.placement import Placement
 from blockwise_predict.io.planes import Planes, measure_planes
+from blockwise_predict.io.reuse import DecodedChunks
 from blockwise_predict.io.sampling import ChunkGrid
 from blockwise_predict.io.source import InputArray, open_array, open_input
 from blockwise_predict.io.spec import OutputSpec
@@ -38,6 +39,7 @@ __all__ = [
     "CheckedInput",
     "ChosenLevel",
     "ChunkGrid",
+    "DecodedChunks",
     "Format",
     "InputArray",
     "MemoryArray",

@@ -8,7 +8,7 @@ can tell which it is: so what was filled is counted and reported.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -24,6 +24,7 @@ from blockwise_predict.io.sampling import ChunkGrid
 SAMPLED_CHUNKS = 64
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]
+Read = Callable[[tuple[int, ...], tuple[int, ...]], NDArray[np.generic]]
 
 
 class BadInputError(PredictError):
@@ -61,22 +62,24 @@ def _first_voxel_of(
 class CheckedInput:
     """An array as one block reads it, with a rule for chunks that cannot be read.
 
-    `filled` counts the chunks replaced by the fill value; `note` names the first of them.
+    `filled` counts the chunks replaced by the fill value; `note` names the first of them. `read`
+    reads the array's voxels in another way.
     """
 
-    def __init__(self, array: BlockSource, rule: BadInput) -> None:
+    def __init__(self, array: BlockSource, rule: BadInput, read: Read | None = None) -> None:
         self.shape = array.shape
         self.filled = 0
         self.note = ""
         self._array = array
         self._rule = rule
+        self._read = read or array.read
 
     def read(self, begin: tuple[int, ...], end: tuple[int, ...]) -> NDArray[np.generic]:
         """Voxels `begin .. end`, `[C, *spatial]`. Raises BadInputError if the rule demands it."""
         if not self._array.is_stored(begin, end):
             self._report_missing(begin, end)
         try:
-            return self._array.read(begin, end)
+            return self._read(begin, end)
         except ValueError as error:
             if self._rule != "fill":
                 raise BadInputError(f"{self._array.path}: {reason_of(error)}") from error

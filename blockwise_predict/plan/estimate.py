@@ -14,12 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd, lcm, prod
 
-import numpy as np
 from funlib.geometry import Roi
 
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.plan.axis_costs import pass_sizes, read_chunks
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.reading import (
+    chunks_at,
+    decoded_in_columns,
+    reading_of,
+    voxel_bytes,
+)
 
 # Maximum number of blocks of a period that are counted; of a longer one, only the first are.
 MAX_PERIOD = 4096
@@ -32,8 +37,7 @@ class Estimate:
     passes: number of forward passes.
     flops: floating-point operations.
     halo_overhead: arithmetic relative to passes without any halo.
-    bytes_in: decoded bytes of input chunks. A single worker reuses chunks of the previous block;
-        with several workers, consecutive blocks go to different ones.
+    bytes_in: decoded bytes of input chunks, if each worker has an equal part of the blocks.
     bytes_out: bytes of output values, before compression.
     read_amplification: decoded bytes relative to the bytes of the ROI and its context.
     exact: whether all blocks were counted, or a sample of them.
@@ -71,13 +75,12 @@ def estimate(plan: Plan, model: TrainedModel) -> Estimate:
         for sizes in itertools.product(*(costs.passes.items() for costs in axes))
     )
     decoded = _decoded_chunks(plan, axes) * prod(plan.input.chunk_shape)
-    itemsize = np.dtype(plan.input.dtype).itemsize * (plan.input.channels or 1)
     needed = _voxels_inside(plan, plan.lattice.read_roi(plan.output.roi))
     return Estimate(
         passes=passes * plan.copies,
         flops=total * plan.copies,
         halo_overhead=total / (plan.output.roi.size * model.flops_without_halo),
-        bytes_in=decoded * itemsize,
+        bytes_in=decoded * voxel_bytes(plan),
         bytes_out=plan.output.roi.size * plan.output.voxel_bytes,
         read_amplification=decoded / needed,
         exact=all(costs.exact for costs in axes),
@@ -98,12 +101,15 @@ def _voxels_inside(plan: Plan, roi: Roi) -> int:
 
 def _decoded_chunks(plan: Plan, axes: list[_AxisCosts]) -> int:
     """Number of chunks that are decoded for all blocks."""
+    if not plan.tiling.cache_bytes:
+        return prod(costs.chunks for costs in axes)
+    reading = reading_of(plan)
+    if reading.keeps_chunks:
+        distinct = [costs.chunks - costs.kept_chunks for costs in axes]
+        return decoded_in_columns(reading, distinct, plan.config.planned_workers)
+    # Consecutive blocks are neighbours along the last axis, and share chunks in the cache.
     *across, last = axes
-    decoded = last.chunks
-    if plan.config.workers == 1:
-        # Consecutive blocks are neighbours along the last axis, and share chunks in the cache.
-        decoded -= last.kept_chunks
-    return decoded * prod(costs.chunks for costs in across)
+    return (last.chunks - last.kept_chunks) * prod(costs.chunks for costs in across)
 
 
 def _axis_costs(plan: Plan, axis: int) -> _AxisCosts:
@@ -117,7 +123,7 @@ def _axis_costs(plan: Plan, axis: int) -> _AxisCosts:
         touched = read_chunks(plan, axis, begin, end)
         chunks += len(touched) * times
         if place:
-            before = read_chunks(plan, axis, *plan.block_range(axis, place - 1))
+            before = chunks_at(plan, axis, place - 1)
             kept += len(range(touched.start, min(touched.stop, before.stop))) * times
     return _AxisCosts(passes, chunks, kept, exact=period <= MAX_PERIOD)
 

@@ -20,6 +20,7 @@ from blockwise_predict.plan.channels import selected_model
 from blockwise_predict.plan.declared import check_declared
 from blockwise_predict.plan.ensemble import check_agreement, open_models, reopen_models
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.plan.voxel_size import check_voxel_size, first_trained_size
 
 WEIGHT_BYTES = torch.float32.itemsize
@@ -171,7 +172,7 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
         plan.input.path,
         voxel_size=exact_lengths(plan.input.voxel_size),
         offset=exact_lengths(plan.input.offset),
-        cache_bytes=plan.tiling.cache_bytes,
+        cache_bytes=0 if reading_of(plan).keeps_chunks else plan.tiling.cache_bytes,
     )
     return Opened(config, first, array, device, tuple(others))
 

@@ -15,12 +15,13 @@ from blockwise_predict.config.values import listen_address
 from blockwise_predict.errors import LockLostError
 from blockwise_predict.fleet.protocol import Fleet
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.address import Address
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import Ledger
 from blockwise_predict.run.stop import StopRequest
-from blockwise_predict.scheduling.blocks import DaisyBlockSource
+from blockwise_predict.scheduling.blocks import OrderedBlocks
 from blockwise_predict.scheduling.dispatcher import Callbacks, Dispatcher
 from blockwise_predict.scheduling.members import Changes, Counts
 from blockwise_predict.scheduling.retries import Attempts
@@ -146,7 +147,7 @@ def _dispatcher(
         return failure
 
     return Dispatcher(
-        DaisyBlockSource(plan, skip_mask),
+        OrderedBlocks(reading_of(plan).order, skip_mask),
         ledger,
         Callbacks(failure, run_dir.events.write, warn),
         retries=plan.config.retries,

@@ -27,14 +27,8 @@ class BlockSource(Protocol):
     def empty(self) -> bool:
         """Whether all have been handed out."""
 
-    def next(self) -> int | None:
-        """The next block; None when all have been handed out."""
-
-    def finish(self, block: int) -> None:
-        """Release a block that is done or given up."""
-
-    def close(self) -> None:
-        """Release the source; no more blocks will be requested."""
+    def next(self, worker: int) -> int | None:
+        """The next block for a worker; None when all have been handed out."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +122,6 @@ class Dispatcher:
         self._callbacks.event("rejoin", worker=worker, held=sorted(member.held))
         return sorted(member.held)
 
-    def close(self) -> None:
-        """Release the block source."""
-        self._source.close()
-
     def drain(self) -> None:
         """Hand out no more blocks."""
         self._draining = True
@@ -146,7 +136,7 @@ class Dispatcher:
             return "wait"
         block = self._pop_due(member)
         if block is None and not self._must_become_idle(member):
-            block = self._source.next()
+            block = self._source.next(worker)
         if block is None:
             return "wait"
         member.held[block] = Held(slot, self._clock())
@@ -208,7 +198,6 @@ class Dispatcher:
             self._callbacks.event(state.name.lower(), block=message.block, note=message.note)
         self._ledger.set(message.block, state, message.clipped, message.nonfinite)
         self._retries.done(message.block)
-        self._source.finish(message.block)
 
     def failed(self, worker: int, message: Failed) -> None:
         """Record a block's error. A fatal one stops the run, and is not charged to the block."""
@@ -291,7 +280,6 @@ class Dispatcher:
         failure = self._callbacks.failure(block, attempts)
         self.given_up.append(failure)
         self._ledger.set(block, State.FAILED)
-        self._source.finish(block)
         self._callbacks.event("failed", block=block, roi=failure.roi, error=attempts.error)
         if len(self.given_up) == 1:
             self._callbacks.warn(f"block {failure.roi} failed for good: {attempts.error}")

@@ -290,4 +290,3 @@ class WorkerServer:
             self._dispatcher.remove(number, Departure.SCHEDULER_ENDED)
         self.publish()
         self._status.shares = self._dispatcher.shares
-        self._dispatcher.close()

@@ -25,10 +25,12 @@ from blockwise_predict.io import (
     BadInputError,
     BlockSource,
     CheckedInput,
+    DecodedChunks,
     Write,
     reason_of,
 )
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.reading import Reading
 from blockwise_predict.records.ledger import State, outcome
 
 _log = logging.getLogger(__name__)
@@ -149,13 +151,22 @@ class BlockProcessor:
     """Reads, predicts and writes blocks of one plan.
 
     `targets` are the arrays of the plan's output, in its order. Several threads may use this, if
-    their `compute` has one of them compute at a time.
+    their `compute` has one of them compute at a time. Decoded chunks are kept for later
+    blocks as `reading` says, without it none.
     """
 
     def __init__(
-        self, plan: Plan, source: BlockSource, targets: Sequence[Target], predictor: BlockPredictor
+        self,
+        plan: Plan,
+        source: BlockSource,
+        targets: Sequence[Target],
+        predictor: BlockPredictor,
+        *,
+        reading: Reading | None = None,
     ) -> None:
         self.plan = plan
+        self._reading = reading if reading is not None and reading.keeps_chunks else None
+        self._chunks = DecodedChunks(source, plan.tiling.cache_bytes)
         self._source = source
         self._targets = targets
         self.predictor = predictor
@@ -183,7 +194,7 @@ class BlockProcessor:
         none = (0,) * len(self._targets)
         report = BlockReport(tuple(block.begin), block.size, clipped=none, nonfinite=none)
         with stage("reading"):
-            raw = self._read(lattice.read_roi(block), report)
+            raw = self._read(block, lattice, report)
         report.read = time.perf_counter() - started
         if raw is None:
             return report
@@ -195,13 +206,18 @@ class BlockProcessor:
         report.write = time.perf_counter() - computed
         return report
 
-    def _read(self, roi: Roi, report: BlockReport) -> NDArray[np.generic] | None:
+    def _read(
+        self, block: Roi, lattice: Lattice, report: BlockReport
+    ) -> NDArray[np.generic] | None:
         """The input of a block; None if the block is skipped because of it."""
         rule = self.plan.config.bad_input
         self._check_input()
-        source = CheckedInput(self._source, rule)
+        read = None
+        if self._reading is not None:
+            read = partial(self._chunks.read, needed=self._reading.needed_after(block))
+        source = CheckedInput(self._source, rule, read)
         try:
-            raw = read_padded(source, roi, self.plan.border)
+            raw = read_padded(source, lattice.read_roi(block), self.plan.border)
         except BadInputError as error:
             if rule != "skip":
                 raise
