@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
@@ -23,8 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from blockwise_predict.geometry.lattice import AxisLattice
-from blockwise_predict.geometry.order import BlockOrder
+from blockwise_predict.geometry.order import BlockOrder, num_blocks
 from blockwise_predict.plan.reading import AxisChunks, best_order
+from blockwise_predict.scheduling.blocks import DaisyBlockSource
 
 RESULTS = Path(__file__).parent / "results" / "reading.md"
 EDGE, CHUNK = 4096, 64
@@ -102,6 +104,16 @@ def in_runs(blocks: list[Index], workers: int) -> Iterator[tuple[int, Index]]:
         yield from ((worker, block) for block in blocks[slice(*bounds)])
 
 
+def as_scheduled(order: BlockOrder, workers: int) -> Iterator[tuple[int, Index]]:
+    """Each worker gets what the scheduler of a run gives it, if all are equally fast."""
+    with closing(DaisyBlockSource(order, np.zeros(prod(order.grid), np.uint8), workers)) as source:
+        for worker in itertools.cycle(range(workers)):
+            number = source.next(worker)
+            if number is None:
+                return
+            yield worker, order.index_of(number)
+
+
 def decoded_by_recency(volume: Volume, handed: Iterator[tuple[int, Index]], cache: int) -> int:
     """Bytes that are decoded if workers keep the chunks that were read last."""
     decoded = 0
@@ -130,7 +142,7 @@ def decoded_by_need(
     decoded = most = 0
     last_uses: dict[Index, dict[Index, Index]] = {}
     for index in np.ndindex(*order.grid):
-        column = tuple(places.start for places in order.column_of(index))
+        column = order.place_of(index)
         time = tuple(index[axis] for axis in order.axes)
         for item in volume.items(index):
             uses = last_uses.setdefault(column, {})
@@ -138,7 +150,7 @@ def decoded_by_need(
     kept: dict[int, dict[Index, int]] = {}
     before: dict[int, Index] = {}
     for worker, block in handed:
-        column = tuple(places.start for places in order.column_of(block))
+        column = order.place_of(block)
         time = tuple(block[axis] for axis in order.axes)
         mine = kept.setdefault(worker, {})
         if before.get(worker) != column:
@@ -153,11 +165,11 @@ def decoded_by_need(
     return decoded, most
 
 
-def ordered(volume: Volume, order: BlockOrder) -> list[Index]:
+def ordered(order: BlockOrder) -> list[Index]:
     """The places of all blocks, in an order."""
-    numbers = order.numbers(0, prod(volume.grid))
-    places = np.unravel_index(numbers, volume.grid)
-    return list(zip(*(axis.tolist() for axis in places), strict=True))
+    columns = [order.column_at(place) for place in np.ndindex(*order.columns)]
+    numbers = [order.numbers(column, 0, num_blocks(column)).tolist() for column in columns]
+    return [order.index_of(number) for number in itertools.chain(*numbers)]
 
 
 def morton(blocks: list[Index]) -> list[Index]:
@@ -213,10 +225,10 @@ def snake(volume: Volume) -> list[Index]:
     ]
 
 
-def planned_order(volume: Volume, cache: int) -> BlockOrder:
+def planned_order(volume: Volume, cache: int, workers: int) -> BlockOrder:
     """The order that a plan chooses for a cache (bytes)."""
     chunks = [axis.chunks for axis in volume.axes]
-    order = best_order(volume.grid, chunks, cache // CHUNK**3)
+    order = best_order(volume.grid, chunks, cache // CHUNK**3, workers)
     assert order is not None
     return order
 
@@ -225,14 +237,14 @@ def rows(memory: int, block: Index, cache: int) -> Iterator[list[str]]:
     """Rows of the table for one memory of workers."""
     volume = Volume([Axis.of(edge) for edge in block])
     total = EDGE**3
-    order = planned_order(volume, cache * MIB)
-    in_c = ordered(volume, BlockOrder.in_c_order(volume.grid))
+    planned = {workers: planned_order(volume, cache * MIB, workers) for workers in WORKERS}
+    in_c = ordered(BlockOrder.in_c_order(volume.grid))
     orders = {
         "C order": in_c,
         "C order, to and fro": snake(volume),
         "Morton": morton(in_c),
         "Hilbert": hilbert(in_c),
-        "columns": ordered(volume, order),
+        "columns": ordered(planned[1]),
     }
     former = FORMER_CACHES[memory]
     cases: list[tuple[str, int, Handing]] = [
@@ -247,14 +259,16 @@ def rows(memory: int, block: Index, cache: int) -> Iterator[list[str]]:
         ]
         how = "in turn" if handing is in_turn else "runs"
         yield [f"{memory}", name, how, f"last read, {mib}", *(f"{value:.2f}" for value in values)]
-    found = [
-        decoded_by_need(volume, order, in_runs(orders["columns"], workers)) for workers in WORKERS
-    ]
-    most = max(most for _, most in found)
-    edges = " x ".join(str(order.column[axis]) for axis in order.axes[1:])
-    name = f"columns of {edges}"
-    kept = f"needed again, {most / MIB:.0f}"
-    yield [f"{memory}", name, "runs", kept, *(f"**{decoded / total:.2f}**" for decoded, _ in found)]
+    found = [decoded_by_need(volume, planned[w], as_scheduled(planned[w], w)) for w in WORKERS]
+    kept = f"needed again, {max(most for _, most in found) / MIB:.0f}"
+    name = f"columns of {', '.join(map(shape_of, planned.values()))}"
+    figures = (f"**{decoded / total:.2f}**" for decoded, _ in found)
+    yield [f"{memory}", name, "as scheduled", kept, *figures]
+
+
+def shape_of(order: BlockOrder) -> str:
+    """The shape of a column, in blocks."""
+    return " x ".join(map(str, order.column))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.run.planned import plan_run
 from blockwise_predict.run.prepare import apply_options, blocks_to_skip, prepare_run
 from blockwise_predict.run.reporter import Reporter
-from blockwise_predict.scheduling.blocks import OrderedBlocks
+from blockwise_predict.scheduling.blocks import DaisyBlockSource
 from tests.support.networks import save_network
 
 BLOCKS, BLOCK = 100, 64
@@ -52,7 +52,7 @@ def main() -> None:
                 apply_options(run, ledger)
             with _timed("first block from the source"):
                 skip_mask = blocks_to_skip(ledger, only_failed=False)
-                source = OrderedBlocks(reading_of(run.plan).order, skip_mask)
+                source = DaisyBlockSource(reading_of(run.plan).order, skip_mask, workers=1)
         source.close()
         _print("all, until the first block is ready", begun)
         with _timed("(predict plan: the exact cost)"):

@@ -8,7 +8,7 @@ can tell which it is: so what was filled is counted and reported.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from blockwise_predict.config.values import BadInput
 from blockwise_predict.errors import PredictError
-from blockwise_predict.io.interface import BlockSource
+from blockwise_predict.io.interface import BlockSource, GappedArray
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.sampling import ChunkGrid
 
@@ -24,7 +24,6 @@ from blockwise_predict.io.sampling import ChunkGrid
 SAMPLED_CHUNKS = 64
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]
-Read = Callable[[tuple[int, ...], tuple[int, ...]], NDArray[np.generic]]
 
 
 class BadInputError(PredictError):
@@ -62,24 +61,22 @@ def _first_voxel_of(
 class CheckedInput:
     """An array as one block reads it, with a rule for chunks that cannot be read.
 
-    `filled` counts the chunks replaced by the fill value; `note` names the first of them. `read`
-    reads the array's voxels in another way.
+    `filled` counts the chunks replaced by the fill value; `note` names the first of them.
     """
 
-    def __init__(self, array: BlockSource, rule: BadInput, read: Read | None = None) -> None:
+    def __init__(self, array: GappedArray, rule: BadInput) -> None:
         self.shape = array.shape
         self.filled = 0
         self.note = ""
         self._array = array
         self._rule = rule
-        self._read = read or array.read
 
     def read(self, begin: tuple[int, ...], end: tuple[int, ...]) -> NDArray[np.generic]:
         """Voxels `begin .. end`, `[C, *spatial]`. Raises BadInputError if the rule demands it."""
         if not self._array.is_stored(begin, end):
             self._report_missing(begin, end)
         try:
-            return self._read(begin, end)
+            return self._array.read(begin, end)
         except ValueError as error:
             if self._rule != "fill":
                 raise BadInputError(f"{self._array.path}: {reason_of(error)}") from error

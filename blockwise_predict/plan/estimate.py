@@ -18,13 +18,9 @@ from funlib.geometry import Roi
 
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.plan.axis_costs import pass_sizes, read_chunks
+from blockwise_predict.plan.decoding import decoded_in_columns
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.plan.reading import (
-    chunks_at,
-    decoded_in_columns,
-    reading_of,
-    voxel_bytes,
-)
+from blockwise_predict.plan.reading import chunks_at, reading_of, voxel_bytes
 
 # Maximum number of blocks of a period that are counted; of a longer one, only the first are.
 MAX_PERIOD = 4096
@@ -37,7 +33,7 @@ class Estimate:
     passes: number of forward passes.
     flops: floating-point operations.
     halo_overhead: arithmetic relative to passes without any halo.
-    bytes_in: decoded bytes of input chunks, if each worker has an equal part of the blocks.
+    bytes_in: decoded bytes of input chunks, if the workers are equally fast.
     bytes_out: bytes of output values, before compression.
     read_amplification: decoded bytes relative to the bytes of the ROI and its context.
     exact: whether all blocks were counted, or a sample of them.
@@ -104,9 +100,8 @@ def _decoded_chunks(plan: Plan, axes: list[_AxisCosts]) -> int:
     if not plan.tiling.cache_bytes:
         return prod(costs.chunks for costs in axes)
     reading = reading_of(plan)
-    if reading.keeps_chunks:
-        distinct = [costs.chunks - costs.kept_chunks for costs in axes]
-        return decoded_in_columns(reading, distinct, plan.config.planned_workers)
+    if reading.kept_bytes:
+        return decoded_in_columns(reading, [costs.chunks - costs.kept_chunks for costs in axes])
     # Consecutive blocks are neighbours along the last axis, and share chunks in the cache.
     *across, last = axes
     return (last.chunks - last.kept_chunks) * prod(costs.chunks for costs in across)

@@ -172,7 +172,7 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
         plan.input.path,
         voxel_size=exact_lengths(plan.input.voxel_size),
         offset=exact_lengths(plan.input.offset),
-        cache_bytes=0 if reading_of(plan).keeps_chunks else plan.tiling.cache_bytes,
+        cache_bytes=reading_of(plan).recent_bytes,
     )
     return Opened(config, first, array, device, tuple(others))
 

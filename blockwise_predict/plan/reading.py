@@ -8,8 +8,9 @@ blocks of the same column read as well. In a column that is swept along z these 
   column's in x;
 - what a block shares with the next one: its overlap along x, times the block's extents in z and y.
 
-The columns are the ones that need the fewest chunks, among those of which the kept chunks and a
-block fit into the cache. Chunks between two columns are decoded for both.
+The columns are those for which the fewest chunks are decoded, among those of which the kept chunks
+and a block fit into the cache. Chunks between two columns are decoded for both, and so are those
+between the parts of a column that several workers share, since there are more of them than columns.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from funlib.geometry import Roi
 
 from blockwise_predict.geometry.order import BlockOrder
+from blockwise_predict.io import gaps_need_reading
 from blockwise_predict.plan.axis_costs import read_chunks
 from blockwise_predict.plan.model import Plan
 
@@ -32,8 +34,6 @@ SAMPLED_PLACES = 32
 # Lengths of columns to choose from: up to the first, or the grid in up to so many equal parts. Only
 # the last axes are divided, since there are too many choices otherwise.
 SMALL_COLUMN, MAX_PARTS, DIVIDED_AXES = 12, 24, 3
-# Number of columns along an axis that are counted one by one; of more, the first stand for all.
-MAX_SAMPLE = 100
 
 Chunk = tuple[int, ...]
 
@@ -60,22 +60,23 @@ class AxisChunks:
 
 @dataclass(frozen=True)
 class Reading:
-    """The order of a plan's blocks, and whether decoded chunks are kept for later ones.
+    """The order of a plan's blocks, and what a worker keeps of the decoded chunks (bytes).
 
-    If not, a worker's cache holds those that were read last.
+    `kept_bytes` are for chunks that later blocks need; 0 if not enough of them fit. `recent_bytes`
+    are for those read last, in the storage's own cache.
     """
 
     plan: Plan
     order: BlockOrder
-    keeps_chunks: bool
+    kept_bytes: int
+    recent_bytes: int
 
     def needed_after(self, block: Roi) -> Callable[[Chunk], bool]:
         """Tells of a chunk whether later blocks of the same column read it, too."""
         index = self.plan.block_index(block.begin)
+        places_of = self.order.column_at(self.order.place_of(index))
         column, now, later = [], [], []
-        for axis, (place, places) in enumerate(
-            zip(index, self.order.column_of(index), strict=True)
-        ):
+        for axis, (place, places) in enumerate(zip(index, places_of, strict=True)):
             first, last = (chunks_at(self.plan, axis, end) for end in (places[0], places[-1]))
             column.append(range(first.start, last.stop))
             now.append(chunks_at(self.plan, axis, place).start)
@@ -96,26 +97,35 @@ class Reading:
 
 
 def reading_of(plan: Plan) -> Reading:
-    """The order of a plan's blocks, for the size of its workers' caches."""
-    grid = plan.blocks_per_axis
-    room = plan.tiling.cache_bytes // (prod(plan.input.chunk_shape) * voxel_bytes(plan))
-    order = best_order(grid, [_axis_chunks(plan, axis) for axis in range(len(grid))], room)
+    """How a plan's blocks are read, for its workers and the size of their caches."""
+    grid, cache = plan.blocks_per_axis, plan.tiling.cache_bytes
+    axes = [_axis_chunks(plan, axis) for axis in range(len(grid))]
+    chunk_bytes = prod(plan.input.chunk_shape) * voxel_bytes(plan)
+    recent = 0
+    if gaps_need_reading(plan.input.format, plan.input.path):
+        # A block's chunks are read twice: the second time from the cache, which counts some bytes
+        # more than theirs.
+        recent = (prod(chunks.of_block for chunks in axes) + 1) * chunk_bytes
+    room = (cache - recent) // chunk_bytes
+    order = best_order(grid, axes, room, plan.config.planned_workers)
     if order is None:
-        return Reading(plan, BlockOrder.in_c_order(grid), keeps_chunks=False)
-    return Reading(plan, order, keeps_chunks=True)
+        return Reading(plan, BlockOrder.in_c_order(grid), kept_bytes=0, recent_bytes=cache)
+    return Reading(plan, order, kept_bytes=cache - recent, recent_bytes=recent)
 
 
-def best_order(grid: tuple[int, ...], axes: Sequence[AxisChunks], room: int) -> BlockOrder | None:
-    """The order for which the fewest chunks are decoded with `room` for chunks in memory.
+def best_order(
+    grid: tuple[int, ...], axes: Sequence[AxisChunks], room: int, workers: int
+) -> BlockOrder | None:
+    """The order for which `workers` decode the fewest chunks with `room` for chunks in memory.
 
     None if there is not enough even for columns of single blocks.
     """
-    found = [
-        (_decoded(axes, order), kept, order)
-        for order in _orders(grid)
-        if (kept := kept_chunks(axes, order)) <= room
-    ]
-    return min(found, key=lambda choice: choice[:2])[2] if found else None
+    fitting = [order for order in _orders(grid) if kept_chunks(axes, order) <= room]
+
+    def cost(order: BlockOrder) -> tuple[float, int]:
+        return _decoded(axes, order, workers), kept_chunks(axes, order)
+
+    return min(fitting, key=cost, default=None)
 
 
 def kept_chunks(axes: Sequence[AxisChunks], order: BlockOrder) -> int:
@@ -127,54 +137,6 @@ def kept_chunks(axes: Sequence[AxisChunks], order: BlockOrder) -> int:
         if order.column[axis] > 1:
             kept += prod(blocks[:place]) * axes[axis].shared * prod(columns[place + 1 :])
     return kept
-
-
-def decoded_in_columns(reading: Reading, distinct: Sequence[int], workers: int) -> int:
-    """Number of chunks that workers decode, each of which has an equal part of the order.
-
-    `distinct` are the numbers of chunks along each axis.
-    """
-    plan, order = reading.plan, reading.order
-    by_axis = [
-        count + _shared_by_columns(plan, axis, order.column[axis])
-        for axis, count in enumerate(distinct)
-    ]
-    begins = {plan.num_blocks * number // workers for number in range(1, workers)} - {0}
-    return prod(by_axis) + sum(_shared_at(reading, begin) for begin in begins)
-
-
-def _shared_by_columns(plan: Plan, axis: int, edge: int) -> int:
-    """Number of chunks along an axis that columns share with the one before, in total."""
-    begins = range(edge, plan.blocks_per_axis[axis], edge)
-    sampled = begins[:MAX_SAMPLE]
-    shared = sum(_shared(plan, axis, place) for place in sampled)
-    return shared * len(begins) // max(1, len(sampled))
-
-
-def _shared_at(reading: Reading, position: int) -> int:
-    """About the number of chunks that the blocks before a position of the order share, in the same
-    column, with those from there on."""
-    plan, order = reading.plan, reading.order
-    (number,) = order.numbers(position, position + 1)
-    index = tuple(int(place) for place in np.unravel_index(number, order.grid))
-    column = order.column_of(index)
-    area, done = 1, 0
-    for axis in order.axes[1:]:
-        places = column[axis]
-        first, last = (chunks_at(plan, axis, place) for place in (places[0], places[-1]))
-        area *= last.stop - first.start
-        done = done * len(places) + index[axis] - places[0]
-    # In the layer of the block, some blocks are before the position.
-    share = done / prod(len(column[axis]) for axis in order.axes[1:])
-    layer, layers = index[order.swept], order.grid[order.swept]
-    below = _shared(plan, order.swept, layer) if layer else 0
-    above = _shared(plan, order.swept, layer + 1) if layer + 1 < layers else 0
-    return round(area * ((1 - share) * below + share * above))
-
-
-def _shared(plan: Plan, axis: int, place: int) -> int:
-    """Number of chunks along an axis that the blocks at a position share with those before."""
-    return max(0, chunks_at(plan, axis, place - 1).stop - chunks_at(plan, axis, place).start)
 
 
 def _orders(grid: tuple[int, ...]) -> Iterator[BlockOrder]:
@@ -191,12 +153,26 @@ def _lengths(count: int) -> list[int]:
     return sorted(parts | set(range(1, min(count, SMALL_COLUMN) + 1)))
 
 
-def _decoded(axes: Sequence[AxisChunks], order: BlockOrder) -> int:
+def _decoded(axes: Sequence[AxisChunks], order: BlockOrder, workers: int) -> float:
     """About the number of chunks that are decoded."""
-    return prod(
-        chunks.total + (-(-length // edge) - 1) * chunks.shared
-        for chunks, length, edge in zip(axes, order.grid, order.column, strict=True)
+    in_columns = prod(
+        chunks.total + (count - 1) * chunks.shared
+        for chunks, count in zip(axes, order.columns, strict=True)
     )
+    if workers == 1:
+        return in_columns
+    layer = prod(axes[axis].of_column(order.column[axis]) for axis in order.axes[1:])
+    return in_columns + _num_cuts(order, workers) * axes[order.swept].shared * layer
+
+
+def _num_cuts(order: BlockOrder, workers: int) -> float:
+    """About the number of times that a part of a column goes to another worker."""
+    columns = prod(order.columns)
+    rest = columns % workers
+    # Whoever has a smaller column will take over a part of a larger one. Half a cut for each
+    # worker, if all columns but one were small, is what suits the simulation (benchmarks/reading).
+    unevenness = 1 - prod(order.grid) / (columns * prod(order.column))
+    return (workers - rest if rest else 0) + workers * unevenness / 2
 
 
 def _axis_chunks(plan: Plan, axis: int) -> AxisChunks:

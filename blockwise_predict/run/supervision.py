@@ -21,7 +21,7 @@ from blockwise_predict.records.address import Address
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import Ledger
 from blockwise_predict.run.stop import StopRequest
-from blockwise_predict.scheduling.blocks import OrderedBlocks
+from blockwise_predict.scheduling.blocks import DaisyBlockSource
 from blockwise_predict.scheduling.dispatcher import Callbacks, Dispatcher
 from blockwise_predict.scheduling.members import Changes, Counts
 from blockwise_predict.scheduling.retries import Attempts
@@ -147,7 +147,7 @@ def _dispatcher(
         return failure
 
     return Dispatcher(
-        OrderedBlocks(reading_of(plan).order, skip_mask),
+        DaisyBlockSource(reading_of(plan).order, skip_mask, plan.config.planned_workers),
         ledger,
         Callbacks(failure, run_dir.events.write, warn),
         retries=plan.config.retries,

@@ -30,6 +30,12 @@ class BlockSource(Protocol):
     def next(self, worker: int) -> int | None:
         """The next block for a worker; None when all have been handed out."""
 
+    def finish(self, block: int) -> None:
+        """Release a block that is done or given up."""
+
+    def close(self) -> None:
+        """Release the source; no more blocks will be requested."""
+
 
 @dataclass(frozen=True)
 class Callbacks:
@@ -122,6 +128,10 @@ class Dispatcher:
         self._callbacks.event("rejoin", worker=worker, held=sorted(member.held))
         return sorted(member.held)
 
+    def close(self) -> None:
+        """Release the block source."""
+        self._source.close()
+
     def drain(self) -> None:
         """Hand out no more blocks."""
         self._draining = True
@@ -198,6 +208,7 @@ class Dispatcher:
             self._callbacks.event(state.name.lower(), block=message.block, note=message.note)
         self._ledger.set(message.block, state, message.clipped, message.nonfinite)
         self._retries.done(message.block)
+        self._source.finish(message.block)
 
     def failed(self, worker: int, message: Failed) -> None:
         """Record a block's error. A fatal one stops the run, and is not charged to the block."""
@@ -280,6 +291,7 @@ class Dispatcher:
         failure = self._callbacks.failure(block, attempts)
         self.given_up.append(failure)
         self._ledger.set(block, State.FAILED)
+        self._source.finish(block)
         self._callbacks.event("failed", block=block, roi=failure.roi, error=attempts.error)
         if len(self.given_up) == 1:
             self._callbacks.warn(f"block {failure.roi} failed for good: {attempts.error}")

@@ -290,3 +290,4 @@ class WorkerServer:
             self._dispatcher.remove(number, Departure.SCHEDULER_ENDED)
         self.publish()
         self._status.shares = self._dispatcher.shares
+        self._dispatcher.close()

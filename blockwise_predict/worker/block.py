@@ -7,7 +7,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from blockwise_predict.io import (
     BlockSource,
     CheckedInput,
     DecodedChunks,
+    GappedArray,
     Write,
     reason_of,
 )
@@ -151,8 +152,8 @@ class BlockProcessor:
     """Reads, predicts and writes blocks of one plan.
 
     `targets` are the arrays of the plan's output, in its order. Several threads may use this, if
-    their `compute` has one of them compute at a time. Decoded chunks are kept for later
-    blocks as `reading` says, without it none.
+    their `compute` has one of them compute at a time. With `reading`, decoded chunks are kept for
+    later blocks of that order.
     """
 
     def __init__(
@@ -165,8 +166,8 @@ class BlockProcessor:
         reading: Reading | None = None,
     ) -> None:
         self.plan = plan
-        self._reading = reading if reading is not None and reading.keeps_chunks else None
-        self._chunks = DecodedChunks(source, plan.tiling.cache_bytes)
+        self._reading = reading if reading is not None and reading.kept_bytes else None
+        self._chunks = DecodedChunks(source, 0 if reading is None else reading.kept_bytes)
         self._source = source
         self._targets = targets
         self.predictor = predictor
@@ -212,12 +213,10 @@ class BlockProcessor:
         """The input of a block; None if the block is skipped because of it."""
         rule = self.plan.config.bad_input
         self._check_input()
-        read = None
-        if self._reading is not None:
-            read = partial(self._chunks.read, needed=self._reading.needed_after(block))
-        source = CheckedInput(self._source, rule, read)
         try:
-            raw = read_padded(source, lattice.read_roi(block), self.plan.border)
+            with self._reading_for(block) as array:
+                source = CheckedInput(array, rule)
+                raw = read_padded(source, lattice.read_roi(block), self.plan.border)
         except BadInputError as error:
             if rule != "skip":
                 raise
@@ -228,6 +227,12 @@ class BlockProcessor:
             return None
         report.filled, report.note = source.filled, source.note
         return raw
+
+    def _reading_for(self, block: Roi) -> AbstractContextManager[GappedArray]:
+        """The input as a block reads it."""
+        if self._reading is None:
+            return nullcontext(self._source)
+        return self._chunks.reading(self._reading.needed_after(block))
 
     def _check_input(self) -> None:
         """Raise FatalError if the input is not stored as it was when the run was planned."""

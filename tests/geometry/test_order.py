@@ -7,14 +7,19 @@ import itertools
 import numpy as np
 import pytest
 
-from blockwise_predict.geometry.order import BlockOrder
+from blockwise_predict.geometry.order import BlockOrder, num_blocks
+
+
+def numbers(order: BlockOrder) -> list[list[int]]:
+    """The blocks of each column."""
+    columns = [order.column_at(place) for place in np.ndindex(*order.columns)]
+    return [order.numbers(column, 0, num_blocks(column)).tolist() for column in columns]
 
 
 def test_a_column_is_swept_layer_by_layer() -> None:
-    order = BlockOrder((2, 3, 4), 0, (2, 2, 2))
-    first, last = order.numbers(0, 8), order.numbers(20, 24)
-    assert first.tolist() == [0, 1, 4, 5, 12, 13, 16, 17]
-    assert last.tolist() == [10, 11, 22, 23], "the last column along y has one row"
+    first, *_, last = numbers(BlockOrder((2, 3, 4), 0, (2, 2, 2)))
+    assert first == [0, 1, 4, 5, 12, 13, 16, 17]
+    assert last == [10, 11, 22, 23], "the last column along y has one row"
 
 
 @pytest.mark.parametrize(
@@ -26,24 +31,30 @@ def test_a_column_is_swept_layer_by_layer() -> None:
         ((2, 3, 5, 4), 3, (1, 2, 2, 4)),
     ],
 )
-def test_every_block_has_one_position(
+def test_every_block_is_in_one_column(
     grid: tuple[int, ...], swept: int, column: tuple[int, ...]
 ) -> None:
-    order, count = BlockOrder(grid, swept, column), int(np.prod(grid))
-    numbers = order.numbers(0, count)
-    assert sorted(numbers.tolist()) == list(range(count))
-    parts = [order.numbers(begin, min(begin + 5, count)) for begin in range(0, count, 5)]
-    assert np.concatenate(parts).tolist() == numbers.tolist()
-    indices = [tuple(map(int, index)) for index in np.stack(np.unravel_index(numbers, grid), 1)]
-    columns = [tuple(places.start for places in order.column_of(index)) for index in indices]
-    changes = sum(a != b for a, b in itertools.pairwise(columns))
-    assert changes + 1 == len(set(columns)), "a column's blocks follow each other"
+    order = BlockOrder(grid, swept, column)
+    found = numbers(order)
+    assert sorted(itertools.chain(*found)) == list(range(int(np.prod(grid))))
+    for place, blocks in zip(np.ndindex(*order.columns), found, strict=True):
+        assert {order.place_of(order.index_of(number)) for number in blocks} == {place}
+        inside = order.column_at(place)
+        parts = [order.numbers(inside, begin, begin + 1) for begin in range(len(blocks))]
+        assert np.concatenate(parts).tolist() == blocks
 
 
-def test_c_order_is_one_column() -> None:
-    assert BlockOrder.in_c_order((3, 4, 5)).numbers(0, 60).tolist() == list(range(60))
+@pytest.mark.parametrize(
+    ("grid", "columns"),
+    [((3, 4, 5), (3, 1, 1)), ((1, 4, 5), (1, 4, 1)), ((1, 1, 5), (1, 1, 1)), ((6,), (1,))],
+)
+def test_c_order_has_layers_for_columns(grid: tuple[int, ...], columns: tuple[int, ...]) -> None:
+    order = BlockOrder.in_c_order(grid)
+    assert order.columns == columns
+    assert list(itertools.chain(*numbers(order))) == list(range(int(np.prod(grid))))
 
 
-def test_positions_of_a_billion_blocks_cost_nothing() -> None:
+def test_a_block_of_a_billion_is_found_at_once() -> None:
     order = BlockOrder((1000, 1000, 1000), 0, (1000, 4, 4))
-    assert order.numbers(10**9 - 1, 10**9).tolist() == [10**9 - 1]
+    column = order.column_at((0, 249, 249))
+    assert order.numbers(column, num_blocks(column) - 1, num_blocks(column)) == [10**9 - 1]

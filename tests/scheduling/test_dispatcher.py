@@ -27,6 +27,7 @@ def test_every_block_once_and_then_the_end(folder: Path) -> None:
     assert desk.next() == "end"
     assert desk.dispatcher.finished
     assert desk.ledger.blocks(State.DONE) == [0, 1, 2]
+    assert desk.blocks.finished == [0, 1, 2]
 
 
 def test_counts_of_other_arrays_than_the_runs_are_an_error(folder: Path) -> None:

@@ -42,6 +42,7 @@ class Life(RuleBasedStateMachine):
             assert dispatcher.finished
             final = desk.ledger.count(State.DONE, State.FAILED)
             assert final == self.count
+            assert sorted(desk.blocks.finished) == list(range(self.count))
         desk.ledger.close()
         self.folder.cleanup()
 

@@ -27,6 +27,7 @@ class Blocks:
 
     def __init__(self, count: int) -> None:
         self.left = list(range(count))
+        self.finished: list[int] = []
 
     @property
     def empty(self) -> bool:
@@ -34,6 +35,12 @@ class Blocks:
 
     def next(self, worker: int) -> int | None:  # noqa: ARG002
         return self.left.pop(0) if self.left else None
+
+    def finish(self, block: int) -> None:
+        self.finished.append(block)
+
+    def close(self) -> None:
+        self.left = []
 
 
 def done(block: int) -> Done:
