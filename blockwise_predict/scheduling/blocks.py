@@ -138,11 +138,12 @@ class _Stretch:
 
 def _count_by_column(order: BlockOrder, skip_mask: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Number of blocks to do in each column."""
-    # Along the swept axis first: what it leaves is small.
-    counts: NDArray[Any] = skip_mask.reshape(order.grid) == 0
-    for axis in order.axes:
+    # Along the swept axis first, where each block has but a byte: what it leaves is small.
+    to_do = skip_mask.reshape(order.grid) == 0
+    counts: NDArray[np.int64] = to_do.sum(axis=order.swept, keepdims=True, dtype=np.int64)
+    for axis in order.axes[1:]:
         begins = range(0, order.grid[axis], order.column[axis])
-        counts = np.add.reduceat(counts, begins, axis=axis, dtype=np.int64)
+        counts = np.add.reduceat(counts, begins, axis=axis)
     return counts
 
 
