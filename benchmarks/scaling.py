@@ -34,6 +34,7 @@ from engine import RESULTS, machine
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
 from blockwise_predict.run.stop import StopRequest
@@ -179,8 +180,9 @@ def measured(plan: Plan, run_dir: RunDir, workers: int, slots: int) -> Measured:
         before = ledger.count(*PREDICTED)
         nothing: Callable[..., None] = lambda *_: None  # noqa: E731
         skip_mask = np.isin(ledger.states, PREDICTED).astype(np.uint8)
+        source = partial(DaisyBlockSource, reading_of(plan).order, skip_mask, 1)
         run_blocks(
-            Job(plan.config, partial(DaisyBlockSource, plan, skip_mask), plan.where),
+            Job(plan.config, source, plan.where),
             run_dir,
             ledger,
             fleet=fleet,

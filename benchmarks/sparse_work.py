@@ -22,6 +22,7 @@ import zarr
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from blockwise_predict.config.model import load_config
+from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.run.planned import plan_run
 from blockwise_predict.run.prepare import apply_options, blocks_to_skip, prepare_run
 from blockwise_predict.run.reporter import Reporter
@@ -50,7 +51,8 @@ def main() -> None:
             with _timed("selection into the ledger"):
                 apply_options(run, ledger)
             with _timed("first block from the source"):
-                source = DaisyBlockSource(run.plan, blocks_to_skip(ledger, only_failed=False))
+                skip_mask = blocks_to_skip(ledger, only_failed=False)
+                source = DaisyBlockSource(reading_of(run.plan).order, skip_mask, workers=1)
         source.close()
         _print("all, until the first block is ready", begun)
         with _timed("(predict plan: the exact cost)"):

@@ -12,7 +12,7 @@ from blockwise_predict.io.fingerprint import changed_places, sample_digests
 from blockwise_predict.io.formats import Format, guess_format, names_array
 from blockwise_predict.io.funlib_array import as_funlib
 from blockwise_predict.io.in_memory import MemoryArray, open_in_memory
-from blockwise_predict.io.interface import BlockSource, PlacedArray
+from blockwise_predict.io.interface import BlockSource, GappedArray, PlacedArray
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.level import ChosenLevel, TrainedSize
 from blockwise_predict.io.level_choice import describe_levels, open_array, open_source, path_of
@@ -28,8 +28,9 @@ from blockwise_predict.io.output import (
 from blockwise_predict.io.placement import Placement
 from blockwise_predict.io.planes import Planes, measure_planes
 from blockwise_predict.io.resampled import ResampledArray, stored_array, stored_box
+from blockwise_predict.io.reuse import DecodedChunks
 from blockwise_predict.io.sampling import ChunkGrid
-from blockwise_predict.io.source import InputArray, open_input
+from blockwise_predict.io.source import InputArray, gaps_need_reading, open_input
 from blockwise_predict.io.spec import OutputSpec
 from blockwise_predict.io.statistics import Statistics, sample_statistics
 
@@ -39,7 +40,9 @@ __all__ = [
     "CheckedInput",
     "ChosenLevel",
     "ChunkGrid",
+    "DecodedChunks",
     "Format",
+    "GappedArray",
     "InputArray",
     "MemoryArray",
     "OutputArray",
@@ -60,6 +63,7 @@ __all__ = [
     "describe_array",
     "describe_levels",
     "display_windows",
+    "gaps_need_reading",
     "guess_format",
     "measure_planes",
     "missing_sample",

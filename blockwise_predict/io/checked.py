@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from blockwise_predict.config.values import BadInput
 from blockwise_predict.errors import PredictError
-from blockwise_predict.io.interface import BlockSource
+from blockwise_predict.io.interface import BlockSource, GappedArray
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.resampled import ResampledArray, stored_box
 from blockwise_predict.io.sampling import ChunkGrid
@@ -66,7 +66,7 @@ class CheckedInput:
     `filled` counts the chunks replaced by the fill value; `note` names the first of them.
     """
 
-    def __init__(self, array: BlockSource, rule: BadInput) -> None:
+    def __init__(self, array: GappedArray, rule: BadInput) -> None:
         self.shape = array.shape
         self.filled = 0
         self.note = ""

@@ -123,7 +123,7 @@ def _open(path: str | Path, given: Given, cache_bytes: int = 0) -> InputArray:
         raise ArrayError(f"{node.location} is empty: its shape is {shape}. Choose another array.")
     placement, axes = place_array(node, shape, given)
     array = InputArray(node, store, placement, axes)
-    if _needs_reading(node):
+    if gaps_need_reading(node.format, node.location):
         array.check_gaps_by(open_tensorstore(node, cache_bytes=cache_bytes, fail_at_gaps=True))
     lengths = {"voxel_size": given.voxel_size, "offset": given.offset}
     array.options = {"input": str(path)} | {
@@ -152,7 +152,7 @@ def open_tensorstore(node: Node, *, cache_bytes: int = 0, fail_at_gaps: bool = F
         spec |= {"kvstore": root, "scale_metadata": {"key": key}}
     if fail_at_gaps:
         spec["fill_missing_data_reads"] = False
-    if _needs_reading(node):
+    if gaps_need_reading(node.format, node.location):
         # What `is_stored` has read is not requested again.
         spec["recheck_cached_data"] = "open"
     with storage_errors(node.location, "open"):
@@ -173,9 +173,12 @@ def _check_chunks(store: Any, location: str) -> None:
         )
 
 
-def _needs_reading(node: Node) -> bool:
-    """Whether only reading tells which chunks are stored."""
-    return node.format == "precomputed" or node.location.startswith(("http://", "https://"))
+def gaps_need_reading(format_: str, location: str) -> bool:
+    """Whether only reading tells which chunks of an array are stored.
+
+    If its chunks are read again right afterwards, a cache has to hold them.
+    """
+    return format_ == "precomputed" or location.startswith(("http://", "https://"))
 
 
 def _read_without_gaps(view: Any) -> bool:

@@ -18,7 +18,9 @@ from funlib.geometry import Roi
 
 from blockwise_predict.checkpoint import TrainedModel
 from blockwise_predict.plan.axis_costs import pass_sizes, read_chunks
+from blockwise_predict.plan.decoding import decoded_in_columns
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.reading import chunks_at, reading_of
 
 # Maximum number of blocks of a period that are counted; of a longer one, only the first are.
 MAX_PERIOD = 4096
@@ -31,8 +33,7 @@ class Estimate:
     passes: number of forward passes.
     flops: floating-point operations.
     halo_overhead: arithmetic relative to passes without any halo.
-    bytes_in: decoded bytes of input chunks. A single worker reuses chunks of the previous block;
-        with several workers, consecutive blocks go to different ones.
+    bytes_in: decoded bytes of input chunks, if the workers are equally fast.
     bytes_out: bytes of output values, before compression.
     read_amplification: decoded bytes relative to the bytes of the ROI and its context.
     exact: whether all blocks were counted, or a sample of them.
@@ -96,12 +97,14 @@ def _voxels_inside(plan: Plan, roi: Roi) -> int:
 
 def _decoded_chunks(plan: Plan, axes: list[_AxisCosts]) -> int:
     """Number of chunks that are decoded for all blocks."""
+    if not plan.tiling.cache_bytes:
+        return prod(costs.chunks for costs in axes)
+    reading = reading_of(plan)
+    if reading.kept_bytes:
+        return decoded_in_columns(reading, [costs.chunks - costs.kept_chunks for costs in axes])
+    # Consecutive blocks are neighbours along the last axis, and share chunks in the cache.
     *across, last = axes
-    decoded = last.chunks
-    if plan.config.workers == 1:
-        # Consecutive blocks are neighbours along the last axis, and share chunks in the cache.
-        decoded -= last.kept_chunks
-    return decoded * prod(costs.chunks for costs in across)
+    return (last.chunks - last.kept_chunks) * prod(costs.chunks for costs in across)
 
 
 def _axis_costs(plan: Plan, axis: int) -> _AxisCosts:
@@ -115,7 +118,7 @@ def _axis_costs(plan: Plan, axis: int) -> _AxisCosts:
         touched = read_chunks(plan, axis, begin, end)
         chunks += len(touched) * times
         if place:
-            before = read_chunks(plan, axis, *plan.block_range(axis, place - 1))
+            before = chunks_at(plan, axis, place - 1)
             kept += len(range(touched.start, min(touched.stop, before.stop))) * times
     return _AxisCosts(passes, chunks, kept, exact=period <= MAX_PERIOD)
 

@@ -160,11 +160,15 @@ class Plan(Model):
 
     def block_number(self, begin: Coordinate) -> int:
         """The number (in C order) of the block that begins at an output voxel."""
-        index = (begin - self.output.roi.begin) / Coordinate(self.block_shape)
         number = 0
-        for position, count in zip(index, self.blocks_per_axis, strict=True):
-            number = number * count + int(position)
+        for position, count in zip(self.block_index(begin), self.blocks_per_axis, strict=True):
+            number = number * count + position
         return number
+
+    def block_index(self, begin: Coordinate) -> tuple[int, ...]:
+        """The place in the grid of the block that begins at an output voxel."""
+        index = (begin - self.output.roi.begin) / Coordinate(self.block_shape)
+        return tuple(map(int, index))
 
     def numbered_block(self, number: int) -> Roi:
         """The block with a number, in output voxels from the input's origin."""

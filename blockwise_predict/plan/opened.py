@@ -27,6 +27,7 @@ from blockwise_predict.plan.declared import check_declared
 from blockwise_predict.plan.ensemble import check_agreement, open_models, reopen_models
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.outputs import plan_arrays
+from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.plan.voxel_size import check_voxel_size, first_trained_size, resampled
 
 WEIGHT_BYTES = torch.float32.itemsize
@@ -177,7 +178,7 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
     config = plan.config
     models = reopen_models(config, [each.network for each in plan.each])
     first, *others = [selected_model(config, model) for model in models]
-    array = open_planned(plan, cache_bytes=plan.tiling.cache_bytes)
+    array = open_planned(plan, cache_bytes=reading_of(plan).recent_bytes)
     return Opened(config, first, array, device, tuple(others))
 
 

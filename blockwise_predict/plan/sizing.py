@@ -50,7 +50,7 @@ ROWS_IN_MEMORY = 2
 SUM_BYTES = 4
 # Size of the cache of decoded chunks for the next block, in inputs of a block (chunks hold more
 # than a block reads of them), and its maximum share of the memory.
-CACHED_BLOCKS, MAX_CACHE_SHARE = 2, 0.05
+CACHED_BLOCKS, MAX_CACHE_SHARE = 12, 1 / 3
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from functools import partial
 from blockwise_predict.errors import RunStateError, as_records_error
 from blockwise_predict.fleet import cancel_leftovers, check_fleet, job_settings, make_fleet
 from blockwise_predict.io import sample_digests
+from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.records.identity import check_unchanged
 from blockwise_predict.records.ledger import PREDICTED, UNSELECTED, State
 from blockwise_predict.records.lock import hold_lock
@@ -73,9 +74,11 @@ def execute(
         if config.workers == 0:
             words = shlex.join(["predict", "worker", str(run_dir), *config.consent_options])
             report.line(f"No workers are started; add them with: {words}")
+        order, workers = reading_of(plan).order, config.planned_workers
+        source = partial(DaisyBlockSource, order, skip_mask, workers)
         with as_records_error():
             outcome = run_blocks(
-                Job(config, partial(DaisyBlockSource, plan, skip_mask), plan.where),
+                Job(config, source, plan.where),
                 run_dir,
                 ledger,
                 fleet=fleet,

@@ -1,7 +1,7 @@
 """Who gets which block, and the connection to the workers.
 
 In the scheduler:
-blocks         the blocks of a plan, from daisy's scheduler
+blocks         the blocks of a run, in columns from daisy's scheduler
 dispatcher     which worker gets which block; retries holds the rule for failed ones
 members        the workers that have joined; roster decides who may, and under which number
 server         the thread that serves the workers; worker_server is its event loop's code,

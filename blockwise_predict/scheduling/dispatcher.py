@@ -27,8 +27,8 @@ class BlockSource(Protocol):
     def empty(self) -> bool:
         """Whether all have been handed out."""
 
-    def next(self) -> int | None:
-        """The next block; None when all have been handed out, or others must be done first."""
+    def next(self, worker: int) -> int | None:
+        """The next block for a worker; None if there is none, or none before others are done."""
 
     def finish(self, block: int) -> None:
         """Release a block that is done or given up."""
@@ -148,7 +148,7 @@ class Dispatcher:
             return "wait"
         block = self._pop_due(member)
         if block is None and not self._must_become_idle(member):
-            block = self._source.next()
+            block = self._source.next(worker)
             self._held_back = block is None and not self._source.empty
         if block is None:
             return "wait"

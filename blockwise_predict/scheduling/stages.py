@@ -33,7 +33,7 @@ class StagedBlocks:
         self._advance()
         return self._upcoming is None and (self._given_up or not self._stages)
 
-    def next(self) -> int | None:
+    def next(self, worker: int) -> int | None:  # noqa: ARG002
         """The next block; None while there is none that can be begun."""
         self._advance()
         block, self._upcoming = self._upcoming, None

@@ -7,7 +7,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -25,10 +25,13 @@ from blockwise_predict.io import (
     BadInputError,
     BlockSource,
     CheckedInput,
+    DecodedChunks,
+    GappedArray,
     Write,
     reason_of,
 )
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.reading import Reading
 from blockwise_predict.records.ledger import State, outcome
 
 _log = logging.getLogger(__name__)
@@ -149,13 +152,22 @@ class BlockProcessor:
     """Reads, predicts and writes blocks of one plan.
 
     `targets` are the arrays of the plan's output, in its order. Several threads may use this, if
-    their `compute` has one of them compute at a time.
+    their `compute` has one of them compute at a time. With `reading`, decoded chunks are kept for
+    later blocks of that order.
     """
 
     def __init__(
-        self, plan: Plan, source: BlockSource, targets: Sequence[Target], predictor: BlockPredictor
+        self,
+        plan: Plan,
+        source: BlockSource,
+        targets: Sequence[Target],
+        predictor: BlockPredictor,
+        *,
+        reading: Reading | None = None,
     ) -> None:
         self.plan = plan
+        self._reading = reading if reading is not None and reading.kept_bytes else None
+        self._chunks = DecodedChunks(source, 0 if reading is None else reading.kept_bytes)
         self._source = source
         self._targets = targets
         self.predictor = predictor
@@ -192,7 +204,7 @@ class BlockProcessor:
         none = (0,) * len(self._targets)
         report = BlockReport(tuple(block.begin), block.size, clipped=none, nonfinite=none)
         with stage("reading"):
-            raw = self._read(lattice.read_roi(block), report)
+            raw = self._read(block, lattice, report)
         report.read = time.perf_counter() - started
         if raw is None:
             return report
@@ -204,13 +216,16 @@ class BlockProcessor:
         report.write = time.perf_counter() - computed
         return report
 
-    def _read(self, roi: Roi, report: BlockReport) -> NDArray[np.generic] | None:
+    def _read(
+        self, block: Roi, lattice: Lattice, report: BlockReport
+    ) -> NDArray[np.generic] | None:
         """The input of a block; None if the block is skipped because of it."""
         rule = self.plan.config.bad_input
         self._check_input()
-        source = CheckedInput(self._source, rule)
         try:
-            raw = read_padded(source, roi, self.plan.border)
+            with self._reading_for(block) as array:
+                source = CheckedInput(array, rule)
+                raw = read_padded(source, lattice.read_roi(block), self.plan.border)
         except BadInputError as error:
             if rule != "skip":
                 raise
@@ -221,6 +236,12 @@ class BlockProcessor:
             return None
         report.filled, report.note = source.filled, source.note
         return raw
+
+    def _reading_for(self, block: Roi) -> AbstractContextManager[GappedArray]:
+        """The input as a block reads it."""
+        if self._reading is None:
+            return nullcontext(self._source)
+        return self._chunks.reading(self._reading.needed_after(block))
 
     def _check_input(self) -> None:
         """Raise FatalError if the input is not stored as it was when the run was planned."""

@@ -20,6 +20,7 @@ from blockwise_predict.engine.volume_passes import make_pass, predict_tile
 from blockwise_predict.io import CheckedInput, open_output
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.opened import Opened, reopen
+from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.records import RunDir
 from blockwise_predict.worker.block import BlockProcessor
 from blockwise_predict.worker.members import make_members
@@ -43,7 +44,7 @@ def build_processor(plan: Plan, device: torch.device, run_dir: RunDir) -> BlockP
     _log.info("computing on %s, precision %s", device, choice)
     targets = [open_output(array.path) for array in plan.output.arrays]
     predictor = make_predictor(plan, opened, choice.precision)
-    return BlockProcessor(plan, opened.array, targets, predictor)
+    return BlockProcessor(plan, opened.array, targets, predictor, reading=reading_of(plan))
 
 
 def decide_precision(plan: Plan, opened: Opened) -> PrecisionChoice:

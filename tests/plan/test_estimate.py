@@ -9,21 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tensorstore as ts
-import torch
 
 from blockwise_predict.checkpoint import TrainedModel, open_checkpoint
-from blockwise_predict.engine.border import read_padded
 from blockwise_predict.geometry.lattice import AxisLattice
 from blockwise_predict.plan import estimate as estimate_module
 from blockwise_predict.plan.estimate import Estimate, estimate, pass_flops
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.plan.opened import reopen
 from tests.support.networks import save_network
 from tests.support.runs import predict, tiny_config
-
-MISSES = "/tensorstore/cache/miss_count"
 
 
 def planned(folder: Path, **options: object) -> tuple[Plan, Estimate]:
@@ -34,20 +28,6 @@ def planned(folder: Path, **options: object) -> tuple[Plan, Estimate]:
     return made.plan, estimate(made.plan, made.opened.model)
 
 
-def decoded_chunks(plan: Plan) -> int:
-    """Chunks of the input that are decoded when its blocks are read in their order."""
-    opened = reopen(plan, torch.device("cpu"))
-    before = misses()
-    for block in plan.blocks():
-        read_padded(opened.array, plan.lattice.read_roi(block), plan.border)
-    return misses() - before
-
-
-def misses() -> int:
-    counters = ts.experimental_collect_matching_metrics(MISSES)
-    return sum(int(value["value"]) for counter in counters for value in counter["values"])
-
-
 def test_too_little_memory_is_told(tmp_path: Path) -> None:
     plan, _ = planned(tmp_path, memory="50MiB", block_shape=None)
     (warning,) = plan.warnings
@@ -55,24 +35,6 @@ def test_too_little_memory_is_told(tmp_path: Path) -> None:
         "but --memory allows 50 MiB beside the weights (0 MiB), even in the smallest tiles"
         in warning
     )
-
-
-@pytest.mark.parametrize("roi", [None, "[130:1270,:,55:2500]"])
-def test_chunks_are_decoded_no_more_often_than_planned(roi: str | None, tmp_path: Path) -> None:
-    plan, cost = planned(tmp_path, roi=roi)
-    assert cost.exact
-    chunk_bytes = 16**3
-    assert decoded_chunks(plan) * chunk_bytes <= cost.bytes_in
-
-
-def test_the_cache_saves_what_blocks_share(tmp_path: Path) -> None:
-    """Several workers take turns at the blocks, so none finds its own last one beside the next."""
-    plan, alone = planned(tmp_path / "1")
-    _, shared = planned(tmp_path / "2", workers=2)
-    without = plan.model_copy(update={"tiling": plan.tiling.model_copy(update={"cache_bytes": 0})})
-    # A chunk may still be in use when the next block asks for it.
-    assert decoded_chunks(without) * 16**3 == pytest.approx(shared.bytes_in, rel=0.02)
-    assert 1 < alone.read_amplification < 0.9 * shared.read_amplification
 
 
 def model_of(plan: Plan) -> TrainedModel:

@@ -33,7 +33,7 @@ class Blocks:
     def empty(self) -> bool:
         return not self.left
 
-    def next(self) -> int | None:
+    def next(self, worker: int) -> int | None:  # noqa: ARG002
         return self.left.pop(0) if self.left else None
 
     def finish(self, block: int) -> None:
