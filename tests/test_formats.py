@@ -16,11 +16,14 @@ from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.config.model import load_config
 from blockwise_predict.config.option import option_name
 from blockwise_predict.errors import InputError
-from blockwise_predict.io import open_output
+from blockwise_predict.io import create_output, open_output, read_attributes
 from blockwise_predict.io.conversion.convert import convert, plan_conversion
-from blockwise_predict.io.downsampled import listed_levels
+from blockwise_predict.io.downsampled import Method, listed_levels
 from blockwise_predict.io.given import Given
+from blockwise_predict.records import RunDir
+from blockwise_predict.records.output_spec import output_specs
 from blockwise_predict.run.planned import PlannedRun, plan_run
+from blockwise_predict.run.pyramid.build import Builders, Watch, build_levels
 from blockwise_predict.worker.downsample import downsample
 from tests.support.arrays import lengths
 from tests.support.networks import save_network
@@ -71,10 +74,10 @@ def tried(cells: Table) -> list[Any]:
 
 def test_the_tables_are_complete() -> None:
     assert {*READ} == {*product(FORMATS, ("array", "pyramid", "shards", "labels"))}
-    assert {*WRITE} == {*product(FORMATS, ("array", "pyramid", "shards"))}
+    assert {*WRITE} == {*product(FORMATS, ("array", "pyramid", "shards", "labels"))}
     assert {key for key, cell in READ.items() if cell != NOTHING} == {*PATHS}
     assert {key for key, cell in WRITE.items() if cell != NOTHING} == {
-        *product(CHUNKED, ("array", "pyramid", "shards")),
+        *product(CHUNKED, ("array", "pyramid", "shards", "labels")),
         *((name, "array") for name in FORMATS),
     }
     for cell in (*READ.values(), *WRITE.values()):
@@ -156,17 +159,12 @@ def test_read(
             np.testing.assert_array_equal(array.read((0, 0, 0), IMAGE.shape)[0], IMAGE)
 
 
-# What each run that writes reads: together they have every format and store on either side.
+# What complete runs read, by what they write: every format and every store. Elsewhere the same is
+# written as runs do, without workers.
 RUNS = {
-    ("zarr 2", "file"): ("http", "v04.zarr"),
-    ("zarr 2", "s3"): ("s3", "sharded/volume.zarr/raw"),
-    ("zarr 2", "gs"): ("gs", "v06.zarr"),
-    ("zarr 3", "file"): ("file", "precomputed-sharded/volume/8_8_8"),
+    ("zarr 2", "gs"): ("http", "v04.zarr"),
     ("zarr 3", "s3"): ("s3", "v05.zarr"),
-    ("zarr 3", "gs"): ("gs", "cosem.n5"),
-    ("N5", "file"): ("file", "cosem.n5"),
-    ("N5", "s3"): ("http", "precomputed/volume/8_8_8"),
-    ("N5", "gs"): ("gs", "v04.zarr"),
+    ("N5", "file"): ("gs", "cosem.n5"),
 }
 KINDS = {"zarr 2": "zarr2", "zarr 3": "zarr3", "N5": "n5"}
 ASKED = {"pyramid": {"pyramid": True}, "shards": {"shard_shape": "6,6,12", "block_shape": "6,6,12"}}
@@ -190,8 +188,8 @@ def output_at(name: str, root: str) -> str:
     return f"{root}/{places.get(name, f'out-{name[-1]}.zarr/prediction')}"
 
 
-class Runs:
-    """Outputs of real runs, each made when it is first asked for."""
+class Outputs:
+    """Outputs, each made when it is first asked for."""
 
     def __init__(self, network: dict[str, str], roots: dict[str, str], folder: Path) -> None:
         self._network, self._roots, self._folder = network, roots, folder
@@ -199,31 +197,45 @@ class Runs:
         model = open_checkpoint(network["checkpoint"], architecture=network["architecture"])
         held, roi = Held((IMAGE.astype(np.float32) / 255)[None]), Roi((0, 0, 0), IMAGE.shape)
         self.expected = one_pass(model.build(), model.shapes, held, roi)
+        self.labels = self.expected.argmax(axis=0, keepdims=True).astype(np.uint8)
 
-    def output(self, name: str, store: str) -> str:
-        output = output_at(name, self._roots[store])
+    def output(self, name: str, store: str, *, labels: bool = False) -> str:
+        """Where the output of a format in a store is: its values, or the labels made of them."""
+        output = output_at(name, self._roots[store]) + "-labels" * labels
         if output not in self._made:
-            input_store, path = RUNS[name, store]
-            given = {
-                "output": output,
-                "input": f"{self._roots[input_store]}/{path}",
-                "run_dir": f"{self._folder}/{name}-{store}",
-                "format": KINDS[name],
+            input_store, path = RUNS.get((name, store), (store, "sharded/volume.zarr/raw"))
+            given = options(
+                self._network,
+                output=output,
+                input=f"{self._roots[input_store]}/{path}",
+                run_dir=f"{self._folder}/{name}-{store}{'-labels' * labels}",
+                format=KINDS[name],
+                **({"postprocess": "argmax"} if labels else {}),
                 **(ASKED["shards"] if WRITE[name, "shards"] != "no" else {}),
-            }
-            words = [
-                word
-                for key, value in options(self._network, **given).items()
-                for word in (option_name(key), value)
-            ]
-            predict("run", *words, *["--pyramid"] * (WRITE[name, "pyramid"] != "no"))
+            )
+            make = self._predict if (name, store) in RUNS else self._write
+            make(given, pyramid=WRITE[name, "pyramid"] != "no" and not labels)
             self._made.add(output)
         return output
 
+    def _predict(self, given: dict[str, Any], *, pyramid: bool) -> None:
+        words = [word for key, value in given.items() for word in (option_name(key), value)]
+        predict("run", *words, *["--pyramid"] * pyramid)
+
+    def _write(self, given: dict[str, Any], *, pyramid: bool) -> None:
+        config = load_config(given)
+        (spec,) = output_specs(plan_run(config).plan, "predict run")
+        values = self.labels if "postprocess" in given else self.expected
+        create_output(spec).write((0, 0, 0), values)
+        if pyramid:
+            records, builders = RunDir(Path(given["run_dir"])), Builders(config, threads=True)
+            methods: dict[str, Method] = {spec.path: "mean"}
+            build_levels(methods, None, records=records, builders=builders, watch=Watch())
+
 
 @pytest.fixture(scope="module")
-def runs(network: dict[str, str], roots: dict[str, str], folder: Path) -> Runs:
-    return Runs(network, roots, folder)
+def outputs(network: dict[str, str], roots: dict[str, str], folder: Path) -> Outputs:
+    return Outputs(network, roots, folder)
 
 
 @pytest.mark.parametrize(("name", "column", "store", "works"), tried(WRITE))
@@ -234,7 +246,7 @@ def test_write(
     works: bool,
     roots: dict[str, str],
     network: dict[str, str],
-    runs: Runs,
+    outputs: Outputs,
     tmp_path: Path,
 ) -> None:
     if not works:
@@ -246,10 +258,14 @@ def test_write(
         with pytest.raises(InputError, match="|".join(filter(None, reasons))):
             plan_run(load_config(options(network, **asked)))
         return
-    output = runs.output(name, store)
+    output = outputs.output(name, store, labels=column == "labels")
     values = read_output(output)
     if column == "array":
-        np.testing.assert_allclose(values, runs.expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(values, outputs.expected, rtol=0, atol=1e-5)
+    elif column == "labels":
+        assert values.dtype == np.uint8
+        np.testing.assert_array_equal(values, outputs.labels)
+        assert read_attributes(output)["classes"] == ["channel_0", "channel_1"]
     elif column == "pyramid":
         ((location, level),) = listed_levels(output)
         np.testing.assert_array_equal(
