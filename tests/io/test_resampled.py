@@ -66,7 +66,7 @@ def test_a_voxel_has_one_value_whatever_is_read_with_it(dtype: str) -> None:
     everything = array.read((0, 0, 0), array.shape)
 
     @given(st.data())
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     def equal(drawn: st.DataObject) -> None:
         begin = [drawn.draw(st.integers(0, n - 1)) for n in array.shape]
         end = [drawn.draw(st.integers(b + 1, n)) for b, n in zip(begin, array.shape, strict=True)]
