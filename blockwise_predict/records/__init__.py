@@ -3,6 +3,7 @@
 rundir         the run directory and its records; location is where it is by default, find opens the
                one that made an output
 ledger         what has become of each block; room checks that it fits
+pyramid        the records of the pyramids of a run's arrays
 events         what happened; departures are the reasons why workers left, workerlogs a summary
 failures       the last error of each block that was given up
 lock           one scheduler at a time

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from blockwise_predict.errors import shortened
 from blockwise_predict.records.atomic import append_line, json_lines, write_atomically
 
+# Longer texts lose their middle.
 MAX_ERROR = 2000
 
 
@@ -40,7 +42,7 @@ class FailureRecord:
     def add(self, failure: Failure) -> None:
         """Append a failure."""
         line = asdict(failure)
-        line |= {key: line[key][-MAX_ERROR:] for key in ("error", "traceback")}
+        line |= {key: shortened(line[key], MAX_ERROR) for key in ("error", "traceback")}
         append_line(self._file, json.dumps(line), trusted=self._trusted)
 
     def read(self) -> dict[int, Failure]:

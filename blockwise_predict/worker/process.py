@@ -22,7 +22,7 @@ from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.pyramid import recorded_pyramid
 from blockwise_predict.scheduling.client import Client, ClientOptions
-from blockwise_predict.scheduling.transport.messages import Failed
+from blockwise_predict.scheduling.transport.messages import Done
 from blockwise_predict.worker.job import job_name, log_path
 from blockwise_predict.worker.level_block import LevelProcessor
 from blockwise_predict.worker.report import Processor, report_on
@@ -158,10 +158,7 @@ class Slot(threading.Thread):
         """Process blocks, and report each, until there are none left."""
         while (block := self._client.next(self._number)) is not None:
             message = report_on(self._processor, block, self._compute)
-            if isinstance(message, Failed):
-                _log.error("block %d failed:\n%s", block, message.traceback)
-            else:
-                self.done += 1
+            self.done += isinstance(message, Done)
             self._client.report(self._number, message)
             _limit_log()
 

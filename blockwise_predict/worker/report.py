@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from typing import Protocol
 
 from blockwise_predict.engine.compute_queue import Compute
 from blockwise_predict.scheduling.transport.messages import MAX_TEXT, Done, Failed
 from blockwise_predict.worker.block import BlockReport, FatalError, StageError, describe
+
+_log = logging.getLogger(__name__)
 
 
 class Processor(Protocol):
@@ -27,12 +30,15 @@ def report_on(processor: Processor, number: int, compute: Compute) -> Done | Fai
         report = processor.process_number(number, compute)
     except Exception as error:  # noqa: BLE001
         # Whatever a block raises is that block's failure, and reported as such.
+        trace = traceback.format_exc()
+        # At this level workers log it, and threads of another program do not print it.
+        _log.info("block %d failed:\n%s", number, trace)
         has_stage = isinstance(error, (StageError, FatalError))
         return Failed(
             block=number,
             fatal=isinstance(error, FatalError),
             error=(str(error) if has_stage else describe(error))[:MAX_TEXT],
-            traceback=traceback.format_exc()[-MAX_TEXT:],
+            traceback=trace[-MAX_TEXT:],
         )
     return Done(
         block=number,
