@@ -98,7 +98,8 @@ class Reading:
 
 def reading_of(plan: Plan) -> Reading:
     """How a plan's blocks are read, for its workers and the size of their caches."""
-    grid, cache = plan.blocks_per_axis, plan.tiling.cache_bytes
+    grid = plan.blocks_per_axis
+    cache = min(each.tiling.cache_bytes for each in plan.each)
     axes = [_axis_chunks(plan, axis) for axis in range(len(grid))]
     chunk_bytes = prod(plan.input.chunk_shape) * voxel_bytes(plan)
     recent = 0
