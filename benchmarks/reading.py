@@ -4,7 +4,7 @@
 
 An exact simulation, without volume or network: 4096^3 voxels of uint8 in chunks of 64^3, and the
 blocks that `predict plan` chooses for COSEM's network (super-resolution 2, context of 182 input
-voxels, 14 channels, float32) and 8 or 16 GiB per worker. Results: benchmarks/results/reading.md.
+voxels, 14 channels, bfloat16) and 8 or 16 GiB per worker. Results: benchmarks/results/reading.md.
 
 Chunks that the same blocks read are counted together, as one item of many bytes.
 """
@@ -32,9 +32,9 @@ RESULTS = Path(__file__).parent / "results" / "reading.md"
 EDGE, CHUNK = 4096, 64
 SCALE, LOST, PERIOD, TILE = 2, 182, 18, 630
 # Memory of a worker in GiB, its block (output voxels), and its cache in MiB, as planned.
-PLANS = [(8, (832, 768, 768), 2432), (16, (832, 832, 832), 2861)]
-# The cache before blocks were ordered: 5 % of the memory.
-FORMER_CACHES = {8: 365, 16: 774}
+PLANS = [(8, (832, 768, 704), 1612), (16, (832, 832, 832), 5246)]
+# The cache before blocks were ordered: two inputs of a block, or 5 % of the memory.
+FORMER_CACHES = {8: 364, 16: 437}
 WORKERS = (1, 4, 16)
 MIB = 2**20
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, prod
 
@@ -26,6 +26,7 @@ from blockwise_predict.plan.augmentation import (
 )
 from blockwise_predict.plan.blending import blended_block, block_bytes
 from blockwise_predict.plan.blocks import crop_block
+from blockwise_predict.plan.caching import with_larger_cache
 from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.parts import Tiling
 from blockwise_predict.plan.region import Region, check_axes, nearest_multiple
@@ -57,7 +58,7 @@ class Layout:
 def choose_layout(opened: Opened, region: Region) -> Layout:
     """Choose block shape and tilings. Raises GeometryError or ConfigError if sizes do not fit."""
     choice = _LayoutChoice(opened, region)
-    layout = _choose(choice)
+    layout = choice.with_larger_cache(_choose(choice))
     tile = layout.tiling.lattice.tile_shape[-opened.model.shapes.dims :]
     check_turned_tiles(opened, choice.copies, tile)
     return layout
@@ -214,10 +215,21 @@ class _LayoutChoice:
         channels = len(self.opened.model.channel_names)
         return SUM_BYTES * channels if self.opened.config.is_mean else 0
 
-    def _cache_bytes(self, lattice: Lattice, block: tuple[int, ...]) -> int:
-        """Bytes of decoded input chunks to keep for the next block."""
+    def with_larger_cache(self, layout: Layout) -> Layout:
+        """The same with all decoded chunks kept for which the passes leave memory."""
+        read = self._read_bytes(layout.tiling.lattice, layout.block_shape)
+        found = [tiling for tiling in (layout.tiling, layout.exact_tiling) if tiling is not None]
+        first, *exact = with_larger_cache(found, self.limits.memory, read)
+        return replace(layout, tiling=first, exact_tiling=exact[0] if exact else None)
+
+    def _read_bytes(self, lattice: Lattice, block: tuple[int, ...]) -> int:
+        """Bytes of the input that a block reads."""
         read = lattice.read_roi(Roi(self.region.roi.begin, block)).size
-        return self.limits.cache_bytes(int(read) * self.opened.raw_bytes)
+        return int(read) * self.opened.raw_bytes
+
+    def _cache_bytes(self, lattice: Lattice, block: tuple[int, ...]) -> int:
+        """Bytes of decoded input chunks to keep for later blocks, at least."""
+        return self.limits.cache_bytes(self._read_bytes(lattice, block))
 
 
 def memory_notes(opened: Opened) -> Iterator[str]:

@@ -98,7 +98,8 @@ class Reading:
 
 def reading_of(plan: Plan) -> Reading:
     """How a plan's blocks are read, for its workers and the size of their caches."""
-    grid, cache = plan.blocks_per_axis, plan.tiling.cache_bytes
+    grid = plan.blocks_per_axis
+    cache = min(each.tiling.cache_bytes for each in plan.each)
     in_c_order = Reading(plan, BlockOrder.in_c_order(grid), kept_bytes=0, recent_bytes=cache)
     if plan.input.resampled_from is not None:
         # The chunks that can be kept, or be damaged, are those of the stored array.

@@ -48,9 +48,9 @@ MIN_PASS_SHARE = 0.25
 ROWS_IN_MEMORY = 2
 # Of a value while passes are summed.
 SUM_BYTES = 4
-# Size of the cache of decoded chunks for the next block, in inputs of a block (chunks hold more
-# than a block reads of them), and its maximum share of the memory.
-CACHED_BLOCKS, MAX_CACHE_SHARE = 12, 1 / 3
+# Size of the cache of decoded chunks for which passes leave memory, in inputs of a block (chunks
+# hold more than a block reads of them), and its maximum share of the memory.
+CACHED_BLOCKS, MAX_CACHE_SHARE = 12, 0.2
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Limits:
     device: str
 
     def cache_bytes(self, raw: int) -> int:
-        """Bytes of decoded chunks to keep, if a block reads `raw` bytes."""
+        """Bytes of decoded chunks to keep at least, if a block reads `raw` bytes."""
         return min(CACHED_BLOCKS * raw, round(self.memory * MAX_CACHE_SHARE))
 
 

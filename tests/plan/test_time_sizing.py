@@ -73,7 +73,8 @@ def test_frames_take_memory(tmp_path: Path) -> None:
         )
         for frames in (9, 30)
     )
-    assert many > 1.2 * few
+    # The cache takes as much of the memory for both.
+    assert many > 1.1 * few
     scarce = sizing(model, 150 * MIB)
     lattice = build_lattice(model.shapes, smallest_tile(model.shapes))
     cut = scarce.tile(lattice, Roi((0,) * 4, ROI), block, CHUNK)
