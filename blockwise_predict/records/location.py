@@ -10,9 +10,11 @@ from blockwise_predict.errors import RunStateError
 def default_run_dir(output: str) -> Path:
     """The run directory of an output `container/name`, beside its container.
 
-    Raises RunStateError for an output on an object store, which cannot hold a lock, and for one
-    that is a file system's root or lies directly in it.
+    Raises RunStateError for an output on an object store, which cannot hold a lock, on a web
+    server, and for one that is a file system's root or lies directly in it.
     """
+    if output.startswith(("http://", "https://")):
+        raise RunStateError(f"{output}: http can be read only. Write to a path, s3:// or gs://.")
     if "://" in output:
         raise RunStateError(
             f"{output} is not on a file system: choose a place for the run's records with "
