@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 
 # More processes than cores, since many tests mostly wait.
 test: $(VENV)/.installed-test check
-	$(BIN)/python -m pytest -n $$((2 * $$(nproc)))
+	$(BIN)/python -m pytest -n $$((3 * $$(nproc)))
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -27,6 +27,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/blend.py
 	$(BIN)/python benchmarks/shards.py
+	$(BIN)/python benchmarks/arrays.py
+	$(BIN)/python benchmarks/sparse_work.py
 
 # Some 30 minutes: 550 faults over five seeds.
 chaos: $(VENV)/.installed-test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,8 @@ def test_what_was_begun_is_resumed_and_no_unfinished_level_is_listed(tmp_path, m
     def process_four(self, number, compute):
         if number == 3:
             stop.request()
+        # The scheduler notices at its next look.
+        time.sleep(0.5 if stop.times else 0)
         return process(self, number, compute)
 
     with monkeypatch.context() as patch:

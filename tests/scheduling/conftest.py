@@ -5,6 +5,13 @@ from __future__ import annotations
 import pytest
 
 from blockwise_predict.scheduling import client, retries, worker_server
+from blockwise_predict.scheduling.transport import gate
+
+
+@pytest.fixture
+def patient_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may need more than a few seconds for one."""
+    monkeypatch.setattr(gate, "HANDSHAKE_S", 60.0)
 
 
 @pytest.fixture

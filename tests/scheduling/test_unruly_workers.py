@@ -16,6 +16,8 @@ from blockwise_predict.scheduling.transport.tls import client_context
 from tests.support.peers import UPGRADE, Peer, block, done, frame, hello, said, serving, welcome
 from tests.support.runs import until
 
+pytestmark = pytest.mark.usefixtures("patient_handshakes")
+
 pytestmark = pytest.mark.usefixtures("soon")
 
 
