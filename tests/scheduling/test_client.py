@@ -28,9 +28,8 @@ from tests.support.joined import Worker, joined
 from tests.support.peers import Peer, done, hello, said, serving, welcome
 from tests.support.runs import until
 
-pytestmark = pytest.mark.usefixtures("patient_handshakes")
 
-pytestmark = pytest.mark.usefixtures("soon")
+pytestmark = pytest.mark.usefixtures("soon", "patient_handshakes")
 
 
 @contextmanager

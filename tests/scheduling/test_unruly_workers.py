@@ -16,9 +16,8 @@ from blockwise_predict.scheduling.transport.tls import client_context
 from tests.support.peers import UPGRADE, Peer, block, done, frame, hello, said, serving, welcome
 from tests.support.runs import until
 
-pytestmark = pytest.mark.usefixtures("patient_handshakes")
 
-pytestmark = pytest.mark.usefixtures("soon")
+pytestmark = pytest.mark.usefixtures("soon", "patient_handshakes")
 
 
 def test_a_greeting_that_lies_about_its_blocks_gains_nothing(tmp_path: Path) -> None:
