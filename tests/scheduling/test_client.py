@@ -28,7 +28,6 @@ from tests.support.joined import Worker, joined
 from tests.support.peers import Peer, done, hello, said, serving, welcome
 from tests.support.runs import until
 
-
 pytestmark = pytest.mark.usefixtures("soon", "patient_handshakes")
 
 

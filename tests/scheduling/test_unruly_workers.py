@@ -16,7 +16,6 @@ from blockwise_predict.scheduling.transport.tls import client_context
 from tests.support.peers import UPGRADE, Peer, block, done, frame, hello, said, serving, welcome
 from tests.support.runs import until
 
-
 pytestmark = pytest.mark.usefixtures("soon", "patient_handshakes")
 
 
