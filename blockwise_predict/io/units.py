@@ -22,6 +22,9 @@ _PREFIXES = {
     ("p", "pico"): -3,
     ("f", "femto"): -6,
 }
+# Decimal digits of a float that a few operations leave as they are, and of lengths as people choose
+# them.
+_SURE_DIGITS, _SHORT_DIGITS = 14, 11
 
 
 def _nanometers() -> dict[str, Fraction]:
@@ -52,8 +55,9 @@ def exact_number(value: object, what: str) -> Fraction:
     """A JSON number as the ratio that was meant: 4.24 is 106/25, 3.3333333333333335 is 10/3.
 
     A float is read as its shortest decimal, unless a ratio with a small denominator gives exactly
-    the same float. Raises ArrayError, naming `what`, for anything that is not a finite number, and
-    for numbers outside of the limits.
+    the same float, or that decimal is a short one but for its last digits, which a writer's
+    arithmetic has changed: 0.1 + 0.002, stored as 0.10200000000000001, is 0.102. Raises ArrayError,
+    naming `what`, for anything that is not a finite number, and for numbers outside of the limits.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ArrayError(f"{what} holds {shown(value)}, which is not a number.")
@@ -65,7 +69,12 @@ def exact_number(value: object, what: str) -> Fraction:
         )
     decimal = exact(value)
     simple = decimal.limit_denominator(1000)
-    return simple if float(simple) == float(value) else decimal
+    if float(simple) == float(value):
+        return simple
+    if isinstance(value, int):
+        return decimal
+    short = exact(f"{value:.{_SURE_DIGITS}g}")
+    return short if exact(f"{value:.{_SHORT_DIGITS}g}") == short else decimal
 
 
 def exact_numbers(values: object, what: str) -> Lengths:

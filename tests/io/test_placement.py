@@ -8,6 +8,7 @@ import pytest
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import open_input
+from blockwise_predict.io.units import exact_number
 from tests.support.arrays import lengths, ramp, write_array, write_json
 
 SHAPE = (4, 5, 6)
@@ -328,3 +329,15 @@ def test_n5_conflict_is_noted(tmp_path):
     found = place(n5(tmp_path, attributes))
     assert found.voxel_size == lengths(4, 4, 4)
     assert "8 x 8 x 8" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("stored", "meant"),
+    [
+        *((0.1 + 0.002, "0.102"), (4.24 * 3, "12.72"), (1.1 - 0.1, "1"), (2.54 / 1000, "0.00254")),
+        *((1 / 3, "1/3"), (3.3333333333333335, "10/3"), (123456.789012, "123456.789012")),
+        *((0.123456789012345, "0.123456789012345"), (100000000000000001, "100000000000000001")),
+    ],
+)
+def test_numbers_are_what_was_meant(stored: float, meant: str) -> None:
+    assert exact_number(stored, "scale") == Fraction(meant)
