@@ -140,6 +140,8 @@ def test_while_the_queue_is_asked_whether_it_would_take_the_jobs(
     queue.hang("sbatch")
     process = job.begin("--fleet", "slurm")
     until(lambda: bool(queue.hanging()))
+    # The command may be faster than the run that has started it.
+    time.sleep(1)
     output = ends_at_once(process)
     assert "Interrupted before the first block was begun." in output
     assert not job.run_dir("h").exists()

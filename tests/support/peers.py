@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,7 +133,9 @@ class Peer:
 
     def cut(self) -> None:
         """End the connection without a word."""
-        self._socket.socket.close()
+        # Closed, it would still be read by a thread of the library, which would then take what
+        # comes for whoever gets its descriptor next.
+        self._socket.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """End the connection in good order."""
