@@ -172,4 +172,4 @@ def _create_n5(location: str, spec: OutputSpec) -> None:
     }
     request = {"driver": "n5", "kvstore": kvstore_spec(location), "metadata": metadata}
     with storage_errors(location, "create"):
-        ts.open(request, create=True, open=False, context=storage_context()).result()
+        ts.open(request, create=True, open=False, context=storage_context(location)).result()

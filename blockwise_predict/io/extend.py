@@ -43,7 +43,7 @@ def grow_output(path: str, shape: tuple[int, ...]) -> None:
     spec = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
     with storage_errors(path, "extend"):
         delete_keys(open_store(node.location), _cut_keys(output, shape))
-        store = ts.open(spec, open=True, context=storage_context()).result()
+        store = ts.open(spec, open=True, context=storage_context(node.location)).result()
         store = in_c_order(store, node.format)
         end = output.axes.stored(output.channels, shape)
         store.resize(exclusive_max=end, resize_metadata_only=True, expand_only=True).result()

@@ -113,12 +113,14 @@ def _s3_spec(bucket: str, folder: str) -> Json:
     return spec
 
 
-def storage_context(cache_bytes: int = 0) -> Any:
-    """The tensorstore context to open everything with: few retries, credentials looked up once.
+def storage_context(location: str, cache_bytes: int = 0) -> Any:
+    """The tensorstore context to open what is at a location with: few retries; for S3, credentials
+    that are looked up once.
 
     `cache_bytes` of decoded chunks are kept in memory, the most recently used ones.
     """
-    return _context(tuple(aws_credentials().items()), cache_bytes)
+    credentials = aws_credentials() if location.startswith("s3://") else {}
+    return _context(tuple(credentials.items()), cache_bytes)
 
 
 @lru_cache
@@ -158,7 +160,7 @@ def reason_of(error: Exception) -> str:
 
 def open_store(location: str) -> Any:
     """The open key-value store of the folder at a normalized location."""
-    return ts.KvStore.open(kvstore_spec(location), context=storage_context()).result()
+    return ts.KvStore.open(kvstore_spec(location), context=storage_context(location)).result()
 
 
 def read_json(location: str, name: str) -> Json | None:

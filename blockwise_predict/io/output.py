@@ -169,14 +169,16 @@ def _whole_chunks(node: Node, format_: Format) -> Any:
     """
     spec: Json = {"driver": DRIVERS[node.format], "kvstore": kvstore_spec(node.location)}
     with storage_errors(node.location, "open"):
-        store: Any = ts.open(spec, open=True, context=storage_context()).result()
+        store: Any = ts.open(spec, open=True, context=storage_context(node.location)).result()
         metadata = store.spec().to_json()["metadata"]
         sizes = zip(store.shape, store.chunk_layout.write_chunk.shape, strict=True)
         shape = [ceil(size / chunk) * chunk for size, chunk in sizes]
         metadata["dimensions" if format_ == "n5" else "shape"] = shape
         # Otherwise a block of zeros would leave no chunk and look like one never written.
         spec |= {"metadata": metadata, "store_data_equal_to_fill_value": True}
-        whole = ts.open({**spec, "assume_metadata": True}, context=storage_context()).result()
+        whole = ts.open(
+            {**spec, "assume_metadata": True}, context=storage_context(node.location)
+        ).result()
     return in_c_order(whole, format_)
 
 

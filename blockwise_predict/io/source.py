@@ -156,7 +156,7 @@ def open_tensorstore(node: Node, *, cache_bytes: int = 0, fail_at_gaps: bool = F
         # What `is_stored` has read is not requested again.
         spec["recheck_cached_data"] = "open"
     with storage_errors(node.location, "open"):
-        context = storage_context(cache_bytes)
+        context = storage_context(node.location, cache_bytes)
         store = ts.open(spec, open=True, read=True, context=context).result()
     _check_chunks(store, node.location)
     return in_c_order(store, node.format)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.io import kvstore, open_array
+from tests.support.runs import write_volume
 from tests.support.webserver import served_by
 
 
@@ -87,3 +89,10 @@ def test_profiles_without_keys_are_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("AWS_PROFILE", "labb")
     with pytest.raises(ArrayError, match=f"'labb': there is no such profile in .* or {config}"):
         open_array("s3://bucket/volume.zarr/raw")
+
+
+def test_profiles_do_not_matter_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_PROFILE", "of a laptop")
+    location = write_volume(tmp_path / "volume.zarr", np.ones((4, 4, 4), np.uint8))
+    assert open_array(location).shape == (4, 4, 4)
