@@ -1,0 +1,1 @@
+"""Serving arrays, and predictions on demand, to neuroglancer and other programs."""
