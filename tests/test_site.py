@@ -15,7 +15,7 @@ from tests.support.shared import ROOT
 
 # What a browser loads by itself, or a stylesheet or a page makes it load.
 LOADS = {
-    **{tag: ("src", "srcset", "poster") for tag in ("script", "img", "source", "video", "iframe")},
+    **dict.fromkeys(("script", "img", "source", "video", "iframe"), ("src", "srcset", "poster")),
     **{"link": ("href",), "object": ("data",), "use": ("href",)},
 }
 LEADS_AWAY = re.compile(r"^\s*(?:[a-z]+:)?//")
