@@ -75,4 +75,4 @@ def test_no_list_is_run_into_the_paragraph_above_it(site: Path) -> None:
 def test_what_one_sees_on_github_is_there_too(site: Path) -> None:
     """Links of pages to files of the repository lead to pages with their text."""
     assert "--partition" in (site / "repository" / "workers" / "index.html").read_text()
-    assert "#SBATCH" in (site / "repository" / "workers" / "slurm.sbatch.html").read_text()
+    assert "fleet" in (site / "repository" / "configs" / "slurm.yaml.html").read_text()
