@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from blockwise_predict.cli.verbosity import Verbosity, verbosity_options
 from blockwise_predict.config.model import load_config
 from blockwise_predict.config.option import option_name
 
@@ -19,7 +20,8 @@ from blockwise_predict.config.option import option_name
     show_default=True,
     help="Folder for the volume, the prediction and the picture.",
 )
-def demo(folder: Path) -> None:
+@verbosity_options
+def demo(folder: Path, verbosity: Verbosity) -> None:
     """Make a small EM-like volume, predict it like any other, and draw a picture of both.
 
     The network is small, was trained on such volumes (benchmarks/train_demo.py), and predicts
@@ -34,12 +36,13 @@ def demo(folder: Path) -> None:
     from blockwise_predict.cli.running import finish_process, run_with_display
 
     files = Demonstration(folder)
-    click.echo(f"Making a volume of {' x '.join(map(str, SHAPE))} voxels: {files.raw}")
+    say = click.echo if verbosity else lambda _: None
+    say(f"Making a volume of {' x '.join(map(str, SHAPE))} voxels: {files.raw}")
     phantom = files.write_phantom()
     words = [word for key, value in files.options().items() for word in (option_name(key), value)]
     command = shlex.join(["predict", "run", *words])
-    click.echo(f"Predicting affinities of cells, as this command does:\n  {command}")
-    code = run_with_display(load_config(files.options()), command)
+    say(f"Predicting affinities of cells, as this command does:\n  {command}")
+    code = run_with_display(load_config(files.options()), command, verbosity=verbosity)
     if code == 0:
         files.draw(phantom)
         result = files.score(phantom)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import threading
 import time
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from blockwise_predict.records.atomic import append_line, json_lines
+from blockwise_predict.records.event_text import event_text
+
+_LOGGER = logging.getLogger(__name__)
 
 MAX_BYTES = 8 << 20
 # Longer texts lose their beginning, since a traceback's end says what went wrong.
@@ -41,6 +45,8 @@ class EventLog:
     def write(self, kind: str, **fields: Any) -> None:
         """Append an event and its time."""
         cut = {k: v[-MAX_TEXT:] if isinstance(v, str) else v for k, v in fields.items()}
+        if _LOGGER.isEnabledFor(logging.DEBUG) and (text := event_text(kind, fields)):
+            _LOGGER.debug("%s", text)
         line = json.dumps({"event": kind, "time": round(time.time(), 3), **cut})
         with self._lock:
             self._append(line)
