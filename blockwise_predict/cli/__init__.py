@@ -18,6 +18,7 @@ from blockwise_predict.cli.logs import logs
 from blockwise_predict.cli.plaintext import use_plain_streams
 from blockwise_predict.cli.plan import plan
 from blockwise_predict.cli.pyramid import pyramid
+from blockwise_predict.cli.report import report
 from blockwise_predict.cli.retry import retry
 from blockwise_predict.cli.run import run
 from blockwise_predict.cli.scale import scale
@@ -40,6 +41,7 @@ def predict() -> None:
     predict plan ...                  what a run would do and cost; writes nothing
     predict run ...                   run it; the same command again resumes it
     predict logs OUTPUT               the logs of its workers
+    predict report OUTPUT             a report on it: one HTML file
     predict scale OUTPUT N            change its number of workers
     predict verify OUTPUT             check what it wrote, chunk by chunk
     predict pyramid OUTPUT            downsampled levels for viewers
@@ -51,7 +53,7 @@ def predict() -> None:
 
 
 for command in (
-    *(run, plan, inspect, logs, scale, verify, pyramid, retry),
+    *(run, plan, inspect, logs, report, scale, verify, pyramid, retry),
     *(convert, export, worker, workers, demo),
 ):
     predict.add_command(command)
