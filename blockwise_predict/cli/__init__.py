@@ -19,6 +19,7 @@ from blockwise_predict.cli.logs import logs
 from blockwise_predict.cli.plaintext import use_plain_streams
 from blockwise_predict.cli.plan import plan
 from blockwise_predict.cli.pyramid import pyramid
+from blockwise_predict.cli.report import report
 from blockwise_predict.cli.retry import retry
 from blockwise_predict.cli.run import run
 from blockwise_predict.cli.scale import scale
@@ -49,7 +50,7 @@ def predict() -> None:
 SECTIONS = {
     "Look first": (inspect, plan),
     "Predict": (run, status, logs, scale, retry),
-    "After a run": (verify, pyramid),
+    "After a run": (report, verify, pyramid),
     "Other": (demo, convert, export, worker, workers, completion),
 }
 for title, commands in SECTIONS.items():
