@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 import click
+
+# What a page is as wide as, in columns, where the terminal is not in between.
+NARROWEST, WIDEST = 60, 100
 
 
 def print_rows(rows: Sequence[tuple[str, str]]) -> None:
@@ -15,3 +19,8 @@ def print_rows(rows: Sequence[tuple[str, str]]) -> None:
         click.echo(f"{label:<{width}}{first}")
         for line in rest:
             click.echo(" " * width + line)
+
+
+def page_width() -> int:
+    """The columns of a page of text: those of the terminal, within bounds, and 80 without one."""
+    return min(max(NARROWEST, shutil.get_terminal_size().columns), WIDEST)
