@@ -21,6 +21,7 @@ from blockwise_predict.cli.pyramid import pyramid
 from blockwise_predict.cli.retry import retry
 from blockwise_predict.cli.run import run
 from blockwise_predict.cli.scale import scale
+from blockwise_predict.cli.status import status
 from blockwise_predict.cli.verify import verify
 from blockwise_predict.cli.worker import worker
 from blockwise_predict.cli.workers import workers
@@ -39,6 +40,7 @@ def predict() -> None:
     predict inspect ARRAY             an array's geometry, and where it was read from
     predict plan ...                  what a run would do and cost; writes nothing
     predict run ...                   run it; the same command again resumes it
+    predict status OUTPUT             how far it is, what it has used, who works on it
     predict logs OUTPUT               the logs of its workers
     predict scale OUTPUT N            change its number of workers
     predict verify OUTPUT             check what it wrote, chunk by chunk
@@ -51,7 +53,7 @@ def predict() -> None:
 
 
 for command in (
-    *(run, plan, inspect, logs, scale, verify, pyramid, retry),
+    *(run, plan, inspect, status, logs, scale, verify, pyramid, retry),
     *(convert, export, worker, workers, demo),
 ):
     predict.add_command(command)

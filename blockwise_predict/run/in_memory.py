@@ -21,11 +21,11 @@ from blockwise_predict.io.volume import Volume
 from blockwise_predict.plan.make import Planned, make_plan
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.parts import ArrayPlan
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.models import Models, given_models
 from blockwise_predict.run.progress import ProgressBar
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import what_filled_blocks_hold
-from blockwise_predict.scheduling.members import Counts
 from blockwise_predict.worker.block import BlockProcessor
 from blockwise_predict.worker.setup import decide_precision, make_predictor
 

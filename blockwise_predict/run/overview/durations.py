@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from blockwise_predict.config.price import Price
 from blockwise_predict.plan.estimate import Estimate
 from blockwise_predict.run.overview.collect import Subject
 from blockwise_predict.run.overview.document import Duration, Limit, Measured
@@ -12,8 +13,8 @@ from blockwise_predict.worker.probe import Probe
 WORKERS = (1, 8, 64)
 
 
-def measured_for(subject: Subject, probe: Probe) -> Measured:
-    """What a probe means for all blocks of a planned run that are computed."""
+def measured_for(subject: Subject, probe: Probe, price: Price | None = None) -> Measured:
+    """What a probe means for all blocks of a planned run that are computed, at a `price`."""
     cost, counted = subject.costs, subject.counts_flops
     seconds = probe.job_seconds(cost.flops, subject.plan.config.planned_workers)
     selection = subject.selection
@@ -27,13 +28,17 @@ def measured_for(subject: Subject, probe: Probe) -> Measured:
         read_bytes_per_second=probe.read_bytes_per_second,
         memory_bytes=probe.memory_bytes,
         seconds=seconds,
-        durations=tuple(duration(cost, probe, workers, blocks) for workers in WORKERS),
-        price_per_worker_hour=None,
-        currency=None,
+        durations=tuple(
+            duration(cost, probe, workers, blocks=blocks, price=price) for workers in WORKERS
+        ),
+        price_per_worker_hour=None if price is None else price.amount,
+        currency=(price.currency or None) if price is not None else None,
     )
 
 
-def duration(cost: Estimate, probe: Probe, workers: int, blocks: int) -> Duration:
+def duration(
+    cost: Estimate, probe: Probe, workers: int, *, blocks: int, price: Price | None
+) -> Duration:
     """How long `workers` take for some blocks of about the same cost.
 
     Each reads while it computes, so it takes as long as the slower of both. No more workers than
@@ -54,7 +59,7 @@ def duration(cost: Estimate, probe: Probe, workers: int, blocks: int) -> Duratio
         seconds_shared_reading=shared,
         worker_hours=hours,
         worker_hours_shared_reading=shared_hours,
-        cost=None,
-        cost_shared_reading=None,
+        cost=None if price is None else price.amount * hours,
+        cost_shared_reading=None if price is None else price.amount * shared_hours,
         limited_by=limit,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil, prod
@@ -18,14 +18,12 @@ from blockwise_predict.plan.model import Plan
 from blockwise_predict.run.overview.document import Disk, Level
 from blockwise_predict.run.pyramid.scheme import Base, plan_levels
 
+Numbers = NDArray[np.int64]
+
 # More files than this burden a file system (and a directory listing, a copy, a deletion), ...
 MANY_FILES = 1_000_000
 # ... and so do smaller ones than this (bytes before compression), if they are not few.
 SMALL_FILE, FEW_FILES = 100_000, 10_000
-
-
-Along = Callable[[Plan, int, int, int], int]
-"""A number for a range of output voxels along an axis: (plan, axis, begin, end)."""
 
 
 @dataclass(frozen=True)
@@ -40,34 +38,34 @@ class Writing:
 
 def writing_of(plan: Plan, computed: NDArray[np.bool_] | None) -> Writing:
     """What is written for all blocks, or for those that are `computed` on their grid."""
-    arrays, blocks = len(plan.output.arrays), plan.num_blocks
-    files = arrays * _block_sums(plan, computed, _files_along)
-    voxels = _block_sums(plan, computed, lambda _plan, _axis, begin, end: end - begin)
+    lengths = [_lengths(plan, axis) for axis in range(len(plan.block_shape))]
+    sizes = zip(lengths, plan.output.write_shape, strict=True)
+    files = len(plan.output.arrays) * _total(computed, [-(-along // size) for along, size in sizes])
     # Of a level, a block's files are those of others as well: about its share is written.
-    share = 1.0 if computed is None else int(computed.sum()) / blocks
+    share = 1.0 if computed is None else int(computed.sum()) / plan.num_blocks
     levels = tuple(_levels(plan, share)) if plan.config.pyramid else ()
+    size = _total(computed, lengths) * plan.output.voxel_bytes
     return Writing(
         files=files + sum(level.files for level in levels),
-        bytes=voxels * plan.output.voxel_bytes + sum(level.bytes for level in levels),
+        bytes=size + sum(level.bytes for level in levels),
         levels=levels,
         disk=_disk(plan.output.path),
     )
 
 
-def _files_along(plan: Plan, axis: int, begin: int, end: int) -> int:
-    """Number of files that a block's range along an axis extends over."""
-    return ceil((end - begin) / plan.output.write_shape[axis])
+def _lengths(plan: Plan, axis: int) -> Numbers:
+    """The lengths of blocks along an axis, in output voxels: the last one may be cropped."""
+    lengths = np.full(plan.blocks_per_axis[axis], plan.block_shape[axis], np.int64)
+    begin, end = plan.block_range(axis, len(lengths) - 1)
+    lengths[-1] = end - begin
+    return lengths
 
 
-def _block_sums(plan: Plan, computed: NDArray[np.bool_] | None, number: Along) -> int:
-    """The sum over blocks of products of one `number` per axis."""
-    along = [
-        np.array([number(plan, axis, *plan.block_range(axis, place)) for place in range(count)])
-        for axis, count in enumerate(plan.blocks_per_axis)
-    ]
+def _total(computed: NDArray[np.bool_] | None, along: Sequence[Numbers]) -> int:
+    """The sum, over blocks, of products of one number per axis."""
     if computed is None:
         return prod(int(numbers.sum()) for numbers in along)
-    return int(reduce(lambda sums, numbers: sums @ numbers, reversed(along), computed.astype(int)))
+    return int(reduce(np.matmul, reversed(along), computed.astype(np.int64)))
 
 
 def _levels(plan: Plan, share: float) -> Iterator[Level]:
