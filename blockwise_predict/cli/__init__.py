@@ -21,7 +21,9 @@ from blockwise_predict.cli.pyramid import pyramid
 from blockwise_predict.cli.retry import retry
 from blockwise_predict.cli.run import run
 from blockwise_predict.cli.scale import scale
+from blockwise_predict.cli.serve import serve
 from blockwise_predict.cli.verify import verify
+from blockwise_predict.cli.view import view
 from blockwise_predict.cli.worker import worker
 from blockwise_predict.cli.workers import workers
 from blockwise_predict.config.version import __version__
@@ -39,11 +41,13 @@ def predict() -> None:
     predict inspect ARRAY             an array's geometry, and where it was read from
     predict plan ...                  what a run would do and cost; writes nothing
     predict run ...                   run it; the same command again resumes it
+    predict view OUTPUT               look at it in a browser, also while it runs
     predict logs OUTPUT               the logs of its workers
     predict scale OUTPUT N            change its number of workers
     predict verify OUTPUT             check what it wrote, chunk by chunk
     predict pyramid OUTPUT            downsampled levels for viewers
     predict retry OUTPUT              try its failed blocks again
+    predict serve ARRAY               arrays as zarr over HTTP, for other programs
     predict convert STACK ARRAY       a TIFF stack or HDF5 dataset as an array that runs read
     predict export CHECKPOINT FILE    the network for other programs: .pt2 or .safetensors
     predict workers list              scripts for clusters and containers, to edit
@@ -51,8 +55,8 @@ def predict() -> None:
 
 
 for command in (
-    *(run, plan, inspect, logs, scale, verify, pyramid, retry),
-    *(convert, export, worker, workers, demo),
+    *(run, plan, inspect, view, logs, scale, verify, pyramid, retry),
+    *(serve, convert, export, worker, workers, demo),
 ):
     predict.add_command(command)
 
