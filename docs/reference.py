@@ -59,7 +59,12 @@ def _row(option: Option) -> str:
         "required" if option.required else option.default or "none",
         meaning,
     )
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
+    return f"| {' | '.join(map(cell, cells))} |\n"
+
+
+def cell(text: str) -> str:
+    """A text in a table, in which `|` and `][` have no other meaning."""
+    return text.replace("|", "&#124;").replace("][", "]&#91;")
 
 
 def _value(option: Option) -> str:

@@ -19,12 +19,16 @@ from blockwise_predict.cli.logs import logs
 from blockwise_predict.cli.plaintext import use_plain_streams
 from blockwise_predict.cli.plan import plan
 from blockwise_predict.cli.pyramid import pyramid
+from blockwise_predict.cli.report import report
 from blockwise_predict.cli.retry import retry
 from blockwise_predict.cli.run import run
 from blockwise_predict.cli.scale import scale
 from blockwise_predict.cli.sections import SectionedGroup
+from blockwise_predict.cli.serve import serve
+from blockwise_predict.cli.status import status
 from blockwise_predict.cli.verbosity import hide_library_remarks
 from blockwise_predict.cli.verify import verify
+from blockwise_predict.cli.view import view
 from blockwise_predict.cli.worker import worker
 from blockwise_predict.cli.workers import workers
 from blockwise_predict.config.version import __version__
@@ -46,9 +50,9 @@ def predict() -> None:
 
 
 SECTIONS = {
-    "Look first": (inspect, plan),
-    "Predict": (run, retry, scale, logs),
-    "After a run": (verify, pyramid),
+    "Look first": (inspect, view, plan),
+    "Predict": (run, status, logs, scale, retry),
+    "After a run": (report, verify, pyramid, serve),
     "Other": (demo, convert, export, worker, workers, completion),
 }
 for title, commands in SECTIONS.items():
