@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import run_option
 
 
 @click.command(short_help="Write a report on a run: one HTML file, and a table of its blocks.")
-@click.argument("output", metavar="OUTPUT")
+@click.argument("output", metavar="OUTPUT", type=PATH)
 @run_option("run_dir")
 @run_option("trust_run_dir")
 @click.option(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from blockwise_predict.cli.address import address_options
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import GroupedCommand, run_option
 
 
 @click.command(cls=GroupedCommand, short_help="Look at an output or an array in a browser.")
-@click.argument("path", metavar="ARRAY")
+@click.argument("path", metavar="ARRAY", type=PATH)
 @run_option("run_dir")
 @run_option("trust_run_dir")
 @address_options
