@@ -37,7 +37,7 @@ def test_it_fits_begins_with_a_sentence_and_has_examples(name: str) -> None:
     assert not [line for line in text.splitlines() if len(line) > 80]
     first = text.split("\n\n")[1]
     assert re.fullmatch(r"  [A-Z][^.]*(\.\w[^.]*)*\.( .*)?", first.replace("\n", " "), re.DOTALL)
-    assert re.search(rf"\n  predict {name}".rstrip(), text) or name == "workers list"
+    assert re.search(rf"\n  predict {name}".rstrip(), text)
     assert f"Usage: predict {name}".rstrip() in text
 
 
