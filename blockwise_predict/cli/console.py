@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from blockwise_predict.cli.plaintext import plain
 from blockwise_predict.cli.verbosity import Verbosity, show_logs
+from blockwise_predict.config.plain import plain
 
 
 class Messages:

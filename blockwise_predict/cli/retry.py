@@ -21,6 +21,8 @@ from blockwise_predict.cli.verbosity import Verbosity, verbosity_options
 @run_option("factory")
 @run_option("fleet", unset="local, slurm or lsf, as recorded")
 @run_option("submit_options", unset="none")
+@run_option("metrics_port")
+@run_option("notify")
 @verbosity_options
 def retry(output: str, run_dir: str | None, verbosity: Verbosity, **given: Any) -> None:
     """Retry the blocks of OUTPUT that used up their attempts, with the options of its run.

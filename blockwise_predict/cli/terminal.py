@@ -135,6 +135,8 @@ class LiveView:
         bar = ProgressBar(total=counts.total or 1, completed=counts.final, width=min(MAX_BAR, room))
         row = [before, bar, after] if room > 3 else [after]
         grid = Table.grid(padding=(0, 1))
+        for _ in row:
+            grid.add_column(no_wrap=True, overflow="crop")
         grid.add_row(*row)
         return grid
 

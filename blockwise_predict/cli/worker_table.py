@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from blockwise_predict.cli.plaintext import plain
+from blockwise_predict.config.plain import plain
 from blockwise_predict.config.quantities import format_rate
 from blockwise_predict.records.status import WorkerStatus
 
@@ -55,20 +55,9 @@ def worker_lines(
     return lines
 
 
-def state_of(worker: WorkerStatus) -> str:
-    """What a worker does, in a word."""
-    if worker.away:
-        return "away"
-    if worker.leaving:
-        return "leaving"
-    if worker.held:
-        return "working"
-    return "waiting" if worker.done else "starting"
-
-
 def _summary(workers: Sequence[WorkerStatus], *, more: bool) -> str:
     """`and 40 more: 38 working, 2 away`."""
-    states = Counter(map(state_of, workers)).most_common()
+    states = Counter(worker.state for worker in workers).most_common()
     text = ", ".join(f"{count} {state}" for state, count in states)
     return f"and {len(workers)} more: {text}" if more else f"{len(workers)} workers: {text}"
 
@@ -84,7 +73,7 @@ def _columns(voxels_per_block: float) -> list[_Column]:
         _Column("blocks", 2, lambda worker: str(worker.done), right=True),
         _Column("rate", 4, rate, right=True),
         _Column("busy", 5, lambda w: "" if w.busy is None else f"{w.busy:.0%}", right=True),
-        _Column("state", 1, state_of),
+        _Column("state", 1, lambda worker: worker.state),
     ]
 
 
