@@ -22,6 +22,7 @@ from blockwise_predict.cli.retry import retry
 from blockwise_predict.cli.run import run
 from blockwise_predict.cli.scale import scale
 from blockwise_predict.cli.serve import serve
+from blockwise_predict.cli.status import status
 from blockwise_predict.cli.verify import verify
 from blockwise_predict.cli.view import view
 from blockwise_predict.cli.worker import worker
@@ -41,6 +42,7 @@ def predict() -> None:
     predict inspect ARRAY             an array's geometry, and where it was read from
     predict plan ...                  what a run would do and cost; writes nothing
     predict run ...                   run it; the same command again resumes it
+    predict status OUTPUT             how far it is, what it has used, who works on it
     predict view OUTPUT               look at it in a browser, also while it runs
     predict logs OUTPUT               the logs of its workers
     predict scale OUTPUT N            change its number of workers
@@ -55,7 +57,7 @@ def predict() -> None:
 
 
 for command in (
-    *(run, plan, inspect, view, logs, scale, verify, pyramid, retry),
+    *(run, plan, inspect, status, view, logs, scale, verify, pyramid, retry),
     *(serve, convert, export, worker, workers, demo),
 ):
     predict.add_command(command)

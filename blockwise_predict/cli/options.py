@@ -15,6 +15,7 @@ from blockwise_predict.config.model import (
     load_value,
 )
 from blockwise_predict.config.option import Group, Option
+from blockwise_predict.config.price import Price
 
 Command = Callable[..., None]
 
@@ -86,6 +87,18 @@ def run_option(key: str, *, unset: str | None = None) -> Callable[[Command], Com
     if option.kind is bool:
         return click.option(option.name, **told, is_flag=True)
     return click.option(option.name, **told, callback=checked, **_value(option))
+
+
+def _price(_: click.Context, __: click.Parameter, value: str | None) -> Price | None:
+    return None if value is None else Price.parse(value)
+
+
+price_option = click.option(
+    "--price",
+    metavar="AMOUNT",
+    callback=_price,
+    help='Price of a worker for an hour, for example 2.50 or "2.50 USD": show the cost.',
+)
 
 
 def worker_options(**unset: str) -> Callable[[Command], Command]:

@@ -21,8 +21,8 @@ from rich.progress import (
 from blockwise_predict.cli.plaintext import plain
 from blockwise_predict.config.quantities import format_rate, format_seconds
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.reporter import Reporter
-from blockwise_predict.scheduling.members import Counts
 
 # Outside a terminal a line is written at this interval, if anything has changed.
 LINE_INTERVAL_S = 10.0

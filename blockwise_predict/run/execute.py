@@ -83,6 +83,7 @@ def execute(
                 ledger,
                 fleet=fleet,
                 progress=report.progress,
+                show_workers=report.workers,
                 warn=warn,
                 stop=stop,
                 check_lock=lock.check,

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.reporter import Reporter
-from blockwise_predict.scheduling.members import Counts
 
 
 def block_bar(what: str, console: Console) -> Progress:

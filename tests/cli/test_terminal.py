@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from blockwise_predict.cli.terminal import RunDisplay
-from blockwise_predict.scheduling.members import Counts
+from blockwise_predict.records.status import Counts
 from tests.support.networks import save_network
 from tests.support.runs import predict, read_output, write_volume
 
