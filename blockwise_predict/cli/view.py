@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,6 +31,12 @@ def _prediction_options(function: Command) -> Command:
 @run_option("trust_run_dir")
 @address_options
 @click.option("--no-browser", is_flag=True, help="Only print the URL.")
+@click.option(
+    "--screenshot",
+    type=click.Path(path_type=Path),
+    help="Write the page to a PNG file, by a Chromium without a window, and end.",
+    metavar="FILE.png",
+)
 def view(
     path: str | None,
     run_dir: str | None,
@@ -37,6 +44,7 @@ def view(
     host: str,
     port: int,
     no_browser: bool,
+    screenshot: Path | None,
     **options: Any,
 ) -> None:
     """Look at ARRAY, an output of predict run or any other array, in neuroglancer.
@@ -49,9 +57,11 @@ def view(
     predict view predictions.zarr/affs
     predict view volume.zarr/raw --no-browser --port 8000
     predict view --checkpoint dacapo/my_run --iteration 50000 --input volume.zarr/raw
+    predict view predictions.zarr/affs --screenshot affs.png
     """
+    from blockwise_predict.view.screenshot import check_screenshot
     from blockwise_predict.view.server import Address
-    from blockwise_predict.view.show import show_page
+    from blockwise_predict.view.show import save_screenshot, show_page
 
     given = {key: value for key, value in options.items() if value not in (None, False, ())}
     if path is not None and given:
@@ -60,7 +70,12 @@ def view(
             f"{path} is shown as it is stored, and {names} are for predictions on demand, of "
             "--input by --checkpoint. Give one of both."
         )
+    if screenshot is not None:
+        check_screenshot(screenshot)
     page = _stored(path, run_dir, trust_run_dir) if path is not None else _predicted(given)
+    if screenshot is not None:
+        save_screenshot(page, screenshot)
+        return
     show_page(page, Address(host, port), tell=click.echo, browser=not no_browser)
 
 

@@ -9,8 +9,10 @@ import socket
 import webbrowser
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from pathlib import Path
 
 from blockwise_predict.view.app import Page
+from blockwise_predict.view.screenshot import take_screenshot
 from blockwise_predict.view.server import Address, Site, served
 
 Tell = Callable[[str], None]
@@ -46,6 +48,19 @@ def serve_images(site: Site, address: Address, *, tell: Tell) -> None:
         _tell_how_to_end(address, url, tell)
 
     asyncio.run(_serve(site, address, ready))
+
+
+def save_screenshot(page: Page, file: Path) -> None:
+    """Write the page as a PNG file, once everything on it is there.
+
+    Raises ConfigError if there is no Chromium, RunFailedError if the page is never complete.
+    """
+
+    async def take() -> None:
+        async with page.running(), served(page.site, Address()) as url:
+            await take_screenshot(f"{url}/", file)
+
+    asyncio.run(take())
 
 
 async def _serve(
