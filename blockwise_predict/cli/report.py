@@ -41,15 +41,18 @@ def report(
     predict report predictions.zarr/affs --file ~/affs.html --price "2.50 USD"
     predict report predictions.zarr/affs --watch
     """
+    from blockwise_predict.cli.progress import BlockProgress
     from blockwise_predict.config.price import Price
     from blockwise_predict.records.find import find_run
-    from blockwise_predict.report.make import ReportMaker
+    from blockwise_predict.report.make import WATCH_S, ReportMaker
 
     records, plan = find_run(output, run_dir, trust_run_dir=trust_run_dir)
     each = None if price is None else Price.parse(price)
-    maker = ReportMaker(records, plan, file, price=each)
+    with BlockProgress("Sampling") as progress:
+        maker = ReportMaker(records, plan, file, price=each, progress=progress.to)
+        if watch:
+            progress.line(f"Report: {maker.file}, written every {WATCH_S} s until the run ends.")
+            maker.watch()
+        else:
+            maker.make()
     click.echo(f"Report: {maker.file}\nBlocks: {maker.trace}")
-    if watch:
-        maker.watch()
-    else:
-        maker.make()
