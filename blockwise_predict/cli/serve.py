@@ -30,4 +30,4 @@ def serve(paths: tuple[str, ...], host: str, port: int) -> None:
         name: serve_image(name, open_image(path, cache_bytes=CACHE_BYTES), for_display=False)
         for name, path in zip(unique_names(paths), paths, strict=True)
     }
-    serve_images(Site(images, any_origin=True), Address(host, port), tell=click.echo)
+    serve_images(Site(images), Address(host, port), tell=click.echo)

@@ -181,6 +181,16 @@ WORKER_OPTIONS = tuple(
 )
 """Keys of how many workers there are, what starts them, and what they may do."""
 
+PREDICTION_KEYS = (
+    *("iteration", "architecture", "activation", "unsafe_load_pickle", "factory"),
+    *("border", "normalize", "bad_input"),
+    *("model_voxel_size", "allow_voxel_size_mismatch", "resample"),
+    *("output_dtype", "output_range", "postprocess"),
+    *("tile_shape", "block_shape", "blend", "overlap"),
+    *("channels", "split", "augment", "augment_channels", "precision", "memory", "device"),
+)
+"""Keys that concern the prediction itself, and not files, workers and records."""
+
 
 def _absolute(path: str) -> str:
     """An absolute path; a URL is left as it is."""

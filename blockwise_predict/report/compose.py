@@ -18,6 +18,8 @@ from blockwise_predict.report.failures import MAX_KINDS, failure_kinds, retried_
 from blockwise_predict.report.headline import headline, last_time, moment
 from blockwise_predict.report.maps import duration_maps, duration_scale, state_maps
 from blockwise_predict.report.provenance import commands, provenance_tables
+from blockwise_predict.report.quality.check import Quality
+from blockwise_predict.report.quality.shown import quality_values
 from blockwise_predict.report.record import RunRecord
 from blockwise_predict.report.throughput import Throughput, throughput
 from blockwise_predict.report.times import MAX_LINES, Stages, worker_lines
@@ -64,7 +66,12 @@ class StageRow:
 
 
 def page_values(
-    record: RunRecord, *, price: Price | None, reload: int | None, trace_name: str
+    record: RunRecord,
+    quality: Quality,
+    *,
+    price: Price | None,
+    reload: int | None,
+    trace_name: str,
 ) -> dict[str, Any]:
     """The values of a run's page; with `reload`, the page reloads itself every so many seconds."""
     speed = throughput(record.trace, record.grid.voxels)
@@ -85,6 +92,7 @@ def page_values(
         "commands": commands(record),
         **_times(record, speed),
         **_maps(record),
+        **quality_values(record, quality),
     }
     return values | {"sections": _sections(values)}
 
@@ -98,6 +106,8 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         *sections,
         ("blocks", "Blocks"),
         ("failures", "Failures"),
+        ("slices", "Slices"),
+        ("quality", "Quality"),
         ("provenance", "Provenance"),
     ]
 

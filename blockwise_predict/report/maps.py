@@ -58,15 +58,15 @@ def state_maps(record: RunRecord) -> list[Map]:
 def duration_scale(trace: Trace) -> DurationScale | None:
     """Colours for the durations of a run's blocks, evenly spaced in their logarithm between the 2nd
     and the 98th percentile; None if no durations are recorded."""
-    took = trace.took[trace.timed & trace.predicted]
-    if not took.size:
+    work = trace.work[trace.timed & trace.predicted]
+    if not work.size:
         return None
-    low, high = np.percentile(np.maximum(took, 1e-3), [2, 98])
+    low, high = np.percentile(np.maximum(work, 1e-3), [2, 98])
     return DurationScale(np.geomspace(low, max(high, low * 1.01), COLOURS + 1))
 
 
 def duration_maps(record: RunRecord, scale: DurationScale) -> list[Map]:
-    """The grid coloured by how long its blocks took, on average over a cell."""
+    """The grid coloured by how long its blocks took without waiting, on average over a cell."""
     found = []
     for projection in _projections(record.grid):
         means = projection.durations(record.trace)
@@ -122,11 +122,11 @@ class _Projection:
         return found.reshape(-1, kinds)
 
     def durations(self, trace: Trace) -> Floats:
-        """Mean duration of the blocks of each cell; NaN where none is known."""
-        known, number = trace.timed, self._size[0] * self._size[1]
+        """Mean duration of the predicted blocks of each cell; NaN where none is known."""
+        known, number = trace.timed & trace.predicted, self._size[0] * self._size[1]
         cells = self._cells[known]
         blocks = np.bincount(cells, minlength=number)
-        seconds = np.bincount(cells, trace.took[known], minlength=number)
+        seconds = np.bincount(cells, trace.work[known], minlength=number)
         return np.divide(seconds, blocks, out=np.full(number, np.nan), where=blocks > 0)
 
     def map(

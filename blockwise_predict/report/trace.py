@@ -26,7 +26,7 @@ class Trace:
 
     `ended` is in seconds since 1970, 0 where it is not recorded; `took`, `read`, `compute` and
     `write` are in seconds, from the moment a block was handed out to the report on it. `worker` is
-    -1 where it is not known. `clipped` and `nonfinite` are summed over the output's arrays.
+    -1 where it is not known. `clipped` and `nonfinite` are numbers of values, [block, array].
     """
 
     states: NDArray[np.uint8]
@@ -48,7 +48,7 @@ class Trace:
             for name in ("ended", "took", "read", "compute", "write")
         }
         counts = {
-            name: flat[name].astype(np.float64).reshape(len(flat), -1).sum(1)
+            name: flat[name].astype(np.float64).reshape(len(flat), -1)
             for name in ("clipped", "nonfinite")
         }
         worker = np.where(flat["ended"] > 0, flat["worker"], -1)
@@ -74,6 +74,11 @@ class Trace:
         """Seconds of each block in which it was neither read nor computed nor written."""
         return np.maximum(0, self.took - self.read - self.compute - self.write)
 
+    @property
+    def work(self) -> Floats:
+        """Seconds of each block without waiting."""
+        return self.read + self.compute + self.write
+
     def stage(self, name: str) -> Floats:
         """Seconds of each block in a stage, one of STAGES."""
         seconds: Floats = getattr(self, name)
@@ -98,8 +103,8 @@ def trace_rows(trace: Trace, grid: BlockGrid, hosts: dict[int, str]) -> Iterator
         trace.worker.tolist(),
         trace.timed.tolist(),
         zip(*(column.tolist() for column in times), strict=True),
-        trace.clipped.tolist(),
-        trace.nonfinite.tolist(),
+        trace.clipped.sum(1).tolist(),
+        trace.nonfinite.sum(1).tolist(),
         strict=True,
     )
     for number, (roi, state, worker, timed, seconds, clipped, nonfinite) in enumerate(rows):

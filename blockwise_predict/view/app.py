@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -19,9 +21,22 @@ STATUS_INTERVAL_S = 0.5
 _JSON = {"Cache-Control": "no-store"}
 
 
-def page_of(scene: Scene, images: Iterable[ServedImage]) -> Site:
-    """The page of a scene."""
-    handlers: dict[str, Handler] = {
+@dataclass(frozen=True)
+class Page:
+    """A scene, its images, and what has to run while they are served."""
+
+    scene: Scene
+    images: Sequence[ServedImage]
+    running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+
+    @property
+    def site(self) -> Site:
+        """What the web server serves."""
+        return Site({image.name: image for image in self.images}, _handlers(self.scene))
+
+
+def _handlers(scene: Scene) -> dict[str, Handler]:
+    return {
         "": own_file,
         "{file:page\\.(?:js|css)}": own_file,
         f"{CLIENT}/{{file:[^/]*}}": neuroglancer_file,
@@ -30,7 +45,6 @@ def page_of(scene: Scene, images: Iterable[ServedImage]) -> Site:
         "events": _events(scene),
         "command": _command(scene),
     }
-    return Site({image.name: image for image in images}, handlers)
 
 
 def _answer(content: object) -> Handler:

@@ -14,8 +14,9 @@ from blockwise_predict.view import shaders
 from blockwise_predict.view.documents import displayed_begin
 from blockwise_predict.view.served import ServedImage
 
-# The page replaces it by the URL of images.
-ORIGIN = "{origin}"
+# The page replaces them by the URL of images, and by that of images that are computed when they are
+# read.
+ORIGIN, COMPUTED = "{origin}", "{computed}"
 # Of more channels only one is drawn at a time.
 MAX_LAYERS = 6
 _AFFINITY = re.compile(r"aff", re.IGNORECASE)
@@ -52,19 +53,24 @@ def raw_layer(image: ServedImage, window: tuple[float, float], name: str = "raw"
 
 
 def channel_layers(
-    image: ServedImage, window: tuple[float, float], *, labels: bool = False
+    image: ServedImage,
+    window: tuple[float, float],
+    *,
+    labels: bool = False,
+    computed: bool = False,
 ) -> list[Json]:
     """The channels of a prediction: as RGB, one by one, or one of many.
 
     `window` are the stored values that stand for the ends of the values' range. `labels` tells that
-    they are numbers of classes.
+    they are numbers of classes, `computed` that they are computed when they are read.
     """
+    root = COMPUTED if computed else ORIGIN
     count, names = image.channels or 1, image.channel_names
     if labels:
-        source = _source(image, channel="c'")
+        source = _source(image, root, channel="c'")
         layer = {"type": "segmentation", "source": source, "selectedAlpha": 0.5}
         return [{**layer, "name": image.name, "tab": "rendering"}]
-    image_layer = {"type": "image", "source": _source(image), "opacity": 0.6}
+    image_layer = {"type": "image", "source": _source(image, root), "opacity": 0.6}
     image_layer |= {"tab": "rendering", "codeVisible": False}
     if count >= 3 and names and all(map(_AFFINITY.match, names)):
         return [{**image_layer, "name": image.name, "shader": shaders.rgb(*window)}]
@@ -142,7 +148,7 @@ def state_names() -> Json:
     return {"@type": "neuroglancer_segment_properties", "inline": inline}
 
 
-def _source(image: ServedImage, channel: str = "c^") -> Json:
+def _source(image: ServedImage, root: str = ORIGIN, *, channel: str = "c^") -> Json:
     """The URL of an image, and the transform that puts its begin corner where it is in the world.
 
     Its channels are those of each voxel, which shaders see all at once, unless `channel` names
@@ -158,6 +164,6 @@ def _source(image: ServedImage, channel: str = "c^") -> Json:
         for row in range(rank)
     ]
     return {
-        "url": f"{ORIGIN}/data/{image.name}/|zarr3:",
+        "url": f"{root}/data/{image.name}/|zarr3:",
         "transform": {"matrix": matrix, "outputDimensions": {name: axes[name] for name in names}},
     }

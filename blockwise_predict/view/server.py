@@ -43,12 +43,11 @@ class Address:
 class Site:
     """What is served: images by name, and what else by its path below the token.
 
-    `origins` are those whose pages may read the images: `*` for all, none for only our own.
+    Pages of other sites may read the images, if they are told the token.
     """
 
     images: dict[str, ServedImage]
     handlers: Mapping[str, Handler] = field(default_factory=dict)
-    any_origin: bool = False
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
 
@@ -121,7 +120,7 @@ def _guard(site: Site, names: frozenset[str]) -> Callable[..., Awaitable[web.Str
         given = request.path.split("/")[1]
         if not hmac.compare_digest(given.encode(), site.token.encode()):
             return web.Response(status=404)
-        if request.method == "OPTIONS" and site.any_origin:
+        if request.method == "OPTIONS":
             return web.Response(status=204, headers=_HEADERS | _PREFLIGHT)
         try:
             return await handler(request)
@@ -149,7 +148,7 @@ def _data(site: Site) -> Handler:
         # What follows an @ only makes a client read again what it has cached.
         image = site.images.get(request.match_info["name"].partition("@")[0])
         body = None if image is None else await _body(image, request.match_info["rest"])
-        headers = _HEADERS | (_CORS if site.any_origin else {})
+        headers = _HEADERS | _CORS
         if body is None:
             return web.Response(status=404, headers=headers)
         return _in_range(request, body, headers)

@@ -8,14 +8,17 @@ import signal
 import socket
 import webbrowser
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from pathlib import Path
 
+from blockwise_predict.view.app import Page
+from blockwise_predict.view.screenshot import take_screenshot
 from blockwise_predict.view.server import Address, Site, served
 
 Tell = Callable[[str], None]
 
 
-def show_page(site: Site, address: Address, *, tell: Tell, browser: bool) -> None:
+def show_page(page: Page, address: Address, *, tell: Tell, browser: bool) -> None:
     """Serve a page until Ctrl-C, and open it in a browser where there is one.
 
     Raises ConfigError if the address cannot be listened at.
@@ -27,7 +30,7 @@ def show_page(site: Site, address: Address, *, tell: Tell, browser: bool) -> Non
         if browser and _has_display():
             webbrowser.open(f"{url}/")
 
-    asyncio.run(_serve(site, address, ready))
+    asyncio.run(_serve(page.site, address, ready, page.running))
 
 
 def serve_images(site: Site, address: Address, *, tell: Tell) -> None:
@@ -47,15 +50,33 @@ def serve_images(site: Site, address: Address, *, tell: Tell) -> None:
     asyncio.run(_serve(site, address, ready))
 
 
-async def _serve(site: Site, address: Address, ready: Callable[[str], None]) -> None:
-    """Serve until a signal asks for the end."""
+def save_screenshot(page: Page, file: Path) -> None:
+    """Write the page as a PNG file, once everything on it is there.
+
+    Raises ConfigError if there is no Chromium, RunFailedError if the page is never complete.
+    """
+
+    async def take() -> None:
+        async with page.running(), served(page.site, Address()) as url:
+            await take_screenshot(f"{url}/", file)
+
+    asyncio.run(take())
+
+
+async def _serve(
+    site: Site,
+    address: Address,
+    ready: Callable[[str], None],
+    running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> None:
+    """Serve until a signal asks for the end, with something `running`."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Only the main thread has signals.
         with suppress(RuntimeError, ValueError):
             loop.add_signal_handler(number, ended.set)
-    async with served(site, address) as url:
+    async with running(), served(site, address) as url:
         ready(url)
         await ended.wait()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +19,13 @@ _BEYOND_PERCENT = 0.5
 
 def limits_window(image: Image) -> Window:
     """The range of an integer type, which a prediction spans; of floats that of a sample."""
-    dtype = image.finest.dtype
+    return type_limits(image.finest.dtype) or sampled_window(image)
+
+
+def type_limits(dtype: np.dtype[Any]) -> Window | None:
+    """The range of an integer type; None for floats."""
     if dtype.kind not in "iu":
-        return sampled_window(image)
+        return None
     limits = np.iinfo(dtype)
     return float(limits.min), float(limits.max)
 

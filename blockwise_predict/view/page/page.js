@@ -30,7 +30,7 @@ async function start() {
   frame.src = "v/neuroglancer/#!{}";
   await new Promise((resolve) => frame.addEventListener("load", resolve, { once: true }));
   viewer = frame.contentWindow.viewer;
-  window.viewer = viewer;
+  window.neuroglancer = viewer;
   viewer.state.restoreState(initialState(frame));
   element("refresh").addEventListener("click", refresh);
   element("show-command").addEventListener("click", toggleCommand);
