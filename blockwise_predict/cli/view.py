@@ -57,7 +57,8 @@ def view(
     \b
     predict view predictions.zarr/affs
     predict view volume.zarr/raw --no-browser --port 8000
-    predict view --checkpoint dacapo/my_run --iteration 50000 --input volume.zarr/raw
+    predict view --checkpoint dacapo/my_run --iteration 50000 \\
+                 --input volume.zarr/raw
     predict view predictions.zarr/affs --screenshot affs.png
     """
     from blockwise_predict.view.screenshot import check_screenshot
