@@ -20,9 +20,9 @@ them, from a YAML file (`predict run config.yaml`). Options on the command line 
 voxels, lengths in nm, axes in the order z, y, x. The other commands have some of the same options:
 see `predict COMMAND --help`.
 
-`--unsafe-load-pickle`, `--trust-run-dir`, `--submit-options`, and a `--fleet` that is a job script
-or a command let others' files or programs be executed. They are accepted on the command line only,
-never from a file; see [security.md](security.md).
+`--unsafe-load-pickle`, `--trust-run-dir`, `--submit-options`, `--notify`, and a `--fleet` that is a
+job script or a command let others' files or programs be executed. They are accepted on the command
+line only, never from a file; see [security.md](security.md).
 """
 EXIT_CODES_HEAD = """\
 ## Exit codes
@@ -59,7 +59,12 @@ def _row(option: Option) -> str:
         "required" if option.required else option.default or "none",
         meaning,
     )
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
+    return f"| {' | '.join(map(cell, cells))} |\n"
+
+
+def cell(text: str) -> str:
+    """A text in a table, in which `|` and `][` have no other meaning."""
+    return text.replace("|", "&#124;").replace("][", "]&#91;")
 
 
 def _value(option: Option) -> str:

@@ -36,7 +36,7 @@ settings.load_profile("patient")
 
 SHARING = (
     *("run/test_volara.py", "run/test_neuroglancer.py", "tests/test_formats.py"),
-    "report/test_report.py",
+    *("report/test_report.py", "run/test_observed.py"),
 )
 """Modules whose tests share what takes long to set up."""
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import run_option
 from blockwise_predict.cli.tables import print_rows
 
 
 @click.command(short_help="Write a checkpoint as a file that other programs can use.")
-@click.argument("checkpoint")
+@click.argument("checkpoint", type=PATH)
 @click.argument("target", type=click.Path(path_type=Path))
 @run_option("iteration")
 @run_option("architecture")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import run_option
 from blockwise_predict.cli.tables import print_rows
 from blockwise_predict.config.values import HUB_SCHEME
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show how a checkpoint or an array is interpreted.")
-@click.argument("path")
+@click.argument("path", type=PATH)
 @run_option("iteration")
 @run_option("architecture")
 @run_option("unsafe_load_pickle")

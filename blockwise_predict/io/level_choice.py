@@ -135,7 +135,7 @@ def choose_level(
     group = read_node(normalize(path))
     if group is None or group.is_array:
         return None
-    paths = _level_paths(group)
+    paths = level_paths(group)
     if not paths:
         _check_images(group)
         return None
@@ -183,7 +183,7 @@ def _to_resample(levels: Sequence[_Level], trained: TrainedSize) -> _Level | Non
 def describe_levels(path: str | Path) -> list[tuple[str, str]] | None:
     """Rows of label and value for each level of a multiscale group; None if there is none."""
     group = read_node(normalize(path))
-    paths = [] if group is None or group.is_array else _level_paths(group)
+    paths = [] if group is None or group.is_array else level_paths(group)
     if group is None or not paths:
         return None
     levels = [_open(group, name) for name in paths]
@@ -193,7 +193,7 @@ def describe_levels(path: str | Path) -> list[tuple[str, str]] | None:
     ]
 
 
-def _level_paths(group: Node) -> list[str]:
+def level_paths(group: Node) -> list[str]:
     """The paths of a group's levels in it, as its metadata name them; none without a multiscale.
 
     Raises ArrayError if it has several multiscales, of different arrays.
