@@ -37,11 +37,12 @@ from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, State, records_of
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.stop import StopRequest
 from blockwise_predict.run.supervision import Job, run_blocks
 from blockwise_predict.scheduling.blocks import DaisyBlockSource
 from blockwise_predict.scheduling.client import Client, ClientOptions
-from blockwise_predict.scheduling.members import Changes, Counts, Membership
+from blockwise_predict.scheduling.members import Changes, Membership
 from blockwise_predict.scheduling.transport.messages import Done
 
 BLOCK = 16
@@ -186,6 +187,7 @@ def measured(plan: Plan, run_dir: RunDir, workers: int, slots: int) -> Measured:
             run_dir,
             ledger,
             fleet=fleet,
+            show_workers=lambda _: None,
             progress=progress,
             warn=nothing,
             stop=StopRequest(),

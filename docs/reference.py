@@ -25,9 +25,9 @@ them, from a YAML file (`predict run config.yaml`). Options on the command line 
 voxels, lengths in nm, axes in the order z, y, x. The other commands have some of the same options:
 see `predict COMMAND --help`, or [cli.md](cli.md).
 
-`--unsafe-load-pickle`, `--trust-run-dir`, `--submit-options`, and a `--fleet` that is a job script
-or a command let others' files or programs be executed. They are accepted on the command line only,
-never from a file; see [security.md](security.md).
+`--unsafe-load-pickle`, `--trust-run-dir`, `--submit-options`, `--notify`, and a `--fleet` that is a
+job script or a command let others' files or programs be executed. They are accepted on the command
+line only, never from a file; see [security.md](security.md).
 """
 EXIT_CODES_HEAD = """\
 ## Exit codes

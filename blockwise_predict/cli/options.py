@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from blockwise_predict.cli.completing import PATH, completion_of, takes_path
 from blockwise_predict.config.model import (
     OPTIONS,
     WORKER_OPTIONS,
@@ -15,6 +16,7 @@ from blockwise_predict.config.model import (
     load_value,
 )
 from blockwise_predict.config.option import Group, Option
+from blockwise_predict.config.price import Price
 
 Command = Callable[..., None]
 
@@ -69,7 +71,7 @@ def run_options(function: Command) -> Command:
             **_value(option),
         )
         command = declared(command)
-    return click.argument("config", required=False, metavar="[CONFIG.yaml]")(command)
+    return click.argument("config", required=False, metavar="[CONFIG.yaml]", type=PATH)(command)
 
 
 def run_option(key: str, *, unset: str | None = None) -> Callable[[Command], Command]:
@@ -88,6 +90,18 @@ def run_option(key: str, *, unset: str | None = None) -> Callable[[Command], Com
     return click.option(option.name, **told, callback=checked, **_value(option))
 
 
+def _price(_: click.Context, __: click.Parameter, value: str | None) -> Price | None:
+    return None if value is None else Price.parse(value)
+
+
+price_option = click.option(
+    "--price",
+    metavar="AMOUNT",
+    callback=_price,
+    help='Price of a worker for an hour, for example 2.50 or "2.50 USD": show the cost.',
+)
+
+
 def worker_options(**unset: str) -> Callable[[Command], Command]:
     """All options of workers but their device, for a command that needs no network.
 
@@ -103,9 +117,10 @@ def worker_options(**unset: str) -> Callable[[Command], Command]:
 
 
 def _value(option: Option) -> dict[str, Any]:
-    """How click reads the value of an option."""
+    """How click reads the value of an option, and the shell completes it."""
     if option.kind is bool:
         return {"is_flag": True}
     if option.choices:
         return {"type": click.Choice(option.choices)}
-    return {"type": option.kind, "metavar": option.metavar}
+    kind = PATH if takes_path(option) else option.kind
+    return {"type": kind, "metavar": option.metavar, "shell_complete": completion_of(option)}

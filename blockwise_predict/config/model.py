@@ -55,6 +55,8 @@ class RunConfig(RunOptions):
             programs["fleet"] = self.fleet
         if self.submit_options:
             programs["submit_options"] = shlex.join(self.submit_options)
+        if self.notify is not None:
+            programs["notify"] = self.notify
         return programs
 
     @property
@@ -178,6 +180,16 @@ WORKER_OPTIONS = tuple(
     key for key, told in OPTIONS.items() if told.group in (Group.WORKERS, Group.CLUSTER)
 )
 """Keys of how many workers there are, what starts them, and what they may do."""
+
+PREDICTION_KEYS = (
+    *("iteration", "architecture", "activation", "unsafe_load_pickle", "factory"),
+    *("border", "normalize", "bad_input"),
+    *("model_voxel_size", "allow_voxel_size_mismatch", "resample"),
+    *("output_dtype", "output_range", "postprocess"),
+    *("tile_shape", "block_shape", "blend", "overlap"),
+    *("channels", "split", "augment", "augment_channels", "precision", "memory", "device"),
+)
+"""Keys that concern the prediction itself, and not files, workers and records."""
 
 
 def _absolute(path: str) -> str:

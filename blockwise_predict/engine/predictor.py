@@ -43,6 +43,14 @@ def choose_device(name: str, worker: int = 0) -> torch.device:
     return torch.device("cuda", index)
 
 
+def describe_device(device: torch.device) -> str:
+    """`cuda:0, NVIDIA H100`, or `cpu, 2 threads`."""
+    if device.type == "cuda":
+        return f"{device}, {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads()
+    return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 @dataclass
 class PredictedPart:
     """A part's values as they are stored: `[channels, *spatial]`.

@@ -18,7 +18,7 @@ from blockwise_predict.geometry.grid import Lengths, format_lengths
 from blockwise_predict.geometry.voxel_size import at_least_as_fine, same_size
 from blockwise_predict.io.formats import Node, read_node
 from blockwise_predict.io.given import given_lengths, parsed_lengths
-from blockwise_predict.io.kvstore import join, normalize
+from blockwise_predict.io.kvstore import join, name_of, normalize, parents
 from blockwise_predict.io.level import ChosenLevel, TrainedSize
 from blockwise_predict.io.ngff import multiscales_of
 from blockwise_predict.io.source import InputArray, open_input
@@ -135,7 +135,7 @@ def choose_level(
     group = read_node(normalize(path))
     if group is None or group.is_array:
         return None
-    paths = _level_paths(group)
+    paths = level_paths(group)
     if not paths:
         _check_images(group)
         return None
@@ -183,7 +183,7 @@ def _to_resample(levels: Sequence[_Level], trained: TrainedSize) -> _Level | Non
 def describe_levels(path: str | Path) -> list[tuple[str, str]] | None:
     """Rows of label and value for each level of a multiscale group; None if there is none."""
     group = read_node(normalize(path))
-    paths = [] if group is None or group.is_array else _level_paths(group)
+    paths = [] if group is None or group.is_array else level_paths(group)
     if group is None or not paths:
         return None
     levels = [_open(group, name) for name in paths]
@@ -193,7 +193,24 @@ def describe_levels(path: str | Path) -> list[tuple[str, str]] | None:
     ]
 
 
-def _level_paths(group: Node) -> list[str]:
+def levels_beside(path: str | Path) -> list[InputArray]:
+    """The levels, as far as they can be read, of the multiscale group right above an array; none
+    if that is no level of it."""
+    location = normalize(path)
+    group = read_node(parents(location)[0])
+    if group is None or group.is_array:
+        return []
+    try:
+        names = level_paths(group)
+    except ArrayError:
+        return []
+    if name_of(location) not in names:
+        return []
+    levels = (_open(group, name).array for name in names)
+    return [level for level in levels if level is not None]
+
+
+def level_paths(group: Node) -> list[str]:
     """The paths of a group's levels in it, as its metadata name them; none without a multiscale.
 
     Raises ArrayError if it has several multiscales, of different arrays.

@@ -57,6 +57,11 @@ def unit_symbol(unit: str) -> str:
     return _UNITS[unit][0][0] if unit in _UNITS else unit
 
 
+def seconds_of(unit: str) -> Fraction | None:
+    """How many seconds a unit of time is; None if that is not known."""
+    return _UNITS[unit][1] if unit in _UNITS else None
+
+
 def whole_timing(sizes: Sequence[Fraction], unit: str) -> tuple[str, int] | None:
     """A unit of time in which all `sizes` are whole numbers, and how many of it are in `unit`."""
     parts = [name for name in ("millisecond", "microsecond", "nanosecond") if unit in _UNITS]

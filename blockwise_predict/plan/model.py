@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from math import ceil, prod
 from typing import Any, Self
 
+import numpy as np
 from funlib.geometry import Coordinate, Roi
+from numpy.typing import NDArray
 from pydantic import model_validator
 
 from blockwise_predict.config.model import RunConfig
@@ -141,6 +143,17 @@ class Plan(Model):
     def num_blocks(self) -> int:
         """Number of blocks."""
         return prod(self.blocks_per_axis)
+
+    @property
+    def block_voxels(self) -> NDArray[np.int64]:
+        """The number of voxels of each block, in the shape of the grid; the last ones along an axis
+        are cropped at the ROI's end."""
+        voxels = np.ones((), np.int64)
+        for size, block, count in zip(
+            self.output.shape, self.block_shape, self.blocks_per_axis, strict=True
+        ):
+            voxels = np.multiply.outer(voxels, np.minimum(block, size - block * np.arange(count)))
+        return voxels
 
     def block_range(self, axis: int, place: int) -> tuple[int, int]:
         """The range of output voxels (half-open) of the blocks at a position along an axis."""

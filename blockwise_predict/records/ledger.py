@@ -9,8 +9,9 @@ where that is not ours (`run.external`), each worker writes the records of the b
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
 from enum import IntEnum
 from math import prod
 from pathlib import Path
@@ -22,6 +23,13 @@ from numpy.typing import NDArray
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records.atomic import sync_folder
 from blockwise_predict.records.files import FILE_MODE, open_record
+from blockwise_predict.records.ledger_file import (
+    WORK_FIELDS,
+    Work,
+    mapped_records,
+    record_dtype,
+    with_work,
+)
 
 
 class State(IntEnum):
@@ -61,22 +69,8 @@ def outcome(*, skipped: bool, empty: bool, filled: int) -> State:
     return State.FILLED if filled else State.DONE
 
 
-# The counts of a run with several arrays have one number for each of them.
-_COUNTS = r"'<u8'(?:, \((?P<{}>[1-9]\d{{0,3}}),\))?"
-_HEADER = re.compile(
-    rf"\{{'descr': \[\('clipped', {_COUNTS.format('clipped')}\), "
-    rf"\('nonfinite', {_COUNTS.format('nonfinite')}\), \('state', '\|u1'\)\], "
-    r"'fortran_order': False, 'shape': \((?P<grid>[\d, ]{0,100})\), \}\s*"
-)
 # Maximum number of records written at a time.
 _BATCH = 1 << 20
-
-
-def record_dtype(arrays: int = 1) -> np.dtype[np.void]:
-    """A block's record in a run whose output has a number of arrays."""
-    count = ("<u8",) if arrays == 1 else ("<u8", (arrays,))
-    # The state comes last, since it must not be on disk before the others.
-    return np.dtype([("clipped", *count), ("nonfinite", *count), ("state", "u1")])
 
 
 class LedgerDamagedError(RunStateError):
@@ -113,13 +107,16 @@ class Ledger:
         state: State,
         clipped: int | Sequence[int] = 0,
         nonfinite: int | Sequence[int] = 0,
+        work: Work | None = None,
     ) -> None:
-        """Record what has become of a block, with counts for each array.
+        """Record what has become of a block, with counts for each array, and by what work.
 
         Raises OSError if it cannot be written, and ValueError for counts of other arrays.
         """
         record = np.zeros(1, self._dtype)
         record["clipped"], record["nonfinite"], record["state"] = clipped, nonfinite, state
+        if work is not None and "worker" in (self._dtype.names or ()):
+            record[[name for name, _ in WORK_FIELDS]] = astuple(work)
         place = self._begin + block * self._dtype.itemsize
         os.pwrite(self._descriptor, record.tobytes(), place)
         self.states[block] = state
@@ -130,7 +127,7 @@ class Ledger:
         Raises OSError if they cannot be written.
         """
         changed = states != self.states
-        records = _mapped(self._descriptor).reshape(-1)
+        records = mapped_records(self._descriptor).reshape(-1)
         for begin in range(0, len(states), _BATCH):
             part = slice(begin, begin + _BATCH)
             if changed[part].any():
@@ -150,13 +147,13 @@ class Ledger:
         return [int(block) for block in np.flatnonzero(np.isin(self.states, states))]
 
     def records(self) -> NDArray[np.void]:
-        """All records, in the shape of the grid."""
-        return np.array(_mapped(self._descriptor))
+        """All records, in the shape of the grid; `ended` is 0 where no work is recorded."""
+        return with_work(mapped_records(self._descriptor))
 
     def totals(self) -> list[tuple[int, int]]:
         """Numbers of clipped values, and of NaN or infinite values, in all predicted blocks, for
         each array."""
-        records = _mapped(self._descriptor)
+        records = mapped_records(self._descriptor)
         predicted = records[np.isin(self.states.reshape(records.shape), PREDICTED)]
         clipped, nonfinite = (
             predicted[name].reshape(-1, self.arrays).sum(0).tolist()
@@ -215,7 +212,7 @@ def open_ledger(
         raise LedgerDamagedError(f"{file} is missing.") from None
     try:
         records = _checked(file, descriptor, grid)
-        if records.dtype != record_dtype(arrays):
+        if prod(records.dtype["clipped"].shape) != arrays:
             raise LedgerDamagedError(f"{file} does not count the values of {arrays} arrays.")
         return Ledger(descriptor, records)
     except BaseException:
@@ -227,12 +224,26 @@ def read_states(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> 
     """The states of all blocks now, without opening the ledger for writing. Raises as `open_ledger`
     does.
     """
+    with _read_only(file, grid, trusted=trusted) as records:
+        return np.array(records["state"]).reshape(-1)
+
+
+def read_records(file: Path, grid: tuple[int, ...], *, trusted: bool = False) -> NDArray[np.void]:
+    """All records now, as `Ledger.records`, without opening the ledger for writing. Raises as
+    `open_ledger` does.
+    """
+    with _read_only(file, grid, trusted=trusted) as records:
+        return with_work(records)
+
+
+@contextmanager
+def _read_only(file: Path, grid: tuple[int, ...], *, trusted: bool) -> Iterator[NDArray[np.void]]:
     try:
         descriptor = open_record(file, os.O_RDONLY, trusted=trusted)
     except FileNotFoundError:
         raise LedgerDamagedError(f"{file} is missing.") from None
     try:
-        return np.array(_checked(file, descriptor, grid)["state"]).reshape(-1)
+        yield _checked(file, descriptor, grid)
     finally:
         os.close(descriptor)
 
@@ -244,7 +255,7 @@ def is_ledger(file: Path) -> bool:
     except (OSError, RunStateError):
         return False
     try:
-        return _mapped(descriptor).size >= 0
+        return mapped_records(descriptor).size >= 0
     except (ValueError, OSError):
         return False
     finally:
@@ -255,7 +266,7 @@ def _checked(
     file: Path, descriptor: int, grid: tuple[int, ...]
 ) -> np.memmap[tuple[int, ...], np.dtype[np.void]]:
     try:
-        records = _mapped(descriptor)
+        records = mapped_records(descriptor)
     except (ValueError, OSError) as error:
         raise LedgerDamagedError(f"{file} is damaged ({error}).") from None
     if records.shape != grid:
@@ -264,25 +275,3 @@ def _checked(
     if unknown:
         raise LedgerDamagedError(f"{file} is damaged: it holds the states {sorted(unknown)}.")
     return records
-
-
-def _mapped(descriptor: int) -> np.memmap[tuple[int, ...], np.dtype[np.void]]:
-    """The records in a file. Raises ValueError if the file does not have our ledger's format."""
-    with open(descriptor, "rb", closefd=False) as handle:
-        handle.seek(0)
-        if np.lib.format.read_magic(handle) != (1, 0):
-            raise ValueError("another version of numpy's format")
-        header = handle.read(int.from_bytes(handle.read(2), "little"))
-        # Not parsed by numpy, which would hand text that somebody else may have written to Python's
-        # parser.
-        found = _HEADER.fullmatch(header.decode("latin1"))
-        if found is None:
-            raise ValueError("its header is not a ledger's")
-        if found["clipped"] != found["nonfinite"]:
-            raise ValueError("its header is not a ledger's")
-        dtype = record_dtype(int(found["clipped"] or 1))
-        shape = tuple(int(length) for length in found["grid"].split(",") if length.strip())
-        size = os.fstat(descriptor).st_size - handle.tell()
-        if prod(shape) * dtype.itemsize != size:
-            raise ValueError(f"{size} bytes do not hold the records of {shape} blocks")
-        return np.memmap(handle, dtype, "r", handle.tell(), shape)

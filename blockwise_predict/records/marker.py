@@ -25,7 +25,7 @@ _TEXT = (
 _RECORDS = (
     *("plan.json", "identity.json", "config.yaml", "precision.json", "server.json"),
     *("scale.json", "extension.json", "failures.jsonl", "events.jsonl", "events.1.jsonl"),
-    "pyramid.json",
+    *("pyramid.json", "status.json", "report.html", "trace.csv"),
 )
 # These are kept: who holds the run, and which of its jobs may be in a queue.
 _KEPT = (MARKER, "lock", "jobs.json")

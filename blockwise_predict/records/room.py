@@ -7,7 +7,7 @@ import shutil
 import psutil
 
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.records.ledger import record_dtype
+from blockwise_predict.records.ledger_file import record_dtype
 from blockwise_predict.records.rundir import RunDir
 
 # Bytes of memory per block in the scheduler: its state, whether mask and ROIs select it, its entry

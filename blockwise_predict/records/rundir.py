@@ -7,6 +7,7 @@ blocks-*.npy    the ledger: what has become of each block
 failures.jsonl  the last error of each block that used up its attempts
 precision.json  the precision that the workers compute in, once a worker has chosen it
 extension.json  while the ROI is being extended: the new plan
+status.json     the blocks and workers of a running scheduler, every few seconds
 events.jsonl    what happened: workers that joined and left, errors with their tracebacks
 predict-run.json marks the folder as a run's
 lock            who holds the run, and since when

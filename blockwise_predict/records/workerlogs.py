@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.records import RunDir
@@ -18,7 +19,8 @@ from blockwise_predict.records.events import is_worker_event
 class WorkerLog:
     """One worker: its number (None if it never joined), its host, its log, its blocks' errors.
 
-    `departure` and `why` say how it left the run, `exit` how its process ended if it failed.
+    `host` and `device` are "" if they are not recorded. `departure` and `why` say how it left the
+    run, `exit` how its process ended if it failed.
     Times are seconds since the epoch.
     """
 
@@ -26,6 +28,8 @@ class WorkerLog:
     name: str
     log: Path | None
     joined: float = 0.0
+    host: str = ""
+    device: str = ""
     left: float | None = None
     departure: Departure | None = None
     why: str = ""
@@ -89,7 +93,12 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
         if event["event"] == "join":
             log = Path(event["log"]) if event.get("log") else run_dir.log_file(number)
             one = WorkerLog(
-                number, event["name"], log if os.path.isfile(log) else None, event["time"]
+                number,
+                event["name"],
+                log if os.path.isfile(log) else None,
+                joined=event["time"],
+                host=_text(event, "host"),
+                device=_text(event, "device"),
             )
             latest[number] = one
             workers.append(one)
@@ -110,6 +119,12 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
         and not re.fullmatch(r"\s*", file.read_text(errors="replace"))
     ]
     return WorkerLogs(run_dir.logs, [*workers, *lost])
+
+
+def _text(event: dict[str, Any], key: str) -> str:
+    """A text of an event; events of earlier versions have less of them."""
+    value = event.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _period(begin: float, end: float | None) -> str:

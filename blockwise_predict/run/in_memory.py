@@ -11,7 +11,7 @@ import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
-from blockwise_predict.config.model import RunConfig, load_config
+from blockwise_predict.config.model import PREDICTION_KEYS, RunConfig, load_config
 from blockwise_predict.config.shard_fields import NO_SHARDS
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.io import BlockSource, InputArray, Placement, open_in_memory, path_of
@@ -21,23 +21,13 @@ from blockwise_predict.io.volume import Volume
 from blockwise_predict.plan.make import Planned, make_plan
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.parts import ArrayPlan
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.models import Models, given_models
 from blockwise_predict.run.progress import ProgressBar
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import what_filled_blocks_hold
-from blockwise_predict.scheduling.members import Counts
 from blockwise_predict.worker.block import BlockProcessor
 from blockwise_predict.worker.setup import decide_precision, make_predictor
-
-# The options that concern the prediction itself, and not files, workers and records.
-OPTIONS = (
-    *("iteration", "architecture", "activation", "unsafe_load_pickle", "factory"),
-    *("border", "normalize", "bad_input"),
-    *("model_voxel_size", "allow_voxel_size_mismatch", "resample"),
-    *("output_dtype", "output_range", "postprocess"),
-    *("tile_shape", "block_shape", "blend", "overlap"),
-    *("channels", "split", "augment", "augment_channels", "precision", "memory", "device"),
-)
 
 
 def predict(
@@ -272,11 +262,11 @@ def _is_group(array: object) -> bool:
 
 def _config(named: dict[str, Any], roi: str | Roi | None, options: dict[str, Any]) -> RunConfig:
     """The configuration of a prediction of the checkpoint and the input that are `named`."""
-    unknown = [key for key in options if key not in OPTIONS]
+    unknown = [key for key in options if key not in PREDICTION_KEYS]
     if unknown:
         raise ConfigError(
             f"{', '.join(unknown)}: not an option of a prediction in memory. The options are "
-            f"{', '.join(OPTIONS)}."
+            f"{', '.join(PREDICTION_KEYS)}."
         )
     given = {**named, **options, "output": "memory.zarr/prediction"}
     # In memory there are no chunks: a block is its own chunk.

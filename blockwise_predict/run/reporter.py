@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from blockwise_predict.plan.model import Plan
-from blockwise_predict.scheduling.members import Counts
+from blockwise_predict.records.status import Counts, WorkerStatus
 
 _LOGGER = logging.getLogger("blockwise_predict")
 
@@ -32,3 +32,6 @@ class Reporter:
 
     def progress(self, counts: Counts) -> None:
         """The current counts of blocks; called several times a second."""
+
+    def workers(self, workers: tuple[WorkerStatus, ...]) -> None:
+        """The workers that are present; called about once a second."""

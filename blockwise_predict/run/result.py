@@ -108,7 +108,8 @@ def collect_result(
     failed = ledger.blocks(State.FAILED)
     recorded = run_dir.failures.read()
     done = ledger.count(*PREDICTED)
-    voxels = predicted_voxels(plan, ledger)
+    predicted = np.isin(ledger.states, PREDICTED).reshape(plan.blocks_per_axis)
+    voxels = int(plan.block_voxels[predicted].sum())
     arrays = plan.output.arrays
     result = RunResult(
         plan=plan,
@@ -170,17 +171,6 @@ def what_filled_blocks_hold(plan: Plan) -> str:
     """What to tell the user of blocks with the fill value for chunks of the input."""
     missing = "not stored or damaged" if plan.config.bad_input == "fill" else "not stored"
     return f"hold values predicted from the fill value, where chunks of the input are {missing}"
-
-
-def predicted_voxels(plan: Plan, ledger: Ledger) -> int:
-    """Number of voxels in the predicted blocks."""
-    voxels = np.isin(ledger.states, PREDICTED).reshape(plan.blocks_per_axis).astype(np.int64)
-    for size, block, count in zip(
-        plan.output.shape[::-1], plan.block_shape[::-1], plan.blocks_per_axis[::-1], strict=True
-    ):
-        # The last block along an axis is cropped at the ROI's end.
-        voxels = voxels @ np.minimum(block, size - block * np.arange(count))
-    return int(voxels)
 
 
 def _failure_without_record(plan: Plan, block: int) -> Failure:

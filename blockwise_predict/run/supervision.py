@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,9 +17,11 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.records.address import Address
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import Ledger
+from blockwise_predict.records.status import Counts, Published, WorkerStatus, publish
 from blockwise_predict.run.stop import StopRequest
-from blockwise_predict.scheduling.dispatcher import BlockSource, Callbacks, Dispatcher
-from blockwise_predict.scheduling.members import Changes, Counts
+from blockwise_predict.scheduling.block_source import BlockSource
+from blockwise_predict.scheduling.dispatcher import Callbacks, Dispatcher
+from blockwise_predict.scheduling.members import Changes
 from blockwise_predict.scheduling.retries import Attempts
 from blockwise_predict.scheduling.server import Server
 from blockwise_predict.scheduling.transport.sockets import reachable_at
@@ -29,6 +32,8 @@ POLL_S = 0.1
 STOP_GRACE_S = 30.0
 # Intervals for syncing the ledger to disk and for checking for `predict scale` (seconds).
 SYNC_S, RESCALE_S = 30.0, 1.0
+# Intervals for showing the workers and for writing the status (seconds).
+SHOW_S, PUBLISH_S = 1.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -65,13 +70,15 @@ def run_blocks(
     *,
     fleet: Fleet,
     progress: Callable[[Counts], None],
+    show_workers: Callable[[tuple[WorkerStatus, ...]], None],
     warn: Callable[[str], None],
     stop: StopRequest,
     check_lock: Callable[[], None],
 ) -> Outcome:
     """Run all blocks of a job; return when they are done, or on `stop`.
 
-    `progress` gets the counts at each poll, `warn` messages for the user; `check_lock` raises
+    `progress` gets the counts at each poll, `show_workers` the workers about once a second, `warn`
+    messages for the user; `check_lock` raises
     LockLostError when another run has taken over. Raises RunFailedError if the run has to stop
     early, after letting workers finish the blocks that they hold, and OSError if a record cannot be
     written.
@@ -91,6 +98,7 @@ def run_blocks(
         ledger=ledger,
         fleet=fleet,
         progress=progress,
+        show_workers=show_workers,
         stop=stop,
         check_lock=check_lock,
     )
@@ -103,6 +111,7 @@ def run_blocks(
         warn(f"--listen {host} is {own}: jobs on other machines cannot reach it.")
     address = Address(socket.gethostname(), own, others, server.port, server.key)
     end: Callable[[], None] = partial(fleet.kill, stop_now)
+    publish_end: Callable[[], None] = supervisor.publish
     server.start()
     try:
         run_dir.clear_worker_request()
@@ -113,9 +122,9 @@ def run_blocks(
         if not stop.at_once:
             fleet.finish(lambda: server.status.membership, stop_now)
     except LockLostError:
-        # The jobs in the queue now belong to the other run, so they are not cancelled.
+        # The jobs in the queue and the records now belong to the other run.
         server.drain()
-        end = fleet.abandon
+        end, publish_end = fleet.abandon, lambda: None
         raise
     except Exception:
         supervisor.stop_early()
@@ -125,6 +134,7 @@ def run_blocks(
         server.close()
         run_dir.forget_address(address)
         ledger.sync()
+        publish_end()
     counts = server.status.counts
     finished = counts.final == counts.total
     return Outcome(
@@ -170,6 +180,7 @@ class _Supervisor:
         ledger: Ledger,
         fleet: Fleet,
         progress: Callable[[Counts], None],
+        show_workers: Callable[[tuple[WorkerStatus, ...]], None],
         stop: StopRequest,
         check_lock: Callable[[], None],
     ) -> None:
@@ -178,9 +189,12 @@ class _Supervisor:
         self._ledger = ledger
         self._fleet = fleet
         self._progress = progress
+        self._show_workers = show_workers
         self._stop = stop
         self._check_lock = check_lock
+        self._began = time.time()
         self._synced = self._rescaled = time.monotonic()
+        self._shown = self._published = 0.0
 
     def until_the_end(self) -> None:
         """Return when all blocks are final or, after a stop request, the run is drained.
@@ -192,6 +206,7 @@ class _Supervisor:
             self._server.check()
             self._check_lock()
             self._progress(status.counts)
+            self._publish()
             if self._stop.times:
                 self._drain()
                 break
@@ -225,6 +240,26 @@ class _Supervisor:
                 self._run_dir.events.write("scale", workers=wanted, before=self._fleet.size)
                 self._apply(self._fleet.scale(wanted, self._server.status.membership))
 
+    def _publish(self) -> None:
+        """Show the workers, and write the status for others to look at."""
+        now = time.monotonic()
+        if now - self._shown > SHOW_S:
+            self._shown = now
+            self._show_workers(self._server.status.workers)
+        if now - self._published > PUBLISH_S:
+            self._published = now
+            self.publish()
+
+    def publish(self) -> None:
+        """Write the status for others to look at."""
+        status = self._server.status
+        published = Published(
+            time.time(), self._began, status.counts, self._fleet.size, status.workers
+        )
+        # A full disk will be told by what the run depends on.
+        with suppress(OSError):
+            publish(self._run_dir.path, published)
+
     def _drain(self) -> None:
         """Return when the blocks in flight are done, or the user asks to stop at once."""
         status = self._server.status
@@ -234,6 +269,7 @@ class _Supervisor:
             status.finished.wait(POLL_S)
             self._server.check()
             self._progress(status.counts)
+            self._publish()
             self._check_fleet()
 
     def stop_early(self) -> None:

@@ -55,14 +55,16 @@ class ClientOptions:
     """How a worker presents itself, and how long it waits.
 
     `run` is the id of its run, `number` None if the scheduler assigns one, `job` the cluster job
-    that it runs in. The client looks for the scheduler for `wait` seconds. It hands back the blocks
-    that the worker still holds `grace` seconds after the worker was told to end.
+    that it runs in, `device` what it computes on. The client looks for the scheduler for `wait`
+    seconds. It hands back the blocks that the worker still holds `grace` seconds after the worker
+    was told to end.
     """
 
     run: str
     number: int | None
     slots: int
     job: str = ""
+    device: str = ""
     log: str = ""
     wait: float = 0.0
     grace: float = 10.0
@@ -220,6 +222,7 @@ class Client:
             pid=os.getpid(),
             slots=self._options.slots,
             job=self._options.job,
+            device=self._options.device,
             log=self._options.log,
             held=self._slots.held,
         )

@@ -10,31 +10,17 @@ import heapq
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from blockwise_predict.records.departures import Departure
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.ledger import PREDICTED, UNSELECTED, Ledger, State
-from blockwise_predict.scheduling.members import Counts, Held, Member
+from blockwise_predict.records.ledger_file import Work
+from blockwise_predict.records.status import Counts, WorkerStatus
+from blockwise_predict.scheduling.block_source import BlockSource
+from blockwise_predict.scheduling.members import Held, Member
 from blockwise_predict.scheduling.retries import Attempts, RetryPolicy
 from blockwise_predict.scheduling.transport.messages import Done, Failed
-
-
-class BlockSource(Protocol):
-    """Blocks that have not been handed out yet."""
-
-    @property
-    def empty(self) -> bool:
-        """Whether all have been handed out."""
-
-    def next(self, worker: int) -> int | None:
-        """The next block for a worker; None if there is none, or none before others are done."""
-
-    def finish(self, block: int) -> None:
-        """Release a block that is done or given up."""
-
-    def close(self) -> None:
-        """Release the source; no more blocks will be requested."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +75,12 @@ class Dispatcher:
         return Counts(self._total, self._done, len(self.given_up), held, *left_out)
 
     @property
+    def workers(self) -> tuple[WorkerStatus, ...]:
+        """The workers that are present."""
+        now = self._clock()
+        return tuple(member.status(now) for member in self.members.values())
+
+    @property
     def reason(self) -> str | None:
         """Why the run stops early; None while it does not."""
         return self._retries.reason
@@ -110,7 +102,8 @@ class Dispatcher:
         self.members[member.number] = member
         slots = sum(m.slots for m in self.members.values())
         self._retries.observe_fleet(workers=len(self.members), slots=slots)
-        self._callbacks.event("join", worker=member.number, name=member.name, log=member.log)
+        about = {key: getattr(member, key) for key in ("name", "host", "job", "device", "log")}
+        self._callbacks.event("join", worker=member.number, **about)
 
     def disconnect(self, worker: int, why: str) -> None:
         """Note that a worker's connection is lost; it keeps its blocks, since it may reconnect."""
@@ -197,19 +190,18 @@ class Dispatcher:
             wrong = f"counts of {len(message.clipped)} arrays, not of {self._ledger.arrays}"
             self.failed(worker, Failed(block=message.block, error=wrong, traceback=""))
             return
-        del member.held[message.block]
+        work = member.finish(message, self._clock())
         state = message.state
         if state in self._left_out:
             self._left_out[state] += 1
         else:
             self._done += 1
-            if not member.utilization.began:
+            if member.utilization.blocks == 1:
                 times = {"compute": message.compute, "write": message.write}
                 self._callbacks.event("first", worker=worker, block=message.block, **times)
-            member.utilization.count(self._clock(), message.compute, message.write)
         if state in (State.SKIPPED, State.FILLED):
             self._callbacks.event(state.name.lower(), block=message.block, note=message.note)
-        self._ledger.set(message.block, state, message.clipped, message.nonfinite)
+        self._ledger.set(message.block, state, message.clipped, message.nonfinite, work)
         self._retries.done(message.block)
         self._source.finish(message.block)
 
@@ -219,6 +211,7 @@ class Dispatcher:
         block, error, traceback = message.block, message.error, message.traceback
         if member.held.pop(block, None) is None:
             return
+        member.last_error = error
         self._callbacks.event("error", worker=worker, block=block, error=error, traceback=traceback)
         if message.fatal:
             self._retries.stop(error)
@@ -293,7 +286,7 @@ class Dispatcher:
             return
         failure = self._callbacks.failure(block, attempts)
         self.given_up.append(failure)
-        self._ledger.set(block, State.FAILED)
+        self._ledger.set(block, State.FAILED, work=Work(ended=time.time()))
         self._source.finish(block)
         self._callbacks.event("failed", block=block, roi=failure.roi, error=attempts.error)
         if len(self.given_up) == 1:

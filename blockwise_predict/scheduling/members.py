@@ -3,28 +3,16 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-
-@dataclass(frozen=True)
-class Counts:
-    """Numbers of blocks of a run: all that its options select, done (in this run or before), failed
-    for good in this run, being processed; left out because of input that could not be read, or that
-    is empty."""
-
-    total: int
-    done: int
-    failed: int
-    processing: int
-    skipped: int = 0
-    empty: int = 0
-
-    @property
-    def final(self) -> int:
-        """Blocks that this run will not try again."""
-        return self.done + self.failed + self.skipped + self.empty
+from blockwise_predict.records.ledger import PREDICTED
+from blockwise_predict.records.ledger_file import Work
+from blockwise_predict.records.status import WorkerStatus
+from blockwise_predict.scheduling.transport.messages import Done
 
 
 @dataclass(frozen=True)
@@ -98,14 +86,20 @@ class Changes:
     gone: tuple[int, ...] = ()
 
 
+# Number of blocks whose mean interval is a worker's rate.
+_RECENT = 8
+
+
 @dataclass
 class Utilization:
     """The share of time that a worker's device computed, from the end of its first block to the end
     of its last."""
 
+    blocks: int = 0
     _first: float | None = None
     _last: float = 0.0
     _computed: float = 0.0
+    _recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def count(self, now: float, compute: float, write: float) -> None:
         """Count a block that is done now; computing took `compute` seconds, and committing it
@@ -116,11 +110,16 @@ class Utilization:
         else:
             self._computed += compute
         self._last = end
+        self.blocks += 1
+        self._recent.append(now)
 
-    @property
-    def began(self) -> bool:
-        """Whether a block was counted."""
-        return self._first is not None
+    def rate(self, now: float) -> float | None:
+        """Blocks per second lately, which falls while no block is done; None for fewer than two."""
+        if len(self._recent) < 2:
+            return None
+        first, last = self._recent[0], self._recent[-1]
+        interval = (last - first) / (len(self._recent) - 1)
+        return 1 / max(interval, now - last, 1e-6)
 
     @property
     def share(self) -> float | None:
@@ -142,7 +141,8 @@ class Held:
 class Member:
     """A worker that has joined, with the blocks it holds.
 
-    `job` is the cluster job that it runs in and `log` its log file, "" if unknown. `leaving`: it
+    `job` is the cluster job that it runs in, `device` what it computes on and `log` its log file,
+    "" if unknown. `joined` is in seconds since 1970. `leaving`: it
     takes no more blocks. `told_to_end`: it was told that there are no more blocks. `away_since`:
     when its connection was lost, if it may still reconnect. `has_ended`: its fleet knows that its
     process has ended, though messages may still arrive.
@@ -151,8 +151,12 @@ class Member:
     number: int
     name: str
     slots: int = 1
+    host: str = ""
     job: str = ""
+    device: str = ""
     log: str = ""
+    joined: float = field(default_factory=time.time)
+    last_error: str = ""
     held: dict[int, Held] = field(default_factory=dict)
     leaving: bool = False
     away_since: float | None = None
@@ -164,3 +168,35 @@ class Member:
     def takes_blocks(self) -> bool:
         """Whether it is connected and may request blocks."""
         return not self.leaving and self.away_since is None
+
+    def finish(self, message: Done, now: float) -> Work:
+        """Take a block that it reports as done, and that it holds; what its record will say."""
+        held = self.held.pop(message.block)
+        if message.state in PREDICTED:
+            self.utilization.count(now, message.compute, message.write)
+        return Work(
+            worker=self.number,
+            ended=time.time(),
+            took=now - held.since,
+            read=message.read,
+            compute=message.compute,
+            write=message.write,
+        )
+
+    def status(self, now: float) -> WorkerStatus:
+        """What to show of it; `now` is on the clock of its blocks."""
+        return WorkerStatus(
+            number=self.number,
+            name=self.name,
+            host=self.host,
+            job=self.job,
+            device=self.device,
+            joined=self.joined,
+            done=self.utilization.blocks,
+            rate=self.utilization.rate(now),
+            busy=self.utilization.share,
+            held=len(self.held),
+            away=self.away_since is not None,
+            leaving=self.leaving or self.told_to_end,
+            last_error=self.last_error,
+        )

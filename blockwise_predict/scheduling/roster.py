@@ -6,7 +6,7 @@ import time
 from collections.abc import Container
 
 from blockwise_predict.config.version import __version__
-from blockwise_predict.scheduling.members import Membership
+from blockwise_predict.scheduling.members import Member, Membership
 from blockwise_predict.scheduling.transport.messages import PROTOCOL, Hello
 
 
@@ -62,3 +62,17 @@ class Roster:
         if ban:
             self._banned |= processes
         self.membership = self.membership.without_worker(number)
+
+
+def member_of(hello: Hello, number: int) -> Member:
+    """The worker that says hello, under its number."""
+    job = f", job {hello.job}" if hello.job else ""
+    return Member(
+        number,
+        name=f"{hello.host}, process {hello.pid}{job}",
+        slots=hello.slots,
+        host=hello.host,
+        job=hello.job,
+        device=hello.device,
+        log=hello.log,
+    )

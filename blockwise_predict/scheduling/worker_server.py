@@ -16,8 +16,7 @@ from blockwise_predict.errors import RecordsError
 from blockwise_predict.records.departures import Departure
 from blockwise_predict.scheduling.connection import Connection
 from blockwise_predict.scheduling.dispatcher import Dispatcher
-from blockwise_predict.scheduling.members import Member
-from blockwise_predict.scheduling.roster import Roster
+from blockwise_predict.scheduling.roster import Roster, member_of
 from blockwise_predict.scheduling.status import Status
 from blockwise_predict.scheduling.transport.messages import (
     Back,
@@ -141,8 +140,7 @@ class WorkerServer:
             why = "another worker was started in its place"
             self._remove(holder.number, Departure.LOST, why)
         number = self._roster.add(hello.process, hello.number, members, hello.job)
-        name = f"{hello.host}, process {hello.pid}" + (f", job {hello.job}" if hello.job else "")
-        self._dispatcher.join(Member(number, name, hello.slots, hello.job, hello.log))
+        self._dispatcher.join(member_of(hello, number))
         return number
 
     def _drop(self, number: int) -> None:
@@ -214,6 +212,7 @@ class WorkerServer:
     def publish(self) -> None:
         """Update the status."""
         self._status.counts = counts = self._dispatcher.counts
+        self._status.workers = self._dispatcher.workers
         membership = self._roster.membership
         if membership is not self._status.membership or membership.done != counts.done:
             self._roster.membership = replace(membership, done=counts.done)

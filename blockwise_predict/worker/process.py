@@ -12,13 +12,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 
 from blockwise_predict.engine.compute_queue import ComputeQueue
-from blockwise_predict.engine.predictor import choose_device
+from blockwise_predict.engine.predictor import choose_device, describe_device
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.pyramid import recorded_pyramid
 from blockwise_predict.scheduling.client import Client, ClientOptions
@@ -79,19 +78,23 @@ def run_worker(run_dir: RunDir, options: WorkerOptions) -> int:
     if not options.wait:
         # Fail before loading the network if there is no scheduler to join.
         run_dir.address()
-    return _work(build(), run_dir, client_options, stopping)
+    processor, device = build()
+    return _work(processor, run_dir, replace(client_options, device=device), stopping)
 
 
-def _job(run_dir: RunDir, options: WorkerOptions) -> tuple[int, Callable[[], Processor]]:
-    """What is recorded in a run directory: the slots of its workers, and what makes its blocks."""
+def _job(
+    run_dir: RunDir, options: WorkerOptions
+) -> tuple[int, Callable[[], tuple[Processor, str]]]:
+    """What is recorded in a run directory: the slots of its workers, and a function that gives what
+    makes its blocks, and on what device."""
     pyramid = recorded_pyramid(run_dir)
     if pyramid is not None:
-        return pyramid.slots, partial(LevelProcessor, pyramid)
+        return pyramid.slots, lambda: (LevelProcessor(pyramid), "cpu")
     plan = run_dir.plan(unsafe_load_pickle=options.unsafe_load_pickle, factory=options.factory)
 
-    def build() -> Processor:
+    def build() -> tuple[Processor, str]:
         device = choose_device(options.device or plan.config.device, options.number or 0)
-        return build_processor(plan, device, run_dir)
+        return build_processor(plan, device, run_dir), describe_device(device)
 
     return plan.config.slots, build
 

@@ -51,6 +51,7 @@ def test_demo_draws_a_picture_and_its_config_does_the_same(tmp_path: Path) -> No
 
     # Again: nothing is computed anew.
     assert "4 of 4 blocks are done" in predict("demo", "--folder", folder)
+    assert (folder / "report.html").stat().st_size > 10_000
 
     # configs/demo.yaml, with paths relative to the root of a clone, for a quarter of the volume.
     config = load_config({}, ROOT / "configs" / "demo.yaml")

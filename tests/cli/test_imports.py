@@ -89,6 +89,7 @@ def test_records_and_arrays_are_read_without_what_computes(tmp_path: Path) -> No
     # Nothing runs, so that there is nothing to scale.
     for words, code in (
         (("logs", config.output), 0),
+        (("status", config.output), 0),
         (("scale", config.output, 3), 2),
         (("inspect", config.input), 0),
     ):

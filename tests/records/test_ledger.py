@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from blockwise_predict.records.ledger import (
     create_ledger,
     is_ledger,
     open_ledger,
+    read_records,
     records_of,
 )
+from blockwise_predict.records.ledger_file import Work
 
 
 def test_what_is_set_is_there_after_a_kill(tmp_path: Path) -> None:
@@ -147,10 +150,29 @@ def test_values_are_counted_for_each_array(tmp_path: Path) -> None:
     assert open_ledger(file, (2, 2), arrays=2).totals() == [(0, 0), (0, 0)]
 
 
-def test_the_ledger_of_one_array_is_as_it_always_was(tmp_path: Path) -> None:
+WORK = Work(worker=3, ended=1.8e9, took=2.5, read=0.5, compute=1.0, write=0.25)
+
+
+def test_the_work_on_a_block_is_recorded_until_its_state_changes(tmp_path: Path) -> None:
     file = tmp_path / "blocks.npy"
-    create_ledger(file, (2,))
-    open_ledger(file, (2,)).set(1, State.DONE, clipped=(3,), nonfinite=(1,))
-    expected = np.zeros(2, [("clipped", "<u8"), ("nonfinite", "<u8"), ("state", "u1")])
-    expected[1] = (3, 1, 1)
-    np.testing.assert_array_equal(np.load(file), expected)
+    create_ledger(file, (1, 2))
+    ledger = open_ledger(file, (1, 2))
+    ledger.set(1, State.DONE, clipped=4, work=WORK)
+    assert np.load(file)[0, 1].item() == (4, 0, *astuple(WORK), 1)
+    records = read_records(file, (1, 2))
+    assert records["ended"].tolist() == [[0, 1.8e9]]
+    np.testing.assert_array_equal(records, ledger.records())
+    ledger.set(1, State.TODO)
+    assert ledger.records()[0, 1].item() == (0, 0, *astuple(Work(0)), 0)
+
+
+def test_a_ledger_of_an_earlier_version_goes_on_without_the_work(tmp_path: Path) -> None:
+    file = tmp_path / "blocks.npy"
+    earlier = np.zeros(2, [("clipped", "<u8"), ("nonfinite", "<u8"), ("state", "u1")])
+    np.save(file, earlier)
+    ledger = open_ledger(file, (2,))
+    ledger.set(1, State.DONE, clipped=(3,), nonfinite=(1,), work=WORK)
+    earlier[1] = (3, 1, 1)
+    np.testing.assert_array_equal(np.load(file), earlier)
+    assert ledger.totals() == [(3, 1)]
+    assert ledger.records()[1].item() == (3, 1, *astuple(Work(0)), 1)

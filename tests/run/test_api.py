@@ -14,7 +14,7 @@ import torch
 import zarr
 
 import blockwise_predict as bp
-from blockwise_predict.scheduling.members import Counts
+from blockwise_predict.records.status import Counts
 from tests.support.jobs import Job
 from tests.support.networks import save_network
 from tests.support.runs import predict, read_output, stored_bytes

@@ -23,13 +23,13 @@ from blockwise_predict.plan.pyramid import PyramidPlan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, Ledger, State
 from blockwise_predict.records.pyramid import begin_pyramid, is_recorded
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.pyramid.steps import Step, prepare_steps, steps_of
 from blockwise_predict.run.pyramid.threads import ThreadFleet
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.stop import StopRequest
 from blockwise_predict.run.supervision import Job, run_blocks
 from blockwise_predict.run.warnings import RecordedWarnings
-from blockwise_predict.scheduling.members import Counts
 from blockwise_predict.scheduling.stages import StagedBlocks
 from blockwise_predict.worker.level_block import LevelProcessor
 
@@ -181,6 +181,7 @@ def _run(
             ledger,
             fleet=fleet,
             progress=listing.progress,
+            show_workers=report.workers,
             warn=warn,
             stop=watch.stop,
             check_lock=watch.check_lock,

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from blockwise_predict.records.ledger import State, outcome
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_TEXT = 8000
 MAX_SLOTS = 1000
 MAX_ARRAYS = 1000
@@ -31,6 +31,8 @@ HELLO_TIMEOUT_S = 10.0
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Name = Annotated[str, Field(max_length=300)]
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+# A duration (seconds).
+Seconds = Annotated[float, Field(ge=0, lt=1e10, allow_inf_nan=False)]
 # One number for each array of the output.
 ArrayCounts = Annotated[list[Count], Field(min_length=1, max_length=MAX_ARRAYS)]
 Blocks = Annotated[list[Count], Field(max_length=2 * MAX_SLOTS)]
@@ -47,8 +49,8 @@ class Hello(Message):
 
     `number` is None if the scheduler is to assign one. `process` is a random id that identifies the
     worker when it reconnects (containers may share host names and process ids), and `held` are the
-    blocks that it then holds. `job` is the cluster job that it runs in and `log` the file that it
-    writes to; "" if there is none.
+    blocks that it then holds. `job` is the cluster job that it runs in, `device` what it computes
+    on and `log` the file that it writes to; "" if there is none.
     """
 
     say: Literal["hello"] = "hello"
@@ -61,6 +63,7 @@ class Hello(Message):
     pid: int
     slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)]
     job: Text = ""
+    device: Text = ""
     log: Text = ""
     held: Blocks = []
 
@@ -83,9 +86,9 @@ class Done(Message):
 
     say: Literal["done"] = "done"
     block: Count
-    read: float
-    compute: float
-    write: float
+    read: Seconds
+    compute: Seconds
+    write: Seconds
     clipped: ArrayCounts
     nonfinite: ArrayCounts
     filled: Count = 0

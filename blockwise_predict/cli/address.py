@@ -1,0 +1,21 @@
+"""The options `--host` and `--port` of commands with a web server."""
+
+from __future__ import annotations
+
+import click
+
+from blockwise_predict.cli.options import Command
+
+
+def address_options(function: Command) -> Command:
+    """Give a command the options `host` and `port`."""
+    function = click.option(
+        "--port", type=click.IntRange(0, 65535), default=0, help="Port. [default: any free one]"
+    )(function)
+    return click.option(
+        "--host",
+        default="127.0.0.1",
+        show_default="127.0.0.1, this machine alone",
+        help="Address to listen at; 0.0.0.0 lets other machines in.",
+        metavar="ADDRESS",
+    )(function)

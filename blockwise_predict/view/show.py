@@ -1,0 +1,96 @@
+"""Running the server of `predict view` and `predict serve` until it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import webbrowser
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from pathlib import Path
+
+from blockwise_predict.view.app import Page
+from blockwise_predict.view.screenshot import take_screenshot
+from blockwise_predict.view.server import Address, Site, served
+
+Tell = Callable[[str], None]
+
+
+def show_page(page: Page, address: Address, *, tell: Tell, browser: bool) -> None:
+    """Serve a page until Ctrl-C, and open it in a browser where there is one.
+
+    Raises ConfigError if the address cannot be listened at.
+    """
+
+    def ready(url: str) -> None:
+        tell(f"  {url}/")
+        _tell_how_to_end(address, url, tell)
+        if browser and _has_display():
+            webbrowser.open(f"{url}/")
+
+    asyncio.run(_serve(page.site, address, ready, page.running))
+
+
+def serve_images(site: Site, address: Address, *, tell: Tell) -> None:
+    """Serve images until Ctrl-C. Raises ConfigError as `show_page` does."""
+
+    def ready(url: str) -> None:
+        for image in site.images.values():
+            tell(f"  {url}/data/{image.name}/s0")
+            if len(image.levels) > 1:
+                tell(f"    and levels s1 to s{len(image.levels) - 1}")
+        tell(
+            "Each is a zarr 3 array, in an OME-NGFF group one level up. In neuroglancer, add "
+            "|zarr3: to the group's URL."
+        )
+        _tell_how_to_end(address, url, tell)
+
+    asyncio.run(_serve(site, address, ready))
+
+
+def save_screenshot(page: Page, file: Path) -> None:
+    """Write the page as a PNG file, once everything on it is there.
+
+    Raises ConfigError if there is no Chromium, RunFailedError if the page is never complete.
+    """
+
+    async def take() -> None:
+        async with page.running(), served(page.site, Address()) as url:
+            await take_screenshot(f"{url}/", file)
+
+    asyncio.run(take())
+
+
+async def _serve(
+    site: Site,
+    address: Address,
+    ready: Callable[[str], None],
+    running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> None:
+    """Serve until a signal asks for the end, with something `running`."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Only the main thread has signals.
+        with suppress(RuntimeError, ValueError):
+            loop.add_signal_handler(number, ended.set)
+    async with running(), served(site, address) as url:
+        ready(url)
+        await ended.wait()
+
+
+def _tell_how_to_end(address: Address, url: str, tell: Tell) -> None:
+    if "SSH_CONNECTION" in os.environ and address.host in ("127.0.0.1", "localhost"):
+        port = url.split("/")[2].rpartition(":")[2]
+        tell(
+            f"On your own machine, ssh -L {port}:localhost:{port} {socket.gethostname()} makes "
+            "this URL valid there."
+        )
+    tell("Whoever has the URL can see what is shown. Ctrl-C ends this.")
+
+
+def _has_display() -> bool:
+    """Whether a browser has a screen; without one, Python would start one in this terminal."""
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
