@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +36,31 @@ ONLY_PARSED = {
     "lsf.yaml": "needs LSF: tests/fleet/test_lsf.py",
     "predict scale": "needs a run that goes on: tests/fleet/test_scaling.py",
     "predict worker ": "needs a run that goes on: tests/fleet/test_processes.py",
+    "weights.pt": "is what most tests of tests/run do",
     "trials.zarr": "is two more iterations of what the page has run before",
     "predict-demo/part.zarr": "is a part of what the page has run before",
     "my_run.zip": "is run by tests/run/test_families.py",
     "config.yaml --probe": "is run with the README's options",
+    "--metrics-port": "would take a port of this machine: tests/run/test_observed.py",
+    "--notify": "runs another program: tests/run/test_observed.py",
+    "--install": "writes into the home folder: tests/cli/test_completion.py",
     "s3://": "needs a bucket: tests/run/test_remote.py",
     "daisy.run_blockwise": "starts processes of daisy: tests/run/test_pipeline.py",
     "volara": "needs an environment with volara: tests/run/test_volara.py",
     "from blockwise_predict.demo import MODEL": "tests/run/test_docs.py runs it",
+}
+# What goes on until somebody stops it.
+LASTING = {
+    "predict view": "tests/view looks at pages",
+    "predict serve": "tests/view/test_serve.py",
+    "--watch": "tests/report",
 }
 PAGES_ONLY_PARSED = {
     "index.md": "has the README's command",
     "cellmap.md": "tests/run/test_families.py and test_packages.py run networks of each kind",
     "models.md": "tests/run/test_families.py and test_programs.py run networks of each kind",
 }
+KEYS = {*OPTIONS, "architecture", "task"}
 CPU = ("--device", "cpu")
 # What pieces of code use that stands in the text around them.
 GIVEN = """
@@ -64,7 +74,7 @@ model = torch.nn.Linear(1, 1)
 
 def reason(text: str, page: str) -> str | None:
     """Why something is not run."""
-    found = [why for part, why in ONLY_PARSED.items() if part in text]
+    found = [why for part, why in (ONLY_PARSED | LASTING).items() if part in text]
     return next(iter(found), PAGES_ONLY_PARSED.get(page))
 
 
@@ -78,16 +88,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parse(line: str) -> None:
     """Raise what `predict` would say before it opens a file."""
     _, name, *words = shlex.split(line)
-    parsed: click.Context = command.commands[name].make_context(
-        name, [word for word in words if word != "..."]
-    )
+    above = click.Context(command, info_name="predict", **command.context_settings)
+    given = [word for word in words if word != "..."]
+    parsed: click.Context = command.commands[name].make_context(name, given, above)
     while isinstance(group := parsed.command, click.Group):
         name, below, rest = group.resolve_command(parsed, [*parsed._protected_args, *parsed.args])
         assert below is not None
-        parsed = below.make_context(name, rest)
+        parsed = below.make_context(name, rest, above)
     if name in ("run", "plan") and "..." not in words:
-        given = {key: parsed.params[key] or None for key in RunConfig.model_fields}
-        load_config(given, parsed.params["config"])
+        options = {key: parsed.params[key] or None for key in RunConfig.model_fields}
+        load_config(options, parsed.params["config"])
 
 
 def test_commands_are_accepted(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,11 +108,6 @@ def test_commands_are_accepted(files: Path, monkeypatch: pytest.MonkeyPatch) -> 
             parse(line)
         except Exception as error:
             raise AssertionError(f"{snippet}: {line}: {error}") from error
-
-
-def test_no_command_is_outside_of_a_fence() -> None:
-    for document in DOCUMENTS:
-        assert not re.search(r"\n\n {4,}predict ", document.read_text()), document
 
 
 def test_options_within_sentences_are_options() -> None:
@@ -127,7 +132,9 @@ def test_code_is_python() -> None:
 def test_keys_of_yaml_are_keys() -> None:
     for snippet in SNIPPETS:
         if snippet.language == "yaml":
-            assert {*yaml.safe_load(snippet.text)} <= {*OPTIONS, "architecture", "task"}, snippet
+            keys = {*yaml.safe_load(snippet.text)}
+            # What has none is for another program.
+            assert keys <= KEYS or not keys & KEYS, snippet
 
 
 def test_what_is_not_run_is_still_there() -> None:
@@ -173,13 +180,10 @@ class Reader:
 
     def _run(self, words: list[str]) -> None:
         """Run a command; an output that another command has made is not in its way."""
-        command, output = shlex.join(words), output_of(words)
-        if self._made.get(output) != command:
-            container = Path(output).parent
-            for folder in (container, f"{container}.predict-run"):
-                shutil.rmtree(folder, ignore_errors=True)
-        self._made[output] = command
-        predict(*words, *CPU)
+        line, output = shlex.join(words), output_of(words)
+        resumes = self._made.get(output) == line or not Path(output).exists()
+        predict(*words, *CPU, *([] if resumes else ["--overwrite"]))
+        self._made[output] = line
         self._typed.clear()
 
 

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+import blockwise_predict as bp
 from tests.support.shared import ROOT
 
 # What a browser loads by itself, or a stylesheet or a page makes it load.
@@ -76,3 +78,40 @@ def test_what_one_sees_on_github_is_there_too(site: Path) -> None:
     """Links of pages to files of the repository lead to pages with their text."""
     assert "--partition" in (site / "repository" / "workers" / "index.html").read_text()
     assert "fleet" in (site / "repository" / "configs" / "slurm.yaml.html").read_text()
+
+
+def anchors(document: Path) -> set[str]:
+    """What can be linked to in a document, by GitHub's rule."""
+    titles = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "workers/README.md"])
+def test_links_of_other_documents_lead_somewhere(name: str) -> None:
+    """Those of docs/ are MkDocs' to check."""
+    document = ROOT / name
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        path, _, anchor = target.partition("#")
+        if not re.match(r"https?:", path):
+            linked = (document.parent / path).resolve() if path else document
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked), target
+
+
+def test_addresses_are_addresses() -> None:
+    checked = 0
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((https?:[^)\s]*)", document.read_text()):
+            parts = urlsplit(target)
+            assert parts.scheme == "https", target
+            assert re.fullmatch(r"[\w-]+(\.[\w-]+)+", parts.netloc), target
+            checked += 1
+    assert checked > 2
+
+
+def test_every_public_name_is_on_the_page_of_the_python_reference() -> None:
+    text = (ROOT / "docs" / "api-reference.md").read_text()
+    for name in set(bp.__all__) - {"__version__"}:
+        assert re.search(rf"^::: blockwise_predict\.\S*\b{name}$", text, re.MULTILINE) or (
+            name.endswith("Error")
+        ), name

@@ -7,7 +7,6 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
 from tests.support.shared import ROOT
@@ -19,6 +18,8 @@ DOCUMENTS = [
 # Pages made from the code show what it says.
 GENERATED = {"cli.md", "reference.md", "api-reference.md"}
 COMMAND = re.compile(r"\bpredict (?=[a-z]+\b)")
+ITEM = re.compile(r" *(?:[-*]|\d+\.) ")
+INDENTED = re.compile(r" {4,}\S")
 FENCE = re.compile(r"( *)(`{3,})(\w*).*")
 
 
@@ -48,7 +49,10 @@ def _command(line: str) -> str | None:
     # What another command is given to run.
     if before.count('"') % 2:
         command = command.rpartition('"')[0]
-    return shlex.join(shlex.split(command, comments=True))
+    words = shlex.split(command, comments=True)
+    # What goes into a file, or to another command.
+    end = next((n for n, word in enumerate(words) if word in (">", "|", "&&")), None)
+    return shlex.join(words[:end])
 
 
 def name_of(document: Path) -> str:
@@ -57,17 +61,27 @@ def name_of(document: Path) -> str:
 
 
 def snippets(document: Path) -> Iterator[Snippet]:
-    """The fenced blocks of a document."""
-    lines = enumerate(document.read_text().splitlines(), 1)
-    for number, line in lines:
+    """The fenced blocks of a document, and those that are indented by four spaces."""
+    lines = document.read_text().splitlines()
+    number, in_list = 0, False
+    while number < len(lines):
+        line, language = lines[number], ""
+        begin = number = number + 1
         if fence := FENCE.fullmatch(line):
-            body = [text for _, text in takewhile(lambda each: not _ends(each[1], fence), lines)]
-            text = textwrap.dedent("\n".join(body)) + "\n"
-            yield Snippet(name_of(document), number, fence[3], text)
-
-
-def _ends(line: str, fence: re.Match[str]) -> bool:
-    return line.strip() == fence[2]
+            language = fence[3]
+            while lines[number].strip() != fence[2]:
+                number += 1
+            body = lines[begin:number]
+            number += 1
+        elif INDENTED.match(line) and not in_list:
+            while number < len(lines) and (INDENTED.match(lines[number]) or not lines[number]):
+                number += 1
+            body = lines[begin - 1 : number]
+        else:
+            in_list = bool(ITEM.match(line)) or (in_list and line[:1] in ("", " "))
+            continue
+        text = textwrap.dedent("\n".join(body)).rstrip() + "\n"
+        yield Snippet(name_of(document), begin, language, text)
 
 
 def inline_commands(document: Path) -> list[str]:

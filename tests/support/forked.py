@@ -32,6 +32,10 @@ _CONTEXT.set_forkserver_preload(
         "blockwise_predict.cli.running",
         "blockwise_predict.run.verification.verify",
         "blockwise_predict.worker.process",
+        # What a run imports once it makes an output.
+        "blockwise_predict.io.zarr_store",
+        "ome_zarr_models.v04",
+        "ome_zarr_models.v05",
     ]
 )
 # What one has to know of the process that is forked (the second from Python 3.14 on).
