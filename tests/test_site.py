@@ -106,7 +106,7 @@ def test_addresses_are_addresses() -> None:
             assert parts.scheme == "https", target
             assert re.fullmatch(r"[\w-]+(\.[\w-]+)+", parts.netloc), target
             checked += 1
-    assert checked > 2
+    assert checked > 1
 
 
 def test_every_public_name_is_on_the_page_of_the_python_reference() -> None:
