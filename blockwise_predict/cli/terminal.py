@@ -111,7 +111,7 @@ class LiveView:
         rate, seconds = self._pace.blocks_per_second, self._pace.seconds_left
         if rate is None or seconds is None:
             return []
-        texts = [format_rate(rate * self._voxels_per_block)]
+        texts = [format_rate(rate * self._voxels_per_block)] if rate else []
         if self.counts.final < self.counts.total:
             texts.append(f"{format_seconds(seconds)} left")
         return texts
