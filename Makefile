@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench chaos fuzz install clean
+.PHONY: demo test check docs bench chaos fuzz install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/predict demo
@@ -19,6 +19,11 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as a site; open site/index.html.
+docs: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Some 30 minutes on two cores; the tables go to benchmarks/results/.
 bench: $(VENV)/.installed
@@ -58,4 +63,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist build predict-demo
+	rm -rf $(VENV) dist build site predict-demo

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import run_option
 from blockwise_predict.cli.tables import print_rows
+from blockwise_predict.cli.verbosity import Verbosity, verbosity_options
 
 if TYPE_CHECKING:
     from blockwise_predict.geometry.grid import Lengths
 
 
 @click.command(short_help="Convert a TIFF stack or an HDF5 dataset into a zarr array.")
-@click.argument("source", metavar="STACK")
-@click.argument("target", metavar="ARRAY")
+@click.argument("source", metavar="STACK", type=PATH)
+@click.argument("target", metavar="ARRAY", type=PATH)
 @run_option("voxel_size", unset="what the file states")
 @run_option("offset", unset="what the file states, or 0")
 @click.option(
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     help="The axes as they are stored, of t, c, z, y, x. [default: what the file states]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an array that exists.")
+@verbosity_options
 def convert(
     source: str,
     target: str,
@@ -31,6 +34,7 @@ def convert(
     offset: Lengths | None,
     axes: str | None,
     overwrite: bool,
+    verbosity: Verbosity,
 ) -> None:
     """Convert STACK, a TIFF stack or an HDF5 dataset on a disk, into ARRAY, which runs can read.
 
@@ -54,8 +58,9 @@ def convert(
 
     given = Given(voxel_size, offset)
     conversion = plan_conversion(source, target, given, axes=axes, overwrite=overwrite)
-    print_rows(describe_array(conversion.source))
-    with BlockProgress("Converting") as progress:
+    if verbosity:
+        print_rows(describe_array(conversion.source))
+    with BlockProgress("Converting", verbosity) as progress:
         if conversion.finished:
             progress.line(f"{conversion.output} is completely converted already.")
         elif conversion.begun:

@@ -17,6 +17,8 @@ from blockwise_predict.demo.score import Score, score
 from blockwise_predict.engine.values import Encoding
 from blockwise_predict.errors import RunStateError
 from blockwise_predict.io import open_output
+from blockwise_predict.records.find import find_run
+from blockwise_predict.report.make import ReportMaker
 
 # Seed of a phantom that was used neither for training nor for validation.
 SEED = 2025
@@ -45,6 +47,11 @@ class Demonstration:
     def picture(self) -> Path:
         """Path of the picture: raw data and prediction side by side."""
         return self.folder / "demo.png"
+
+    @property
+    def report(self) -> Path:
+        """Path of the report on the run."""
+        return self.folder / "report.html"
 
     def options(self) -> dict[str, str]:
         """The options of `predict run` for the prediction, by key."""
@@ -90,6 +97,11 @@ class Demonstration:
         z = SHAPE[0] // 2
         predicted = self._predicted()[:, z]
         save_picture(self.picture, phantom.raw[z], predicted, voxel_size_nm=VOXEL_SIZE_NM)
+
+    def write_report(self) -> None:
+        """Write the report on the run."""
+        run_dir, plan = find_run(str(self.prediction), None)
+        ReportMaker(run_dir, plan, self.report).make()
 
     def score(self, phantom: Phantom) -> Score:
         """How well the prediction distinguishes boundaries between cells from their inside."""

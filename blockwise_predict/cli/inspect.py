@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import run_option
 from blockwise_predict.cli.tables import print_rows
 from blockwise_predict.config.values import HUB_SCHEME
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show how a checkpoint or an array is interpreted.")
-@click.argument("path")
+@click.argument("path", type=PATH)
 @run_option("iteration")
 @run_option("architecture")
 @run_option("unsafe_load_pickle")
@@ -51,14 +52,18 @@ def inspect(
         return
     if not on_hub and not Path(path).exists():
         raise InputError(f"{path}: no such file, folder or array.")
-    from blockwise_predict.checkpoint import open_checkpoint
-    from blockwise_predict.checkpoint.describe import describe_checkpoint
+    from blockwise_predict.cli.console import step
 
-    model = open_checkpoint(
-        path,
-        iteration=iteration,
-        architecture=architecture,
-        unsafe_load_pickle=unsafe_load_pickle,
-        factory=factory,
-    )
-    print_rows(describe_checkpoint(model))
+    with step("Opening the checkpoint"):
+        from blockwise_predict.checkpoint import open_checkpoint
+        from blockwise_predict.checkpoint.describe import describe_checkpoint
+
+        model = open_checkpoint(
+            path,
+            iteration=iteration,
+            architecture=architecture,
+            unsafe_load_pickle=unsafe_load_pickle,
+            factory=factory,
+        )
+        rows = describe_checkpoint(model)
+    print_rows(rows)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import run_option
 
 LINES = 40
 
 
 @click.command(short_help="Show the logs of a run's workers.")
-@click.argument("output", metavar="OUTPUT")
+@click.argument("output", metavar="OUTPUT", type=PATH)
 @click.option("--worker", type=int, metavar="N", help="Show the whole log of worker N.")
 @click.option("--failed", is_flag=True, help="Show only workers that failed, or whose blocks did.")
 @run_option("run_dir")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from blockwise_predict.cli.completing import PATH, completion_of, takes_path
 from blockwise_predict.config.model import (
     OPTIONS,
     WORKER_OPTIONS,
@@ -70,7 +71,7 @@ def run_options(function: Command) -> Command:
             **_value(option),
         )
         command = declared(command)
-    return click.argument("config", required=False, metavar="[CONFIG.yaml]")(command)
+    return click.argument("config", required=False, metavar="[CONFIG.yaml]", type=PATH)(command)
 
 
 def run_option(key: str, *, unset: str | None = None) -> Callable[[Command], Command]:
@@ -116,9 +117,10 @@ def worker_options(**unset: str) -> Callable[[Command], Command]:
 
 
 def _value(option: Option) -> dict[str, Any]:
-    """How click reads the value of an option."""
+    """How click reads the value of an option, and the shell completes it."""
     if option.kind is bool:
         return {"is_flag": True}
     if option.choices:
         return {"type": click.Choice(option.choices)}
-    return {"type": option.kind, "metavar": option.metavar}
+    kind = PATH if takes_path(option) else option.kind
+    return {"type": kind, "metavar": option.metavar, "shell_complete": completion_of(option)}

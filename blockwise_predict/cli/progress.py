@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from blockwise_predict.cli.plaintext import plain
-from blockwise_predict.cli.terminal import make_console
+from blockwise_predict.cli.console import Messages
+from blockwise_predict.cli.verbosity import Verbosity
 from blockwise_predict.run.progress import BlockBar
 from blockwise_predict.run.reporter import Reporter
 
 
-class BlockProgress(BlockBar, Reporter):
+class BlockProgress(Messages, BlockBar, Reporter):
     """Shows how many blocks a command has done."""
 
-    def __init__(self, what: str) -> None:
-        self._console = make_console()
-        super().__init__(what, self._console)
-
-    def line(self, text: str) -> None:
-        """A message."""
-        self._console.print(plain(text), markup=False)
-
-    def warn(self, text: str) -> None:
-        """A warning."""
-        self._console.print(plain(f"Warning: {text}"), markup=False, style="yellow")
+    def __init__(self, what: str, verbosity: Verbosity = Verbosity.NORMAL) -> None:
+        Messages.__init__(self, verbosity)
+        BlockBar.__init__(self, what, self.console, disable=not self.is_live)

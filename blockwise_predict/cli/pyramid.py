@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import GroupedCommand, run_option, worker_options
+from blockwise_predict.cli.verbosity import Verbosity, verbosity_options
 
 if TYPE_CHECKING:
     from blockwise_predict.io.downsampled import Method
 
 
 @click.command(cls=GroupedCommand, short_help="Make downsampled levels of an output, for viewers.")
-@click.argument("output", metavar="OUTPUT")
+@click.argument("output", metavar="OUTPUT", type=PATH)
 @click.option(
     "--levels",
     type=click.IntRange(1),
@@ -30,7 +32,14 @@ if TYPE_CHECKING:
 @worker_options(workers="threads of this process; of another fleet 1")
 @run_option("run_dir")
 @run_option("trust_run_dir")
-def pyramid(output: str, levels: int | None, method: Method | None, **given: Any) -> None:
+@verbosity_options
+def pyramid(
+    output: str,
+    levels: int | None,
+    method: Method | None,
+    verbosity: Verbosity,
+    **given: Any,
+) -> None:
     """Make downsampled levels of OUTPUT, a zarr array that predict run has completed.
 
     Each level has voxels twice as large as the one below; an axis whose voxels are much larger than
@@ -54,9 +63,9 @@ def pyramid(output: str, levels: int | None, method: Method | None, **given: Any
 
     stop = StopRequest()
     stop_on_signals(stop)
-    with BlockProgress("Downsampling") as progress:
+    with BlockProgress("Downsampling", verbosity) as progress:
         wanted = Wanted(output, method, levels)
         complete = make_pyramid(wanted, given, Watch(progress, progress.to, stop))
     if not complete:
-        progress.line("Interrupted: the same command resumes it.")
+        progress.outcome("Interrupted: the same command resumes it.")
         finish_process(INTERRUPTED)

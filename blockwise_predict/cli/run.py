@@ -8,6 +8,7 @@ import sys
 import click
 
 from blockwise_predict.cli.options import GroupedCommand, run_options
+from blockwise_predict.cli.verbosity import Verbosity, verbosity_options
 from blockwise_predict.config.model import RunConfig
 
 EXIT_CODES = {
@@ -23,8 +24,9 @@ EXIT_CODES = {
     short_help="Predict a volume; the same command again resumes it.",
     epilog=f"Exit codes: {', '.join(f'{code} {what}' for code, what in EXIT_CODES.items())}.",
 )
+@verbosity_options
 @run_options
-def run(config: RunConfig) -> None:
+def run(config: RunConfig, verbosity: Verbosity) -> None:
     """Predict a volume, block by block; the same command again resumes the run.
 
     Options can also be given in a YAML file (keys are the options' names with _ for -). Those on
@@ -44,7 +46,10 @@ def run(config: RunConfig) -> None:
     Ctrl-C (or SIGTERM, or closing the terminal) lets blocks that are being computed finish; a
     second one stops at once.
     """
-    from blockwise_predict.cli.running import finish_process, run_with_display
+    from blockwise_predict.cli.console import step
+
+    with step("Starting", verbosity):
+        from blockwise_predict.cli.running import finish_process, run_with_display
 
     command = shlex.join(["predict", *sys.argv[1:]])
-    finish_process(run_with_display(config, command))
+    finish_process(run_with_display(config, command, verbosity=verbosity))

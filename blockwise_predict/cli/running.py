@@ -8,7 +8,9 @@ import signal
 import sys
 from typing import NoReturn
 
+from blockwise_predict.cli.console import step
 from blockwise_predict.cli.terminal import RunDisplay
+from blockwise_predict.cli.verbosity import Verbosity
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import PredictError
 from blockwise_predict.plan.model import Plan
@@ -25,28 +27,36 @@ SHOWN_WORKERS = 8
 SHOWN_ROIS = 5
 
 
-def run_with_display(config: RunConfig, command: str, only_failed: bool = False) -> int:
+def run_with_display(
+    config: RunConfig,
+    command: str,
+    *,
+    only_failed: bool = False,
+    verbosity: Verbosity = Verbosity.NORMAL,
+) -> int:
     """Run, with progress and the outcome on stderr; returns the exit code.
 
     With `only_failed`, only blocks that failed before are tried again. SIGINT, SIGTERM, SIGURG and
     SIGHUP stop the run. `command` is what the user is told to type to resume it.
     """
     stop = StopRequest()
-    display = _StoppableDisplay(stop)
+    display = _StoppableDisplay(stop, verbosity)
     try:
+        with step("Planning", verbosity):
+            planned = plan_run(config)
         result = run(
-            plan_run(config),
+            planned,
             only_failed=only_failed,
             progress=display,
             stop=stop,
             command=command,
         )
     except KeyboardInterrupt:
-        display.line("Interrupted before the first block was begun.")
+        display.outcome("Interrupted before the first block was begun.")
         return INTERRUPTED
     except PredictError as error:
         display.end()
-        display.line(f"Error: {error}")
+        display.outcome(f"Error: {error}")
         return error.exit_code
     display.end()
     _show_result(result, display, command)
@@ -58,8 +68,8 @@ def run_with_display(config: RunConfig, command: str, only_failed: bool = False)
 class _StoppableDisplay(RunDisplay):
     """Shows a run, which signals stop once it has begun; before, there is nothing to end."""
 
-    def __init__(self, stop: StopRequest) -> None:
-        super().__init__()
+    def __init__(self, stop: StopRequest, verbosity: Verbosity) -> None:
+        super().__init__(verbosity)
         self._stop = stop
 
     def begin(self, plan: Plan, done: int, total: int) -> None:
@@ -114,7 +124,7 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
     if result.outside:
         display.line(f"{result.outside} blocks are left out: they are outside the ROIs.")
     if result.interrupted:
-        display.line(
+        display.outcome(
             f"Interrupted: {result.done} of {plan.num_blocks} blocks are done. Resume with:\n"
             f"  {_resume_command(command)}"
         )
@@ -123,7 +133,7 @@ def _show_result(result: RunResult, display: RunDisplay, command: str) -> None:
         what = f"{result.done} blocks of"
         if result.done == plan.num_blocks:
             what = "all of" if plan.num_blocks == 1 else f"all {what}"
-        display.line(f"Done: {plan.output.path} holds {what} {roi}.")
+        display.outcome(f"Done: {plan.output.path} holds {what} {roi}.")
     else:
         _show_failures(result, display, command)
 
@@ -170,19 +180,19 @@ def _busy_text(busy: dict[int, float]) -> str:
 
 def _show_failures(result: RunResult, display: RunDisplay, command: str) -> None:
     failures = result.failures
-    display.line(f"{len(failures)} of {result.plan.num_blocks} blocks failed:")
+    display.outcome(f"{len(failures)} of {result.plan.num_blocks} blocks failed:")
     for failure in failures[:SHOWN_FAILURES]:
         log = f" ({failure.log})" if failure.log else ""
-        display.line(f"  {failure.roi}: {failure.error}{log}")
+        display.outcome(f"  {failure.roi}: {failure.error}{log}")
     if len(failures) > SHOWN_FAILURES:
-        display.line(f"  and {len(failures) - SHOWN_FAILURES} more")
+        display.outcome(f"  and {len(failures) - SHOWN_FAILURES} more")
     first = next((failure for failure in failures if failure.traceback), None)
     if first is not None:
-        display.line(f"The first one's traceback:\n{first.traceback}")
+        display.outcome(f"The first one's traceback:\n{first.traceback}")
     others = "Everything else is written"
     if left := result.left:
         others = f"{left} more blocks are still to do; everything else is written"
-    display.line(f"{others}. Try again with:\n  {_resume_command(command)}")
+    display.outcome(f"{others}. Try again with:\n  {_resume_command(command)}")
 
 
 def _resume_command(command: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import run_option
 from blockwise_predict.config.fleet_fields import MAX_WORKERS
 
 
 @click.command(short_help="Change the number of workers of a running run.")
-@click.argument("output", metavar="OUTPUT")
+@click.argument("output", metavar="OUTPUT", type=PATH)
 @click.argument("workers", type=click.IntRange(0, MAX_WORKERS), metavar="WORKERS")
 @run_option("run_dir")
 @run_option("trust_run_dir")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 import click
+
+# What a page is as wide as, in columns, where the terminal is not in between.
+NARROWEST, WIDEST = 60, 100
 
 
 def row_lines(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -22,3 +26,8 @@ def print_rows(rows: Sequence[tuple[str, str]]) -> None:
     """Print the lines of rows."""
     for line in row_lines(rows):
         click.echo(line)
+
+
+def page_width() -> int:
+    """The columns of a page of text: those of the terminal, within bounds, and 80 without one."""
+    return min(max(NARROWEST, shutil.get_terminal_size().columns), WIDEST)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import run_option
+from blockwise_predict.cli.verbosity import Verbosity, verbosity_options
 
 if TYPE_CHECKING:
     from blockwise_predict.run.verification.findings import Report
@@ -18,7 +20,7 @@ SHOWN_RANGES = 30
 
 
 @click.command(short_help="Check an output: every chunk, and blocks computed again.")
-@click.argument("output", metavar="OUTPUT")
+@click.argument("output", metavar="OUTPUT", type=PATH)
 @run_option("run_dir")
 @run_option("trust_run_dir")
 @run_option("unsafe_load_pickle")
@@ -35,6 +37,7 @@ SHOWN_RANGES = 30
 @click.option(
     "--repair", is_flag=True, help="Mark bad blocks for the next run; rebuild lost records."
 )
+@verbosity_options
 def verify(
     output: str,
     run_dir: str | None,
@@ -45,6 +48,7 @@ def verify(
     seed: int | None,
     as_json: bool,
     repair: bool,
+    verbosity: Verbosity,
 ) -> None:
     """Check that OUTPUT holds everything that its run should have written.
 
@@ -62,7 +66,7 @@ def verify(
     from blockwise_predict.cli.progress import BlockProgress
     from blockwise_predict.run.verification.verify import verify as verify_output
 
-    with BlockProgress("Reading") as progress:
+    with BlockProgress("Reading", verbosity) as progress:
         report = verify_output(
             output,
             run_dir=run_dir,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -63,7 +64,8 @@ def worker(
     from blockwise_predict.worker.process import WorkerOptions, run_worker
 
     # The fleet has this process's output go to a file.
-    logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s")
+    warnings.simplefilter("default")
+    logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s", force=True)
     logging.getLogger("blockwise_predict").setLevel(logging.INFO)
     options = WorkerOptions(
         number, device, slots, threads, wait, grace, unsafe_load_pickle, factory

@@ -18,6 +18,9 @@ from blockwise_predict.errors import ConfigError
 CONSENT = ("unsafe_load_pickle", "factory", "trust_run_dir")
 """Keys of a configuration that are valid for one command only."""
 
+NOT_RECORDED = (*CONSENT, "notify", "metrics_port")
+"""Keys that no record of a run has: those, and how this command alone is to be observed."""
+
 
 def refuse_consent_of_file(
     file: str | Path | None, allowed: Iterable[str], programs: Mapping[str, str]
@@ -48,7 +51,7 @@ def with_consent(recorded: object, *, unsafe_load_pickle: bool, factory: str | N
     """
     if not isinstance(recorded, dict):
         return recorded
-    kept = {key: value for key, value in recorded.items() if key not in CONSENT}
+    kept = {key: value for key, value in recorded.items() if key not in NOT_RECORDED}
     return {**kept, "unsafe_load_pickle": unsafe_load_pickle, "factory": factory}
 
 

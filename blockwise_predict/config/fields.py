@@ -33,7 +33,8 @@ from blockwise_predict.config.values import (
 class PredictionOptions(BaseModel):
     """What can be asked of a run. Shapes in voxels, lengths in nm, axes ([t,] z, y, x)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when the first value is checked: `--help` and the shell's completion check none.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     checkpoint: PathTexts = option(
         ...,

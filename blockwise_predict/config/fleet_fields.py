@@ -9,6 +9,7 @@ from blockwise_predict.config.values import (
     Fleet,
     Listen,
     Memory,
+    MetricsPort,
     PathText,
     WallTime,
     Words,
@@ -76,6 +77,26 @@ class RunOptions(MeanOptions):
     )
     overwrite: bool = option(
         False, Group.RUN, "Start afresh: delete the output and the records of its run."
+    )
+    metrics_port: MetricsPort | None = option(
+        None,
+        Group.RUN,
+        "Serve metrics of the run for Prometheus, at http://ADDRESS:PORT/metrics, to this machine "
+        "alone unless an address is given; 0: any free port.",
+        metavar="[ADDRESS:]PORT",
+        unset="none are served",
+        example="9100",
+        exclude=True,
+    )
+    notify: str | None = option(
+        None,
+        Group.RUN,
+        "Command that is run when the run has finished, failed, was interrupted or stalls, with "
+        "PREDICT_EVENT, PREDICT_MESSAGE, PREDICT_OUTPUT and more in its environment.",
+        metavar="COMMAND",
+        example='curl -d "$PREDICT_MESSAGE" ntfy.sh/my_runs',
+        min_length=1,
+        exclude=True,
     )
 
     queue: str | None = option(

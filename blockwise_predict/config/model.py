@@ -55,6 +55,8 @@ class RunConfig(RunOptions):
             programs["fleet"] = self.fleet
         if self.submit_options:
             programs["submit_options"] = shlex.join(self.submit_options)
+        if self.notify is not None:
+            programs["notify"] = self.notify
         return programs
 
     @property

@@ -27,3 +27,12 @@ def format_seconds(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def format_hours(seconds: float, longer: float | None = None) -> str:
+    """`2.08 h`; with a `longer` time both, in the unit of that: `0.52 to 2.08 h`."""
+    longest = seconds if longer is None else max(seconds, longer)
+    units = (("d", 172800.0, 86400), ("h", 3600.0, 3600), ("min", 60.0, 60), ("s", 0.0, 1))
+    unit, size = next((unit, size) for unit, least, size in units if longest >= least)
+    texts = dict.fromkeys(f"{value / size:.3g}" for value in (seconds, longest))
+    return f"{' to '.join(texts)} {unit}"

@@ -215,6 +215,20 @@ def listen_address(text: str) -> tuple[str, int]:
     return found[1].strip("[]"), int(found[2] or 0)
 
 
+def _metrics(value: object) -> object:
+    metrics_address(str(value))
+    return str(value)
+
+
+def metrics_address(text: str) -> tuple[str, int]:
+    """Address and port of `PORT`, which is this machine's alone, or of `ADDRESS:PORT`; port 0: any
+    free one. Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or (host == "" and ":" in text):
+        raise ValueError("write PORT or ADDRESS:PORT, for example 9100 or 0.0.0.0:9100")
+    return listen_address(f"{host or '127.0.0.1'}:{port}")
+
+
 def _path_text(value: object) -> object:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -264,3 +278,4 @@ PathTexts = Annotated[
 Factory = Annotated[str, BeforeValidator(_factory)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Listen = Annotated[str, BeforeValidator(_listen)]
+MetricsPort = Annotated[str, BeforeValidator(_metrics)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shlex
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 
 # Timeout of one command, and the interval at which a running one is polled (seconds).
 TIMEOUT_S, POLL_S = 60.0, 0.05
+# Commands that only ask for the state of jobs, every few seconds.
+_QUERIES = ("squeue", "bjobs")
+_LOGGER = logging.getLogger(__name__)
 
 
 class QueueError(Exception):
@@ -48,6 +52,8 @@ class CommandRunner:
         """What a command prints. Raises QueueError with its last lines if it fails."""
         if self.aborted():
             raise CommandAbortedError(f"{command[0]} was not run")
+        if command[0] not in _QUERIES:
+            _LOGGER.debug("running %s", shlex.join(command))
         try:
             process = subprocess.Popen(
                 command,

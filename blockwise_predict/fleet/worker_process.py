@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -13,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from blockwise_predict.fleet.waiting import StopNow, wait_until
+
+_LOGGER = logging.getLogger(__name__)
 
 # Time to wait for a killed process, which hardware or a file server may keep alive indefinitely;
 # and for any process once the user wants to stop at once (seconds).
@@ -55,6 +59,7 @@ class WorkerProcess:
         self.terminated = self.timed_out = self.detached = False
         self.kill_at = None
         self.started = time.monotonic()
+        _LOGGER.debug("worker %d is started: %s", self.number, shlex.join(command))
         with open(log, "ab") as out:
             # A session of its own: Ctrl-C in the terminal reaches the scheduler alone, which
             # then lets the workers finish their blocks.

@@ -123,9 +123,16 @@ def create_level(
 
 def _shard_shape(output: OutputArray, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Shards as the output has, but no larger than a level of a shape; None for single chunks."""
-    sizes = zip(output.write_shape, output.chunk_shape, shape, strict=True)
-    shard = tuple(min(s, ceil(n / c) * c) for s, c, n in sizes)
+    shard = level_write_shape(output.write_shape, output.chunk_shape, shape)
     return shard if shard != output.chunk_shape else None
+
+
+def level_write_shape(
+    write_shape: tuple[int, ...], chunk_shape: tuple[int, ...], level: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The voxels of a file of a `level` of a shape, from those of the output's files and chunks."""
+    sizes = zip(write_shape, chunk_shape, level, strict=True)
+    return tuple(min(w, ceil(n / c) * c) for w, c, n in sizes)
 
 
 def list_level(output: OutputArray, level: Level, factors: tuple[int, ...]) -> None:

@@ -14,12 +14,11 @@ from blockwise_predict.config.model import RunConfig
 from blockwise_predict.engine.precision import check_precision
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import ArrayError, CheckpointError, ConfigError
-from blockwise_predict.geometry.grid import VoxelGrid, exact_lengths
+from blockwise_predict.geometry.grid import VoxelGrid
 from blockwise_predict.io import (
     BlockSource,
     ChosenLevel,
     ResampledArray,
-    open_input,
     open_source,
 )
 from blockwise_predict.plan.channels import selected_model
@@ -27,6 +26,7 @@ from blockwise_predict.plan.declared import check_declared
 from blockwise_predict.plan.ensemble import check_agreement, open_models, reopen_models
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.outputs import plan_arrays
+from blockwise_predict.plan.planned_input import open_planned
 from blockwise_predict.plan.reading import reading_of
 from blockwise_predict.plan.voxel_size import check_voxel_size, first_trained_size, resampled
 
@@ -180,20 +180,6 @@ def reopen(plan: Plan, device: torch.device) -> Opened:
     first, *others = [selected_model(config, model) for model in models]
     array = open_planned(plan, cache_bytes=reading_of(plan).recent_bytes)
     return Opened(config, first, array, device, tuple(others))
-
-
-def open_planned(plan: Plan, *, cache_bytes: int = 0) -> BlockSource:
-    """Open the input that a plan names, resampled if it is to be; see `open_input`."""
-    source = plan.input
-    array = open_input(
-        source.path,
-        voxel_size=source.stored_voxel_size,
-        offset=exact_lengths(source.offset),
-        cache_bytes=cache_bytes,
-    )
-    if source.resampled_from is None:
-        return array
-    return ResampledArray(array, exact_lengths(source.voxel_size))
 
 
 def workers_device(config: RunConfig) -> torch.device:

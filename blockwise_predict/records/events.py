@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from blockwise_predict.records.atomic import append_line, json_lines
+from blockwise_predict.records.event_text import event_text
+
+_LOGGER = logging.getLogger(__name__)
 
 MAX_BYTES = 8 << 20
 # Longer texts lose their beginning, since a traceback's end says what went wrong.
@@ -26,6 +30,8 @@ _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "exit": {"worker": (int,), "how": (str,)},
 }
 
+Listener = Callable[[str, dict[str, Any]], None]
+
 
 class EventLog:
     """Appends events to `events.jsonl`; when that is full it becomes `events.1.jsonl`."""
@@ -37,13 +43,27 @@ class EventLog:
         self._trusted = trusted
         # Between threads; no other process writes.
         self._lock = threading.Lock()
+        self._listeners: list[Listener] = []
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append an event and its time."""
         cut = {k: v[-MAX_TEXT:] if isinstance(v, str) else v for k, v in fields.items()}
+        if _LOGGER.isEnabledFor(logging.DEBUG) and (text := event_text(kind, fields)):
+            _LOGGER.debug("%s", text)
+        for hear in self._listeners:
+            hear(kind, fields)
         line = json.dumps({"event": kind, "time": round(time.time(), 3), **cut})
         with self._lock:
             self._append(line)
+
+    @contextlib.contextmanager
+    def listener(self, hear: Listener) -> Iterator[None]:
+        """Have `hear` called with the kind and the fields of each event, by whoever writes it."""
+        self._listeners.append(hear)
+        try:
+            yield
+        finally:
+            self._listeners.remove(hear)
 
     def _append(self, line: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from blockwise_predict.records.atomic import damaged, read_record, write_atomically
 
 FILE = "status.json"
+WORKER_STATES = ("starting", "working", "waiting", "away", "leaving")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,17 @@ class WorkerStatus:
     away: bool
     leaving: bool
     last_error: str
+
+    @property
+    def state(self) -> str:
+        """What it does, as one of `WORKER_STATES`."""
+        if self.away:
+            return "away"
+        if self.leaving:
+            return "leaving"
+        if self.held:
+            return "working"
+        return "waiting" if self.done else "starting"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from blockwise_predict.config.model import load_config, load_value
 from blockwise_predict.io import InputArray, path_of
-from blockwise_predict.run.execute import execute
 from blockwise_predict.run.models import Models, given_models
+from blockwise_predict.run.observation.observed import execute_observed
 from blockwise_predict.run.planned import PlannedRun, plan_run
 from blockwise_predict.run.progress import ProgressBar
 from blockwise_predict.run.reporter import Reporter
@@ -90,6 +90,6 @@ def run(
         if progress is True:
             progress = context.enter_context(ProgressBar("Predicting"))
         report = progress or Reporter()
-        return execute(
+        return execute_observed(
             plan, command, report=report, stop=stop or StopRequest(), only_failed=only_failed
         )

@@ -42,7 +42,7 @@ def execute(
     plan, run_dir, config = run.plan, run.run_dir, run.plan.config
     for note in run.notes:
         report.line(note)
-    for warning in (*plan.warnings, *(run.selection.warnings if run.selection else ())):
+    for warning in run.cautions:
         report.warn(warning)
     check_fleet(config, run_dir, report.warn)
     if problem := room_problem(plan, run_dir):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from functools import cached_property
 from pathlib import Path
 
 from blockwise_predict.checkpoint import TrainedModel
@@ -17,7 +17,11 @@ from blockwise_predict.plan.opened import Opened
 from blockwise_predict.plan.selection import Selection, select_blocks
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.room import room_problem
-from blockwise_predict.run.describe import Rows, describe_run
+from blockwise_predict.run.overview.collect import Subject, make_overview
+from blockwise_predict.run.overview.document import Measured, Overview
+from blockwise_predict.run.overview.geometry import halo_warnings, mask_warnings
+from blockwise_predict.run.overview.page import as_html, as_text
+from blockwise_predict.run.overview.writing import writing_of, writing_warnings
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,35 +42,49 @@ class PlannedRun:
     def warnings(self) -> tuple[str, ...]:
         """What the user should know before the run is executed."""
         problem = room_problem(self.plan, self.run_dir)
-        selection = () if self.selection is None else self.selection.warnings
-        return (*self.plan.warnings, *selection, *([problem] if problem else []))
+        return (*self.cautions, *([problem] if problem else []))
 
     @property
-    def description(self) -> Rows:
-        """Labels and values of what it will do and cost."""
-        return describe_run(self.plan, self.opened, self.run_dir, self.selection)
+    def cautions(self) -> tuple[str, ...]:
+        """The `warnings` of what does not keep the run from being executed."""
+        selection = self.selection
+        return (
+            *self.plan.warnings,
+            *(() if selection is None else selection.warnings),
+            *halo_warnings(self.plan),
+            *(() if selection is None else mask_warnings(self.plan, selection)),
+            *writing_warnings(self.plan, self.subject.writing, begun=self._is_begun),
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user may want to know of how the input was understood."""
         return (*self.plan.notes, *(() if self.selection is None else self.selection.notes))
 
+    @cached_property
+    def subject(self) -> Subject:
+        """What an overview is made of."""
+        computed = None if self.selection is None else self.selection.computed
+        writing = writing_of(self.plan, computed)
+        return Subject(self.plan, self.opened, self.run_dir, self.selection, writing)
+
+    def overview(self, measured: Measured | None = None) -> Overview:
+        """What it will do and cost, with what a probe has `measured`."""
+        return make_overview(
+            self.subject, notes=self.notes, warnings=self.warnings, measured=measured
+        )
+
+    @property
+    def _is_begun(self) -> bool:
+        """Whether a part of the output may be there already."""
+        return self.run_dir.begun and not self.overwrite
+
     def __repr__(self) -> str:
-        rows = self.description
-        width = max(len(label) for label, _ in rows) + 2
-        lines = [f"{label:<{width}}{value}" for label, value in rows]
-        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+        return as_text(self.overview())
 
     def _repr_html_(self) -> str:
-        """The plan as a table, for notebooks."""
-        rows = self.description
-        cells = "".join(
-            f"<tr><th style='text-align: left'>{escape(label)}</th>"
-            f"<td style='text-align: left'>{escape(value)}</td></tr>"
-            for label, value in rows
-        )
-        warnings = "".join(f"<p><b>Warning:</b> {escape(text)}</p>" for text in self.warnings)
-        return f"<table>{cells}</table>{warnings}"
+        """The overview as tables, for notebooks."""
+        return as_html(self.overview())
 
 
 def plan_run(

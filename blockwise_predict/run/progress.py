@@ -13,11 +13,8 @@ from blockwise_predict.records.status import Counts
 from blockwise_predict.run.reporter import Reporter
 
 
-def block_bar(what: str, console: Console) -> Progress:
-    """A bar with a label, the number of blocks and the time left.
-
-    Shows nothing unless the console is a terminal or a notebook.
-    """
+def block_bar(what: str, console: Console, *, disable: bool) -> Progress:
+    """A bar with a label, the number of blocks and the time left."""
     return Progress(
         TextColumn(what),
         BarColumn(),
@@ -25,17 +22,17 @@ def block_bar(what: str, console: Console) -> Progress:
         TextColumn("blocks"),
         TimeRemainingColumn(),
         console=console,
-        disable=not (console.is_terminal or console.is_jupyter),
+        disable=disable,
         redirect_stdout=False,
         redirect_stderr=False,
     )
 
 
 class BlockBar:
-    """Shows a `block_bar` while its context is open."""
+    """Shows a `block_bar` while its context is open, unless that is to `disable` it."""
 
-    def __init__(self, what: str, console: Console) -> None:
-        self._bar = block_bar(what, console)
+    def __init__(self, what: str, console: Console, *, disable: bool) -> None:
+        self._bar = block_bar(what, console, disable=disable)
         self._task = self._bar.add_task(what, total=None)
 
     def __enter__(self) -> Self:
@@ -59,7 +56,9 @@ class ProgressBar(BlockBar, Reporter):
     """Shows a run's blocks as a bar, on stderr or in a notebook."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(what, Console(stderr=True))
+        console = Console(stderr=True)
+        movable = console.is_terminal and not console.is_dumb_terminal
+        super().__init__(what, console, disable=not (movable or console.is_jupyter))
 
     def begin(self, plan: Plan, done: int, total: int) -> None:  # noqa: ARG002
         """Set the number of blocks, of which `done` are finished."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from blockwise_predict.config.consent import CONSENT, as_option
+from blockwise_predict.config.consent import NOT_RECORDED, as_option
 from blockwise_predict.config.model import JOB_OPTIONS, RunConfig, load_config
 from blockwise_predict.errors import ConfigError
 
@@ -16,7 +16,7 @@ def config_of_retry(recorded: RunConfig, given: Mapping[str, Any]) -> RunConfig:
     Raises ConfigError if the record names a program to execute that this command does not give:
     records may have been written by somebody else.
     """
-    kept = recorded.model_dump(exclude_none=True, exclude={*CONSENT})
+    kept = recorded.model_dump(exclude_none=True, exclude={*NOT_RECORDED})
     if given.get("fleet") == "local":
         kept = {key: value for key, value in kept.items() if key not in JOB_OPTIONS}
     config = load_config({**kept, **{k: value for k, value in given.items() if value is not None}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from funlib.geometry import Coordinate, Roi
@@ -24,7 +25,7 @@ class Probe:
     """The measurements.
 
     `memory_bytes` is the peak of a stream's data, not counting the blocks in the slots; `device` is
-    the one that computed.
+    the one that computed. `read_bytes_per_second` are of decoded chunks.
     """
 
     precision: PrecisionChoice
@@ -64,7 +65,19 @@ def run_probe(plan: Plan, opened: Opened, device: torch.device) -> Probe:
     flops = sum(pass_flops(opened.model, tuple(tile.read.shape)) for tile in lattice.cover(part))
     total = estimate_all(plan, opened.models).flops
     flops = round(flops * plan.copies * total / estimate(plan, opened.model).flops)
-    return Probe(choice, flops / computing, raw.nbytes / reading, peak.bytes(), device)
+    rate = _decoded_bytes(plan, read) / reading
+    return Probe(choice, flops / computing, rate, peak.bytes(), device)
+
+
+def _decoded_bytes(plan: Plan, read: Roi) -> int:
+    """Decoded bytes of the input's chunks with voxels of `read`, a ROI of the input."""
+    ranges = [
+        range(max(0, begin) // chunk, -(-min(end, size) // chunk))
+        for begin, end, size, chunk in zip(
+            read.begin, read.end, plan.input.shape, plan.input.chunk_shape, strict=True
+        )
+    ]
+    return prod(map(len, ranges)) * plan.input.chunk_bytes
 
 
 def _part(plan: Plan, tiling: Tiling) -> Roi:

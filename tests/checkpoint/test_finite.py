@@ -73,7 +73,8 @@ def test_the_commands_say_it(tmp_path: Path) -> None:
             *("--checkpoint", weights, "--architecture", architecture, "--input", volume),
             *("--output", output, "--device", "cpu", "--precision", "float32"),
         ]
-        assert "in architecture.unet.l_conv.1" in predict("plan", *options, code=code)
+        said = " ".join(predict("plan", *options, code=code).split())
+        assert "in architecture.unet.l_conv.1" in said
     text = predict("run", *options)
     assert "has weights that are NaN or infinite" in text
     stored = read_output(str(output))

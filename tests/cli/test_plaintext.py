@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from blockwise_predict.cli.plaintext import plain
+from blockwise_predict.config.plain import plain
 from tests.support.jobs import Job
 from tests.support.networks import save_network
 from tests.support.runs import command, predict

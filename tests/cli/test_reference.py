@@ -1,4 +1,4 @@
-"""docs/reference.md is what the options say."""
+"""docs/reference.md and docs/cli.md are what the options and commands say."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from blockwise_predict.config.model import OPTIONS
 from tests.support.shared import ROOT
 
 TEXT = (ROOT / "docs" / "reference.md").read_text()
+SCRIPT: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "reference.py"))
 
 
-def test_it_is_up_to_date() -> None:
-    script: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "reference.py"))
-    assert script["reference"]() == TEXT, "run python docs/reference.py"
+@pytest.mark.parametrize("name", ["reference", "cli"])
+def test_it_is_up_to_date(name: str) -> None:
+    text = (ROOT / "docs" / f"{name}.md").read_text()
+    assert SCRIPT[name]() == text, "run python docs/reference.py"
 
 
 @pytest.mark.parametrize("key", OPTIONS)
@@ -23,5 +25,5 @@ def test_it_has_a_row_for_every_option(key: str) -> None:
     option = OPTIONS[key]
     rows = [line for line in TEXT.splitlines() if line.startswith(f"| `{option.name}` |")]
     assert len(rows) == 1
-    assert option.description.replace("|", "&#124;") in rows[0]
+    assert SCRIPT["cell"](option.description) in rows[0]
     assert all(f"`{choice}`" in rows[0] for choice in option.choices)

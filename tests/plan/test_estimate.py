@@ -151,7 +151,7 @@ def test_more_blocks_than_can_be_recorded_are_told_by_plan_and_refused_by_run(
     before = sorted(tmp_path.iterdir())
     # (10^9 / 1024)^3 blocks of 17 bytes.
     told = r"the records of 931,[\d,]+ blocks take .* MiB are free"
-    output = predict("plan", *given)
+    output = " ".join(predict("plan", *given).split())
     assert "the ledger takes" in output
     assert re.search(f"Warning: {told}", output)
     assert re.search(f"Error: {told}", predict("run", *given, code=2))

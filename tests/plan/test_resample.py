@@ -16,7 +16,7 @@ from blockwise_predict.plan.costs import estimate_all
 from blockwise_predict.plan.make import Planned, make_plan
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.numbers import sampled_chunks
-from blockwise_predict.plan.opened import open_planned
+from blockwise_predict.plan.planned_input import open_planned
 from tests.support.arrays import ramp
 from tests.support.networks import save_network
 from tests.support.pyramids import write_pyramid

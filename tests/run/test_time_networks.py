@@ -37,7 +37,7 @@ def test_a_run_equals_one_forward_pass(
         *("--checkpoint", weights, "--architecture", architecture, "--input", movie),
         *("--output", output, "--roi", "[10.6:12.4,60:140,7:70,9:65]", *options),
     ]
-    planned = predict("plan", *arguments)
+    planned = " ".join(predict("plan", *arguments).split())
     assert "4 x 11 x 17 x 15 voxels" in planned
     assert f" of {block} x " in planned
     predict("run", *arguments)
@@ -65,7 +65,9 @@ def test_a_given_tile_has_a_length_that_the_network_takes(tmp_path: Path) -> Non
     ]
     refused = predict("plan", *arguments, "--tile-shape", "5,24,24,24", code=2)
     assert "Nearest valid shape: 3,24,24,24" in " ".join(refused.split())
-    assert "3 x 24 x 24 x 24" in predict("plan", *arguments, "--tile-shape", "3,24,24,24")
+    assert "3 x 24 x 24 x 24" in " ".join(
+        predict("plan", *arguments, "--tile-shape", "3,24,24,24").split()
+    )
 
 
 def test_a_volume_without_time_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BufferedWriter
 from multiprocessing import forkserver
 from pathlib import Path
@@ -39,14 +40,23 @@ _SERVER = ("_forkserver_address", "_forkserver_authkey")
 
 class Forked:
     """`predict ARGUMENTS`, also as another user, by number; that one may have no right to start
-    the interpreter. It is the part of a `subprocess.Popen` that tests use."""
+    the interpreter. It is the part of a `subprocess.Popen` that tests use.
+
+    What it prints goes to files, or to a `terminal`, by the path of its device."""
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], user: int | None = None
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        user: int | None = None,
+        *,
+        terminal: str | None = None,
     ) -> None:
         folder = tempfile.mkdtemp()
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._streams = (Path(folder, "stdout"), Path(folder, "stderr"))
+        if terminal is not None:
+            self._streams = (Path(terminal), Path(terminal))
         forkserver.ensure_running()
         server = {name: vars(forkserver._forkserver).get(name) for name in _SERVER}
         given = (arguments, dict(environment), os.getcwd(), self._streams)
@@ -106,6 +116,14 @@ def predict_forked(
         process.kill()
 
 
+@contextmanager
+def forked_workers() -> Iterator[None]:
+    """Workers that this process itself starts are forks, too."""
+    started = SimpleNamespace(**{**vars(subprocess), "Popen": _start})
+    with mock.patch("blockwise_predict.fleet.worker_process.subprocess", started):
+        yield
+
+
 def _predict(
     server: dict[str, Any],
     arguments: Sequence[str],
@@ -119,8 +137,7 @@ def _predict(
         # another user has no right to it.
         vars(forkserver._forkserver).update(server)
         mock.patch.object(forkserver._forkserver, "ensure_running").start()
-        started = SimpleNamespace(**{**vars(subprocess), "Popen": _start})
-        mock.patch("blockwise_predict.fleet.worker_process.subprocess", started).start()
+        forked_workers().__enter__()
     _main(arguments, environment, folder, streams, user)
 
 
@@ -132,7 +149,11 @@ def _main(
     user: int | None = None,
 ) -> None:
     for descriptor, stream in zip((1, 2), streams, strict=True):
-        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY), descriptor)
+    if os.isatty(2):
+        # Those of the process that was forked take it for a file.
+        sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = sys.__stderr__ = open(2, "w", closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

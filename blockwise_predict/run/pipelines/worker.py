@@ -14,7 +14,7 @@ from blockwise_predict.engine.compute_queue import Compute, compute_inline
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import LockLostError, as_records_error
 from blockwise_predict.io import sample_digests
-from blockwise_predict.plan.opened import open_planned
+from blockwise_predict.plan.planned_input import open_planned
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.identity import check_unchanged

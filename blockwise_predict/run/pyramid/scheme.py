@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blockwise_predict.geometry.grid import Lengths
-from blockwise_predict.io import OutputArray
+
+
+@dataclass(frozen=True)
+class Base:
+    """The array that levels are made of: the first `frames` (0 or 1) of its axes are time."""
+
+    shape: tuple[int, ...]
+    voxel_size: Lengths
+    chunk_shape: tuple[int, ...]
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -19,12 +28,12 @@ class LevelPlan:
     voxel_size: Lengths
 
 
-def plan_levels(output: OutputArray, count: int | None = None) -> list[LevelPlan]:
+def plan_levels(base: Base, count: int | None = None) -> list[LevelPlan]:
     """`count` levels, fewer if the last has one voxel; by default until one fits into a chunk."""
-    spatial = range(output.axes.channel, output.dims)
-    shape, sizes, total = output.shape, output.voxel_size, (1,) * output.dims
+    spatial = range(base.frames, len(base.shape))
+    shape, sizes, total = base.shape, base.voxel_size, (1,) * len(base.shape)
     levels: list[LevelPlan] = []
-    while len(levels) < count if count is not None else not _fits(shape, output, spatial):
+    while len(levels) < count if count is not None else not _fits(shape, base, spatial):
         factors = level_factors(shape, sizes, spatial)
         if max(factors) == 1:
             break
@@ -50,5 +59,5 @@ def level_factors(
     return tuple(2 if axis in halved else 1 for axis in range(len(shape)))
 
 
-def _fits(shape: Sequence[int], output: OutputArray, spatial: Sequence[int]) -> bool:
-    return all(shape[axis] <= output.chunk_shape[axis] for axis in spatial)
+def _fits(shape: Sequence[int], base: Base, spatial: Sequence[int]) -> bool:
+    return all(shape[axis] <= base.chunk_shape[axis] for axis in spatial)

@@ -21,7 +21,7 @@ from blockwise_predict.io.downsampled import (
 )
 from blockwise_predict.io.kvstore import name_of
 from blockwise_predict.plan.pyramid import PlannedLevel
-from blockwise_predict.run.pyramid.scheme import LevelPlan, plan_levels
+from blockwise_predict.run.pyramid.scheme import Base, LevelPlan, plan_levels
 
 # Blocks are single chunks or shards, or several of them, with at least this size (bytes): handing
 # one out takes as long as computing some 10,000 voxels.
@@ -64,7 +64,9 @@ def steps_of(
     """
     output = open_output(path)
     check_levels(output.path, output.format)
-    schemes = plan_levels(output, count)
+    frames = output.axes.channel
+    base = Base(output.shape, output.voxel_size, output.chunk_shape, frames)
+    schemes = plan_levels(base, count)
     levels = [
         Level(name_of(output.path), number, method, scheme.factors)
         for number, scheme in enumerate(schemes, 1)

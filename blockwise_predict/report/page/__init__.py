@@ -1,0 +1,1 @@
+"""The page of a report: its template and style sheet, and what fills them."""

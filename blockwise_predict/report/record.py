@@ -1,0 +1,89 @@
+"""What is recorded of a run, read without taking its lock or opening anything for writing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from blockwise_predict.engine.settings import PrecisionChoice
+from blockwise_predict.errors import ArrayError, RunStateError
+from blockwise_predict.io import read_attributes
+from blockwise_predict.plan.model import Plan
+from blockwise_predict.records import RunDir
+from blockwise_predict.records.failures import Failure
+from blockwise_predict.records.find import find_precision
+from blockwise_predict.records.ledger import read_records
+from blockwise_predict.records.lock import is_held, read_holder
+from blockwise_predict.records.provenance import ATTRIBUTE
+from blockwise_predict.report.blockgrid import BlockGrid
+from blockwise_predict.report.trace import Trace
+from blockwise_predict.report.workers import Worker, workers_of
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run's records at one moment.
+
+    `made` are the records in the attributes of the output's arrays, empty where there is none.
+    `running` tells whether a scheduler holds the run now.
+    """
+
+    run_dir: RunDir
+    plan: Plan
+    grid: BlockGrid
+    trace: Trace
+    failures: dict[int, Failure]
+    events: list[dict[str, Any]]
+    workers: list[Worker]
+    made: list[dict[str, Any]]
+    precision: PrecisionChoice | None
+    running: bool
+
+    @property
+    def hosts(self) -> dict[int, str]:
+        """Where each worker was, by its number."""
+        return {worker.number: worker.host for worker in self.workers}
+
+
+def read_run(run_dir: RunDir, plan: Plan) -> RunRecord:
+    """Read the records of a run. Raises LedgerDamagedError, and as `open_record` does."""
+    # Before the blocks: a run that ends meanwhile is reported as running, not as stopped early.
+    running = is_running(run_dir)
+    records = read_records(run_dir.ledger_file(plan), plan.blocks_per_axis, trusted=run_dir.trusted)
+    events = list(run_dir.events.read())
+    return RunRecord(
+        run_dir=run_dir,
+        plan=plan,
+        grid=BlockGrid(plan),
+        trace=Trace.of(records),
+        failures=run_dir.failures.read(),
+        events=events,
+        workers=workers_of(events),
+        made=[_made(array.path) for array in plan.output.arrays],
+        precision=_precision(plan, run_dir),
+        running=running,
+    )
+
+
+def is_running(run_dir: RunDir) -> bool:
+    """Whether a scheduler holds the run; one on another machine is watched for some seconds."""
+    file = run_dir.path / "lock"
+    holder = read_holder(file)
+    if holder is None:
+        return False
+    return not holder.is_dead if holder.is_here else is_held(file)
+
+
+def _made(path: str) -> dict[str, Any]:
+    try:
+        made = read_attributes(path).get(ATTRIBUTE)
+    except ArrayError:
+        return {}
+    return made if isinstance(made, dict) else {}
+
+
+def _precision(plan: Plan, run_dir: RunDir) -> PrecisionChoice | None:
+    try:
+        return find_precision(plan, run_dir)
+    except (ArrayError, RunStateError):
+        return None

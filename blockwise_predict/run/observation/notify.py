@@ -1,0 +1,139 @@
+"""Running the user's command when a run ends, fails or stalls."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import StrEnum
+from tempfile import TemporaryFile
+
+from blockwise_predict.config.plain import plain
+from blockwise_predict.config.quantities import format_seconds
+from blockwise_predict.errors import shortened
+from blockwise_predict.records.status import Counts, WorkerStatus
+from blockwise_predict.run.reporter import Reporter
+
+# Time limit of the command (seconds).
+LIMIT_S = 30.0
+# A run stalls when no block was finished for this time, and for so many times the median block.
+STALL_S, STALL_BLOCKS = 600.0, 10
+# Interval at which the median is read again once a run might stall (seconds).
+CHECK_S = 60.0
+MAX_MESSAGE = 4000
+
+
+class Notice(StrEnum):
+    """What a command is told of. A run that failed may have been completed but for some blocks."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    STALLED = "stalled"
+
+
+class Notifier(Reporter):
+    """Runs a command of the shell with what has happened in its environment.
+
+    `about` are variables that stay the same. `median` gives the median seconds from handing a block
+    out to its end, 0 if that is unknown. What goes wrong is a warning: the run does not depend on
+    it.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        about: Mapping[str, str],
+        *,
+        median: Callable[[], float],
+        warn: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._command = command
+        self._about = about
+        self._median = median
+        self._warn = warn
+        self._clock = clock
+        self._counts = Counts(0, 0, 0, 0)
+        self._workers: tuple[WorkerStatus, ...] = ()
+        self._progressed = clock()
+        self._next_check = float("inf")
+
+    def progress(self, counts: Counts) -> None:
+        """Keep the counts, and notice a stall: once, until another block is finished."""
+        now = self._clock()
+        if counts.final != self._counts.final or counts.total != self._counts.total:
+            self._progressed, self._next_check = now, now + STALL_S
+        self._counts = counts
+        if now < self._next_check or counts.final == counts.total:
+            return
+        idle = now - self._progressed
+        if idle < STALL_BLOCKS * self._median():
+            self._next_check = now + CHECK_S
+            return
+        self._next_check = float("inf")
+        told = (Notice.STALLED, f"No block was finished for {format_seconds(idle)}: {self._held}.")
+        threading.Thread(target=self.tell, args=told, daemon=True).start()
+
+    def workers(self, workers: tuple[WorkerStatus, ...]) -> None:
+        """Keep what the workers do."""
+        self._workers = workers
+
+    @property
+    def _held(self) -> str:
+        if not self._workers:
+            return "no worker is there"
+        return f"{len(self._workers)} workers hold {self._counts.processing} blocks"
+
+    def tell(self, notice: Notice, message: str) -> None:
+        """Run the command, and wait for its end, for at most `LIMIT_S`."""
+        counts = self._counts
+        variables = {
+            **self._about,
+            "PREDICT_EVENT": notice,
+            "PREDICT_MESSAGE": message,
+            "PREDICT_BLOCKS_TOTAL": str(counts.total),
+            "PREDICT_BLOCKS_DONE": str(counts.done),
+            "PREDICT_BLOCKS_FAILED": str(counts.failed),
+        }
+        problem = run_command(self._command, variables)
+        if problem:
+            self._warn(f"--notify ({notice}): the command {problem}")
+
+
+def run_command(command: str, variables: Mapping[str, str]) -> str:
+    """Run a command of the shell with further variables in its environment, for `LIMIT_S`.
+
+    What went wrong, in words; empty if nothing did. The values come from files and errors, so
+    control characters in them are escaped.
+    """
+    values = {key: plain(shortened(value, MAX_MESSAGE)) for key, value in variables.items()}
+    # Not a pipe: what the command leaves in the background may hold it open.
+    with TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", command],
+                env={**os.environ, **values},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                # Ctrl-C in the terminal interrupts the run, not what tells of that.
+                start_new_session=True,
+            )
+        except OSError as error:
+            return f"cannot be run ({error.strerror})."
+        try:
+            code = process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            return f"had not ended after {LIMIT_S:g} s, and was killed."
+        errors.seek(0)
+        said = errors.read(MAX_MESSAGE).decode(errors="replace").strip()
+    if code == 0:
+        return ""
+    return f"exited with code {code}{f': {said}' if said else '.'}"

@@ -1,0 +1,264 @@
+"""Metrics and notifications of a run that really goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from blockwise_predict.config.resources import resource_folder
+from blockwise_predict.config.values import metrics_address
+from blockwise_predict.records.status import Counts
+from blockwise_predict.run.observation import notify
+from blockwise_predict.run.observation.metrics import RunMetrics
+from blockwise_predict.run.observation.notify import Notifier, run_command
+from tests.support.jobs import Job
+from tests.support.runs import events, predict
+from tests.support.sabotage import POISON, SLOW, at_startup
+
+Samples = dict[tuple[str, str], float]
+FAILS = (
+    POISON.replace("{action}", 'raise ValueError("a bad \\x1b block")')
+    .replace("process = block", "before = block")
+    .replace("return process", "return before")
+)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run of which one block failed: its job, the samples of its metrics while it went on, what
+    its command was told, and what it printed."""
+
+    job: Job
+    samples: list[Samples]
+    told: dict[str, str]
+    said: str
+
+
+def free_port() -> int:
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])
+
+
+def scrape(port: int) -> Samples:
+    """The samples by their name, and the worker or the one label that they have."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    return {
+        (sample.name, sample.labels.get("worker") or "".join(sample.labels.values())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def variables(file: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in file.read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    folder = tmp_path_factory.mktemp("watched")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        at_startup(monkeypatch, folder, f"{SLOW}\n{FAILS}")
+        job, port = Job(folder), free_port()
+        told = folder / "told"
+        command = f"env | grep ^PREDICT_ > {told}"
+        options = ("--metrics-port", port, "--retries", 0, "--notify", command)
+        process = job.begin("a", *options)
+        samples: list[Samples] = []
+        while process.poll() is None:
+            try:
+                samples.append(scrape(port))
+            except (URLError, ConnectionError):
+                time.sleep(0.05)
+        said = process.communicate(60)[0]
+        assert process.returncode == 1, said
+    return Watched(job, samples, variables(told), said)
+
+
+def test_the_metrics_are_those_of_the_run(watched: Watched) -> None:
+    def series(name: str, label: str) -> list[float]:
+        key = (f"blockwise_predict_{name}", label)
+        return [sample[key] for sample in watched.samples if key in sample]
+
+    done = series("blocks", "done")
+    assert sorted(done) == done
+    assert len({*done}) > 3
+    states = ("todo", "processing", "done", "failed", "skipped", "empty")
+    some = [one for one in watched.samples if one.get(("blockwise_predict_blocks", "todo"), 0) > 0]
+    assert {sum(one[("blockwise_predict_blocks", state)] for state in states) for one in some} == {
+        27.0
+    }
+    assert max(series("blocks", "failed")) == 1
+    assert max(series("block_errors_total", "")) == 1
+    assert max(series("workers", "working")) == 1
+    assert max(series("worker_joins_total", "")) == 1
+    # The scheduler publishes its workers once a second.
+    assert max(series("worker_blocks_total", "0")) > 1
+    voxels = dict(zip(done, series("voxels_total", ""), strict=True))
+    assert all(voxels[n] == pytest.approx(n * 40 * 36 * 33 / 27) for n in voxels)
+    for step in ("read", "compute", "write"):
+        assert series("step_seconds_total", step)
+    assert abs(series("last_progress_timestamp_seconds", "")[-1] - time.time()) < 300
+    assert any(key[0] == "blockwise_predict_run_info" for key in watched.samples[-1])
+    assert re.search(r"^Metrics: http://127.0.0.1:\d+/metrics$", watched.said, re.MULTILINE)
+
+
+def test_the_command_is_told_of_the_failure(watched: Watched) -> None:
+    told = watched.told
+    assert told["PREDICT_EVENT"] == "failed"
+    assert told["PREDICT_OUTPUT"] == watched.job.output("a")
+    assert told["PREDICT_RUN_DIR"] == str(watched.job.run_dir("a"))
+    assert told["PREDICT_BLOCKS_DONE"] == "26"
+    assert told["PREDICT_BLOCKS_FAILED"] == "1"
+    assert (
+        "26 of 27 blocks are predicted, 1 failed. The first: [160:320," in (told["PREDICT_MESSAGE"])
+    )
+    assert "a bad \\x1b block" in told["PREDICT_MESSAGE"]
+    assert "Warning: --notify" not in watched.said
+
+
+def test_neither_is_recorded(watched: Watched) -> None:
+    records = watched.job.run_dir("a")
+    config = yaml.safe_load((records / "config.yaml").read_text())
+    plan = json.loads((records / "plan.json").read_text())
+    assert not {"notify", "metrics_port"} & {*config, *plan["config"]}
+
+
+def test_a_retry_is_watched_as_it_asks_for_and_a_command_that_fails_is_a_warning(
+    watched: Watched, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    command = f"env | grep ^PREDICT_ > {told}; echo no such channel >&2; exit 3"
+    output = watched.job.output("a")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = predict("retry", output, "--metrics-port", port, "--notify", command, code=2)
+        assert f"Error: --metrics-port {port}: cannot listen there" in said
+        assert not told.exists()
+    said = predict("retry", output, "--metrics-port", 0, "--notify", command)
+    assert "Warning: --notify (finished): the command exited with code 3: no such channel" in said
+    assert variables(told)["PREDICT_EVENT"] == "finished"
+    assert len(events(watched.job.run_dir("a"), "begin")) == 2
+
+
+@pytest.fixture
+def notifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Gives the counts to a notifier at some times; what its command was told by then."""
+    told = tmp_path / "told"
+    told.touch()
+    clock, took = [0.0], [1.0]
+    made = Notifier(
+        f'echo "$PREDICT_EVENT: $PREDICT_MESSAGE" >> {told}',
+        {},
+        median=lambda: took[0],
+        warn=pytest.fail,
+        clock=lambda: clock[0],
+    )
+    monkeypatch.setattr(notify.threading, "Thread", _AtOnce)
+
+    def observe(at: float, counts: Counts, median: float = 1.0) -> list[str]:
+        clock[0], took[0] = at, median
+        made.progress(counts)
+        return told.read_text().splitlines()
+
+    return observe
+
+
+class _AtOnce:
+    """A thread that has ended when it is started."""
+
+    def __init__(self, target: Callable[..., None], args: tuple[object, ...], daemon: bool) -> None:
+        assert daemon
+        self._run = lambda: target(*args)
+
+    def start(self) -> None:
+        self._run()
+
+
+def test_a_stall_is_told_once(notifier: Callable[..., list[str]]) -> None:
+    held, more = Counts(9, 0, 0, 2), Counts(9, 1, 0, 2)
+    assert notifier(0, held) == []
+    assert notifier(590, held) == []
+    assert notifier(600, more) == []
+    assert notifier(1190, more) == []
+    stall = "stalled: No block was finished for 10 min 00 s: no worker is there."
+    assert notifier(1200, more) == [stall]
+    assert notifier(5000, more) == [stall]
+    assert notifier(5010, Counts(9, 2, 0, 2)) == [stall]
+    assert len(notifier(5700, Counts(9, 2, 0, 2))) == 2
+    # What is finished does not stall.
+    assert len(notifier(5800, Counts(9, 9, 0, 0))) == 2
+    assert len(notifier(9999, Counts(9, 9, 0, 0))) == 2
+
+
+def test_long_blocks_are_given_their_time(notifier: Callable[..., list[str]]) -> None:
+    held = Counts(9, 1, 0, 2)
+    assert notifier(0, held, 120) == []
+    assert notifier(700, held, 120) == []
+    assert notifier(1199, held, 120) == []
+    assert len(notifier(1261, held, 120)) == 1
+
+
+def test_a_command_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "LIMIT_S", 0.2)
+    assert run_command("sleep 60", {}) == "had not ended after 0.2 s, and was killed."
+    # What it leaves in the background is its own affair.
+    assert run_command("sleep 1 & exit 0", {"PREDICT_MESSAGE": "a\0b" * 9999}) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("9100", ("127.0.0.1", 9100)),
+        ("0", ("127.0.0.1", 0)),
+        ("0.0.0.0:9100", ("0.0.0.0", 9100)),
+        ("[::1]:9100", ("::1", 9100)),
+    ],
+)
+def test_metrics_are_for_this_machine_unless_told(text: str, address: tuple[str, int]) -> None:
+    assert metrics_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "host", ":9100", "9100:", "99999", "-1", "a b:1"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="write "):
+        metrics_address(text)
+
+
+def test_the_dashboard_asks_for_metrics_that_exist() -> None:
+    dashboard = json.loads((resource_folder("configs") / "grafana.json").read_text())
+    assert {"__inputs", "__requires", "schemaVersion", "title", "uid", "panels"} <= {*dashboard}
+    (source,) = dashboard["__inputs"]
+    assert (source["type"], source["pluginId"]) == ("datasource", "prometheus")
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels) > 5
+    metrics = RunMetrics({"output": "o"}, lambda: dict.fromkeys(("read", "compute", "write"), 1.0))
+    exported = set()
+    for family in metrics.collect():
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        exported.add(family.name + suffix)
+    asked = set()
+    for panel in panels:
+        assert {"title", "type", "gridPos"} <= {*panel}
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        for target in panel["targets"]:
+            names = set(re.findall(r"blockwise_predict_\w+", target["expr"]))
+            assert names, target
+            asked |= names
+            assert target["expr"].count("$run") == len(re.findall(r"\{", target["expr"]))
+    variables = {variable["name"] for variable in dashboard["templating"]["list"]}
+    assert variables == {"datasource", "run"}
+    assert asked <= exported
+    assert exported - asked <= {"blockwise_predict_start_timestamp_seconds"}
