@@ -49,6 +49,8 @@ class Scene:
             "layout": self.layout,
             "showAxisLines": True,
             "showScaleBar": True,
+            # The bounds of each array.
+            "showDefaultAnnotations": False,
             "crossSectionBackgroundColor": "#16181d",
         }
         if self.selected is not None:
