@@ -48,5 +48,6 @@ def _shown(value: Any) -> Any:
 
 def _breakable(text: str) -> Markup:
     """A text that lines may be broken in after a comma or a slash."""
-    whole = escape(readable(text))
+    # Not as Markup, which would escape what is put into it.
+    whole = str(escape(readable(text)))
     return Markup(re.sub(r"([,/])(?=\S)", r"\1<wbr>", whole))
