@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import price_option, run_option
 from blockwise_predict.config.price import Price
 
 
 @click.command(short_help="Write a report on a run: one HTML file, and a table of its blocks.")
-@click.argument("output", metavar="OUTPUT")
+@click.argument("output", metavar="OUTPUT", type=PATH)
 @run_option("run_dir")
 @run_option("trust_run_dir")
 @click.option(

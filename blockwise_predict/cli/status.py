@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import price_option, run_option
 from blockwise_predict.cli.tables import row_lines
 from blockwise_predict.config.plain import plain
@@ -29,7 +30,7 @@ OUTSIDE_A_TERMINAL = (120, 1000)
 
 
 @click.command(short_help="How far a run is, and what it has used.")
-@click.argument("output", metavar="OUTPUT")
+@click.argument("output", metavar="OUTPUT", type=PATH)
 @click.option("--watch", is_flag=True, help="Show it again every 2 seconds, until the run ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object; one a line of --watch.")
 @price_option

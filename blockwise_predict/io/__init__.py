@@ -15,7 +15,13 @@ from blockwise_predict.io.in_memory import MemoryArray, open_in_memory
 from blockwise_predict.io.interface import BlockSource, GappedArray, PlacedArray
 from blockwise_predict.io.kvstore import reason_of
 from blockwise_predict.io.level import ChosenLevel, TrainedSize
-from blockwise_predict.io.level_choice import describe_levels, open_array, open_source, path_of
+from blockwise_predict.io.level_choice import (
+    describe_levels,
+    levels_beside,
+    open_array,
+    open_source,
+    path_of,
+)
 from blockwise_predict.io.omero import display_windows
 from blockwise_predict.io.output import (
     OutputArray,
@@ -65,6 +71,7 @@ __all__ = [
     "display_windows",
     "gaps_need_reading",
     "guess_format",
+    "levels_beside",
     "measure_planes",
     "missing_sample",
     "names_array",

@@ -18,7 +18,7 @@ from blockwise_predict.geometry.grid import Lengths, format_lengths
 from blockwise_predict.geometry.voxel_size import at_least_as_fine, same_size
 from blockwise_predict.io.formats import Node, read_node
 from blockwise_predict.io.given import given_lengths, parsed_lengths
-from blockwise_predict.io.kvstore import join, normalize
+from blockwise_predict.io.kvstore import join, name_of, normalize, parents
 from blockwise_predict.io.level import ChosenLevel, TrainedSize
 from blockwise_predict.io.ngff import multiscales_of
 from blockwise_predict.io.source import InputArray, open_input
@@ -191,6 +191,23 @@ def describe_levels(path: str | Path) -> list[tuple[str, str]] | None:
         ("path", group.location),
         *((f"level {level.path}", level.text) for level in levels),
     ]
+
+
+def levels_beside(path: str | Path) -> list[InputArray]:
+    """The levels, as far as they can be read, of the multiscale group right above an array; none
+    if that is no level of it."""
+    location = normalize(path)
+    group = read_node(parents(location)[0])
+    if group is None or group.is_array:
+        return []
+    try:
+        names = level_paths(group)
+    except ArrayError:
+        return []
+    if name_of(location) not in names:
+        return []
+    levels = (_open(group, name).array for name in names)
+    return [level for level in levels if level is not None]
 
 
 def level_paths(group: Node) -> list[str]:

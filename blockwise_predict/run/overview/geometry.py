@@ -49,26 +49,24 @@ def halo_warnings(plan: Plan) -> Iterator[str]:
 
 def mask_warnings(plan: Plan, selection: Selection) -> Iterator[str]:
     """Warn of a ROI that is mostly outside the mask."""
-    computed = selection.computed
-    share = float(computed.mean())
-    if plan.config.mask is None or not computed.any() or share >= BOXED:
+    computed, masked_out = int(selection.computed.sum()), int(selection.masked_out.sum())
+    share = computed / max(1, computed + masked_out)
+    if plan.config.mask is None or not computed or share >= BOXED:
         return
-    box = blocks_around(plan, computed)
-    smaller = box.size <= BOXED * plan.output.roi.size
+    box = blocks_around(plan, selection.computed)
+    smaller = plan.config.rois is None and box.size <= BOXED * plan.output.roi.size
     if not smaller and share >= SPARSE:
         return
     advice = ""
     if smaller:
         bounds = plan.output_grid.world_bounds(box)
         advice = (
-            f" All that is computed lies in {bounds}, {box.size / plan.output.roi.size:.0%} of the "
-            "ROI: with that as --roi, the output is smaller and viewers open where there is "
-            "something to see."
+            f" These lie in {bounds}, {box.size / plan.output.roi.size:.0%} of the ROI: with that "
+            "as --roi, the output is smaller."
         )
     yield (
-        f"the ROI is mostly outside the mask: {share:.1%} of the blocks are computed. If that is "
-        f"not what you expect, look at voxel size and offset of {plan.config.mask} (predict "
-        f"inspect), or at a picture of both (predict plan --picture).{advice}"
+        f"the ROI is mostly outside the mask: {share:.1%} of its blocks are computed. If that is "
+        f"not what you expect, compare both in predict plan --picture.{advice}"
     )
 
 
