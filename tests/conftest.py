@@ -37,6 +37,7 @@ settings.load_profile("patient")
 SHARING = (
     *("run/test_volara.py", "run/test_neuroglancer.py", "tests/test_formats.py"),
     *("report/test_report.py", "run/test_observed.py"),
+    *("view/test_page.py", "view/test_serve.py"),
 )
 """Modules whose tests share what takes long to set up."""
 

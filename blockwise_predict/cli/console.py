@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from blockwise_predict.cli.verbosity import Verbosity, show_logs
 from blockwise_predict.config.plain import plain
@@ -24,10 +27,7 @@ class Messages:
     @property
     def is_live(self) -> bool:
         """Whether lines on the screen can be changed later, and are to be."""
-        console = self.console
-        # Not `is_terminal`, which a variable of the environment can claim.
-        movable = console.file.isatty() and not console.is_dumb_terminal
-        return movable and self.verbosity is not Verbosity.QUIET
+        return is_movable(self.console) and self.verbosity is not Verbosity.QUIET
 
     def line(self, text: str) -> None:
         """A message, which `--quiet` hides."""
@@ -45,6 +45,27 @@ class Messages:
     def detail(self, text: str) -> None:
         """What only `--verbose` shows."""
         self.console.print(plain(text), markup=False, style="dim")
+
+
+@contextmanager
+def step(what: str, verbosity: Verbosity = Verbosity.NORMAL) -> Iterator[None]:
+    """Show on a terminal, while the context is open, that something takes its time."""
+    console = make_console()
+    if verbosity is Verbosity.QUIET or not is_movable(console):
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn(what), TimeElapsedColumn())
+    with Progress(
+        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as shown:
+        shown.add_task(what, total=None)
+        yield
+
+
+def is_movable(console: Console) -> bool:
+    """Whether lines that a console has written can be changed later."""
+    # Not `is_terminal`, which a variable of the environment can claim.
+    return console.file.isatty() and not console.is_dumb_terminal
 
 
 def make_console() -> Console:

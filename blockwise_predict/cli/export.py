@@ -41,15 +41,19 @@ def export(
     predict export dacapo/my_run weights.safetensors --iteration 50000
     predict run --checkpoint weights.safetensors --architecture weights.yaml ...
     """
-    from blockwise_predict.checkpoint import open_checkpoint
-    from blockwise_predict.checkpoint.export import export_checkpoint, exported_files
+    from blockwise_predict.cli.console import step
 
-    files = exported_files(target, overwrite=overwrite)
-    model = open_checkpoint(
-        checkpoint,
-        iteration=iteration,
-        architecture=architecture,
-        activation=activation,
-        unsafe_load_pickle=unsafe_load_pickle,
-    )
-    print_rows(export_checkpoint(model, files))
+    with step("Exporting"):
+        from blockwise_predict.checkpoint import open_checkpoint
+        from blockwise_predict.checkpoint.export import export_checkpoint, exported_files
+
+        files = exported_files(target, overwrite=overwrite)
+        model = open_checkpoint(
+            checkpoint,
+            iteration=iteration,
+            architecture=architecture,
+            activation=activation,
+            unsafe_load_pickle=unsafe_load_pickle,
+        )
+        rows = export_checkpoint(model, files)
+    print_rows(rows)

@@ -52,14 +52,18 @@ def inspect(
         return
     if not on_hub and not Path(path).exists():
         raise InputError(f"{path}: no such file, folder or array.")
-    from blockwise_predict.checkpoint import open_checkpoint
-    from blockwise_predict.checkpoint.describe import describe_checkpoint
+    from blockwise_predict.cli.console import step
 
-    model = open_checkpoint(
-        path,
-        iteration=iteration,
-        architecture=architecture,
-        unsafe_load_pickle=unsafe_load_pickle,
-        factory=factory,
-    )
-    print_rows(describe_checkpoint(model))
+    with step("Opening the checkpoint"):
+        from blockwise_predict.checkpoint import open_checkpoint
+        from blockwise_predict.checkpoint.describe import describe_checkpoint
+
+        model = open_checkpoint(
+            path,
+            iteration=iteration,
+            architecture=architecture,
+            unsafe_load_pickle=unsafe_load_pickle,
+            factory=factory,
+        )
+        rows = describe_checkpoint(model)
+    print_rows(rows)

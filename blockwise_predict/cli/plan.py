@@ -39,25 +39,31 @@ def plan(
 
     \b
     predict plan config.yaml --probe --price "2.50 USD"
-    predict plan --checkpoint dacapo/my_run --input volume.zarr/raw --output out.zarr/affs
+    predict plan --checkpoint dacapo/my_run --input volume.zarr/raw \\
+                 --output predictions.zarr/affs
     predict plan config.yaml --picture plan.png
     predict plan config.yaml --block-shape 256,256,256
     """
-    from blockwise_predict.engine.predictor import choose_device
-    from blockwise_predict.run.overview.durations import measured_for
-    from blockwise_predict.run.overview.page import as_text
-    from blockwise_predict.run.overview.picture import check_picture, save_picture
-    from blockwise_predict.run.planned import plan_run
-    from blockwise_predict.worker.probe import run_probe
+    from blockwise_predict.cli.console import step
+
+    with step("Starting"):
+        from blockwise_predict.engine.predictor import choose_device
+        from blockwise_predict.run.overview.durations import measured_for
+        from blockwise_predict.run.overview.page import as_text
+        from blockwise_predict.run.overview.picture import check_picture, save_picture
+        from blockwise_predict.run.planned import plan_run
+        from blockwise_predict.worker.probe import run_probe
 
     if price is not None and not probe:
         raise ConfigError("--price needs the hours that --probe finds out: give both.")
     if picture is not None:
         check_picture(picture)
-    run = plan_run(config)
+    with step("Planning"):
+        run = plan_run(config)
     measured = None
     if probe and (run.selection is None or run.selection.computed.any()):
-        found = run_probe(run.plan, run.opened, choose_device(config.device))
+        with step("Measuring the speed"):
+            found = run_probe(run.plan, run.opened, choose_device(config.device))
         measured = measured_for(run.subject, found, price)
     overview = run.overview(measured)
     if picture is not None:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
-from blockwise_predict.cli.options import run_option
+from blockwise_predict.cli.completing import PATH
+from blockwise_predict.cli.options import price_option, run_option
+from blockwise_predict.config.price import Price
 
 
 @click.command(short_help="Write a report on a run: one HTML file, and a table of its blocks.")
-@click.argument("output", metavar="OUTPUT")
+@click.argument("output", metavar="OUTPUT", type=PATH)
 @run_option("run_dir")
 @run_option("trust_run_dir")
 @click.option(
@@ -19,14 +21,14 @@ from blockwise_predict.cli.options import run_option
     metavar="FILE.html",
     help="Where to write it. [default: report.html in the run directory]",
 )
-@click.option("--price", metavar="AMOUNT", help='Price of a worker per hour, as in "2.50 USD".')
+@price_option
 @click.option("--watch", is_flag=True, help="Write it every 30 s until the run ends.")
 def report(
     output: str,
     run_dir: str | None,
     trust_run_dir: bool,
     file: Path | None,
-    price: str | None,
+    price: Price | None,
     watch: bool,
 ) -> None:
     """Write a report on the run that wrote OUTPUT, during the run or after it.
@@ -42,14 +44,12 @@ def report(
     predict report predictions.zarr/affs --watch
     """
     from blockwise_predict.cli.progress import BlockProgress
-    from blockwise_predict.config.price import Price
     from blockwise_predict.records.find import find_run
     from blockwise_predict.report.make import WATCH_S, ReportMaker
 
     records, plan = find_run(output, run_dir, trust_run_dir=trust_run_dir)
-    each = None if price is None else Price.parse(price)
     with BlockProgress("Sampling") as progress:
-        maker = ReportMaker(records, plan, file, price=each, progress=progress.to)
+        maker = ReportMaker(records, plan, file, price=price, progress=progress.to)
         if watch:
             progress.line(f"Report: {maker.file}, written every {WATCH_S} s until the run ends.")
             maker.watch()

@@ -35,7 +35,10 @@ def retry(output: str, run_dir: str | None, verbosity: Verbosity, **given: Any) 
     predict retry predictions.zarr/affs
     predict retry predictions.zarr/affs --fleet ./my.sbatch
     """
-    from blockwise_predict.cli.running import finish_process, run_with_display
+    from blockwise_predict.cli.console import step
+
+    with step("Starting", verbosity):
+        from blockwise_predict.cli.running import finish_process, run_with_display
     from blockwise_predict.records.find import find_run
     from blockwise_predict.run.retry import config_of_retry
 

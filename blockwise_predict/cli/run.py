@@ -46,7 +46,10 @@ def run(config: RunConfig, verbosity: Verbosity) -> None:
     Ctrl-C (or SIGTERM, or closing the terminal) lets blocks that are being computed finish; a
     second one stops at once.
     """
-    from blockwise_predict.cli.running import finish_process, run_with_display
+    from blockwise_predict.cli.console import step
+
+    with step("Starting", verbosity):
+        from blockwise_predict.cli.running import finish_process, run_with_display
 
     command = shlex.join(["predict", *sys.argv[1:]])
     finish_process(run_with_display(config, command, verbosity=verbosity))

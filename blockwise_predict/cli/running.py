@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import NoReturn
 
+from blockwise_predict.cli.console import step
 from blockwise_predict.cli.terminal import RunDisplay
 from blockwise_predict.cli.verbosity import Verbosity
 from blockwise_predict.config.model import RunConfig
@@ -41,8 +42,10 @@ def run_with_display(
     stop = StopRequest()
     display = _StoppableDisplay(stop, verbosity)
     try:
+        with step("Planning", verbosity):
+            planned = plan_run(config)
         result = run(
-            plan_run(config),
+            planned,
             only_failed=only_failed,
             progress=display,
             stop=stop,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from blockwise_predict.cli.address import address_options
+from blockwise_predict.cli.completing import PATH
 
 
 @click.command(short_help="Serve arrays as zarr over HTTP, read-only.")
-@click.argument("paths", metavar="ARRAY...", nargs=-1, required=True)
+@click.argument("paths", metavar="ARRAY...", nargs=-1, required=True, type=PATH)
 @address_options
 def serve(paths: tuple[str, ...], host: str, port: int) -> None:
     """Serve each ARRAY, in whatever format it is stored, as zarr 3 over HTTP, read-only.

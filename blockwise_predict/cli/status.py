@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import price_option, run_option
-from blockwise_predict.cli.plaintext import plain
 from blockwise_predict.cli.tables import row_lines
+from blockwise_predict.config.plain import plain
 from blockwise_predict.config.price import Price
 
 if TYPE_CHECKING:
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 
 # Interval between two looks at a run (seconds).
 WATCH_S = 2.0
+# Columns and lines where there is no terminal.
+OUTSIDE_A_TERMINAL = (120, 1000)
 
 
 @click.command(short_help="How far a run is, and what it has used.")
-@click.argument("output", metavar="OUTPUT")
+@click.argument("output", metavar="OUTPUT", type=PATH)
 @click.option("--watch", is_flag=True, help="Show it again every 2 seconds, until the run ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object; one a line of --watch.")
 @price_option
@@ -73,17 +77,19 @@ def status(
 
 @contextmanager
 def _screen(*, live: bool) -> Iterator[Callable[[str], None]]:
-    """Gives what shows a text: each in place of the last one, if that is asked for and stdout is a
-    terminal."""
+    """Gives what shows a text: on a terminal, if `live`, each in place of the last one."""
     if not (live and sys.stdout.isatty()):
         yield click.echo
         return
-    from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=Console(highlight=False), auto_refresh=False) as screen:
-        yield lambda text: screen.update(Text(plain(text)), refresh=True)
+    from blockwise_predict.cli.console import make_console
+
+    with Live(
+        console=make_console(), auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+    ) as screen:
+        yield lambda text: screen.update(Text(plain(text), no_wrap=True), refresh=True)
 
 
 def _json(found: RunStatus, price: Price | None) -> str:
@@ -92,9 +98,18 @@ def _json(found: RunStatus, price: Price | None) -> str:
 
 
 def _table(found: RunStatus, plan: Plan, price: Price | None) -> str:
-    from blockwise_predict.report.tables import status_rows, worker_lines
+    from blockwise_predict.report.tables import status_rows
 
     lines = row_lines(status_rows(found, price))
     if found.workers:
-        lines += ["", *worker_lines(found.workers, plan.output.roi.size / plan.num_blocks)]
+        from blockwise_predict.cli.worker_table import worker_lines
+
+        screen = shutil.get_terminal_size(OUTSIDE_A_TERMINAL)
+        table = worker_lines(
+            found.workers,
+            width=screen.columns,
+            height=screen.lines - len(lines) - 2,
+            voxels_per_block=plan.output.roi.size / plan.num_blocks,
+        )
+        lines += ["", *(line.plain for line in table)]
     return "\n".join(lines)

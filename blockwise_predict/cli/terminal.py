@@ -143,6 +143,8 @@ class LiveView:
     def _numbers(self, width: int) -> Text:
         """Rate, time so far and left, blocks that are not done; the last of them give way."""
         passed = f"{format_seconds(time.monotonic() - self._begun)} so far"
+        if not self.workers and not self.counts.processing and self.counts.total:
+            passed = f"no worker yet, {passed}"
         *rate, left = self._pace_texts() or [""]
         texts = [text for text in (left, *_not_done(self.counts), *rate, passed) if text]
         while len(texts) > 1 and len(", ".join(texts)) > width:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from blockwise_predict.cli.address import address_options
+from blockwise_predict.cli.completing import PATH
 from blockwise_predict.cli.options import Command, GroupedCommand, run_option
 from blockwise_predict.config.model import OPTIONS, PREDICTION_KEYS
 from blockwise_predict.errors import ConfigError
@@ -25,7 +26,7 @@ def _prediction_options(function: Command) -> Command:
 
 
 @click.command(cls=GroupedCommand, short_help="Look at an output, or predict where you look.")
-@click.argument("path", metavar="[ARRAY]", required=False)
+@click.argument("path", metavar="[ARRAY]", required=False, type=PATH)
 @_prediction_options
 @run_option("run_dir")
 @run_option("trust_run_dir")
@@ -56,7 +57,8 @@ def view(
     \b
     predict view predictions.zarr/affs
     predict view volume.zarr/raw --no-browser --port 8000
-    predict view --checkpoint dacapo/my_run --iteration 50000 --input volume.zarr/raw
+    predict view --checkpoint dacapo/my_run --iteration 50000 \\
+                 --input volume.zarr/raw
     predict view predictions.zarr/affs --screenshot affs.png
     """
     from blockwise_predict.view.screenshot import check_screenshot

@@ -26,13 +26,18 @@ def workers() -> None:
 
     \b
     predict workers list
-    predict workers copy slurm .        then: predict run --fleet ./slurm.sbatch ...
+    predict workers copy slurm .
+    predict run --fleet ./slurm.sbatch ...
     """
 
 
 @workers.command("list", short_help="List the scripts.")
 def list_() -> None:
-    """List the scripts, by the names that `copy` takes."""
+    """List the scripts, by the names that `copy` takes.
+
+    \b
+    predict workers list
+    """
     for kind, (name, what) in KINDS.items():
         click.echo(f"{kind:<12}{name:<18}{what}")
 
@@ -41,7 +46,11 @@ def list_() -> None:
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @click.argument("target", type=click.Path(path_type=Path), default=Path())
 def copy(kind: str, target: Path) -> None:
-    """Copy the script of a KIND to TARGET, a folder or a new file. [default: .]"""
+    """Copy the script of a KIND to TARGET, a folder or a new file. [default: .]
+
+    \b
+    predict workers copy slurm .
+    """
     from blockwise_predict.config.resources import resource_folder
 
     source = resource_folder("workers") / KINDS[kind][0]

@@ -1,17 +1,14 @@
-"""A run's status as lines of text."""
+"""A run's status as rows of text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 
 from blockwise_predict.config.price import Price
 from blockwise_predict.config.quantities import format_rate, format_seconds
-from blockwise_predict.records.status import WorkerStatus
 from blockwise_predict.report.status import Condition, RunStatus
 
-# Workers that are listed, and characters of an error that are shown.
-MAX_WORKERS, MAX_ERROR = 40, 60
 Rows = list[tuple[str, str]]
 
 
@@ -81,31 +78,3 @@ def _time(status: RunStatus) -> str:
 def _used(status: RunStatus, price: Price | None) -> str:
     text = f"{status.worker_hours:.3g} worker-hours, {status.node_hours:.3g} node-hours"
     return text if price is None else f"{text}, {price.text(status.worker_hours)}"
-
-
-def worker_lines(workers: Sequence[WorkerStatus], block_voxels: float) -> list[str]:
-    """The workers as a table with a header; `block_voxels` is the mean size of a block."""
-    rows = [("worker", "host", "device", "blocks", "rate", "busy", "state")]
-    for one in sorted(workers, key=lambda worker: worker.number)[:MAX_WORKERS]:
-        rate = "-" if one.rate is None else format_rate(one.rate * block_voxels)
-        busy = "-" if one.busy is None else f"{one.busy:.0%}"
-        where = (str(one.number), one.host, one.device or "-")
-        rows.append((*where, f"{one.done:,}", rate, busy, _doing(one)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    lines = ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]
-    if len(workers) > MAX_WORKERS:
-        lines.append(f"... and {len(workers) - MAX_WORKERS} more")
-    return lines
-
-
-def _doing(worker: WorkerStatus) -> str:
-    """What a worker does, and its last error."""
-    state = f"{worker.held} blocks" if worker.held else "waiting"
-    if worker.away or worker.leaving:
-        state = "connection lost" if worker.away else "leaving"
-    if not worker.last_error:
-        return state
-    error = worker.last_error.splitlines()[0]
-    return f"{state}; last error: " + (
-        error if len(error) <= MAX_ERROR else f"{error[: MAX_ERROR - 3]}..."
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,27 +55,27 @@ class Trace:
         worker = np.where(flat["ended"] > 0, flat["worker"], -1)
         return cls(states=flat["state"], worker=worker, **floats, **counts)
 
-    @property
+    @cached_property
     def timed(self) -> NDArray[np.bool_]:
         """Blocks whose times are recorded."""
         return (self.ended > 0) & (self.worker >= 0)
 
-    @property
+    @cached_property
     def predicted(self) -> NDArray[np.bool_]:
         """Blocks whose values are written."""
         return np.isin(self.states, PREDICTED)
 
-    @property
+    @cached_property
     def begun(self) -> Floats:
         """When each block was handed out."""
         return self.ended - self.took
 
-    @property
+    @cached_property
     def wait(self) -> Floats:
         """Seconds of each block in which it was neither read nor computed nor written."""
         return np.maximum(0, self.took - self.read - self.compute - self.write)
 
-    @property
+    @cached_property
     def work(self) -> Floats:
         """Seconds of each block without waiting."""
         return self.read + self.compute + self.write

@@ -76,7 +76,7 @@ class OnDemand:
         self.plan, self._opened = made.plan, made.opened
         self.precision: PrecisionChoice = decide_precision(self.plan, self._opened)
         self._predictor = make_predictor(self.plan, self._opened, self.precision.precision)
-        self.demand = Demand(self._compute, CACHE_BYTES)
+        self.demand = Demand(self.compute, CACHE_BYTES)
 
     @property
     def device(self) -> str:
@@ -108,7 +108,7 @@ class OnDemand:
             time_unit=grid.time_unit,
         )
 
-    def _compute(self, place: Key, abandon: Abandon) -> Values:
+    def compute(self, place: Key, abandon: Abandon) -> Values:
         plan = self.plan
         begin = plan.output.roi.begin + Coordinate(place) * Coordinate(plan.block_shape)
         block = plan.block(begin)

@@ -23,8 +23,8 @@ from blockwise_predict.view.documents import array_document, group_document
 from blockwise_predict.view.served import ServedImage
 
 # Digits of an index are bounded, as everything that others send.
-_CHUNK = re.compile(r"c(?:/\d{1,9}){1,8}")
-_LEVEL = re.compile(r"s(\d{1,2})")
+_CHUNK = re.compile(r"c(?:/[0-9]{1,9}){1,8}")
+_LEVEL = re.compile(r"s([0-9]{1,2})")
 # Of a URL that a page of ours shows: the token must not be sent to where its links lead.
 _HEADERS = {"Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 

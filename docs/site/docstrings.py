@@ -22,10 +22,17 @@ class Parameters(griffe.Extension):
 def _mark(described: griffe.Object, names: list[str], heading: str = "Args") -> None:
     if described.docstring is None or not names:
         return
+    name = "|".join(map(re.escape, names))
+    begins = re.compile(rf"^((?:{name})(?:, (?:{name}))*): ")
     paragraphs = described.docstring.value.split("\n\n")
-    begins = re.compile(rf"(?:{'|'.join(map(re.escape, names))}): ")
     for index, paragraph in enumerate(paragraphs):
         if begins.match(paragraph):
-            indented = "\n".join(f"    {line}" for line in paragraph.splitlines())
-            paragraphs[index] = f"{heading}:\n{indented}"
+            lines = [begins.sub(_first, line, count=1) for line in paragraph.splitlines()]
+            paragraphs[index] = "\n".join([f"{heading}:", *(f"    {line}" for line in lines)])
     described.docstring.value = "\n\n".join(paragraphs)
+
+
+def _first(match: re.Match[str]) -> str:
+    """Several names that share a text: the first, and the others in the text."""
+    first, *others = match[1].split(", ")
+    return f"{first}: " + (f"(and {', '.join(f'`{name}`' for name in others)}) " if others else "")

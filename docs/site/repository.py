@@ -19,6 +19,7 @@ FOLDER = "repository"
 # Pages of the navigation that no page has to link to.
 ALWAYS = ("CHANGELOG.md", "workers/README.md")
 LINK = re.compile(r"(?<=\]\()(?!https?:)([^)#\s]+)(?=[)#])")
+NAME = re.compile(r"\[([\w/.-]+\.md)\]\((?=\1[)#])")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sbatch": "bash", ".bsub": "bash", ".sh": "bash"}
 
 
@@ -39,7 +40,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Turn links to files of the repository into links to their pages."""
+    """Turn links to files of the repository into links to their pages, and names of files that are
+    links to pages into those pages' titles."""
     here = posixpath.dirname(page.file.src_uri)
     origin = _origin(page.file.src_uri).parent
 
@@ -49,7 +51,15 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
             return match[1]
         return posixpath.relpath(_uri(path), here or ".")
 
-    return LINK.sub(link, markdown)
+    def title(match: re.Match[str]) -> str:
+        path = origin / match[1]
+        return f"[{_title(path)}](" if path.is_file() else match[0]
+
+    return LINK.sub(link, NAME.sub(title, markdown))
+
+
+def _title(page: Path) -> str:
+    return page.read_text().partition("\n")[0].removeprefix("# ")
 
 
 def _linked(page: Path) -> list[Path]:

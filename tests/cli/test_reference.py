@@ -1,4 +1,4 @@
-"""docs/reference.md is what the options say."""
+"""docs/reference.md and docs/cli.md are what the options and commands say."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ TEXT = (ROOT / "docs" / "reference.md").read_text()
 SCRIPT: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "reference.py"))
 
 
-def test_it_is_up_to_date() -> None:
-    assert SCRIPT["reference"]() == TEXT, "run python docs/reference.py"
+@pytest.mark.parametrize("name", ["reference", "cli"])
+def test_it_is_up_to_date(name: str) -> None:
+    text = (ROOT / "docs" / f"{name}.md").read_text()
+    assert SCRIPT[name]() == text, "run python docs/reference.py"
 
 
 @pytest.mark.parametrize("key", OPTIONS)

@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BufferedWriter
 from multiprocessing import forkserver
 from pathlib import Path
@@ -115,6 +116,14 @@ def predict_forked(
         process.kill()
 
 
+@contextmanager
+def forked_workers() -> Iterator[None]:
+    """Workers that this process itself starts are forks, too."""
+    started = SimpleNamespace(**{**vars(subprocess), "Popen": _start})
+    with mock.patch("blockwise_predict.fleet.worker_process.subprocess", started):
+        yield
+
+
 def _predict(
     server: dict[str, Any],
     arguments: Sequence[str],
@@ -128,8 +137,7 @@ def _predict(
         # another user has no right to it.
         vars(forkserver._forkserver).update(server)
         mock.patch.object(forkserver._forkserver, "ensure_running").start()
-        started = SimpleNamespace(**{**vars(subprocess), "Popen": _start})
-        mock.patch("blockwise_predict.fleet.worker_process.subprocess", started).start()
+        forked_workers().__enter__()
     _main(arguments, environment, folder, streams, user)
 
 

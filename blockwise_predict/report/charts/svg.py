@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
+from blockwise_predict.report.readable import readable
+
 
 def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
     """An element. Text is escaped; `class_` stands for `class`, `stroke_width` for `stroke-width`;
@@ -15,7 +17,7 @@ def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None
     ]
-    body = "".join(escape(child) for child in children)
+    body = "".join(_body(child) for child in children)
     return Markup(f"<{name}{''.join(parts)}>{body}</{name}>")
 
 
@@ -30,7 +32,11 @@ def _text(value: object) -> str:
     """A value of an attribute; numbers with no more digits than a picture needs."""
     if isinstance(value, float):
         return f"{value:.2f}".rstrip("0").rstrip(".")
-    return str(value)
+    return readable(str(value))
+
+
+def _body(child: Markup | str) -> str:
+    return child if isinstance(child, Markup) else escape(readable(child))
 
 
 def stretched(

@@ -12,6 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from blockwise_predict.report.readable import readable
+
 _FOLDER = Path(__file__).parent
 
 
@@ -30,7 +32,13 @@ def _template() -> Template:
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template("report.html")
+
+
+def _shown(value: Any) -> Any:
+    """A value as it is shown: texts of strangers without characters that move or hide others."""
+    return readable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

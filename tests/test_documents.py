@@ -1,0 +1,194 @@
+"""README.md and docs/*.md: every command is accepted and, where it can be here, run."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from blockwise_predict.cli import predict as command
+from blockwise_predict.config.model import OPTIONS, RunConfig, load_config
+from tests.support.documented_files import CONFIG, write_documented_files
+from tests.support.documents import (
+    DOCUMENTS,
+    GENERATED,
+    Snippet,
+    inline_commands,
+    name_of,
+    snippets,
+)
+from tests.support.forked import forked_workers
+from tests.support.runs import predict
+
+NAMES = [name for d in DOCUMENTS if (name := name_of(d)) not in GENERATED]
+SNIPPETS = [s for d in DOCUMENTS if name_of(d) in NAMES for s in snippets(d)]
+COMMANDS = [(snippet, line) for snippet in SNIPPETS for line in snippet.commands()]
+# What is parsed and not run, by what stands in the command or in the code, and why.
+ONLY_PARSED = {
+    " ... ": "leaves out what stands elsewhere on the page",
+    "--fleet": "needs other machines, or a queue: tests/fleet",
+    "slurm.yaml": "needs Slurm: tests/fleet/slurm",
+    "lsf.yaml": "needs LSF: tests/fleet/test_lsf.py",
+    "predict scale": "needs a run that goes on: tests/fleet/test_scaling.py",
+    "predict worker ": "needs a run that goes on: tests/fleet/test_processes.py",
+    "s3://": "needs a bucket: tests/run/test_remote.py",
+    "daisy.run_blockwise": "starts processes of daisy: tests/run/test_pipeline.py",
+    "volara": "needs an environment with volara: tests/run/test_volara.py",
+    "from blockwise_predict.demo import MODEL": "tests/run/test_docs.py runs it",
+}
+PAGES_ONLY_PARSED = {
+    "cellmap.md": "tests/run/test_families.py and test_packages.py run networks of each kind",
+    "models.md": "tests/run/test_families.py and test_programs.py run networks of each kind",
+}
+# What pieces of code use that stands in the text around them.
+GIVEN = """
+import threading
+import torch
+import blockwise_predict as bp
+size = (20, 20, 20)
+model = torch.nn.Linear(1, 1)
+"""
+
+
+def reason(text: str, page: str) -> str | None:
+    """Why something is not run."""
+    found = [why for part, why in ONLY_PARSED.items() if part in text]
+    return next(iter(found), PAGES_ONLY_PARSED.get(page))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("documented")
+    write_documented_files(folder)
+    return folder
+
+
+def parse(line: str) -> None:
+    """Raise what `predict` would say before it opens a file."""
+    _, name, *words = shlex.split(line)
+    parsed: click.Context = command.commands[name].make_context(
+        name, [word for word in words if word != "..."]
+    )
+    while isinstance(group := parsed.command, click.Group):
+        name, below, rest = group.resolve_command(parsed, [*parsed._protected_args, *parsed.args])
+        assert below is not None
+        parsed = below.make_context(name, rest)
+    if name in ("run", "plan") and "..." not in words:
+        given = {key: parsed.params[key] or None for key in RunConfig.model_fields}
+        load_config(given, parsed.params["config"])
+
+
+def test_commands_are_accepted(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    assert len(COMMANDS) > 70
+    for snippet, line in COMMANDS:
+        try:
+            parse(line)
+        except Exception as error:
+            raise AssertionError(f"{snippet}: {line}: {error}") from error
+
+
+def test_no_command_is_outside_of_a_fence() -> None:
+    for document in DOCUMENTS:
+        assert not re.search(r"\n\n {4,}predict ", document.read_text()), document
+
+
+def test_options_within_sentences_are_options() -> None:
+    checked = 0
+    for document in DOCUMENTS:
+        for line in inline_commands(document):
+            # What is quoted is another program's.
+            _, name, *words = re.sub(r"'[^']*'|\"[^\"]*\"", "", line).split()
+            known = {o for p in command.commands[name].params for o in p.opts}
+            options = {word for word in words if word.startswith("--")}
+            assert options <= known, (document.name, line)
+            checked += len(options)
+    assert checked > 15
+
+
+def test_code_is_python() -> None:
+    for snippet in SNIPPETS:
+        if snippet.language == "python":
+            ast.parse(snippet.text, str(snippet))
+
+
+def test_keys_of_yaml_are_keys() -> None:
+    for snippet in SNIPPETS:
+        if snippet.language == "yaml":
+            assert {*yaml.safe_load(snippet.text)} <= {*OPTIONS, "architecture", "task"}, snippet
+
+
+def test_what_is_not_run_is_still_there() -> None:
+    said = "\n".join(s.text for s in SNIPPETS)
+    assert [part for part in ONLY_PARSED if part not in said] == []
+    assert {*PAGES_ONLY_PARSED} <= {*NAMES}
+
+
+class Page:
+    """A page that is followed from its top, in a folder of its own."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, Any] = {}
+        self._made: dict[str, str] = {}
+        exec(GIVEN, self._names)
+
+    def type(self, line: str) -> None:
+        """Run a command; an output that an other command has made is not in its way."""
+        words = shlex.split(line)[1:]
+        output = self._output(words)
+        if words[0] == "run":
+            if self._made.get(output, line) != line:
+                self._remove(output)
+            self._made[output] = line
+        elif words[0] == "convert":
+            self._remove(words[2])
+        elif "predictions.zarr/affs" in words[1:2] and not Path("predictions.zarr/affs").exists():
+            predict("run", "config.yaml")
+        predict(*words, *(["--device", "cpu"] if words[0] == "run" else []))
+
+    def execute(self, snippet: Snippet) -> None:
+        with forked_workers():
+            exec(compile(snippet.text, str(snippet), "exec"), self._names)
+
+    @staticmethod
+    def _output(words: list[str]) -> str:
+        given = [words[i + 1] for i, word in enumerate(words) if word == "--output"]
+        return given[0] if given else CONFIG["output"]
+
+    @staticmethod
+    def _remove(output: str) -> None:
+        container = output.partition("/")[0]
+        for folder in (container, f"{container}.predict-run"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+RUN = [
+    name
+    for name in NAMES
+    if name not in PAGES_ONLY_PARSED and any(s.page == name for s in SNIPPETS)
+]
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_a_page_can_be_followed(
+    name: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "there"
+    shutil.copytree(files, folder)
+    monkeypatch.chdir(folder)
+    page = Page()
+    for snippet in (s for s in SNIPPETS if s.page == name):
+        if snippet.language == "python":
+            if not reason(snippet.text, name):
+                page.execute(snippet)
+            continue
+        for line in snippet.commands():
+            if not reason(line, name):
+                page.type(line)

@@ -1,0 +1,80 @@
+"""`predict view` and `predict serve` as they are typed."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.runs import command, completed_run, predict, recorded_run, write_volume
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("commands")
+
+
+@pytest.fixture(scope="module")
+def raw(folder: Path) -> str:
+    return write_volume(folder / "volume.zarr", np.zeros((8, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Name what to look at: an array, or a --checkpoint and an --input"),
+        (["nothing.zarr/raw"], "nothing.zarr/raw: there is no zarr, N5 or precomputed array"),
+        (["RAW", "--checkpoint", "x"], "RAW is shown as it is stored, and --checkpoint are for"),
+        (["--checkpoint", "nothing.pt", "--input", "RAW"], "nothing.pt"),
+        (["--checkpoint", "nothing.pt"], "--input is missing"),
+        (["RAW", "--run-dir", "nowhere"], "nowhere holds no run of"),
+        (["RAW", "--port", "99999"], "99999 is not in the range 0<=x<=65535"),
+        (["RAW", "--host", "192.0.2.1", "--no-browser"], "--host 192.0.2.1 --port 0: this address"),
+        (["RAW", "--screenshot", "picture.jpg"], "the name of a PNG file ends in .png"),
+        (["RAW", "--screenshot", "no/such/picture.png"], "there is no folder"),
+    ],
+)
+def test_mistakes_are_plain_messages(words: list[str], message: str, raw: str) -> None:
+    told = predict("view", *(raw if word == "RAW" else word for word in words), code=2)
+    assert message.replace("RAW", raw) in told
+
+
+def test_without_chromium_a_screenshot_says_what_to_install(raw: str, folder: Path) -> None:
+    words = ["view", raw, "--screenshot", folder / "picture.png"]
+    assert "apt-get install chromium" in predict(*words, code=2, PATH=str(folder))
+
+
+def test_an_output_is_served_until_it_is_interrupted(folder: Path) -> None:
+    output = completed_run(folder / "run", (20, 20, 20)) if (folder / "run").mkdir() is None else ""
+    with subprocess.Popen(
+        command("view", output, "--no-browser"), stdout=subprocess.PIPE, text=True
+    ) as shown:
+        lines = [line for line, _ in zip(shown.stdout or (), range(2), strict=False)]
+        url = lines[0].strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", url)
+        with urllib.request.urlopen(f"{url}scene.json", timeout=60) as answer:
+            assert b'"blocks"' in answer.read()
+        shown.send_signal(signal.SIGINT)
+        assert shown.wait(60) == 0
+    assert "Whoever has the URL" in lines[1]
+
+
+def test_an_output_whose_input_and_records_are_gone_is_shown(tmp_path: Path) -> None:
+    from blockwise_predict.view.output import output_scene
+    from blockwise_predict.view.subject import open_subject
+
+    config = recorded_run(tmp_path)
+    for gone in ("raw.zarr", "out.zarr.predict-run"):
+        (tmp_path / gone).rename(tmp_path / f"{gone}.gone")
+    subject = open_subject(config.output)
+    scene, images = output_scene(subject)
+    assert [layer["name"] for layer in scene.layers] == ["prediction 0", "prediction 1", "ROI"]
+    assert [image.name for image in images] == ["prediction"]
+    states, source = subject.notes
+    assert states.startswith("the states of blocks are not shown: ")
+    assert source.startswith("the input is not shown: ")
