@@ -15,6 +15,7 @@ from torch import nn
 from blockwise_predict.architectures import NetworkShapes, UNetShapes
 from blockwise_predict.checkpoint.keys import as_bytes
 from blockwise_predict.checkpoint.outputs import NetworkOutput, Selection
+from blockwise_predict.config.steps import step
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -153,9 +154,12 @@ class TrainedModel(ABC):
 
         It identifies the content: the same weights have the same hash in any file and key style.
         """
-        digest = hashlib.sha256()
-        for name in sorted(self.weights):
-            tensor = self.weights[name]
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(as_bytes(tensor).numpy().data)
+        digest, done = hashlib.sha256(), 0
+        with step("hashing the weights", sum(t.nbytes for t in self.weights.values())) as to:
+            for name in sorted(self.weights):
+                tensor = self.weights[name]
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                digest.update(as_bytes(tensor).numpy().data)
+                done += tensor.nbytes
+                to(done)
         return digest.hexdigest()

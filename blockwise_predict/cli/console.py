@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from blockwise_predict.cli.verbosity import Verbosity, show_logs
 from blockwise_predict.config.plain import plain
+from blockwise_predict.config.steps import Doing, watched_by
 
 
 class Messages:
@@ -49,17 +50,24 @@ class Messages:
 
 @contextmanager
 def step(what: str, verbosity: Verbosity = Verbosity.NORMAL) -> Iterator[None]:
-    """Show on a terminal, while the context is open, that something takes its time."""
+    """Show on a terminal, while the context is open, that something takes its time, and which of
+    its own steps it is at."""
     console = make_console()
     if verbosity is Verbosity.QUIET or not is_movable(console):
         yield
         return
-    columns = (SpinnerColumn(), TextColumn(what), TimeElapsedColumn())
+    text = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), text, TimeElapsedColumn())
     with Progress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as shown:
-        shown.add_task(what, total=None)
-        yield
+        task = shown.add_task(what, total=None)
+
+        def show(doing: Doing | None) -> None:
+            shown.update(task, description=what if doing is None else plain(f"{what}: {doing}"))
+
+        with watched_by(show):
+            yield
 
 
 def is_movable(console: Console) -> bool:

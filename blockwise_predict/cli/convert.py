@@ -50,6 +50,7 @@ def convert(
     predict convert 'slices/*.tif' volume.zarr/raw --voxel-size 30,4,4
     predict convert volume.h5/volumes/raw s3://bucket/volume.zarr/raw
     """
+    from blockwise_predict.cli.console import step
     from blockwise_predict.cli.progress import BlockProgress
     from blockwise_predict.io import describe_array
     from blockwise_predict.io.conversion.convert import convert as convert_stack
@@ -57,7 +58,8 @@ def convert(
     from blockwise_predict.io.given import Given
 
     given = Given(voxel_size, offset)
-    conversion = plan_conversion(source, target, given, axes=axes, overwrite=overwrite)
+    with step("Looking at the stack"):
+        conversion = plan_conversion(source, target, given, axes=axes, overwrite=overwrite)
     if verbosity:
         print_rows(describe_array(conversion.source))
     with BlockProgress("Converting", verbosity) as progress:

@@ -65,9 +65,11 @@ def plan(
         with step("Measuring the speed"):
             found = run_probe(run.plan, run.opened, choose_device(config.device))
         measured = measured_for(run.subject, found, price)
-    overview = run.overview(measured)
+    with step("Counting costs"):
+        overview = run.overview(measured)
     if picture is not None:
-        save_picture(picture, run.subject, overview)
+        with step("Drawing"):
+            save_picture(picture, run.subject, overview)
     if as_json:
         click.echo(overview.model_dump_json(indent=2))
     else:

@@ -66,7 +66,7 @@ def verify(
     from blockwise_predict.cli.progress import BlockProgress
     from blockwise_predict.run.verification.verify import verify as verify_output
 
-    with BlockProgress("Reading", verbosity) as progress:
+    with BlockProgress("Checking", verbosity) as progress:
         report = verify_output(
             output,
             run_dir=run_dir,

@@ -15,6 +15,7 @@ import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
+from blockwise_predict.config.steps import step
 from blockwise_predict.geometry.grid import format_length
 from blockwise_predict.io import ChunkGrid, Planes, measure_planes
 from blockwise_predict.plan.model import Plan
@@ -42,7 +43,8 @@ def contrast_once(grid: ChunkGrid, roi: Roi, recorded: Plan | None) -> tuple[str
     """
     if recorded is not None and recorded.contrast is not None and recorded.output.roi == roi:
         return recorded.contrast
-    return tuple(contrast_warnings(grid))
+    with step("sampling the input for jumps of contrast"):
+        return tuple(contrast_warnings(grid))
 
 
 def contrast_warnings(grid: ChunkGrid) -> Iterator[str]:

@@ -14,6 +14,7 @@ from funlib.geometry import Roi
 from blockwise_predict.checkpoint import OpaqueModel, TrainedModel, UNetModel, nonfinite_weights
 from blockwise_predict.config.model import RunConfig
 from blockwise_predict.config.shard_fields import NO_SHARDS
+from blockwise_predict.config.steps import step
 from blockwise_predict.config.values import BadInput
 from blockwise_predict.config.version import __version__
 from blockwise_predict.geometry.blending import blending_warning
@@ -72,12 +73,13 @@ def make_plan(
     they were. `models` and `array` are the configuration's checkpoints and input, if they are open
     already. Raises an InputError for anything that does not fit.
     """
-    opened = open_inputs(
-        with_recorded_commits(config, recorded),
-        models=models,
-        array=array,
-        level=recorded_level(config, recorded),
-    )
+    with step("opening checkpoint and input"):
+        opened = open_inputs(
+            with_recorded_commits(config, recorded),
+            models=models,
+            array=array,
+            level=recorded_level(config, recorded),
+        )
     opened = with_commits(opened, config)
     if recorded is not None:
         opened = replace(opened, config=_with_recorded_sizes(opened.config, recorded))
@@ -86,7 +88,8 @@ def make_plan(
             opened = replace(opened, tile_shapes=tiles)
     region = choose_region(opened)
     numbers = choose_numbers(opened, region.roi, recorded)
-    layout = choose_layout(opened, region)
+    with step("choosing blocks and tiles"):
+        layout = choose_layout(opened, region)
     if recorded is not None and layout.tiling.lattice == recorded.lattice:
         layout = replace(layout, tiling=recorded.tiling, exact_tiling=recorded.exact_tiling)
     contrast = contrast_once(sampled_chunks(opened, region.roi), region.roi, recorded)
@@ -208,11 +211,16 @@ def _input_plan(array: BlockSource) -> InputPlan:
         voxel_size_source=placement.voxel_size_source,
         offset_source=placement.offset_source,
         metadata_sha256=array.metadata_sha256,
-        sample_sha256=sample_digests(array),
+        sample_sha256=_digests(array),
         time_unit=placement.time_unit,
         level=stored.level if isinstance(stored, InputArray) else None,
         resampled_from=_resampled_from(array),
     )
+
+
+def _digests(array: BlockSource) -> dict[str, str]:
+    with step("hashing a sample of the input"):
+        return sample_digests(array)
 
 
 def _resampled_from(array: BlockSource) -> ResampledFrom | None:
@@ -241,7 +249,8 @@ def _missing_warnings(opened: Opened, read: Roi) -> Iterator[str]:
     """Warn about chunks of the input that are not stored, and what becomes of them."""
     config, array = opened.config, opened.array
     within = read.intersect(Roi((0,) * len(array.shape), array.shape))
-    missing, sampled = missing_sample(array, within.begin, within.end)
+    with step("looking for chunks of the input that are missing"):
+        missing, sampled = missing_sample(array, within.begin, within.end)
     if missing:
         yield (
             f"{missing} of {sampled} sampled chunks of {array.path} ({missing / sampled:.0%}) are "

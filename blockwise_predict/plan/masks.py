@@ -14,6 +14,7 @@ from math import ceil, floor, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise_predict.config.steps import step
 from blockwise_predict.errors import ArrayError
 from blockwise_predict.geometry.grid import VoxelGrid
 from blockwise_predict.io import BlockSource, reason_of
@@ -44,22 +45,35 @@ def foreground_blocks(mask: BlockSource, ranges: Sequence[Ranges]) -> NDArray[np
     `ranges` are those of each axis. Raises ArrayError if the mask cannot be read.
     """
     found = np.zeros([len(low) for low, _ in ranges], bool)
-    for window in _windows(mask, ranges):
-        places = tuple(
-            slice(np.searchsorted(high, part.start, "right"), np.searchsorted(low, part.stop))
-            for (low, high), part in zip(ranges, window, strict=True)
-        )
-        blocks = found[places]
-        # Further windows of blocks that are found already need not be read.
-        if blocks.all():
-            continue
-        touched = _read(mask, window)
-        for axis, ((low, high), part, place) in enumerate(zip(ranges, window, places, strict=True)):
-            begins = low[place].clip(part.start) - part.start
-            ends = high[place].clip(None, part.stop) - part.start
-            touched = _any_within(touched, axis, begins, ends)
-        blocks |= touched
+    windows = list(_windows(mask, ranges))
+    with step("reading the mask", len(windows)) as to:
+        for number, window in enumerate(windows):
+            to(number)
+            _find_within(mask, window, ranges, found)
     return found
+
+
+def _find_within(
+    mask: BlockSource,
+    window: tuple[slice, ...],
+    ranges: Sequence[Ranges],
+    found: NDArray[np.bool_],
+) -> None:
+    """Set the blocks that a window of the mask has foreground of in `found`."""
+    places = tuple(
+        slice(np.searchsorted(high, part.start, "right"), np.searchsorted(low, part.stop))
+        for (low, high), part in zip(ranges, window, strict=True)
+    )
+    blocks = found[places]
+    # Further windows of blocks that are found already need not be read.
+    if blocks.all():
+        return
+    touched = _read(mask, window)
+    for axis, ((low, high), part, place) in enumerate(zip(ranges, window, places, strict=True)):
+        begins = low[place].clip(part.start) - part.start
+        ends = high[place].clip(None, part.stop) - part.start
+        touched = _any_within(touched, axis, begins, ends)
+    blocks |= touched
 
 
 def _windows(mask: BlockSource, ranges: Sequence[Ranges]) -> Iterator[tuple[slice, ...]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.config.normalize import Rule, parse_rule
+from blockwise_predict.config.steps import step
 from blockwise_predict.engine.values import Normalization
 from blockwise_predict.errors import ConfigError
 from blockwise_predict.io import (
@@ -66,7 +67,8 @@ def sampled_chunks(opened: Opened, roi: Roi) -> ChunkGrid:
 
 
 def _from_sample(grid: ChunkGrid, rule: Rule) -> tuple[Rule, str]:
-    sample = sample_statistics(grid)
+    with step("sampling the input's values"):
+        sample = sample_statistics(grid)
     if rule.kind == "zscore":
         found = (sample.mean, sample.std)
         spread = sample.std

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -9,15 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from blockwise_predict.config.plain import plain
+from blockwise_predict.config.steps import Doing, watched_by
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.status import Counts
 from blockwise_predict.run.reporter import Reporter
 
 
-def block_bar(what: str, console: Console, *, disable: bool) -> Progress:
+def block_bar(console: Console, *, disable: bool) -> Progress:
     """A bar with a label, the number of blocks and the time left."""
     return Progress(
-        TextColumn(what),
+        TextColumn("{task.description}", markup=False),
         # What a narrow terminal has no room for is the bar.
         BarColumn(bar_width=None, table_column=Column(ratio=1)),
         MofNCompleteColumn(),
@@ -35,11 +38,14 @@ class BlockBar:
     """Shows a `block_bar` while its context is open, unless that is to `disable` it."""
 
     def __init__(self, what: str, console: Console, *, disable: bool) -> None:
-        self._bar = block_bar(what, console, disable=disable)
+        self._what = what
+        self._bar = block_bar(console, disable=disable)
         self._task = self._bar.add_task(what, total=None)
+        self._watching = ExitStack()
 
     def __enter__(self) -> Self:
         self._bar.start()
+        self._watching.enter_context(watched_by(self._show_step))
         return self
 
     def __exit__(
@@ -48,7 +54,13 @@ class BlockBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._watching.close()
         self._bar.stop()
+
+    def _show_step(self, doing: Doing | None) -> None:
+        """Name a step beside the blocks, such as opening the checkpoint to compute some again."""
+        what = self._what if doing is None else plain(f"{self._what}: {doing}")
+        self._bar.update(self._task, description=what)
 
     def to(self, done: int, total: int) -> None:
         """Show that `done` of `total` blocks are done."""

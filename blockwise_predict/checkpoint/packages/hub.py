@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from blockwise_predict.checkpoint.packages.choose import choose_files
+from blockwise_predict.config.steps import step
 from blockwise_predict.config.values import HUB_SCHEME
 from blockwise_predict.errors import CheckpointError, shortened, shown
 
@@ -109,7 +110,8 @@ def _download(address: HubAddress, *, bare: bool) -> HubFiles:
     files: dict[str, Path] = {}
     for name in chosen.files:
         download = partial(hub.hf_hub_download, address.repo, name, revision=commit)
-        files[name] = Path(_asked(address, download))
+        with step(f"downloading {name} of {address.repo}"):
+            files[name] = Path(_asked(address, download))
     # The commit's folder in the cache: above a file by as many levels as its name has.
     first = next(iter(files))
     root = files[first].parents[len(PurePosixPath(first).parts) - 1]
@@ -157,7 +159,7 @@ def _cached_revisions(repo: str) -> Iterator[CachedRevisionInfo]:
 def _files(address: HubAddress, commit: str, path: Path, files: Mapping[str, Path]) -> HubFiles:
     digests = {}
     for name, file in files.items():
-        with open(file, "rb") as handle:
+        with step(f"hashing {name}"), open(file, "rb") as handle:
             digests[name] = hashlib.file_digest(handle, "sha256").hexdigest()
     return HubFiles(path, address.pinned(commit), digests)
 

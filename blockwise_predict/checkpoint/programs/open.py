@@ -18,6 +18,7 @@ from blockwise_predict.checkpoint.programs.loaded import Loaded
 from blockwise_predict.checkpoint.programs.model import OpaqueModel
 from blockwise_predict.checkpoint.programs.onnx import is_onnx, load_onnx
 from blockwise_predict.checkpoint.programs.torchscript import is_torchscript, load_torchscript
+from blockwise_predict.config.steps import step
 from blockwise_predict.errors import CheckpointError
 from blockwise_predict.geometry.probed import Probed
 
@@ -87,7 +88,10 @@ def _probe(loaded: Loaded, path: Path, input_shape: Sequence[int] | None) -> Pro
     if input_shape is not None:
         hints = replace(hints, shape=tuple(input_shape))
     try:
-        probed = probe_network(loaded.module, hints, lambda text: _log.info("%s: %s", path, text))
+        with step("probing the network, by running it"):
+            probed = probe_network(
+                loaded.module, hints, lambda text: _log.info("%s: %s", path, text)
+            )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     probed = probed.model_copy(update={"outputs": loaded.module.found})

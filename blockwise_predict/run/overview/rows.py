@@ -181,7 +181,7 @@ def duration_lines(measured: Measured) -> Iterator[tuple[str, ...]]:
             f"{row.workers:,}",
             format_hours(row.seconds, row.seconds_shared_reading),
             _range(row.worker_hours, row.worker_hours_shared_reading),
-            *((_range(row.cost, row.cost_shared_reading),) if priced else ()),
+            *((_costs(row),) if priced else ()),
             _limit(row),
         )
 
@@ -191,12 +191,21 @@ def _limit(row: Duration) -> str:
     return f"{row.limited_by}, or shared storage" if shared else row.limited_by
 
 
-def _range(low: float | None, high: float | None) -> str:
+def _range(low: float, high: float) -> str:
     """One number, or two, to three digits."""
-    texts = [
-        f"{number:.3g}" if number < 1000 else f"{number:,.0f}" for number in (low or 0, high or 0)
-    ]
-    return " to ".join(dict.fromkeys(texts))
+    return " to ".join(dict.fromkeys(map(_three_digits, (low, high))))
+
+
+def _three_digits(number: float) -> str:
+    if number < 0.001:
+        return "< 0.001"
+    return f"{number:.3g}" if number < 1000 else f"{number:,.0f}"
+
+
+def _costs(row: Duration) -> str:
+    """One amount, or two."""
+    amounts = (row.cost or 0.0, row.cost_shared_reading or 0.0)
+    return " to ".join(dict.fromkeys(f"{amount:,.2f}" for amount in amounts))
 
 
 def times(shape: Sequence[int]) -> str:

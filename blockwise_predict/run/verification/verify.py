@@ -15,6 +15,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
+from blockwise_predict.config.steps import step
 from blockwise_predict.engine.predictor import choose_device
 from blockwise_predict.errors import InputError, PredictError, RunStateError
 from blockwise_predict.io import OutputArray, open_output, reason_of
@@ -230,10 +231,16 @@ def _compute_again(run: _RecordedRun, chosen: list[int]) -> tuple[dict[int, _Ver
     if not chosen:
         return {}, None
     try:
-        recomputer = Recomputer(run.plan, run.run_dir, choose_device(run.plan.config.device))
+        with step("opening the checkpoint"):
+            recomputer = Recomputer(run.plan, run.run_dir, choose_device(run.plan.config.device))
     except InputError as error:
         return {}, str(error)
-    return {number: _compare(run, recomputer, number) for number in chosen}, None
+    found = {}
+    with step("computing blocks again", len(chosen)) as to:
+        for number in chosen:
+            found[number] = _compare(run, recomputer, number)
+            to(len(found))
+    return found, None
 
 
 def _compare(run: _RecordedRun, recomputer: Recomputer, number: int) -> _Verdict:
