@@ -19,7 +19,6 @@ from tests.support.documented_files import CONFIG, write_documented_files
 from tests.support.documents import (
     DOCUMENTS,
     GENERATED,
-    Snippet,
     inline_commands,
     name_of,
     snippets,
@@ -38,15 +37,21 @@ ONLY_PARSED = {
     "lsf.yaml": "needs LSF: tests/fleet/test_lsf.py",
     "predict scale": "needs a run that goes on: tests/fleet/test_scaling.py",
     "predict worker ": "needs a run that goes on: tests/fleet/test_processes.py",
+    "trials.zarr": "is two more iterations of what the page has run before",
+    "predict-demo/part.zarr": "is a part of what the page has run before",
+    "my_run.zip": "is run by tests/run/test_families.py",
+    "config.yaml --probe": "is run with the README's options",
     "s3://": "needs a bucket: tests/run/test_remote.py",
     "daisy.run_blockwise": "starts processes of daisy: tests/run/test_pipeline.py",
     "volara": "needs an environment with volara: tests/run/test_volara.py",
     "from blockwise_predict.demo import MODEL": "tests/run/test_docs.py runs it",
 }
 PAGES_ONLY_PARSED = {
+    "index.md": "has the README's command",
     "cellmap.md": "tests/run/test_families.py and test_packages.py run networks of each kind",
     "models.md": "tests/run/test_families.py and test_programs.py run networks of each kind",
 }
+CPU = ("--device", "cpu")
 # What pieces of code use that stands in the text around them.
 GIVEN = """
 import threading
@@ -131,64 +136,73 @@ def test_what_is_not_run_is_still_there() -> None:
     assert {*PAGES_ONLY_PARSED} <= {*NAMES}
 
 
-class Page:
-    """A page that is followed from its top, in a folder of its own."""
+class Reader:
+    """Somebody who follows pages, one after another, in a folder."""
 
     def __init__(self) -> None:
         self._names: dict[str, Any] = {}
+        # Outputs, and the commands that made them.
         self._made: dict[str, str] = {}
+        # What has been typed since the last run, and would say the same again.
+        self._typed: set[str] = set()
+
+    def follow(self, page: str) -> None:
+        self._names.clear()
         exec(GIVEN, self._names)
+        for snippet in (s for s in SNIPPETS if s.page == page):
+            if snippet.language != "python":
+                for line in snippet.commands():
+                    if not reason(line, page):
+                        self._type(line)
+            elif not reason(snippet.text, page):
+                with forked_workers():
+                    exec(compile(snippet.text, str(snippet), "exec"), self._names)
 
-    def type(self, line: str) -> None:
-        """Run a command; an output that an other command has made is not in its way."""
+    def _type(self, line: str) -> None:
         words = shlex.split(line)[1:]
-        output = self._output(words)
         if words[0] == "run":
-            if self._made.get(output, line) != line:
-                self._remove(output)
-            self._made[output] = line
-        elif words[0] == "convert":
-            self._remove(words[2])
-        elif "predictions.zarr/affs" in words[1:2] and not Path("predictions.zarr/affs").exists():
-            predict("run", "config.yaml")
-        predict(*words, *(["--device", "cpu"] if words[0] == "run" else []))
+            self._run(words)
+        elif line not in self._typed:
+            self._typed.add(line)
+            if words[0] == "plan":
+                # Not that of another page's run.
+                words += ["--output", "planned.zarr/affs", *CPU]
+            elif CONFIG["output"] in words and not Path(CONFIG["output"]).exists():
+                predict("run", "config.yaml", *CPU)
+            predict(*words)
 
-    def execute(self, snippet: Snippet) -> None:
-        with forked_workers():
-            exec(compile(snippet.text, str(snippet), "exec"), self._names)
-
-    @staticmethod
-    def _output(words: list[str]) -> str:
-        given = [words[i + 1] for i, word in enumerate(words) if word == "--output"]
-        return given[0] if given else CONFIG["output"]
-
-    @staticmethod
-    def _remove(output: str) -> None:
-        container = output.partition("/")[0]
-        for folder in (container, f"{container}.predict-run"):
-            shutil.rmtree(folder, ignore_errors=True)
+    def _run(self, words: list[str]) -> None:
+        """Run a command; an output that another command has made is not in its way."""
+        command, output = shlex.join(words), output_of(words)
+        if self._made.get(output) != command:
+            container = Path(output).parent
+            for folder in (container, f"{container}.predict-run"):
+                shutil.rmtree(folder, ignore_errors=True)
+        self._made[output] = command
+        predict(*words, *CPU)
+        self._typed.clear()
 
 
-RUN = [
-    name
-    for name in NAMES
-    if name not in PAGES_ONLY_PARSED and any(s.page == name for s in SNIPPETS)
-]
+def output_of(words: list[str]) -> str:
+    if "--output" in words:
+        return words[words.index("--output") + 1]
+    return yaml.safe_load(Path(words[1]).read_text())["output"]
 
 
-@pytest.mark.parametrize("name", RUN)
-def test_a_page_can_be_followed(
-    name: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# Pages that make volumes and outputs of their own, and those that share them.
+OWN = [name for name in NAMES if name.startswith(("api", "tutorial"))]
+SHARED = [name for name in NAMES if name not in OWN]
+
+
+@pytest.mark.parametrize("pages", [OWN, SHARED], ids=["own", "shared"])
+def test_pages_can_be_followed(
+    pages: list[str], files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "there"
-    shutil.copytree(files, folder)
-    monkeypatch.chdir(folder)
-    page = Page()
-    for snippet in (s for s in SNIPPETS if s.page == name):
-        if snippet.language == "python":
-            if not reason(snippet.text, name):
-                page.execute(snippet)
-            continue
-        for line in snippet.commands():
-            if not reason(line, name):
-                page.type(line)
+    monkeypatch.chdir(files)
+    reader = Reader()
+    for page in pages:
+        try:
+            reader.follow(page)
+        except BaseException as error:
+            error.add_note(f"while following {page}")
+            raise

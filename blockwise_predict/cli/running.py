@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+from contextlib import ExitStack
 from typing import NoReturn
 
 from blockwise_predict.cli.console import step
@@ -44,21 +45,22 @@ def run_with_display(
     try:
         with step("Planning", verbosity):
             planned = plan_run(config)
-        result = run(
-            planned,
-            only_failed=only_failed,
-            progress=display,
-            stop=stop,
-            command=command,
-        )
+        with ExitStack() as at_end:
+            # Whatever happens: a terminal must not be left without a cursor.
+            at_end.callback(display.end)
+            result = run(
+                planned,
+                only_failed=only_failed,
+                progress=display,
+                stop=stop,
+                command=command,
+            )
     except KeyboardInterrupt:
         display.outcome("Interrupted before the first block was begun.")
         return INTERRUPTED
     except PredictError as error:
-        display.end()
         display.outcome(f"Error: {error}")
         return error.exit_code
-    display.end()
     _show_result(result, display, command)
     if result.interrupted:
         return INTERRUPTED
@@ -188,7 +190,7 @@ def _show_failures(result: RunResult, display: RunDisplay, command: str) -> None
         display.outcome(f"  and {len(failures) - SHOWN_FAILURES} more")
     first = next((failure for failure in failures if failure.traceback), None)
     if first is not None:
-        display.outcome(f"The first one's traceback:\n{first.traceback}")
+        display.line(f"The first one's traceback:\n{first.traceback}")
     others = "Everything else is written"
     if left := result.left:
         others = f"{left} more blocks are still to do; everything else is written"

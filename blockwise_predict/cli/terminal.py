@@ -111,7 +111,7 @@ class LiveView:
         rate, seconds = self._pace.blocks_per_second, self._pace.seconds_left
         if rate is None or seconds is None:
             return []
-        texts = [format_rate(rate * self._voxels_per_block)]
+        texts = [format_rate(rate * self._voxels_per_block)] if rate else []
         if self.counts.final < self.counts.total:
             texts.append(f"{format_seconds(seconds)} left")
         return texts
@@ -132,7 +132,13 @@ class LiveView:
         share = counts.final / counts.total if counts.total else 0.0
         before, after = "Predicting", f"{counts.final}/{counts.total} blocks {share:4.0%}"
         room = width - len(before) - len(after) - 2
-        bar = ProgressBar(total=counts.total or 1, completed=counts.final, width=min(MAX_BAR, room))
+        bar = ProgressBar(
+            total=counts.total or 1,
+            completed=counts.final,
+            width=min(MAX_BAR, room),
+            complete_style="cyan",
+            finished_style="green",
+        )
         row = [before, bar, after] if room > 3 else [after]
         grid = Table.grid(padding=(0, 1))
         for _ in row:

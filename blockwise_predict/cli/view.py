@@ -61,6 +61,7 @@ def view(
                  --input volume.zarr/raw
     predict view predictions.zarr/affs --screenshot affs.png
     """
+    from blockwise_predict.cli.running import finish_process
     from blockwise_predict.view.screenshot import check_screenshot
     from blockwise_predict.view.server import Address
     from blockwise_predict.view.show import save_screenshot, show_page
@@ -77,8 +78,10 @@ def view(
     page = _stored(path, run_dir, trust_run_dir) if path is not None else _predicted(given)
     if screenshot is not None:
         save_screenshot(page, screenshot)
-        return
-    show_page(page, Address(host, port), tell=click.echo, browser=not no_browser)
+    else:
+        show_page(page, Address(host, port), tell=click.echo, browser=not no_browser)
+    # A chunk that is being computed need not be waited for.
+    finish_process(0)
 
 
 def _stored(path: str, run_dir: str | None, trust_run_dir: bool) -> Any:

@@ -11,6 +11,7 @@ import torch
 from funlib.geometry import Roi
 
 from blockwise_predict.config.model import RunConfig
+from blockwise_predict.config.quantities import format_bytes
 from blockwise_predict.config.shard_fields import NO_SHARDS
 from blockwise_predict.engine.memory import available_bytes
 from blockwise_predict.engine.precision import likely_dtype
@@ -257,7 +258,7 @@ def _memory_warnings(tiling: Tiling, limits: Limits, opened: Opened) -> Iterator
     if tiling.memory_bytes <= limits.memory:
         return
     sizes = (tiling.memory_bytes, limits.memory, opened.weight_bytes)
-    needed, allowed, weights = (f"{size / 2**20:.0f} MiB" for size in sizes)
+    needed, allowed, weights = map(format_bytes, sizes)
     limit = f"--memory allows {allowed} beside the weights ({weights})"
     if config.memory is None:
         limit = f"only {allowed} of the free memory are available beside the weights ({weights})"

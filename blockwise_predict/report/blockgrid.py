@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, reduce
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,7 @@ class BlockGrid:
     @cached_property
     def voxels(self) -> NDArray[np.float64]:
         """Number of output voxels of each block, by number."""
-        sizes = [np.diff(edges).astype(np.float64) for edges in self.edges]
-        return np.asarray(reduce(np.multiply.outer, sizes)).ravel()
+        return self._plan.block_voxels.ravel().astype(np.float64)
 
     def bounds(self, begin: Sequence[int], end: Sequence[int]) -> str:
         """The ROI of the blocks from index `begin` to `end` (half-open), in world units."""

@@ -79,7 +79,7 @@ def page_values(
         "generator": GENERATOR,
         "version": __version__,
         "title": record.plan.output.path,
-        "head": headline(record, speed, price),
+        "head": headline(record, price),
         "warnings": _warnings(record),
         "reload": reload,
         "written": moment(time.time()),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from blockwise_predict.config.price import Price
 from blockwise_predict.config.quantities import format_rate, format_seconds
-from blockwise_predict.records.ledger import UNSELECTED, State
+from blockwise_predict.records.ledger import State
 from blockwise_predict.report.record import RunRecord
-from blockwise_predict.report.throughput import Throughput
+from blockwise_predict.report.status import Condition
 
 
 @dataclass(frozen=True)
@@ -33,63 +33,49 @@ class Headline:
     facts: list[Fact]
 
 
-def headline(record: RunRecord, speed: Throughput | None, price: Price | None) -> Headline:
+def headline(record: RunRecord, price: Price | None) -> Headline:
     """The headline of a run."""
-    counts = {state: record.trace.count(state) for state in State}
-    left, failed = counts[State.TODO], counts[State.FAILED]
-    state, kind = "complete", "good"
-    if record.running:
-        state, kind = "running", "warn"
-    elif failed:
-        state, kind = "incomplete: blocks failed", "bad"
-    elif left:
-        state, kind = "incomplete: stopped early", "bad"
-    parts = [(left, "not done yet" if record.running else "not done"), (failed, "failed")]
+    status = record.status
+    left = record.trace.count(State.TODO)
+    state, kind = {
+        Condition.RUNNING: ("running", "warn"),
+        Condition.COMPLETE: ("complete", "good"),
+        Condition.FAILED: ("incomplete: blocks failed", "bad"),
+        Condition.STOPPED: ("incomplete: stopped early", "bad"),
+    }[status.condition]
+    parts = [(left, "not done yet" if record.running else "not done"), (status.failed, "failed")]
     missing = " and ".join(f"{_blocks(number)} {what}" for number, what in parts if number)
-    return Headline(state, kind, missing, _facts(record, counts, speed, price))
+    return Headline(state, kind, missing, list(_facts(record, price)))
 
 
-def _facts(
-    record: RunRecord, counts: dict[State, int], speed: Throughput | None, price: Price | None
-) -> list[Fact]:
-    trace, voxels = record.trace, record.grid.voxels
-    selected = sum(number for state, number in counts.items() if state not in UNSELECTED)
-    done = int(trace.predicted.sum())
+def _facts(record: RunRecord, price: Price | None) -> Iterator[Fact]:
+    status, trace = record.status, record.trace
     others = [
-        f"{counts[state]:,} {state.name.lower()}"
+        f"{trace.count(state):,} {state.name.lower()}"
         for state in (State.FILLED, State.SKIPPED, State.EMPTY, State.MASKED, State.OUTSIDE)
-        if counts[state]
+        if trace.count(state)
     ]
-    facts = [Fact("blocks predicted", f"{done:,} of {selected:,}", ", ".join(others))]
-    facts.append(Fact("voxels predicted", _count(float(voxels[trace.predicted].sum()))))
-    begun = [event["time"] for event in record.events if event["event"] == "begin"]
-    if begun:
-        times = f"started {len(begun)} times" if len(begun) > 1 else ""
-        facts.append(Fact("begun", moment(begun[0]), times))
-    if speed is not None:
-        known = trace.timed & trace.predicted
-        rate = float(voxels[known].sum()) / max(speed.worked, 1e-3)
-        whole = speed.end - speed.begin
-        more = f"of {format_seconds(whole)}" if whole > 1.05 * speed.worked + 1 else ""
-        facts.append(Fact("time at work", format_seconds(speed.worked), more))
-        facts.append(Fact("rate", format_rate(rate), "of output, while at work"))
-    hours = worker_hours(record)
+    blocks = f"{status.done:,} of {status.blocks:,}"
+    yield Fact("blocks predicted", blocks, ", ".join(others))
+    yield Fact("voxels predicted", _count(status.voxels_done))
+    if status.began is not None:
+        starts = sum(event["event"] == "begin" for event in record.events)
+        yield Fact("begun", moment(status.began), f"started {starts} times" if starts > 1 else "")
+        left = status.seconds_left
+        more = "" if left is None else f"about {format_seconds(left)} left"
+        yield Fact("duration", format_seconds(status.seconds), more)
+    if status.voxels_per_second is not None:
+        now = status.voxels_per_second_now
+        more = "of output" if now is None else f"of output; {format_rate(now)} now"
+        yield Fact("rate", format_rate(status.voxels_per_second), more)
     if record.workers:
         lost = sum(worker.losses for worker in record.workers)
-        more = f"lost {lost} times" if lost else ""
-        facts.append(Fact("workers", f"{len(record.workers):,}", more))
-        facts.append(Fact("worker-hours", f"{hours:.3g}"))
+        more = f"lost {lost} time{'' if lost == 1 else 's'}" if lost else ""
+        yield Fact("workers", f"{len(record.workers):,}", more)
+        yield Fact("worker-hours", f"{status.worker_hours:.3g}")
     if price is not None:
-        each = price.text(1)
-        facts.append(Fact("cost", price.text(hours), f"at {each} per worker-hour"))
-    return facts
-
-
-def worker_hours(record: RunRecord) -> float:
-    """The hours that workers were there, all together."""
-    now = time.time() if record.running else last_time(record)
-    stays = [stay for worker in record.workers for stay in worker.stays]
-    return sum(max(0.0, (stay.left or now) - stay.joined) for stay in stays) / 3600
+        cost = price.text(status.worker_hours)
+        yield Fact("cost", cost, f"at {price.text(1)} per worker-hour")
 
 
 def last_time(record: RunRecord) -> float:

@@ -12,10 +12,12 @@ from blockwise_predict.plan.model import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.find import find_precision
-from blockwise_predict.records.ledger import read_records
-from blockwise_predict.records.lock import is_held, read_holder
+from blockwise_predict.records.lock import is_held
 from blockwise_predict.records.provenance import ATTRIBUTE
+from blockwise_predict.records.status import published_status
 from blockwise_predict.report.blockgrid import BlockGrid
+from blockwise_predict.report.history import history_of
+from blockwise_predict.report.status import Condition, RunStatus, run_dir_records, run_status
 from blockwise_predict.report.trace import Trace
 from blockwise_predict.report.workers import Worker, workers_of
 
@@ -25,19 +27,23 @@ class RunRecord:
     """A run's records at one moment.
 
     `made` are the records in the attributes of the output's arrays, empty where there is none.
-    `running` tells whether a scheduler holds the run now.
     """
 
     run_dir: RunDir
     plan: Plan
     grid: BlockGrid
     trace: Trace
+    status: RunStatus
     failures: dict[int, Failure]
     events: list[dict[str, Any]]
     workers: list[Worker]
     made: list[dict[str, Any]]
     precision: PrecisionChoice | None
-    running: bool
+
+    @property
+    def running(self) -> bool:
+        """Whether a scheduler is on."""
+        return self.status.condition is Condition.RUNNING
 
     @property
     def hosts(self) -> dict[int, str]:
@@ -46,32 +52,25 @@ class RunRecord:
 
 
 def read_run(run_dir: RunDir, plan: Plan) -> RunRecord:
-    """Read the records of a run. Raises LedgerDamagedError, and as `open_record` does."""
+    """Read the records of a run. Raises RunStateError for damaged ones."""
     # Before the blocks: a run that ends meanwhile is reported as running, not as stopped early.
-    running = is_running(run_dir)
-    records = read_records(run_dir.ledger_file(plan), plan.blocks_per_axis, trusted=run_dir.trusted)
-    events = list(run_dir.events.read())
+    running = is_held(run_dir.path / "lock")
+    records = run_dir_records(run_dir, plan)
+    published = published_status(run_dir.path, trusted=run_dir.trusted)
+    seen = 0.0 if published is None else published.time
+    history = history_of(run_dir, records, last_seen=seen, running=running)
     return RunRecord(
         run_dir=run_dir,
         plan=plan,
         grid=BlockGrid(plan),
         trace=Trace.of(records),
+        status=run_status(run_dir, plan, running=running),
         failures=run_dir.failures.read(),
-        events=events,
-        workers=workers_of(events),
+        events=list(run_dir.events.read()),
+        workers=workers_of(history),
         made=[_made(array.path) for array in plan.output.arrays],
         precision=_precision(plan, run_dir),
-        running=running,
     )
-
-
-def is_running(run_dir: RunDir) -> bool:
-    """Whether a scheduler holds the run; one on another machine is watched for some seconds."""
-    file = run_dir.path / "lock"
-    holder = read_holder(file)
-    if holder is None:
-        return False
-    return not holder.is_dead if holder.is_here else is_held(file)
 
 
 def _made(path: str) -> dict[str, Any]:

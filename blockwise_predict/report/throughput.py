@@ -1,4 +1,4 @@
-"""How fast a run was, over time, and how long it worked."""
+"""How fast a run was, over time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ _LEAST_S = 1e-3
 
 @dataclass(frozen=True)
 class Throughput:
-    """Voxels per second in steps of equal length from `begin` to `end` (seconds since 1970), and
-    the time within it in which any block was in work (seconds)."""
+    """Voxels per second in steps of equal length from `begin` to `end` (seconds since 1970)."""
 
     begin: float
     end: float
     rates: Floats
-    worked: float
 
 
 def throughput(trace: Trace, voxels: Floats) -> Throughput | None:
@@ -39,7 +37,7 @@ def throughput(trace: Trace, voxels: Floats) -> Throughput | None:
     times = np.linspace(first, last, STEPS + 1)
     done = accumulated(times, begun, ended, voxels[known])
     rates = np.maximum(0, np.diff(done)) / np.diff(times)
-    return Throughput(first, last, rates, covered(begun, ended))
+    return Throughput(first, last, rates)
 
 
 def accumulated(times: Floats, begun: Floats, ended: Floats, amounts: Floats) -> Floats:
@@ -58,11 +56,3 @@ def _ramps(times: Floats, starts: Floats, speed: Floats) -> Floats:
     intercepts = np.concatenate([[0], np.cumsum((speed * starts)[order])])
     before = np.searchsorted(starts[order], times)
     return np.asarray(slopes[before] * times - intercepts[before])
-
-
-def covered(begun: Floats, ended: Floats) -> float:
-    """The length of the union of spans."""
-    order = np.argsort(begun)
-    begun, ended = begun[order], np.maximum.accumulate(ended[order])
-    before = np.concatenate([[begun[0]], ended[:-1]])
-    return float(np.maximum(0, ended - np.maximum(before, begun)).sum())

@@ -61,13 +61,17 @@ class WorkerLine:
 
 
 def worker_lines(record: RunRecord, begin: float, end: float) -> list[WorkerLine]:
-    """A line for each of the first workers, from `begin` to `end` (seconds since 1970)."""
+    """A line for each of MAX_LINES workers at most, from `begin` to `end` (seconds since 1970).
+
+    Of more, those that were lost or had errors come first.
+    """
     trace = record.trace
     known = np.flatnonzero(trace.timed)
     known = known[np.argsort(trace.worker[known], kind="stable")]
     numbers = trace.worker[known]
     found = []
-    for worker in record.workers[:MAX_LINES]:
+    chosen = sorted(record.workers, key=lambda one: (-one.losses, -one.errors, one.number))
+    for worker in sorted(chosen[:MAX_LINES], key=lambda one: one.number):
         low, high = np.searchsorted(numbers, [worker.number, worker.number + 1])
         blocks = known[low:high]
         spans = [*_stays(worker, begin, end), *_busy(trace, blocks, begin, end)]
@@ -80,7 +84,7 @@ def _stays(worker: Worker, begin: float, end: float) -> list[tuple[float, float,
     length = max(end - begin, 1e-3)
     spans = [(0.0, 1.0, "w-back", f"worker {worker.number} was not there")]
     for stay in worker.stays:
-        first, last = ((when - begin) / length for when in (stay.joined, stay.left or end))
+        first, last = ((when - begin) / length for when in (stay.joined, stay.left))
         first, last = max(0.0, first), min(1.0, last)
         spans.append(
             (first, last, "w-present", f"there for {format_seconds((last - first) * length)}")

@@ -8,6 +8,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from blockwise_predict.config.plain import plain
 from blockwise_predict.config.steps import Doing, watched_by
@@ -20,11 +21,13 @@ def block_bar(console: Console, *, disable: bool) -> Progress:
     """A bar with a label, the number of blocks and the time left."""
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        # What a narrow terminal has no room for is the bar.
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
         MofNCompleteColumn(),
         TextColumn("blocks"),
         TimeRemainingColumn(),
         console=console,
+        expand=True,
         disable=disable,
         redirect_stdout=False,
         redirect_stderr=False,

@@ -16,8 +16,6 @@ from blockwise_predict.view.scene import Scene
 from blockwise_predict.view.served import ServedImage
 from blockwise_predict.view.server import Handler, Site
 
-# How often the bar is brought up to date, in seconds.
-STATUS_INTERVAL_S = 0.5
 _JSON = {"Cache-Control": "no-store"}
 
 
@@ -65,7 +63,7 @@ def _events(scene: Scene) -> Handler:
             if text != sent:
                 await response.write(f"data: {text}\n\n".encode())
                 sent = text
-            await asyncio.sleep(STATUS_INTERVAL_S)
+            await asyncio.sleep(scene.interval_s)
 
     return events
 

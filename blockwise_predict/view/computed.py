@@ -15,6 +15,7 @@ from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.plan.ensemble import open_models
 from blockwise_predict.plan.make import Planned, make_plan
 from blockwise_predict.plan.model import Plan
+from blockwise_predict.plan.planned_input import open_planned
 from blockwise_predict.view.demand import Abandon, Demand, Key, Values
 from blockwise_predict.view.names import unique_names
 from blockwise_predict.view.served import ServedImage, ServedLevel, Voxels
@@ -27,6 +28,7 @@ EDGES = {2: (256, 256), 3: (64, 64, 64)}
 # A chunk is computed in so many rows; in between it can be abandoned.
 ROWS = 4
 CACHE_BYTES = 1 << 30
+INPUT_CACHE_BYTES = 512 << 20
 
 
 def plan_on_demand(given: Mapping[str, Any]) -> Planned:
@@ -74,6 +76,8 @@ class OnDemand:
 
     def __init__(self, made: Planned) -> None:
         self.plan, self._opened = made.plan, made.opened
+        # Neighbouring chunks share their context.
+        self._array = open_planned(self.plan, cache_bytes=INPUT_CACHE_BYTES)
         self.precision: PrecisionChoice = decide_precision(self.plan, self._opened)
         self._predictor = make_predictor(self.plan, self._opened, self.precision.precision)
         self.demand = Demand(self.compute, CACHE_BYTES)
@@ -117,8 +121,7 @@ class OnDemand:
             _Target(block, plan.output.roi, array.stored_names, array.dtype, abandon)
             for array in plan.output.arrays
         ]
-        processor = BlockProcessor(plan, self._opened.array, targets, self._predictor)
-        processor.process(block)
+        BlockProcessor(plan, self._array, targets, self._predictor).process(block)
         return tuple(target.data for target in targets)
 
 

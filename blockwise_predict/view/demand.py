@@ -129,17 +129,18 @@ class Demand:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Compute what is asked for."""
-        with ThreadPoolExecutor(1, "compute") as thread:
-            task = asyncio.create_task(self._run(thread))
-            try:
-                yield
-            finally:
-                for job in self._jobs.values():
-                    job.abandoned.set()
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        """Compute what is asked for; what is being computed at the end is abandoned."""
+        thread = ThreadPoolExecutor(1, "compute")
+        task = asyncio.create_task(self._run(thread))
+        try:
+            yield
+        finally:
+            for job in self._jobs.values():
+                job.abandoned.set()
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            thread.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()

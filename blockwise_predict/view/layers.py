@@ -70,7 +70,7 @@ def channel_layers(
         source = _source(image, root, channel="c'")
         layer = {"type": "segmentation", "source": source, "selectedAlpha": 0.5}
         return [{**layer, "name": image.name, "tab": "rendering"}]
-    image_layer = {"type": "image", "source": _source(image, root), "opacity": 0.6}
+    image_layer = {"type": "image", "source": _source(image, root), "opacity": 0.7}
     image_layer |= {"tab": "rendering", "codeVisible": False}
     if count >= 3 and names and all(map(_AFFINITY.match, names)):
         return [{**image_layer, "name": image.name, "shader": shaders.rgb(*window)}]
@@ -132,7 +132,7 @@ def state_layer(image: ServedImage, *, visible: bool) -> Json:
         "source": [_source(image), {"url": f"{ORIGIN}/states/|neuroglancer-precomputed:"}],
         "segments": [str(int(state)) for state in STATE_COLORS],
         "segmentColors": {str(int(state)): color for state, color in STATE_COLORS.items()},
-        "selectedAlpha": 0.35,
+        "selectedAlpha": 0.3,
         "visible": visible,
     }
 

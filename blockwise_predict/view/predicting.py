@@ -69,7 +69,8 @@ def _title(made: OnDemand) -> str:
     network = made.plan.network
     name = network.run or PurePath(network.checkpoint).name
     iteration = "" if network.iteration is None else f", iteration {network.iteration}"
-    return f"{name}{iteration}"
+    source = "/".join(PurePath(made.plan.input.path).parts[-2:])
+    return f"{name}{iteration} on {source}"
 
 
 def _status(made: OnDemand) -> Json:

@@ -15,9 +15,9 @@ from blockwise_predict.view.served import ServedImage
 class Scene:
     """Layers on the axes of an image, which begin with the box from `begin` to `end` (nm) in view.
 
-    `changing` are the images whose values may change. `status` tells what the bar shows: `facts`,
-    pairs of a name and a value, and maybe `progress`. `command` gives the command for a box with a
-    centre and a size (nm, x y z), if there is one.
+    `changing` are the images whose values may change. `status` tells what the bar shows, every
+    `interval_s` seconds: `facts`, pairs of a name and a value, and maybe `progress`. `command`
+    gives the command for a box with a centre and a size (nm, x y z), if there is one.
     """
 
     title: str
@@ -26,6 +26,7 @@ class Scene:
     begin: Lengths
     end: Lengths
     status: Callable[[], Json]
+    interval_s: float = 0.5
     changing: Sequence[str] = ()
     selected: str | None = None
     layout: str = "4panel"
@@ -48,6 +49,8 @@ class Scene:
             "layout": self.layout,
             "showAxisLines": True,
             "showScaleBar": True,
+            # The bounds of each array.
+            "showDefaultAnnotations": False,
             "crossSectionBackgroundColor": "#16181d",
         }
         if self.selected is not None:

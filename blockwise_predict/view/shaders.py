@@ -50,7 +50,10 @@ def chosen_channel(low: float, high: float) -> str:
 
 
 def rgb(low: float, high: float, channels: Sequence[int] = (0, 1, 2)) -> str:
-    """Three channels as red, green and blue; values below the threshold as 0."""
+    """Three affinities as red, green and blue; values below the threshold as 0.
+
+    Where all are high, which is within objects, what is below is seen.
+    """
     names = ("red", "green", "blue")
     return "\n".join(
         [
@@ -58,7 +61,8 @@ def rgb(low: float, high: float, channels: Sequence[int] = (0, 1, 2)) -> str:
             *(_range(name, low, high, c) for name, c in zip(names, channels, strict=True)),
             "void main() {",
             "  vec3 v = vec3(red(), green(), blue());",
-            "  emitRGB(v * step(vec3(threshold), v));",
+            "  v *= step(vec3(threshold), v);",
+            "  emitRGBA(vec4(v, 1.0 - min(v.r, min(v.g, v.b))));",
             "}",
         ]
     )

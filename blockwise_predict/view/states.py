@@ -1,4 +1,4 @@
-"""The states of a run's blocks: an image of one voxel per block, and the counts."""
+"""The states of a run's blocks: an image of one voxel per block, and how far it is."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise_predict.config.quantities import format_rate, format_seconds
+from blockwise_predict.errors import PredictError
 from blockwise_predict.io.kvstore import Json
-from blockwise_predict.records.ledger import FINISHED, State, read_states
+from blockwise_predict.records.ledger import FINISHED, read_states
+from blockwise_predict.records.lock import is_held
+from blockwise_predict.report.status import run_status
 from blockwise_predict.view.served import ServedImage, ServedLevel, Voxels
 from blockwise_predict.view.subject import Recorded
 
@@ -49,11 +53,27 @@ def states_image(run: Recorded) -> ServedImage:
     )
 
 
-def progress(run: Recorded) -> Json:
-    """Numbers of blocks that need not be done any more, that failed, and of all."""
-    states = current_states(run)
-    return {
-        "done": int(np.isin(states, FINISHED).sum()),
-        "failed": int((states == State.FAILED).sum()),
-        "total": states.size,
-    }
+def status_of(run: Recorded) -> Json:
+    """What the bar shows of a run; instead of records that cannot be read, what is wrong."""
+    try:
+        running = is_held(run.run_dir.path / "lock")
+        found = run_status(run.run_dir, run.plan, running=running)
+    except PredictError as error:
+        return {"facts": [["", str(error)]]}
+    finished = found.done + found.empty + found.skipped
+    facts = [[found.condition.value, f"{finished} of {found.blocks} blocks"]]
+    if found.failed:
+        facts.append(["failed", str(found.failed)])
+    if found.voxels_per_second_now is not None:
+        facts.append(["rate", format_rate(found.voxels_per_second_now)])
+    if found.seconds_left is not None:
+        facts.append(["left", format_seconds(found.seconds_left)])
+    if found.workers:
+        facts.append(["workers", str(len(found.workers))])
+    progress = {"done": finished, "failed": found.failed, "total": found.blocks}
+    return {"facts": facts, "progress": progress}
+
+
+def is_finished(run: Recorded) -> bool:
+    """Whether no block is left to do, and none has failed."""
+    return bool(np.isin(current_states(run), FINISHED).all())

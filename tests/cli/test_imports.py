@@ -94,6 +94,8 @@ def test_records_and_arrays_are_read_without_what_computes(tmp_path: Path) -> No
         (("inspect", config.input), 0),
     ):
         assert imports_of_command(*words, code=code) & HEAVY == set(), words
+    # It draws, and shows how far it is.
+    assert imports_of_command("report", config.output) & HEAVY == {"PIL", "rich"}
     # That they would be seen.
     assert "torch" in imports_of_command(
         "inspect", config.checkpoint, "--architecture", config.architecture

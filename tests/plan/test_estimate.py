@@ -32,7 +32,7 @@ def test_too_little_memory_is_told(tmp_path: Path) -> None:
     plan, _ = planned(tmp_path, memory="50MiB", block_shape=None)
     (warning,) = plan.warnings
     assert (
-        "but --memory allows 50 MiB beside the weights (0 MiB), even in the smallest tiles"
+        "but --memory allows 50 MiB beside the weights (4.99 KiB), even in the smallest tiles"
         in warning
     )
 

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from blockwise_predict.records.ledger import State
-from blockwise_predict.report.blockgrid import BlockGrid
 from blockwise_predict.report.compose import page_values
 from blockwise_predict.report.page.render import render
 from blockwise_predict.report.quality.check import Quality
-from blockwise_predict.report.record import RunRecord
-from blockwise_predict.report.trace import Trace, trace_rows
-from blockwise_predict.report.workers import workers_of
-from tests.support.invented import invented_events, invented_records, invented_run
+from blockwise_predict.report.record import read_run
+from blockwise_predict.report.trace import trace_rows
+from tests.support.invented import invented_records, invented_run, write_events
 from tests.support.pages import Page
 from tests.support.runs import tiny_config
 
@@ -31,20 +29,10 @@ def test_a_million_blocks_make_a_small_page_in_seconds(tmp_path: Path) -> None:
     plan = run.plan.model_copy(update=sizes)
     records = invented_records(plan, WORKERS).reshape(-1)
     records["state"][::1000] = State.FAILED
-    events = invented_events(plan.num_blocks, WORKERS)
+    run.run_dir.replace_ledger(plan, records.reshape(plan.blocks_per_axis))
+    write_events(run.run_dir, plan.num_blocks, WORKERS)
     begin = time.process_time()
-    record = RunRecord(
-        run_dir=run.run_dir,
-        plan=plan,
-        grid=BlockGrid(plan),
-        trace=Trace.of(records),
-        failures={},
-        events=events,
-        workers=workers_of(events),
-        made=[],
-        precision=None,
-        running=False,
-    )
+    record = read_run(run.run_dir, plan)
     nothing = Quality([], [], 0, [], [])
     text = render(page_values(record, nothing, price=None, reload=None, trace_name="trace.csv"))
     # 4 s, with room for a busy machine.

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from blockwise_predict.errors import InputError
 from blockwise_predict.records import RunDir
+from blockwise_predict.records.lock import RunLock, read_holder
+from blockwise_predict.report import make, record
+from blockwise_predict.report.make import WATCH_S, ReportMaker
+from tests.support.devtools import browser_tab
+from tests.support.invented import invented_run
 from tests.support.jobs import Job
 from tests.support.networks import save_network
 from tests.support.pages import Page
-from tests.support.runs import predict
+from tests.support.runs import predict, tiny_config
 from tests.support.sabotage import write_startup
 
 SCRIPT = "<script>alert(1)</script>"
@@ -100,20 +107,74 @@ def test_the_trace_has_a_row_for_each_block(troubled: Job) -> None:
 
 
 def test_only_reports_are_replaced(troubled: Job, tmp_path: Path) -> None:
-    output = troubled.output("t")
+    run_dir = RunDir(troubled.run_dir("t"))
+    plan = run_dir.plan()
     own = tmp_path / "own.html"
-    predict("report", output, "--file", own)
-    predict("report", output, "--file", own)
+    for _ in range(2):
+        ReportMaker(run_dir, plan, own).make()
     assert (tmp_path / "own.trace.csv").exists()
-    other = tmp_path / "other.html"
-    other.write_text("<p>mine</p>")
-    assert "is not replaced" in predict("report", output, "--file", other, code=2)
-    assert other.read_text() == "<p>mine</p>"
-    assert "NAME.html" in predict("report", output, "--file", tmp_path / "a.pdf", code=2)
-    assert "no folder" in predict("report", output, "--file", tmp_path / "no/a.html", code=2)
+    for name, text, problem in (
+        ("other.html", "<p>mine</p>", "other.html exists, and predict report has not made it"),
+        ("new.trace.csv", "a,b", "new.trace.csv exists, and predict report has not made it"),
+        ("a.pdf", "", "a report is a file named NAME.html"),
+        ("no/a.html", None, "there is no folder"),
+    ):
+        file = tmp_path / name
+        if text is not None:
+            file.write_text(text)
+        report = file.with_name("new.html") if file.suffix == ".csv" else file
+        with pytest.raises(InputError, match=problem):
+            ReportMaker(run_dir, plan, report)
+        assert text is None or file.read_text() == text
 
 
 @pytest.mark.usefixtures("page")
 def test_reports_of_the_run_directory_are_records(troubled: Job) -> None:
     """So that a run directory with a report is still one, and overwriting a run removes them."""
     RunDir(troubled.run_dir("t")).check()
+
+
+@pytest.mark.usefixtures("page")
+def test_a_browser_shows_it_on_a_phone_in_both_themes_and_prints_it(
+    troubled: Job, tmp_path: Path
+) -> None:
+    with browser_tab(tmp_path) as tab:
+        tab.resize(390, 800)
+        tab.open(troubled.run_dir("t") / "report.html")
+        assert tab.value("document.querySelectorAll('img').length") == 18
+        assert tab.value("[...document.images].every(image => image.naturalWidth > 0)")
+        assert tab.value("document.documentElement.scrollWidth") == 390
+        papers = []
+        for scheme in ("light", "dark"):
+            tab.prefer(scheme)
+            papers.append(tab.value("getComputedStyle(document.body).backgroundColor"))
+        assert papers == ["rgb(255, 255, 255)", "rgb(20, 24, 29)"]
+        assert len(re.findall(rb"/Type /Page\b", tab.pdf())) > 1
+        assert tab.complaints == []
+        # That complaints would be heard: the page's policy lets nothing be added.
+        tab.value("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/'}))")
+        assert "Content Security Policy" in "".join(tab.complaints)
+
+
+def test_a_run_that_goes_on_is_reported_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page reloads itself as long as it is written again."""
+    run = invented_run(tiny_config(tmp_path, (20, 20, 20)))
+    maker = ReportMaker(run.run_dir, run.plan, None)
+    pages = []
+
+    def wait(seconds: float) -> None:
+        assert seconds == WATCH_S
+        pages.append(maker.file.read_text())
+        lock.release()
+
+    monkeypatch.setattr(make.time, "sleep", wait)
+    monkeypatch.setattr(record, "is_held", lambda file: read_holder(file) is not None)
+    lock = RunLock(run.run_dir.path / "lock")
+    lock.acquire(print)
+    maker.watch()
+    assert ['content="30"' in page and "running" in page for page in pages] == [True]
+    last = maker.file.read_text()
+    assert 'http-equiv="refresh"' not in last
+    assert "complete" in last

@@ -23,7 +23,7 @@ from blockwise_predict.run.observation import notify
 from blockwise_predict.run.observation.metrics import RunMetrics
 from blockwise_predict.run.observation.notify import Notifier, run_command
 from tests.support.jobs import Job
-from tests.support.runs import events, predict
+from tests.support.runs import events, predict, until
 from tests.support.sabotage import POISON, SLOW, at_startup
 
 Samples = dict[tuple[str, str], float]
@@ -151,6 +151,28 @@ def test_a_retry_is_watched_as_it_asks_for_and_a_command_that_fails_is_a_warning
     assert "Warning: --notify (finished): the command exited with code 3: no such channel" in said
     assert variables(told)["PREDICT_EVENT"] == "finished"
     assert len(events(watched.job.run_dir("a"), "begin")) == 2
+
+
+IMPATIENT = """
+from blockwise_predict.run.observation import notify
+notify.STALL_S = 0.3
+"""
+
+
+def test_a_run_without_workers_stalls_and_its_interruption_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_startup(monkeypatch, tmp_path, IMPATIENT)
+    told = tmp_path / "told"
+    command = f'echo "$PREDICT_EVENT: $PREDICT_MESSAGE" >> {told}'
+    job = Job(tmp_path)
+    process = job.begin("s", "--workers", 0, "--notify", command)
+    until(told.exists)
+    process.terminate()
+    assert process.wait(60) == 130
+    stalled, interrupted = told.read_text().splitlines()
+    assert re.fullmatch(r"stalled: No block was finished for \d+ s: no worker is there\.", stalled)
+    assert interrupted == f"interrupted: {job.output('s')}: 0 of 27 blocks are predicted."
 
 
 @pytest.fixture

@@ -60,6 +60,14 @@ def test_blocks_that_are_left_out_take_no_time(clock: Clock) -> None:
     assert pace.seconds_left == pytest.approx(10)
 
 
+def test_blocks_that_failed_are_work_and_no_voxels(clock: Clock) -> None:
+    pace = Pace(clock)
+    after(pace, clock, 0)
+    after(pace, clock, 10, done=1, failed=4)
+    assert pace.blocks_per_second == pytest.approx(0.1)
+    assert pace.seconds_left == pytest.approx(95 / 0.5)
+
+
 def test_the_rate_is_that_of_the_last_minute(clock: Clock) -> None:
     pace = Pace(clock)
     after(pace, clock, 0, total=10_000)

@@ -51,9 +51,7 @@ def invented_run(config: RunConfig, *, workers: int = 2) -> Invented:
             values = np.clip(128 + 60 * values / values.std(), 0, 255)
         output.write((0,) * len(output.shape), values.astype(output.dtype))
     records.replace_ledger(plan, invented_records(plan, workers))
-    with (records.path / "events.jsonl").open("w") as file:
-        for event in invented_events(plan.num_blocks, workers):
-            file.write(json.dumps(event) + "\n")
+    write_events(records, plan.num_blocks, workers)
     return Invented(records, plan)
 
 
@@ -69,8 +67,8 @@ def invented_records(plan: Plan, workers: int) -> NDArray[np.void]:
     return records.reshape(plan.blocks_per_axis)
 
 
-def invented_events(blocks: int, workers: int) -> list[dict[str, object]]:
-    """What happened in such a run."""
+def write_events(records: RunDir, blocks: int, workers: int) -> None:
+    """Record what happened in such a run, and nothing else."""
     end = BEGIN + SECONDS * (blocks // workers + 1)
     about = {"device": "cpu, 1 thread", "job": "", "log": None}
     joins = [
@@ -90,4 +88,6 @@ def invented_events(blocks: int, workers: int) -> list[dict[str, object]]:
         for number in range(workers)
     ]
     begin = {"event": "begin", "time": BEGIN, "command": "predict run", "version": "0.1.0"}
-    return [begin, *joins, *leaves, {"event": "end", "time": end, "done": blocks, "busy": {}}]
+    last = {"event": "end", "time": end, "done": blocks, "busy": {}}
+    with (records.path / "events.jsonl").open("w") as file:
+        file.writelines(json.dumps(one) + "\n" for one in (begin, *joins, *leaves, last))

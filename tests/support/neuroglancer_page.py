@@ -15,18 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blockwise_predict.view.chromium import OPTIONS
+
 # How long a screenshot may take, in seconds, on the slowest machine.
 PATIENCE_S = 120.0
-_OPTIONS = (
-    *("--headless=new", "--no-sandbox", "--no-first-run", "--hide-scrollbars"),
-    # No request to anywhere but this machine.
-    *("--disable-quic", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--disable-default-apps", "--disable-extensions"),
-    # WebGL computed by the processor.
-    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"),
-    # Containers have a small /dev/shm.
-    "--disable-dev-shm-usage",
-)
 
 
 class NeuroglancerPage:
@@ -91,7 +83,7 @@ def neuroglancer_page(folder: Path, size: tuple[int, int]) -> Iterator[Neuroglan
     neuroglancer = pytest.importorskip("neuroglancer")
     viewer = neuroglancer.Viewer()
     options = [
-        *_OPTIONS,
+        *OPTIONS,
         f"--user-data-dir={folder / 'profile'}",
         f"--window-size={size[0]},{size[1]}",
     ]

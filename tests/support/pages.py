@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-VOID = {"meta", "br", "img", "link", "hr"}
+VOID = {"meta", "br", "img", "link", "hr", "wbr"}
 
 
 class Page(HTMLParser):
@@ -31,7 +31,11 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.texts.append(data)
+        # Where lines may be broken, nothing is.
+        if self.tags and self.tags[-1] == "wbr" and self.texts:
+            self.texts[-1] += data
+        else:
+            self.texts.append(data)
 
     @property
     def text(self) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blockwise_predict.view.output import output_scene
+from blockwise_predict.view.subject import open_subject
 from tests.support.runs import command, completed_run, predict, recorded_run, write_volume
 
 
@@ -50,11 +52,12 @@ def test_without_chromium_a_screenshot_says_what_to_install(raw: str, folder: Pa
 
 
 def test_an_output_is_served_until_it_is_interrupted(folder: Path) -> None:
-    output = completed_run(folder / "run", (20, 20, 20)) if (folder / "run").mkdir() is None else ""
+    (folder / "run").mkdir()
+    output = completed_run(folder / "run", (20, 20, 20))
     with subprocess.Popen(
         command("view", output, "--no-browser"), stdout=subprocess.PIPE, text=True
     ) as shown:
-        lines = [line for line, _ in zip(shown.stdout or (), range(2), strict=False)]
+        lines = [next(iter(shown.stdout or ())) for _ in range(2)]
         url = lines[0].strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", url)
         with urllib.request.urlopen(f"{url}scene.json", timeout=60) as answer:
@@ -65,15 +68,15 @@ def test_an_output_is_served_until_it_is_interrupted(folder: Path) -> None:
 
 
 def test_an_output_whose_input_and_records_are_gone_is_shown(tmp_path: Path) -> None:
-    from blockwise_predict.view.output import output_scene
-    from blockwise_predict.view.subject import open_subject
-
     config = recorded_run(tmp_path)
     for gone in ("raw.zarr", "out.zarr.predict-run"):
         (tmp_path / gone).rename(tmp_path / f"{gone}.gone")
     subject = open_subject(config.output)
     scene, images = output_scene(subject)
-    assert [layer["name"] for layer in scene.layers] == ["prediction 0", "prediction 1", "ROI"]
+    assert [layer["name"] for layer in scene.layers] == [
+        *("prediction channel_0", "prediction channel_1"),
+        "ROI",
+    ]
     assert [image.name for image in images] == ["prediction"]
     states, source = subject.notes
     assert states.startswith("the states of blocks are not shown: ")

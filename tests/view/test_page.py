@@ -118,7 +118,9 @@ def test_the_states_of_blocks_are_where_the_blocks_are_and_are_read_again(
             tab.evaluate(f"{in_view}({list(place)})")
             tab.wait()
             assert tab.values_at("blocks", place) == [state]
-        assert tab.evaluate("document.getElementById('facts').textContent").startswith("blocks6 of")
+        assert tab.evaluate("document.getElementById('facts').textContent").startswith(
+            "stopped6 of 8 blocks"
+        )
         states[1, 1, 0] = State.DONE
         records.replace_ledger(plan, records_of(states))
         place = world(tuple(v + 1.5 for v in corners[1]))

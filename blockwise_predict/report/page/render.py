@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from blockwise_predict.report.readable import readable
 
@@ -36,9 +37,17 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("report.html")
 
 
 def _shown(value: Any) -> Any:
     """A value as it is shown: texts of strangers without characters that move or hide others."""
     return readable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _breakable(text: str) -> Markup:
+    """A text that lines may be broken in after a comma or a slash."""
+    # Not as Markup, which would escape what is put into it.
+    whole = str(escape(readable(text)))
+    return Markup(re.sub(r"([,/])(?=\S)", r"\1<wbr>", whole))

@@ -5,11 +5,21 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from blockwise_predict.records.status import Counts
 
 # The rate is that of the last minute, or of the last rounds of blocks if these took longer.
 WINDOW_S, ROUNDS = 60.0, 2
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """At a time: blocks that are done, and those that took work: done or failed."""
+
+    time: float
+    done: int
+    worked: int
 
 
 class Pace:
@@ -22,7 +32,7 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._samples: deque[tuple[float, int]] = deque()
+        self._samples: deque[_Sample] = deque()
         self._first = 0
         # Most blocks that were held at the same time: one round.
         self._round = 0
@@ -30,45 +40,53 @@ class Pace:
 
     def observe(self, counts: Counts) -> None:
         """Take note of the counts; called several times a second."""
-        now, worked = self._clock(), counts.done + counts.failed
+        sample = _Sample(self._clock(), counts.done, counts.done + counts.failed)
         self._counts = counts
         self._round = max(self._round, counts.processing)
         if not self._samples:
             if counts.processing:
-                self._first = worked
-                self._samples.append((now, worked))
+                self._first = sample.worked
+                self._samples.append(sample)
             return
-        if worked == self._samples[-1][1]:
+        if sample.worked == self._samples[-1].worked:
             return
-        self._samples.append((now, worked))
-        while self._samples[1][0] < now - WINDOW_S and (
-            worked - self._samples[1][1] >= ROUNDS * self._round
+        self._samples.append(sample)
+        while self._samples[1].time < sample.time - WINDOW_S and (
+            sample.worked - self._samples[1].worked >= ROUNDS * self._round
         ):
             self._samples.popleft()
 
     @property
     def blocks_per_second(self) -> float | None:
-        """The current rate; None until half of the blocks of a first round are done.
+        """The current rate of blocks that are done; None as long as it cannot be told."""
+        seconds = self._seconds
+        if seconds is None:
+            return None
+        return (self._samples[-1].done - self._samples[0].done) / seconds
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The time until all blocks are final, if as many as so far are left out; None as long as
+        it cannot be told."""
+        seconds, counts = self._seconds, self._counts
+        if seconds is None:
+            return None
+        rate = (self._samples[-1].worked - self._samples[0].worked) / seconds
+        share = 1 - (counts.skipped + counts.empty) / counts.final
+        return (counts.total - counts.final) * share / rate
+
+    @property
+    def _seconds(self) -> float | None:
+        """How long the blocks of the window took; None until half of a first round is done.
 
         The first ones of a round that began together say nothing of how many will follow.
         """
         if not self._samples:
             return None
-        (begin, before), (last, worked) = self._samples[0], self._samples[-1]
-        if worked == self._first or 2 * (worked - self._first) < self._round:
+        first, last = self._samples[0], self._samples[-1]
+        if last.worked == self._first or 2 * (last.worked - self._first) < self._round:
             return None
-        blocks = worked - before
-        interval = (last - begin) / blocks
         # Between two blocks the rate stays as it is, unless the next one is overdue.
-        seconds = max(last - begin, self._clock() - begin - interval)
-        return blocks / max(seconds, 1e-3)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """The time until all blocks are final, if as many as so far are left out."""
-        rate, counts = self.blocks_per_second, self._counts
-        if rate is None:
-            return None
-        left_out = counts.skipped + counts.empty
-        share = 1 - left_out / counts.final
-        return (counts.total - counts.final) * share / rate
+        interval = (last.time - first.time) / (last.worked - first.worked)
+        seconds = max(last.time - first.time, self._clock() - first.time - interval)
+        return max(seconds, 1e-3)
