@@ -12,7 +12,7 @@ from blockwise_predict.io import open_input
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.ledger import State, records_of
 from blockwise_predict.view.app import Page
-from blockwise_predict.view.computed import OnDemand, plan_on_demand
+from blockwise_predict.view.computed import open_on_demand
 from blockwise_predict.view.output import output_scene
 from blockwise_predict.view.predicting import predicting_scene
 from blockwise_predict.view.subject import open_subject
@@ -135,7 +135,7 @@ def test_what_is_looked_at_is_predicted(tab: Browser, folder: Path) -> None:
     words = iter(map(str, options(folder)))
     given = {word[2:].replace("-", "_"): next(words) for word in words}
     given.pop("chunk_shape")
-    made = OnDemand(plan_on_demand({**given, "roi": roi_text()}))
+    made = open_on_demand({**given, "roi": roi_text()})
     scene, images = predicting_scene(made)
     with tab.showing(Page(scene, images, made.demand.running)):
         assert not tab.errors

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
 from urllib.parse import urlsplit
@@ -160,7 +161,7 @@ def test_a_client_that_has_gone_away_is_not_computed_for() -> None:
         abandon()
         return (np.zeros((1, 4, 4, 4), np.uint16),)
 
-    demand = Demand(compute, 1000)
+    demand = Demand(compute, 1000, ThreadPoolExecutor(1))
 
     async def read(begin: Sequence[int], _: Sequence[int]) -> Voxels:
         return (await demand.get(tuple(begin)))[0]
