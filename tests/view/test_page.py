@@ -92,6 +92,10 @@ def test_raw_and_prediction_have_their_values_at_their_places(tab: Browser, fold
         assert np.allclose(values[0], predicted[:, first[0] - 5, first[1] - 3, 0])
         assert values[1] is None
         begin, end = (world(corner) for corner in zip(*ROI_VOXELS, strict=True))
+        seen = tab.evaluate("boxOnScreen()")
+        assert seen["center"] == [(low + high) / 2 for low, high in zip(begin, end, strict=True)]
+        # Four panels show all axes, and the ROI fits into them.
+        assert all(s > high - low for s, low, high in zip(seen["size"], begin, end, strict=True))
         box = tab.evaluate("neuroglancer.state.toJSON().layers[2].annotations[0]")
         assert (box["pointA"], box["pointB"]) == ([*begin[::-1]], [*end[::-1]])
 

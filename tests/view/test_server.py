@@ -183,6 +183,16 @@ def test_a_client_that_has_gone_away_is_not_computed_for() -> None:
     assert begun == [(0, 0, 0)]
 
 
+def test_what_cannot_be_read_is_told_without_a_traceback(capfd: pytest.CaptureFixture) -> None:
+    async def broken(*_: object) -> Voxels:
+        raise ValueError("the chunk is damaged")
+
+    with serving(page(image(broken))) as url:
+        status, body, _ = request(url, f"{urlsplit(url).path}/data/raw/s0/c/0/0/1")
+    assert (status, body) == (500, b"the chunk is damaged")
+    assert capfd.readouterr().err == ""
+
+
 def test_an_address_that_is_taken_is_a_plain_message(url: str) -> None:
     async def second() -> None:
         address = Address(port=urlsplit(url).port or 0)
