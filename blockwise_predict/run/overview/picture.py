@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from blockwise_predict.checkpoint.new_file import check_target, new_file
 from blockwise_predict.config.quantities import format_bytes
@@ -47,7 +47,7 @@ def _is_ours(file: Path) -> bool:
     try:
         with Image.open(file, formats=["PNG"]) as image:
             return bool(image.info.get(MARK[0]) == MARK[1])
-    except (OSError, ValueError, UnidentifiedImageError):
+    except (OSError, ValueError, Image.DecompressionBombError):
         return False
 
 
