@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from click.testing import CliRunner
 
+import blockwise_predict
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.cli import predict as command_line
 from blockwise_predict.view.output import output_scene
 from blockwise_predict.view.subject import open_subject
+from tests.support.networks import save_network
 from tests.support.runs import command, completed_run, predict, recorded_run, write_volume
 
 
@@ -46,6 +50,25 @@ def raw(folder: Path) -> str:
 def test_mistakes_are_plain_messages(words: list[str], message: str, raw: str) -> None:
     told = predict("view", *(raw if word == "RAW" else word for word in words), code=2)
     assert message.replace("RAW", raw) in told
+
+
+def test_predictions_are_served_as_an_array(tmp_path: Path) -> None:
+    """To a program that reads zarr: its values are those of the network in one pass."""
+    weights, architecture = save_network(tmp_path)
+    data = np.random.default_rng(0).integers(0, 256, (20, 24, 28), np.uint8)
+    source = write_volume(tmp_path / "raw.zarr", data)
+    words = ["--checkpoint", weights, "--architecture", architecture, "--input", source]
+    words += ["--device", "cpu", "--precision", "float32", "--block-shape", "16,16,16"]
+    with subprocess.Popen(command("serve", *words), stdout=subprocess.PIPE, text=True) as server:
+        url = next(iter(server.stdout or ())).strip()
+        assert url.endswith("/data/prediction/s0")
+        found = zarr.open_array(url, mode="r")[...]
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+    model = open_checkpoint(weights, architecture=architecture)
+    expected = blockwise_predict.predict(model, source, precision="float32", progress=False)
+    assert np.allclose(found, expected.data, atol=1e-5)
+    assert found.std() > 0
 
 
 def test_without_chromium_a_screenshot_says_what_to_install(
