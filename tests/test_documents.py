@@ -38,8 +38,6 @@ ONLY_PARSED = {
     "predict worker ": "needs a run that goes on: tests/fleet/test_processes.py",
     "weights.pt": "is what most tests of tests/run do",
     "predict completion": "writes to the user's own folders: tests/cli/test_completion.py",
-    "--metrics-port": "the port may be taken: tests/run/test_observed.py",
-    "--notify": "runs a command of the user's: tests/run/test_observed.py",
     "trials.zarr": "is two more iterations of what the page has run before",
     "predict-demo/part.zarr": "is a part of what the page has run before",
     "my_run.zip": "is run by tests/run/test_families.py",
