@@ -66,8 +66,8 @@ def view(
     if path is not None and given:
         names = ", ".join(option_name(key) for key in given)
         raise ConfigError(
-            f"{path} is shown as it is stored, and {names} are for predictions on demand, of "
-            "--input by --checkpoint. Give one of both."
+            f"{path} is shown as it is stored; options of predictions on demand ({names}) go with "
+            "--checkpoint and --input. Give either an array or these."
         )
     if screenshot is not None:
         check_screenshot(screenshot)
