@@ -35,7 +35,7 @@ def plan(
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what `predict run` with the same options would do and cost; writes nothing but a picture.
+    """Show what `predict run` with the same options would do and cost; writes at most a picture.
 
     \b
     predict plan config.yaml --probe --price "2.50 USD"
