@@ -66,7 +66,7 @@ def _draw_scale_bar(panel: Image.Image, nm_per_pixel: float) -> None:
     """A white bar in the lower left, of a round length up to a third of the panel."""
     room_nm = panel.width * nm_per_pixel / 3
     length_nm = max((n for n in BAR_LENGTHS_NM if n <= room_nm), default=BAR_LENGTHS_NM[0])
-    label = f"{length_nm} nm" if length_nm < 1000 else f"{length_nm // 1000} µm"
+    label = f"{length_nm} nm" if length_nm < 1000 else f"{length_nm // 1000} um"
     draw = ImageDraw.Draw(panel)
     left, bottom = GAP, panel.height - GAP
     right = left + round(length_nm / nm_per_pixel)
