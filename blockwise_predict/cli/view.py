@@ -96,19 +96,18 @@ def _stored(path: str, run_dir: str | None, trust_run_dir: bool) -> Any:
 
 def _predicted(given: Mapping[str, Any]) -> Any:
     from blockwise_predict.view.app import Page
-    from blockwise_predict.view.computed import OnDemand, plan_on_demand
+    from blockwise_predict.view.computed import open_on_demand
     from blockwise_predict.view.predicting import predicting_scene
 
     if not given:
         raise ConfigError(
             "Name what to look at: an array, or a --checkpoint and an --input to predict from."
         )
-    made = plan_on_demand(given)
+    made = open_on_demand(given)
     for note in made.plan.notes:
         click.echo(note, err=True)
     _warn(made.plan.warnings)
-    on_demand = OnDemand(made)
-    return Page(*predicting_scene(on_demand), running=on_demand.demand.running)
+    return Page(*predicting_scene(made), running=made.demand.running)
 
 
 def _warn(texts: tuple[str, ...]) -> None:

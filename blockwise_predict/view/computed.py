@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -68,19 +69,28 @@ def _block(plan: Plan) -> tuple[int, ...]:
     )
 
 
+def open_on_demand(given: Mapping[str, Any]) -> OnDemand:
+    """Predictions on demand, from options of a run without an output; see `plan_on_demand`.
+
+    All that computes is on one thread from here on: see `engine.compute_queue`.
+    """
+    thread = ThreadPoolExecutor(1, "compute")
+    return thread.submit(lambda: OnDemand(plan_on_demand(given), thread)).result()
+
+
 class OnDemand:
     """The predictions of a plan, computed block by block in this process.
 
     `demand` has the values of all arrays of the output, by the block's place in the grid.
     """
 
-    def __init__(self, made: Planned) -> None:
+    def __init__(self, made: Planned, thread: ThreadPoolExecutor) -> None:
         self.plan, self._opened = made.plan, made.opened
         # Neighbouring chunks share their context.
         self._array = open_planned(self.plan, cache_bytes=INPUT_CACHE_BYTES)
         self.precision: PrecisionChoice = decide_precision(self.plan, self._opened)
         self._predictor = make_predictor(self.plan, self._opened, self.precision.precision)
-        self.demand = Demand(self.compute, CACHE_BYTES)
+        self.demand = Demand(self.compute, CACHE_BYTES, thread)
 
     @property
     def device(self) -> str:

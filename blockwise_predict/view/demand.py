@@ -63,15 +63,16 @@ class DemandStatus:
 
 
 class Demand:
-    """Computes values on one thread, on demand.
+    """Computes values on a `thread`, on demand.
 
     The newest request is computed first. Several requests for one value wait for the same
     computation. One that nobody waits for any more is dropped, or abandoned if it has begun. The
     most recently used values are kept, up to `cache_bytes`. All methods are for one event loop.
     """
 
-    def __init__(self, compute: Compute, cache_bytes: int) -> None:
+    def __init__(self, compute: Compute, cache_bytes: int, thread: ThreadPoolExecutor) -> None:
         self._compute = compute
+        self._thread = thread
         self._cache: OrderedDict[Key, Values] = OrderedDict()
         self._room = cache_bytes
         self._jobs: dict[Key, _Job] = {}
@@ -130,8 +131,7 @@ class Demand:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Compute what is asked for; what is being computed at the end is abandoned."""
-        thread = ThreadPoolExecutor(1, "compute")
-        task = asyncio.create_task(self._run(thread))
+        task = asyncio.create_task(self._run())
         try:
             yield
         finally:
@@ -140,9 +140,9 @@ class Demand:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-            thread.shutdown(wait=False, cancel_futures=True)
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, thread: ThreadPoolExecutor) -> None:
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             while not self._waiting:
@@ -153,7 +153,7 @@ class Demand:
             self._computing = 1
             began = time.perf_counter()
             try:
-                found = await loop.run_in_executor(thread, self._compute, job.key, job.check)
+                found = await loop.run_in_executor(self._thread, self._compute, job.key, job.check)
             except Abandoned:
                 continue
             except Exception as error:  # noqa: BLE001  raised in what waits for it

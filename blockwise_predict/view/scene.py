@@ -46,7 +46,7 @@ class Scene:
             "position": [center[name] for name in ordered],
             "projectionScale": 1.5 * max(sizes[name] for name in ordered[:3]),
             "layers": list(self.layers),
-            "layout": self.layout,
+            "layout": self.layout if "z" in axes else "xy",
             "showAxisLines": True,
             "showScaleBar": True,
             # The bounds of each array.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from blockwise_predict.errors import ConfigError
+from blockwise_predict.errors import ConfigError, shortened
 from blockwise_predict.view.documents import array_document, group_document
 from blockwise_predict.view.served import ServedImage
 
@@ -126,6 +126,8 @@ def _guard(site: Site, names: frozenset[str]) -> Callable[..., Awaitable[web.Str
             return await handler(request)
         except web.HTTPException as error:
             return web.Response(status=error.status)
+        except Exception as error:  # noqa: BLE001  told where it was asked for, without a traceback
+            return web.Response(status=500, text=shortened(str(error)))
 
     return guard
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from blockwise_predict.cli import predict as group
+from blockwise_predict.fleet.runner import CommandRunner
 from tests.support.jobs import SMALL, Job
 from tests.support.runs import predict
 
@@ -54,6 +56,12 @@ def test_one_of_them_at_a_time() -> None:
         2,
         True,
     )
+
+
+def test_commands_of_a_queue_are_shown_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "blockwise_predict")
+    CommandRunner()(["echo", "a b"])
+    assert caplog.messages == ["running echo 'a b'"]
 
 
 @pytest.mark.parametrize("name", ["run", "retry", "verify", "pyramid", "convert", "demo"])

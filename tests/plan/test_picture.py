@@ -13,7 +13,7 @@ from blockwise_predict.io import open_input
 from blockwise_predict.run.overview import drawing, picture, planes
 from blockwise_predict.run.overview.panel import Panel
 from blockwise_predict.run.overview.picture import check_picture, draw_picture, save_picture
-from blockwise_predict.run.overview.planes import levels_of, read_plane
+from blockwise_predict.run.overview.planes import Cut, levels_of, read_plane
 from blockwise_predict.run.overview.scene import Cell, scene_of
 from blockwise_predict.run.overview.sheet import SHORTEST, lay_out
 from blockwise_predict.run.planned import PlannedRun, plan_run
@@ -108,10 +108,12 @@ def test_raw_data_are_a_plane_through_the_middle(shape: tuple[int, ...], tmp_pat
     path = write_volume(tmp_path / "a.zarr", data, voxel_size=(10,) * len(shape))
     at = [length * 10 * 0.6 for length in shape]
     for axis in range(3) if len(shape) == 3 else (0,):
-        plane = read_plane(levels_of(open_input(path)), axis, at, (10, 10))
+        cut = Cut(axis, tuple(at), (45.0, 0.0), (100.0, 200.0), (10, 10))
+        plane = read_plane(levels_of(open_input(path)), cut)
         assert plane is not None
         expected = data if len(shape) == 2 else data.take(12, axis)
-        np.testing.assert_array_equal(plane.data, expected)
+        np.testing.assert_array_equal(plane.data[0], expected[4:10, :20])
+        assert (plane.begin, plane.end) == ((40, 0), (100, 200))
 
 
 def test_a_plane_that_is_too_large_is_not_read(
@@ -123,6 +125,20 @@ def test_a_plane_that_is_too_large_is_not_read(
     monkeypatch.setattr(planes, "PLANE_CHUNKS", 8)
     # 3 x 3 chunks.
     assert scene_of(run.subject).raw_plane(view, (9, 9)) is None
+    assert draw_picture(scene_of(run.subject), run.overview()).width > 1000
+
+
+def test_a_small_roi_is_shown_magnified_as_well(tmp_path: Path) -> None:
+    run = planned(tmp_path, roi="[100:200,100:180,100:200]", block_shape="8,8,8")
+    *sides, closer = lay_out(scene_of(run.subject)).panels
+    assert len(sides) == 3
+    assert closer.width / closer.height == pytest.approx(100 / 80, rel=0.02)
+    assert closer.top == sides[1].top
+    assert not sides[0].outlines_blocks or closer.width > sides[0].width / 4
+    assert (closer.x(100), closer.y(180)) == (closer.left, closer.top + closer.height)
+    raw = closer.scene.raw_plane(closer.view, (closer.height, closer.width))
+    assert raw is not None
+    assert raw.data.shape == (1, 8, 10)
     assert draw_picture(scene_of(run.subject), run.overview()).width > 1000
 
 

@@ -25,6 +25,7 @@ from blockwise_predict.run.observation.notify import Notifier, run_command
 from tests.support.jobs import Job
 from tests.support.runs import events, predict, until
 from tests.support.sabotage import POISON, SLOW, at_startup
+from tests.support.shared import ROOT
 
 Samples = dict[tuple[str, str], float]
 FAILS = (
@@ -259,6 +260,18 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         metrics_address(text)
 
 
+def exported() -> set[str]:
+    """The names of all metrics, as Prometheus stores them."""
+    metrics = RunMetrics({"output": "o"}, lambda: {"read": 1.0})
+    suffixes = {"counter": "_total", "info": "_info"}
+    return {family.name + suffixes.get(family.type, "") for family in metrics.collect()}
+
+
+def test_the_metrics_are_documented() -> None:
+    text = (ROOT / "docs" / "monitoring.md").read_text()
+    assert set(re.findall(r"^\| `(blockwise_predict_\w+)`", text, re.MULTILINE)) == exported()
+
+
 def test_the_dashboard_asks_for_metrics_that_exist() -> None:
     dashboard = json.loads((resource_folder("configs") / "grafana.json").read_text())
     assert {"__inputs", "__requires", "schemaVersion", "title", "uid", "panels"} <= {*dashboard}
@@ -266,11 +279,6 @@ def test_the_dashboard_asks_for_metrics_that_exist() -> None:
     assert (source["type"], source["pluginId"]) == ("datasource", "prometheus")
     panels = dashboard["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels) > 5
-    metrics = RunMetrics({"output": "o"}, lambda: dict.fromkeys(("read", "compute", "write"), 1.0))
-    exported = set()
-    for family in metrics.collect():
-        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
-        exported.add(family.name + suffix)
     asked = set()
     for panel in panels:
         assert {"title", "type", "gridPos"} <= {*panel}
@@ -282,5 +290,5 @@ def test_the_dashboard_asks_for_metrics_that_exist() -> None:
             assert target["expr"].count("$run") == len(re.findall(r"\{", target["expr"]))
     variables = {variable["name"] for variable in dashboard["templating"]["list"]}
     assert variables == {"datasource", "run"}
-    assert asked <= exported
-    assert exported - asked <= {"blockwise_predict_start_timestamp_seconds"}
+    assert asked <= exported()
+    assert exported() - asked <= {"blockwise_predict_start_timestamp_seconds"}

@@ -76,6 +76,12 @@ class Tab:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=features)
 
+    def picture(self, box: tuple[int, int, int, int]) -> bytes:
+        """A PNG of a part of the page: left, top, width and height (pixels)."""
+        clip = {**dict(zip(("x", "y", "width", "height"), box, strict=True)), "scale": 1}
+        taken = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+        return base64.b64decode(taken["data"])
+
     def pdf(self) -> bytes:
         """The page as it is printed."""
         printed = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)

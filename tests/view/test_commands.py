@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from blockwise_predict.cli import predict as command_line
 from blockwise_predict.view.output import output_scene
 from blockwise_predict.view.subject import open_subject
 from tests.support.runs import command, completed_run, predict, recorded_run, write_volume
@@ -46,9 +48,14 @@ def test_mistakes_are_plain_messages(words: list[str], message: str, raw: str) -
     assert message.replace("RAW", raw) in told
 
 
-def test_without_chromium_a_screenshot_says_what_to_install(raw: str, folder: Path) -> None:
-    words = ["view", raw, "--screenshot", folder / "picture.png"]
-    assert "apt-get install chromium" in predict(*words, code=2, PATH=str(folder))
+def test_without_chromium_a_screenshot_says_what_to_install(
+    raw: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    words = ["view", raw, "--screenshot", str(folder / "picture.png")]
+    found = CliRunner().invoke(command_line, words)
+    assert "apt-get install chromium" in str(found.exception)
+    assert not (folder / "picture.png").exists()
 
 
 def test_an_output_is_served_until_it_is_interrupted(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ class Bench:
 def run(test: Callable[[Bench, Demand], Awaitable[None]], cache_bytes: int = 1000) -> None:
     async def main() -> None:
         bench = Bench()
-        demand = Demand(bench.compute, cache_bytes)
+        demand = Demand(bench.compute, cache_bytes, ThreadPoolExecutor(1))
         async with asyncio.timeout(60), demand.running():
             try:
                 await test(bench, demand)

@@ -13,7 +13,7 @@ import pytest
 from funlib.geometry import Coordinate, Roi
 
 from blockwise_predict.view.command import box_roi, run_command
-from blockwise_predict.view.computed import OnDemand, plan_on_demand
+from blockwise_predict.view.computed import OnDemand, open_on_demand, plan_on_demand
 from blockwise_predict.view.demand import Abandoned
 from tests.support.networks import save_network
 from tests.support.runs import predict, read_output, write_volume
@@ -71,7 +71,7 @@ def test_every_byte_is_that_of_a_run(
 ) -> None:
     """Also the chunks that are chosen: the volume is one of them, and one block of the run."""
     options = given if block is None else {**given, "block_shape": block}
-    made = OnDemand(plan_on_demand(options))
+    made = open_on_demand(options)
     found = all_chunks(made)
     output = str(tmp_path / "out.zarr" / "prediction")
     chunks = [] if block is None else ["--chunk-shape", block]
@@ -84,7 +84,7 @@ def test_every_byte_is_that_of_a_run(
 def test_the_command_predicts_the_values_that_are_on_screen(
     given: dict[str, Any], tmp_path: Path
 ) -> None:
-    made = OnDemand(plan_on_demand({**given, "block_shape": "16,16,16"}))
+    made = open_on_demand({**given, "block_shape": "16,16,16"})
     center, size = {"z": 100.0, "y": 30.0, "x": 100.0}, {"z": 0.0, "y": 60.0, "x": 150.0}
     roi = box_roi(made.plan, center, size)
     # y from 0 to 60 nm is voxels 10 to 25; x from 25 to 175 nm is voxels 3.6 to 36.9.
@@ -108,7 +108,7 @@ def test_a_box_beyond_the_volume_is_its_nearest_chunk(given: dict[str, Any]) -> 
 
 
 def test_a_block_that_is_abandoned_ends_at_its_next_row(given: dict[str, Any]) -> None:
-    made = OnDemand(plan_on_demand(given))
+    made = open_on_demand(given)
     rows = 0
 
     def abandon() -> None:

@@ -12,7 +12,7 @@ from blockwise_predict.io import open_input
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.ledger import State, records_of
 from blockwise_predict.view.app import Page
-from blockwise_predict.view.computed import OnDemand, plan_on_demand
+from blockwise_predict.view.computed import open_on_demand
 from blockwise_predict.view.output import output_scene
 from blockwise_predict.view.predicting import predicting_scene
 from blockwise_predict.view.subject import open_subject
@@ -92,6 +92,10 @@ def test_raw_and_prediction_have_their_values_at_their_places(tab: Browser, fold
         assert np.allclose(values[0], predicted[:, first[0] - 5, first[1] - 3, 0])
         assert values[1] is None
         begin, end = (world(corner) for corner in zip(*ROI_VOXELS, strict=True))
+        seen = tab.evaluate("boxOnScreen()")
+        assert seen["center"] == [(low + high) / 2 for low, high in zip(begin, end, strict=True)]
+        # Four panels show all axes, and the ROI fits into them.
+        assert all(s > high - low for s, low, high in zip(seen["size"], begin, end, strict=True))
         box = tab.evaluate("neuroglancer.state.toJSON().layers[2].annotations[0]")
         assert (box["pointA"], box["pointB"]) == ([*begin[::-1]], [*end[::-1]])
 
@@ -135,7 +139,7 @@ def test_what_is_looked_at_is_predicted(tab: Browser, folder: Path) -> None:
     words = iter(map(str, options(folder)))
     given = {word[2:].replace("-", "_"): next(words) for word in words}
     given.pop("chunk_shape")
-    made = OnDemand(plan_on_demand({**given, "roi": roi_text()}))
+    made = open_on_demand({**given, "roi": roi_text()})
     scene, images = predicting_scene(made)
     with tab.showing(Page(scene, images, made.demand.running)):
         assert not tab.errors

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
 from urllib.parse import urlsplit
@@ -160,7 +161,7 @@ def test_a_client_that_has_gone_away_is_not_computed_for() -> None:
         abandon()
         return (np.zeros((1, 4, 4, 4), np.uint16),)
 
-    demand = Demand(compute, 1000)
+    demand = Demand(compute, 1000, ThreadPoolExecutor(1))
 
     async def read(begin: Sequence[int], _: Sequence[int]) -> Voxels:
         return (await demand.get(tuple(begin)))[0]
@@ -180,6 +181,16 @@ def test_a_client_that_has_gone_away_is_not_computed_for() -> None:
         assert clients[0].getresponse().status == 200
         clients[0].close()
     assert begun == [(0, 0, 0)]
+
+
+def test_what_cannot_be_read_is_told_without_a_traceback(capfd: pytest.CaptureFixture) -> None:
+    async def broken(*_: object) -> Voxels:
+        raise ValueError("the chunk is damaged")
+
+    with serving(page(image(broken))) as url:
+        status, body, _ = request(url, f"{urlsplit(url).path}/data/raw/s0/c/0/0/1")
+    assert (status, body) == (500, b"the chunk is damaged")
+    assert capfd.readouterr().err == ""
 
 
 def test_an_address_that_is_taken_is_a_plain_message(url: str) -> None:

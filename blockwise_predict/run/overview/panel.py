@@ -33,11 +33,7 @@ class Panel:
     top: int
     width: int
     height: int
-
-    @property
-    def is_turned(self) -> bool:
-        """Whether the axis down comes after the axis to the right, in the input's order."""
-        return self.view.v > self.view.h
+    title: str = ""
 
     @property
     def outlines_blocks(self) -> bool:
@@ -54,7 +50,7 @@ class Panel:
         rgb = np.repeat(grey[..., None], 3, axis=2)
         self._tint(rgb)
         if mask is not None:
-            inside = self._sampled(mask.data != 0, mask)
+            inside = self._sampled((mask.data != 0).any(0), mask)
             rgb[_outline(inside)] = drawing.MASK
         return Image.fromarray(np.rint(rgb).astype(np.uint8))
 
@@ -68,6 +64,8 @@ class Panel:
         # At least a visible dot.
         right, bottom = max(right, left + 4), max(bottom, top + 4)
         draw.rectangle([left, top, right - 1, bottom - 1], outline=drawing.ROI, width=3)
+        at = (self.left + self.width, self.top - 17)
+        draw.text(at, self.title, drawing.FAINT, font(13), anchor="rm")
 
     def x(self, nm: float) -> float:
         """The pixel of a position along the axis to the right."""
@@ -110,12 +108,29 @@ class Panel:
 
     def _paste(self, grey: Pixels, raw: Plane) -> None:
         """Raw data in light greys, so that what is drawn over them stands out."""
-        data = np.nan_to_num(raw.data.astype(np.float64), posinf=0.0, neginf=0.0)
+        data = np.nan_to_num(raw.data[0].astype(np.float64), posinf=0.0, neginf=0.0)
         low, high = np.percentile(data, (1, 99))
         scaled = np.clip((data - low) / (high - low), 0, 1) if high > low else data * 0 + 0.5
         image = Image.fromarray(np.rint(scaled * 255).astype(np.uint8))
-        size = (self.width, self.height)
-        grey[:] = 70 + 0.68 * np.asarray(image.resize(size, Image.Resampling.BOX), np.float64)
+        size, box = (self.width, self.height), self._within(raw)
+        shown = image.resize(size, Image.Resampling.BOX, box=box)
+        grey[:] = 70 + 0.68 * np.asarray(shown, np.float64)
+
+    def _within(self, plane: Plane) -> tuple[float, float, float, float]:
+        """What is shown of a plane, in its voxels: left, top, right, bottom."""
+        edges = []
+        for axis, number in ((self.view.h, 1), (self.view.v, 0)):
+            count = plane.data.shape[1 + number]
+            voxel = (plane.end[number] - plane.begin[number]) / count
+            volume = self.scene.volume
+            edges.append(
+                [
+                    min(max(0.0, (nm - plane.begin[number]) / voxel), float(count))
+                    for nm in (volume.begin[axis], volume.end[axis])
+                ]
+            )
+        (left, right), (top, bottom) = edges
+        return left, top, right, bottom
 
     def _tint(self, rgb: NDArray[np.float64]) -> None:
         """Tint blocks that are computed, and hatch those that are left out."""

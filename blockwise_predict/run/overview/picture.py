@@ -98,18 +98,16 @@ def _draw_panels(canvas: Image.Image, draw: ImageDraw.ImageDraw, sheet: Sheet) -
     for panel in sheet.panels:
         scene, pixels = panel.scene, (panel.height, panel.width)
         planes = [scene.raw_plane(panel.view, pixels), scene.mask_plane(panel.view, pixels)]
-        if panel.is_turned:
-            planes = [None if plane is None else plane.turned() for plane in planes]
         raw.append(planes[0] is not None)
         mask += [planes[1] is not None] if scene.mask else []
         canvas.paste(panel.image(*planes), (panel.left, panel.top))
         panel.draw(draw)
-        panel.draw_axes(draw, down=panel.left == LEFT)
+        panel.draw_axes(draw, down=panel.left == LEFT or bool(panel.title))
     scene = sheet.panels[0].scene
     return _Legend(
         raw=tuple(raw),
         mask=tuple(mask),
-        outlines=all(panel.outlines_blocks for panel in sheet.panels),
+        outlines=any(panel.outlines_blocks for panel in sheet.panels),
         cells=frozenset(int(cell) for view in scene.views for cell in np.unique(view.cells)),
     )
 
@@ -135,6 +133,8 @@ def _footnotes(sheet: Sheet, legend: _Legend) -> Iterator[str]:
         "Blocks and ROI are projected along the line of sight. Below them is a plane of raw data "
         "through the middle of the ROI, from the coarsest level that is fine enough."
     )
+    if sheet.panels[0].scene.has_time:
+        yield "Blocks of all frames are drawn at one place, over the frame in the middle."
     limits = f"more than {PLANE_CHUNKS:,} chunks or {format_bytes(PLANE_BYTES)} in every level"
     for what, shown in (("Raw data", legend.raw), ("The mask's outline", legend.mask)):
         if not all(shown):

@@ -17,7 +17,7 @@ from blockwise_predict.io import BlockSource, open_input, stored_array
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.selection import Selection
 from blockwise_predict.run.overview.collect import Subject
-from blockwise_predict.run.overview.planes import Plane, levels_of, read_plane
+from blockwise_predict.run.overview.planes import Cut, Plane, levels_of, read_plane
 
 Point = tuple[float, ...]
 
@@ -84,13 +84,33 @@ class Scene:
     mask: tuple[BlockSource, ...]
     middle: Point
 
+    @property
+    def has_time(self) -> bool:
+        """Whether blocks of several times are drawn at one place."""
+        return len(self.middle) > len(self.names)
+
     def raw_plane(self, view: View, pixels: tuple[int, int]) -> Plane | None:
         """The input's plane through the middle of the ROI, if it can be read at little cost."""
-        return read_plane(self.raw, view.along, self.middle, pixels)
+        return self._plane(self.raw, view, pixels)
 
     def mask_plane(self, view: View, pixels: tuple[int, int]) -> Plane | None:
         """The mask's plane there, likewise."""
-        return read_plane(self.mask, view.along, self.middle, pixels)
+        return self._plane(self.mask, view, pixels)
+
+    def _plane(
+        self, levels: tuple[BlockSource, ...], view: View, pixels: tuple[int, int]
+    ) -> Plane | None:
+        v, h = sorted((view.v, view.h))
+        begin, end = self.volume.begin, self.volume.end
+        size = pixels if view.v < view.h else pixels[::-1]
+        cut = Cut(view.along, self.middle, (begin[v], begin[h]), (end[v], end[h]), size)
+        plane = read_plane(levels, cut)
+        return plane if plane is None or view.v < view.h else plane.turned()
+
+    @property
+    def magnified(self) -> Scene:
+        """The ROI alone, as if it were the volume."""
+        return replace(self, volume=self.roi)
 
 
 def scene_of(subject: Subject) -> Scene:

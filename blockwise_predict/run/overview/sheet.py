@@ -13,6 +13,9 @@ WIDTH, HEIGHT = 860, 780
 GAP, LEFT, TOP = 74, 84, 124
 # Axes are drawn at least as long, so that there is something to see.
 SHORTEST = 44
+# A ROI of at most this share of the volume along each axis is shown magnified as well, where there
+# is at least so much room (pixels).
+SMALL_ROI, LEAST_ROOM = 0.35, 180
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,22 @@ def lay_out(scene: Scene) -> Sheet:
         if length * scale < SHORTEST
     }
     panels = tuple(_panels(scene, pixels, z))
-    return Sheet(panels, stretched)
+    closer = () if z is None else tuple(_magnified(scene, panels, pixels[z]))
+    return Sheet((*panels, *closer), stretched)
+
+
+def _magnified(scene: Scene, panels: tuple[Panel, ...], room: int) -> Iterator[Panel]:
+    """The plane (y, x) of a small ROI, in the corner that the other panels leave free."""
+    front = panels[0]
+    share = max(roi / whole for roi, whole in zip(scene.roi.size, scene.volume.size, strict=True))
+    if share > SMALL_ROI or room < LEAST_ROOM:
+        return
+    wide, high = (scene.roi.size[axis] for axis in (front.view.h, front.view.v))
+    # Ticks of its own are to its left.
+    left, top = front.left + front.width + GAP + LEFT // 2, front.top + front.height + GAP
+    scale = min((room - LEFT // 2) / wide, room / high)
+    width, height = (max(SHORTEST, round(length * scale)) for length in (wide, high))
+    yield Panel(scene.magnified, front.view, left, top, width, height, title="the ROI, magnified")
 
 
 def _panels(scene: Scene, pixels: list[int], z: int | None) -> Iterator[Panel]:

@@ -129,29 +129,25 @@ async function updateCommand() {
 
 // Centre and size in nm, x y z, of what the panels show; 0 for an axis that none of them shows.
 function boxOnScreen() {
-  const state = viewer.state.toJSON();
-  const names = Object.keys(state.dimensions);
-  const center = ["x", "y", "z"].map((name) => state.position[names.indexOf(name)] ?? 0);
-  const scale = state.crossSectionScale ?? 1;
+  const { dimensions, position, crossSectionScale = 1 } = viewer.state.toJSON();
+  const names = Object.keys(dimensions);
+  const center = ["x", "y", "z"].map((name) => position[names.indexOf(name)] ?? 0);
   const size = [0, 0, 0];
   for (const panel of viewer.display.panels) {
     const shown = panel.sliceView?.projectionParameters?.value;
     if (shown === undefined) continue;
-    const { width, height, viewMatrix } = shown;
-    // The rows of a view matrix are the directions to the right and down.
     for (const axis of [0, 1, 2]) {
-      const right = Math.abs(viewMatrix[4 * axis]) > 1e-6 * Math.abs(viewMatrix[0] || 1);
-      size[axis] = Math.max(size[axis], extent(viewMatrix, axis, width, height, right) * scale);
+      size[axis] = Math.max(size[axis], pixelsAlong(axis, shown) * crossSectionScale);
     }
   }
   return { center, size };
 }
 
-function extent(matrix, axis, width, height) {
-  const column = [0, 1, 2].map((row) => Math.abs(matrix[4 * axis + row]));
-  const longest = Math.max(...column);
-  if (longest === 0 || column[2] === longest) return 0;
-  return column[0] === longest ? width : height;
+// Pixels of a panel along an axis of the data; 0 for the one that it looks along. The rows of a view
+// matrix (stored by columns) are the directions to the right, down and away.
+function pixelsAlong(axis, { viewMatrix, width, height }) {
+  const column = [0, 1, 2].map((row) => Math.abs(viewMatrix[4 * axis + row]));
+  return [width, height, 0][column.indexOf(Math.max(...column))];
 }
 
 async function copyCommand() {
