@@ -15,7 +15,6 @@ def address_options(function: Command) -> Command:
     return click.option(
         "--host",
         default="127.0.0.1",
-        show_default="127.0.0.1, this machine alone",
-        help="Address to listen at; 0.0.0.0 lets other machines in.",
+        help="Address to listen at; 0.0.0.0 lets other machines in. [default: this machine alone]",
         metavar="ADDRESS",
     )(function)

@@ -10,24 +10,20 @@ import click
 
 from blockwise_predict.cli.address import address_options
 from blockwise_predict.cli.completing import PATH
-from blockwise_predict.cli.options import Command, GroupedCommand, run_option
-from blockwise_predict.config.model import OPTIONS, PREDICTION_KEYS
+from blockwise_predict.cli.on_demand import (
+    given_options,
+    open_predictions,
+    prediction_options,
+    warn,
+)
+from blockwise_predict.cli.options import GroupedCommand, run_option
+from blockwise_predict.config.option import option_name
 from blockwise_predict.errors import ConfigError
-
-# Of a prediction on demand.
-_KEYS = ("checkpoint", "input", "voxel_size", "offset", "roi", *PREDICTION_KEYS)
-
-
-def _prediction_options(function: Command) -> Command:
-    """The options of `predict run` that concern the prediction itself, in their usual order."""
-    for key in (key for key in reversed(OPTIONS) if key in _KEYS):
-        function = run_option(key)(function)
-    return function
 
 
 @click.command(cls=GroupedCommand, short_help="Look at an output, or predict where you look.")
 @click.argument("path", metavar="[ARRAY]", required=False, type=PATH)
-@_prediction_options
+@prediction_options
 @run_option("run_dir")
 @run_option("trust_run_dir")
 @address_options
@@ -66,9 +62,9 @@ def view(
     from blockwise_predict.view.server import Address
     from blockwise_predict.view.show import save_screenshot, show_page
 
-    given = {key: value for key, value in options.items() if value not in (None, False, ())}
+    given = given_options(options)
     if path is not None and given:
-        names = ", ".join(OPTIONS[key].name for key in given)
+        names = ", ".join(option_name(key) for key in given)
         raise ConfigError(
             f"{path} is shown as it is stored, and {names} are for predictions on demand, of "
             "--input by --checkpoint. Give one of both."
@@ -90,26 +86,17 @@ def _stored(path: str, run_dir: str | None, trust_run_dir: bool) -> Any:
     from blockwise_predict.view.subject import open_subject
 
     subject = open_subject(path, run_dir, trust_run_dir=trust_run_dir)
-    _warn(subject.notes)
+    warn(subject.notes)
     return Page(*output_scene(subject))
 
 
 def _predicted(given: Mapping[str, Any]) -> Any:
     from blockwise_predict.view.app import Page
-    from blockwise_predict.view.computed import open_on_demand
     from blockwise_predict.view.predicting import predicting_scene
 
     if not given:
         raise ConfigError(
             "Name what to look at: an array, or a --checkpoint and an --input to predict from."
         )
-    made = open_on_demand(given)
-    for note in made.plan.notes:
-        click.echo(note, err=True)
-    _warn(made.plan.warnings)
+    made = open_predictions(given)
     return Page(*predicting_scene(made), running=made.demand.running)
-
-
-def _warn(texts: tuple[str, ...]) -> None:
-    for text in texts:
-        click.echo(f"Warning: {text}", err=True)

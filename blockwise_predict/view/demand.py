@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -67,7 +67,7 @@ class Demand:
 
     The newest request is computed first. Several requests for one value wait for the same
     computation. One that nobody waits for any more is dropped, or abandoned if it has begun. The
-    most recently used values are kept, up to `cache_bytes`. All methods are for one event loop.
+    most recently used values are kept, up to `cache_bytes`. Its methods are for one event loop.
     """
 
     def __init__(self, compute: Compute, cache_bytes: int, thread: ThreadPoolExecutor) -> None:
@@ -79,13 +79,14 @@ class Demand:
         self._waiting: list[_Job] = []
         self._wanted = asyncio.Event()
         self._computing = 0
-        self._durations: deque[float] = deque(maxlen=_REMEMBERED)
+        # Replaced as a whole, since other threads read it.
+        self._durations: tuple[float, ...] = ()
         self._error = ""
 
     @property
     def status(self) -> DemandStatus:
-        """What it does now."""
-        durations = [*self._durations]
+        """What it does now; may be read on any thread."""
+        durations = self._durations
         return DemandStatus(
             waiting=len(self._waiting),
             computing=self._computing,
@@ -160,7 +161,8 @@ class Demand:
                 self._error = str(error)
                 self._finish(job, error=error)
             else:
-                self._durations.append(time.perf_counter() - began)
+                lasted = time.perf_counter() - began
+                self._durations = (*self._durations, lasted)[-_REMEMBERED:]
                 self._keep(job.key, found)
                 self._finish(job, found)
             finally:

@@ -83,7 +83,7 @@ def _status(made: OnDemand) -> Json:
         facts.append(["last chunk", f"{_seconds(now.last)}, median {_seconds(now.median)}"])
     facts.append(["on", f"{made.device}, {made.precision.precision}"])
     if now.error:
-        facts.append(["error", now.error])
+        facts.append(["last error", now.error])
     return {"facts": facts}
 
 

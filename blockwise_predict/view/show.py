@@ -7,15 +7,17 @@ import os
 import signal
 import socket
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from pathlib import Path
 
 from blockwise_predict.view.app import Page
 from blockwise_predict.view.screenshot import take_screenshot
+from blockwise_predict.view.served import ServedImage
 from blockwise_predict.view.server import Address, Site, served
 
 Tell = Callable[[str], None]
+Running = Callable[[], AbstractAsyncContextManager[None]]
 
 
 def show_page(page: Page, address: Address, *, tell: Tell, browser: bool) -> None:
@@ -33,11 +35,16 @@ def show_page(page: Page, address: Address, *, tell: Tell, browser: bool) -> Non
     asyncio.run(_serve(page.site, address, ready, page.running))
 
 
-def serve_images(site: Site, address: Address, *, tell: Tell) -> None:
-    """Serve images until Ctrl-C. Raises ConfigError as `show_page` does."""
+def serve_images(
+    images: Sequence[ServedImage], address: Address, *, tell: Tell, running: Running = nullcontext
+) -> None:
+    """Serve images until Ctrl-C, with something `running` that they need.
+
+    Raises ConfigError as `show_page` does.
+    """
 
     def ready(url: str) -> None:
-        for image in site.images.values():
+        for image in images:
             tell(f"  {url}/data/{image.name}/s0")
             if len(image.levels) > 1:
                 tell(f"    and levels s1 to s{len(image.levels) - 1}")
@@ -47,7 +54,8 @@ def serve_images(site: Site, address: Address, *, tell: Tell) -> None:
         )
         _tell_how_to_end(address, url, tell)
 
-    asyncio.run(_serve(site, address, ready))
+    site = Site({image.name: image for image in images})
+    asyncio.run(_serve(site, address, ready, running))
 
 
 def save_screenshot(page: Page, file: Path) -> None:
@@ -67,7 +75,7 @@ async def _serve(
     site: Site,
     address: Address,
     ready: Callable[[str], None],
-    running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+    running: Running = nullcontext,
 ) -> None:
     """Serve until a signal asks for the end, with something `running`."""
     ended = asyncio.Event()

@@ -10,12 +10,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from click.testing import CliRunner
 
+import blockwise_predict
+from blockwise_predict.checkpoint import open_checkpoint
 from blockwise_predict.cli import predict as command_line
+from blockwise_predict.io import create_output
+from blockwise_predict.plan.make import make_plan
+from blockwise_predict.records import RunDir, default_run_dir
+from blockwise_predict.records.output_spec import output_specs
 from blockwise_predict.view.output import output_scene
 from blockwise_predict.view.subject import open_subject
-from tests.support.runs import command, completed_run, predict, recorded_run, write_volume
+from tests.support.networks import save_network
+from tests.support.runs import (
+    command,
+    completed_run,
+    predict,
+    recorded_run,
+    tiny_config,
+    write_volume,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +61,25 @@ def raw(folder: Path) -> str:
 def test_mistakes_are_plain_messages(words: list[str], message: str, raw: str) -> None:
     told = predict("view", *(raw if word == "RAW" else word for word in words), code=2)
     assert message.replace("RAW", raw) in told
+
+
+def test_predictions_are_served_as_an_array(tmp_path: Path) -> None:
+    """To a program that reads zarr: its values are those of the network in one pass."""
+    weights, architecture = save_network(tmp_path)
+    data = np.random.default_rng(0).integers(0, 256, (20, 24, 28), np.uint8)
+    source = write_volume(tmp_path / "raw.zarr", data)
+    words = ["--checkpoint", weights, "--architecture", architecture, "--input", source]
+    words += ["--device", "cpu", "--precision", "float32", "--block-shape", "16,16,16"]
+    with subprocess.Popen(command("serve", *words), stdout=subprocess.PIPE, text=True) as server:
+        url = next(iter(server.stdout or ())).strip()
+        assert url.endswith("/data/prediction/s0")
+        found = zarr.open_array(url, mode="r")[...]
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+    model = open_checkpoint(weights, architecture=architecture)
+    expected = blockwise_predict.predict(model, source, precision="float32", progress=False)
+    assert np.allclose(found, expected.data, atol=1e-5)
+    assert found.std() > 0
 
 
 def test_without_chromium_a_screenshot_says_what_to_install(
@@ -88,3 +122,21 @@ def test_an_output_whose_input_and_records_are_gone_is_shown(tmp_path: Path) -> 
     states, source = subject.notes
     assert states.startswith("the states of blocks are not shown: ")
     assert source.startswith("the input is not shown: ")
+
+
+def test_the_arrays_of_a_group_are_shown_where_they_have_been_moved_to(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, (20, 20, 20), split="each")
+    plan = make_plan(config).plan
+    RunDir(default_run_dir(config.output)).record(plan, "predict run")
+    for spec in output_specs(plan, "predict run"):
+        create_output(spec)
+    for name in ("out.zarr", "out.zarr.predict-run"):
+        (tmp_path / name).rename(tmp_path / name.replace("out", "moved"))
+    moved = f"{tmp_path}/moved.zarr/prediction"
+    scene, images = output_scene(open_subject(moved))
+    names = [array.name for array in plan.output.arrays]
+    assert [layer["name"] for layer in scene.layers] == ["raw", *names, "ROI", "blocks"]
+    assert {image.name for image in images} == {"raw", *names, "blocks"}
+    # One of them alone.
+    scene, _ = output_scene(open_subject(f"{moved}/{names[1]}"))
+    assert [layer["name"] for layer in scene.layers] == ["raw", names[1], "ROI", "blocks"]

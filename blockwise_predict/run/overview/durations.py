@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 from blockwise_predict.config.price import Price
+from blockwise_predict.engine.predictor import describe_device
 from blockwise_predict.plan.estimate import Estimate
 from blockwise_predict.run.overview.collect import Subject
 from blockwise_predict.run.overview.document import Duration, Limit, Measured
@@ -21,7 +22,7 @@ def measured_for(subject: Subject, probe: Probe, price: Price | None = None) -> 
     blocks = subject.plan.num_blocks if selection is None else int(selection.computed.sum())
     return Measured(
         precision=str(probe.precision),
-        device=str(probe.device),
+        device=describe_device(probe.device),
         flops_per_second=probe.flops_per_second if counted else None,
         input_voxels_per_second=None if counted else probe.flops_per_second,
         output_voxels_per_second=cost.bytes_out / subject.plan.output.voxel_bytes / seconds,
