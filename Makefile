@@ -23,7 +23,7 @@ check: $(VENV)/.installed-test
 # The documentation as a site; open site/index.html.
 docs: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Some 30 minutes on two cores; the tables go to benchmarks/results/.
 bench: $(VENV)/.installed

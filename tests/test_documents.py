@@ -24,6 +24,7 @@ from tests.support.documents import (
 )
 from tests.support.forked import forked_workers
 from tests.support.runs import predict
+from tests.support.shared import ROOT
 
 NAMES = [name for d in DOCUMENTS if (name := name_of(d)) not in GENERATED]
 SNIPPETS = [s for d in DOCUMENTS if name_of(d) in NAMES for s in snippets(d)]
@@ -44,7 +45,6 @@ ONLY_PARSED = {
     "config.yaml --probe": "is run with the README's options",
     "--metrics-port": "would take a port of this machine: tests/run/test_observed.py",
     "--notify": "runs another program: tests/run/test_observed.py",
-    "--install": "writes into the home folder: tests/cli/test_completion.py",
     "s3://": "needs a bucket: tests/run/test_remote.py",
     "daisy.run_blockwise": "starts processes of daisy: tests/run/test_pipeline.py",
     "volara": "needs an environment with volara: tests/run/test_volara.py",
@@ -139,6 +139,9 @@ def test_keys_of_yaml_are_keys() -> None:
 
 
 def test_what_is_not_run_is_still_there() -> None:
+    reasons = [*ONLY_PARSED.values(), *LASTING.values(), *PAGES_ONLY_PARSED.values()]
+    tests = re.findall(r"tests/[\w/]+(?:\.py)?", " ".join(reasons))
+    assert [path for path in tests if not (ROOT / path).exists()] == []
     said = "\n".join(s.text for s in SNIPPETS)
     assert [part for part in ONLY_PARSED if part not in said] == []
     assert {*PAGES_ONLY_PARSED} <= {*NAMES}

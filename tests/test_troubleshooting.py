@@ -1,4 +1,4 @@
-"""Messages that docs/troubleshooting.md quotes are messages of the code."""
+"""Messages that docs/troubleshooting.md and docs/cluster.md quote are messages of the code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import pytest
 
 from tests.support.shared import ROOT
 
-QUOTED = re.findall(r"^> `([^`]+)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+TEXT = (ROOT / "docs" / "troubleshooting.md").read_text()
+TABLE = (ROOT / "docs" / "cluster.md").read_text().partition("## Troubleshooting")[2]
+QUOTED = [
+    *re.findall(r"^> `([^`]+)`$", TEXT, re.MULTILINE),
+    *re.findall(r"^\| `([^`]*\.\.\.[^`]*)`.*\|.*\|$", TABLE, re.MULTILINE),
+]
 # What stands for a value in a text of the code, as `...` does in a quoted message.
 VALUE = "\0"
 
