@@ -48,7 +48,10 @@ def raw(folder: Path) -> str:
     [
         ([], "Name what to look at: an array, or a --checkpoint and an --input"),
         (["nothing.zarr/raw"], "nothing.zarr/raw: there is no zarr, N5 or precomputed array"),
-        (["RAW", "--checkpoint", "x"], "stored; options of predictions on demand (--checkpoint) go"),
+        (
+            ["RAW", "--checkpoint", "x"],
+            "stored; options of predictions on demand (--checkpoint) go",
+        ),
         (["--checkpoint", "nothing.pt", "--input", "RAW"], "nothing.pt"),
         (["--checkpoint", "nothing.pt"], "--input is missing"),
         (["RAW", "--run-dir", "nowhere"], "nowhere holds no run of"),
