@@ -56,12 +56,13 @@ def status(
     """
     from blockwise_predict.records.find import find_run
     from blockwise_predict.records.lock import is_held
-    from blockwise_predict.report.status import Condition, run_status
+    from blockwise_predict.report.status import Condition, read_moment, run_status
 
     records, plan = find_run(output, run_dir, trust_run_dir=trust_run_dir)
 
     def look() -> RunStatus:
-        return run_status(records, plan, running=is_held(records.path / "lock"))
+        running = is_held(records.path / "lock")
+        return run_status(records, plan, read_moment(records, plan, running=running))
 
     def text(found: RunStatus) -> str:
         return _json(found, price) if as_json else _table(found, plan, price)

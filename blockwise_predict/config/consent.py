@@ -18,8 +18,11 @@ from blockwise_predict.errors import ConfigError
 CONSENT = ("unsafe_load_pickle", "factory", "trust_run_dir")
 """Keys of a configuration that are valid for one command only."""
 
-NOT_RECORDED = (*CONSENT, "notify", "metrics_port")
-"""Keys that no record of a run has: those, and how this command alone is to be observed."""
+OBSERVING = ("notify", "metrics_port")
+"""Keys that say how one command alone is to be observed."""
+
+NOT_RECORDED = (*CONSENT, *OBSERVING)
+"""Keys that no record of a run has."""
 
 
 def refuse_consent_of_file(
@@ -53,6 +56,22 @@ def with_consent(recorded: object, *, unsafe_load_pickle: bool, factory: str | N
         return recorded
     kept = {key: value for key, value in recorded.items() if key not in NOT_RECORDED}
     return {**kept, "unsafe_load_pickle": unsafe_load_pickle, "factory": factory}
+
+
+def recorded_command(command: str) -> str:
+    """A command line as it is recorded: without the options that no record has.
+
+    What `--notify` executes may hold a password, and records are shared with the data.
+    """
+    names = {option_name(key) for key in OBSERVING}
+    words = iter(shlex.split(command))
+    kept = []
+    for word in words:
+        if word in names:
+            next(words, None)
+        elif word.partition("=")[0] not in names:
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def as_option(key: str, text: str) -> str:

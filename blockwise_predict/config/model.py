@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
+import yaml
 from pydantic import TypeAdapter, ValidationError, model_validator
 
 from blockwise_predict.config.consent import CONSENT, refuse_consent_of_file
@@ -238,6 +239,13 @@ def load_config(
         {key: text for key, text in config.programs.items() if key in of_file},
     )
     return config
+
+
+def as_file(config: RunConfig, command: str) -> str:
+    """A configuration as a file for `predict run`, below the command that it comes from."""
+    given = config.model_dump(mode="json", exclude_none=True, exclude={"overwrite"})
+    typed = "\n# ".join(command.splitlines())
+    return f"# {typed}\n{yaml.safe_dump(given, sort_keys=False)}"
 
 
 def _explain(key: str, problem: Any, file: str | None, command_line: bool) -> str:

@@ -16,20 +16,22 @@ from blockwise_predict.records.files import FILE_MODE, open_record
 MAX_RECORD_BYTES, MAX_LINE_BYTES = MAX_JSON_BYTES, 1 << 20
 
 
-def write_atomically(file: Path, text: str, mode: int = FILE_MODE) -> None:
-    """Replace a file's content; even after a power cut it is either the old or the new one."""
+def write_atomically(file: Path, text: str, mode: int = FILE_MODE, *, durable: bool = True) -> None:
+    """Replace a file's content; if `durable`, a power cut leaves the old or the new one."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as handle:
             handle.write(text)
             handle.flush()
-            os.fsync(handle.fileno())
+            if durable:
+                os.fsync(handle.fileno())
         os.replace(temporary, file)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(file)) from None
-    sync_folder(file.parent)
+    if durable:
+        sync_folder(file.parent)
 
 
 def sync_folder(folder: Path) -> None:

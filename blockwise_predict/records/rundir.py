@@ -33,11 +33,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from blockwise_predict.config.consent import with_consent
+from blockwise_predict.config.model import as_file
 from blockwise_predict.engine.settings import PrecisionChoice
 from blockwise_predict.errors import RunStateError, shortened, shown
 from blockwise_predict.plan.model import Plan
@@ -142,9 +142,7 @@ class RunDir:
         if not self.begun:
             arrays = len(plan.output.arrays)
             create_ledger(self.ledger_file(plan), plan.blocks_per_axis, arrays=arrays)
-        given = plan.config.model_dump(mode="json", exclude_none=True, exclude={"overwrite"})
-        yaml_text = f"# {command}\n" + yaml.safe_dump(given, sort_keys=False)
-        write_atomically(self.path / "config.yaml", yaml_text)
+        write_atomically(self.path / "config.yaml", as_file(plan.config, command))
         record = {"run": run, "hash": identity_hash(identity), "identity": identity}
         write_atomically(self.path / "identity.json", json.dumps(record, indent=2))
         write_atomically(self.path / "plan.json", plan.model_dump_json(indent=2))

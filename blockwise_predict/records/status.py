@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from blockwise_predict.records.atomic import damaged, read_record, write_atomically
+from blockwise_predict.records.atomic import DamagedRecordError, read_record, write_atomically
 
 FILE = "status.json"
 WORKER_STATES = ("starting", "working", "waiting", "away", "leaving")
@@ -95,17 +95,17 @@ _PUBLISHED = TypeAdapter(Published)
 
 def publish(folder: Path, published: Published) -> None:
     """Write the status into a run directory. Raises OSError."""
-    write_atomically(folder / FILE, json.dumps(asdict(published)))
+    # Not synced: after a power cut nobody needs it, and a slow disk must not hold up the run.
+    write_atomically(folder / FILE, json.dumps(asdict(published)), durable=False)
 
 
 def published_status(folder: Path, *, trusted: bool = False) -> Published | None:
-    """The status that a run published last; None if it has published none.
+    """The status that a run published last; None if it has published none, or another version of
+    this program has.
 
-    Raises RunStateError for a file that is damaged, or that others own or can write to.
+    Raises RunStateError for a file that others own or can write to.
     """
     try:
         return _PUBLISHED.validate_python(read_record(folder / FILE, trusted=trusted))
-    except FileNotFoundError:
+    except (FileNotFoundError, DamagedRecordError, ValidationError):
         return None
-    except ValidationError as error:
-        raise damaged(folder / FILE, str(error.errors()[0]["msg"])) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -84,11 +85,14 @@ class WorkerLogs:
         return logs[-1]
 
 
-def worker_logs(run_dir: RunDir) -> WorkerLogs:
-    """The workers in the events of a run, and the logs that belong to none of them."""
+def worker_logs(run_dir: RunDir, events: Iterable[dict[str, Any]] | None = None) -> WorkerLogs:
+    """The workers in the events of a run, and the logs that belong to none of them.
+
+    `events` are the run's, if they have been read.
+    """
     workers: list[WorkerLog] = []
     latest: dict[int, WorkerLog] = {}
-    for event in filter(is_worker_event, run_dir.events.read()):
+    for event in filter(is_worker_event, run_dir.events.read() if events is None else events):
         number = event.get("worker", -1)
         if event["event"] == "join":
             log = Path(event["log"]) if event.get("log") else run_dir.log_file(number)

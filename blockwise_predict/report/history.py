@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blockwise_predict.records import RunDir
+from blockwise_predict.records.status import Published
 from blockwise_predict.records.workerlogs import WorkerLog, worker_logs
 
 Interval = tuple[float, float]
@@ -56,19 +58,22 @@ class History:
 
 
 def history_of(
-    run_dir: RunDir, records: NDArray[np.void], *, last_seen: float, running: bool
+    run_dir: RunDir,
+    events: Sequence[dict[str, Any]],
+    records: NDArray[np.void],
+    published: Published | None,
+    *,
+    running: bool,
 ) -> History:
-    """The history of a run, from its events and the ledger's `records`.
+    """The history of a run, from its `events` and the ledger's `records`.
 
-    `last_seen` is when its scheduler last published its status (0: never), `running` whether it is
-    on. A session or worker whose end is not recorded, since it was killed, ended with what it did
-    last. Events are kept within bounds, so of very long runs with many errors the beginning may be
-    missing.
+    `published` is what its scheduler last published, `running` whether it is on. A session or
+    worker whose end is not recorded, since it was killed, ended with what it did last. Events are
+    kept within bounds: of long runs with many errors the beginning may be missing.
     """
-    last_seen = time.time() if running else last_seen
-    sessions = _sessions(run_dir, records["ended"].reshape(-1), last_seen)
+    sessions = _sessions(events, records["ended"].reshape(-1), published, running=running)
     presences = []
-    for one in worker_logs(run_dir).all:
+    for one in worker_logs(run_dir, events).all:
         if one.number is not None:
             until = one.left
             if until is None:
@@ -77,13 +82,22 @@ def history_of(
     return History(tuple(sessions), tuple(presences))
 
 
-def _sessions(run_dir: RunDir, ended: NDArray[np.float64], last_seen: float) -> list[Interval]:
-    events = list(run_dir.events.read())
+def _sessions(
+    events: Sequence[dict[str, Any]],
+    ended: NDArray[np.float64],
+    published: Published | None,
+    *,
+    running: bool,
+) -> list[Interval]:
     begins = [event["time"] for event in events if event["event"] == "begin"]
     ends = [event["time"] for event in events if event["event"] == "end"]
+    if not begins and published is not None:
+        # The event has made way for later ones.
+        begins = [published.began]
+    seen = [time.time()] if running else [] if published is None else [published.time]
     sessions = []
     for begin, following in pairwise([*begins, np.inf]):
-        known = [end for end in (*ends, last_seen) if begin <= end < following]
+        known = [end for end in (*ends, *seen) if begin <= end < following]
         sessions.append((begin, known[0] if known else _last_between(ended, begin, following)))
     return sessions
 
@@ -93,7 +107,7 @@ def _still_there(
 ) -> float:
     """Until when a worker was there whose leaving is not recorded."""
     session = next((s for s in reversed(sessions) if s[0] <= one.joined), (one.joined,) * 2)
-    if running and session == sessions[-1]:
+    if running and session in sessions[-1:]:
         return session[1]
     own = records["ended"][records["worker"] == one.number]
     return _last_between(own, one.joined, session[1] + 1)

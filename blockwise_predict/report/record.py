@@ -14,10 +14,8 @@ from blockwise_predict.records.failures import Failure
 from blockwise_predict.records.find import find_precision
 from blockwise_predict.records.lock import is_held
 from blockwise_predict.records.provenance import ATTRIBUTE
-from blockwise_predict.records.status import published_status
 from blockwise_predict.report.blockgrid import BlockGrid
-from blockwise_predict.report.history import history_of
-from blockwise_predict.report.status import Condition, RunStatus, run_dir_records, run_status
+from blockwise_predict.report.status import Condition, RunStatus, read_moment, run_status
 from blockwise_predict.report.trace import Trace
 from blockwise_predict.report.workers import Worker, workers_of
 
@@ -55,19 +53,16 @@ def read_run(run_dir: RunDir, plan: Plan) -> RunRecord:
     """Read the records of a run. Raises RunStateError for damaged ones."""
     # Before the blocks: a run that ends meanwhile is reported as running, not as stopped early.
     running = is_held(run_dir.path / "lock")
-    records = run_dir_records(run_dir, plan)
-    published = published_status(run_dir.path, trusted=run_dir.trusted)
-    seen = 0.0 if published is None else published.time
-    history = history_of(run_dir, records, last_seen=seen, running=running)
+    moment = read_moment(run_dir, plan, running=running)
     return RunRecord(
         run_dir=run_dir,
         plan=plan,
         grid=BlockGrid(plan),
-        trace=Trace.of(records),
-        status=run_status(run_dir, plan, running=running),
+        trace=Trace.of(moment.records),
+        status=run_status(run_dir, plan, moment),
         failures=run_dir.failures.read(),
-        events=list(run_dir.events.read()),
-        workers=workers_of(history),
+        events=moment.events,
+        workers=workers_of(moment.history),
         made=[_made(array.path) for array in plan.output.arrays],
         precision=_precision(plan, run_dir),
     )

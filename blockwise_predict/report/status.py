@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from blockwise_predict.plan.model import Plan
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import PREDICTED, UNSELECTED, State, read_records
 from blockwise_predict.records.pyramid import pyramid_dir
-from blockwise_predict.records.status import Counts, WorkerStatus, published_status
+from blockwise_predict.records.status import Counts, Published, WorkerStatus, published_status
 from blockwise_predict.report.history import History, history_of
 
 # The rate now is that of the blocks of so many seconds, or of so many median durations of a block.
@@ -78,37 +79,59 @@ class RunStatus:
     pyramid_blocks: int = 0
 
 
-def run_status(run_dir: RunDir, plan: Plan, *, running: bool) -> RunStatus:
-    """The status of a run; `running`: its lock is held. Raises RunStateError for damaged records.
+@dataclass(frozen=True)
+class Moment:
+    """What the records of a run say at one moment, in seconds since 1970.
 
-    Reads what a running scheduler has written, and writes nothing.
+    records: the ledger's, in the shape of the grid of blocks.
+    published: what the scheduler that is on has published; None if none is, or it has not yet.
     """
-    now = time.time()
-    records = run_dir_records(run_dir, plan)
+
+    time: float
+    running: bool
+    records: NDArray[np.void]
+    events: list[dict[str, Any]]
+    published: Published | None
+    history: History
+
+
+def read_moment(run_dir: RunDir, plan: Plan, *, running: bool) -> Moment:
+    """Read the records of a run; `running`: its lock is held. Writes nothing.
+
+    Raises RunStateError for damaged records.
+    """
+    records = read_records(run_dir.ledger_file(plan), plan.blocks_per_axis, trusted=run_dir.trusted)
+    events = list(run_dir.events.read())
     published = published_status(run_dir.path, trusted=run_dir.trusted)
-    seen = 0.0 if published is None else published.time
-    history = history_of(run_dir, records, last_seen=seen, running=running)
-    if not running or not history.sessions or seen < history.sessions[-1][0]:
+    history = history_of(run_dir, events, records, published, running=running)
+    if published is not None and (not running or published.time < history.sessions[-1][0]):
         # It is of an earlier session.
         published = None
-    states, voxels = records["state"], plan.block_voxels
+    return Moment(time.time(), running, records, events, published, history)
+
+
+def run_status(run_dir: RunDir, plan: Plan, moment: Moment) -> RunStatus:
+    """The status of a run at a moment. Raises RunStateError for damaged records."""
+    running, history, published = moment.running, moment.history, moment.published
+    records, states, voxels = moment.records, moment.records["state"], plan.block_voxels
     done = np.isin(states, PREDICTED)
     to_do = states == State.TODO
     selected = ~np.isin(states, UNSELECTED)
     overall = _rate(int(voxels[done & (records["ended"] > 0)].sum()), history.seconds)
-    recent = _recent_rate(records, voxels, history, now) if running else None
+    recent = _recent_rate(records, voxels, history, moment.time) if running else None
     left = int(voxels[to_do].sum())
     pace = recent or overall
     making = published_status(pyramid_dir(run_dir).path, trusted=run_dir.trusted)
     levels = Counts(0, 0, 0, 0) if making is None else making.counts
     workers = () if published is None else published.workers
     if making is not None and running and levels.done < levels.total:
-        workers = making.workers
+        # Their rates are of other blocks.
+        workers = tuple(replace(worker, rate=None) for worker in making.workers)
     return RunStatus(
         output=tuple(array.path for array in plan.output.arrays),
         run_dir=str(run_dir),
         condition=_condition(states, running=running),
-        time=now,
+        time=moment.time,
         began=history.sessions[0][0] if history.sessions else None,
         ended=history.sessions[-1][1] if history.sessions and not running else None,
         blocks=int(selected.sum()),
@@ -132,11 +155,6 @@ def run_status(run_dir: RunDir, plan: Plan, *, running: bool) -> RunStatus:
         pyramid_blocks_done=levels.done,
         pyramid_blocks=levels.total,
     )
-
-
-def run_dir_records(run_dir: RunDir, plan: Plan) -> NDArray[np.void]:
-    """The ledger's records of a plan's blocks now, in the shape of their grid."""
-    return read_records(run_dir.ledger_file(plan), plan.blocks_per_axis, trusted=run_dir.trusted)
 
 
 def _precision(run_dir: RunDir, plan: Plan) -> str | None:
@@ -163,7 +181,7 @@ def _recent_rate(
 ) -> float | None:
     """Voxels per second lately, in the session that is on."""
     began = history.sessions[-1][0] if history.sessions else now
-    ended = records["ended"]
+    ended = np.where(np.isin(records["state"], PREDICTED), records["ended"], 0.0)
     current = ended >= began
     if not current.any():
         return None

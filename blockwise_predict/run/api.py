@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blockwise_predict.config.consent import recorded_command
 from blockwise_predict.config.model import load_config, load_value
 from blockwise_predict.io import InputArray, path_of
 from blockwise_predict.run.models import Models, given_models
@@ -72,8 +73,8 @@ def run(
     stop: calling `stop.request()` from any thread drains the run: workers finish the blocks that
         they hold. A second request stops at once. The result then is `interrupted`, and the run can
         be resumed, as after a KeyboardInterrupt.
-    command: what the records name as the command; by default one that runs the recorded
-        configuration.
+    command: what the records name as the command, but for the options that are not recorded; by
+        default one that runs the recorded configuration.
 
     Failed blocks raise no error: see `complete` and `failures` of the result. Raises InputError
     before anything is written if something does not fit, and RunFailedError if the run has to stop
@@ -86,6 +87,7 @@ def run(
     if command is None:
         file, consent = plan.run_dir.path / "config.yaml", plan.plan.config.consent_options
         command = shlex.join(["predict", "run", str(file), *consent])
+    command = recorded_command(command)
     with ExitStack() as context:
         if progress is True:
             progress = context.enter_context(ProgressBar("Predicting"))

@@ -59,8 +59,9 @@ def execute(
             apply_options(run, ledger)
             skip_mask = blocks_to_skip(ledger, only_failed)
             run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
-            unselected = ledger.count(*UNSELECTED)
-            report.begin(plan, ledger.count(*PREDICTED), plan.num_blocks - unselected)
+            untouched = int((skip_mask.astype(bool) & (ledger.states == State.TODO)).sum())
+            total = plan.num_blocks - ledger.count(*UNSELECTED) - untouched
+            report.begin(plan, ledger.count(*PREDICTED), total)
             if skip_mask.all():
                 cancel_leftovers(run_dir, None, report.line, stop_now, keep=False)
                 result = collect_result(plan, run_dir, ledger)
@@ -78,7 +79,7 @@ def execute(
         source = partial(DaisyBlockSource, order, skip_mask, workers)
         with as_records_error():
             outcome = run_blocks(
-                Job(config, source, plan.where),
+                Job(config, source, plan.where, untouched),
                 run_dir,
                 ledger,
                 fleet=fleet,

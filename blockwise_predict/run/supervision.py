@@ -55,12 +55,13 @@ class Job:
     """What is done block by block, under the options of `config`.
 
     `source` makes the blocks to do, in the thread that hands them out; `where` says in words where
-    a block is.
+    a block is. `untouched` is a number of blocks that are neither finished nor to do.
     """
 
     config: RunConfig
     source: Callable[[], BlockSource]
     where: Callable[[int], str]
+    untouched: int = 0
 
 
 def run_blocks(
@@ -78,10 +79,9 @@ def run_blocks(
     """Run all blocks of a job; return when they are done, or on `stop`.
 
     `progress` gets the counts at each poll, `show_workers` the workers about once a second, `warn`
-    messages for the user; `check_lock` raises
-    LockLostError when another run has taken over. Raises RunFailedError if the run has to stop
-    early, after letting workers finish the blocks that they hold, and OSError if a record cannot be
-    written.
+    messages for the user; `check_lock` raises LockLostError when another run has taken over. Raises
+    RunFailedError if the run has to stop early, after letting workers finish the blocks that they
+    hold, and OSError if a record cannot be written.
     """
     started = time.monotonic()
     make_dispatcher = partial(_dispatcher, job, run_dir, ledger=ledger, warn=warn)
@@ -135,6 +135,7 @@ def run_blocks(
         run_dir.forget_address(address)
         ledger.sync()
         publish_end()
+        show_workers(())
     counts = server.status.counts
     finished = counts.final == counts.total
     return Outcome(
@@ -166,6 +167,7 @@ def _dispatcher(
         Callbacks(failure, run_dir.events.write, warn),
         retries=job.config.retries,
         block_timeout=job.config.block_timeout,
+        untouched=job.untouched,
     )
 
 

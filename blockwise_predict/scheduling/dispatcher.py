@@ -36,7 +36,8 @@ class Callbacks:
 class Dispatcher:
     """Hands out the blocks of a source, and records in a ledger what becomes of them.
 
-    `block_timeout` is in seconds of `clock`. An OSError from any method means that a record could
+    `untouched` blocks do not count, though they are not finished. `block_timeout` is in seconds of
+    `clock`. An OSError from any method means that a record could
     not be written.
     """
 
@@ -48,6 +49,7 @@ class Dispatcher:
         *,
         retries: int,
         block_timeout: float,
+        untouched: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.members: dict[int, Member] = {}
@@ -63,7 +65,7 @@ class Dispatcher:
         self._requeued: list[tuple[float, int]] = []
         self._draining = False
         self._held_back = False  # Whether all blocks of the source must wait for others.
-        self._total = len(ledger.states) - ledger.count(*UNSELECTED)
+        self._total = len(ledger.states) - ledger.count(*UNSELECTED) - untouched
         self._done = ledger.count(*PREDICTED)
         self._left_out = {state: ledger.count(state) for state in (State.SKIPPED, State.EMPTY)}
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from blockwise_predict.errors import shortened
 from blockwise_predict.records.ledger import PREDICTED
 from blockwise_predict.records.ledger_file import Work
 from blockwise_predict.records.status import WorkerStatus
@@ -86,6 +87,8 @@ class Changes:
     gone: tuple[int, ...] = ()
 
 
+# Characters of a worker's last error that are shown.
+MAX_ERROR = 400
 # Number of blocks whose mean interval is a worker's rate.
 _RECENT = 8
 
@@ -198,5 +201,5 @@ class Member:
             held=len(self.held),
             away=self.away_since is not None,
             leaving=self.leaving or self.told_to_end,
-            last_error=self.last_error,
+            last_error=shortened(self.last_error, MAX_ERROR),
         )

@@ -36,6 +36,8 @@ from blockwise_predict.scheduling.transport.wire import Wire
 # Time for a disconnected worker to reconnect (seconds).
 GRACE_S = 60.0
 TICK_S = 0.1
+# Interval at which the workers are described for those who look (seconds).
+SHOW_S = 0.5
 # If this thread itself was stalled for longer than this, that time does not count as any worker's
 # absence (seconds).
 STALL_S = 5.0
@@ -49,6 +51,7 @@ class WorkerServer:
         self._status = status
         self._roster = Roster(run, first_number)
         self._connections: dict[int, Connection] = {}
+        self._shown = 0.0
         self.publish()
 
     async def serve(
@@ -212,7 +215,9 @@ class WorkerServer:
     def publish(self) -> None:
         """Update the status."""
         self._status.counts = counts = self._dispatcher.counts
-        self._status.workers = self._dispatcher.workers
+        if time.monotonic() - self._shown > SHOW_S:
+            self._shown = time.monotonic()
+            self._status.workers = self._dispatcher.workers
         membership = self._roster.membership
         if membership is not self._status.membership or membership.done != counts.done:
             self._roster.membership = replace(membership, done=counts.done)
@@ -287,6 +292,7 @@ class WorkerServer:
         for number in list(self._dispatcher.members):
             self._forget(number)
             self._dispatcher.remove(number, Departure.SCHEDULER_ENDED)
+        self._shown = 0.0
         self.publish()
         self._status.shares = self._dispatcher.shares
         self._dispatcher.close()

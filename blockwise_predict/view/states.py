@@ -13,7 +13,7 @@ from blockwise_predict.errors import PredictError
 from blockwise_predict.io.kvstore import Json
 from blockwise_predict.records.ledger import FINISHED, read_states
 from blockwise_predict.records.lock import is_held
-from blockwise_predict.report.status import run_status
+from blockwise_predict.report.status import read_moment, run_status
 from blockwise_predict.view.served import ServedImage, ServedLevel, Voxels
 from blockwise_predict.view.subject import Recorded
 
@@ -57,7 +57,8 @@ def status_of(run: Recorded) -> Json:
     """What the bar shows of a run; instead of records that cannot be read, what is wrong."""
     try:
         running = is_held(run.run_dir.path / "lock")
-        found = run_status(run.run_dir, run.plan, running=running)
+        moment = read_moment(run.run_dir, run.plan, running=running)
+        found = run_status(run.run_dir, run.plan, moment)
     except PredictError as error:
         return {"facts": [["", str(error)]]}
     finished = found.done + found.empty + found.skipped

@@ -16,6 +16,7 @@ from blockwise_predict.errors import ConfigError
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import State
 from blockwise_predict.records.ledger_file import record_dtype
+from blockwise_predict.records.status import Counts, Published, publish, published_status
 from blockwise_predict.report.history import covered_seconds, history_of
 from tests.support.jobs import Job
 from tests.support.runs import predict
@@ -88,15 +89,37 @@ def test_history_of_sessions_that_were_killed(tmp_path: Path, monkeypatch: Any) 
     records["state"] = State.DONE
     records["ended"] = [[110, 120], [210, 215]]
     records["worker"] = [[0, 0], [0, 1]]
-    killed = history_of(run_dir, records, last_seen=0.0, running=False)
+    happened = list(run_dir.events.read())
+    killed = history_of(run_dir, happened, records, None, running=False)
     assert killed.sessions == ((100, 120), (200, 215))
     assert [one.interval for one in killed.presences] == [(101, 120), (203, 210), (204, 215)]
     assert killed.worker_hours == pytest.approx((19 + 7 + 11) / 3600)
     assert killed.node_hours == pytest.approx((19 + 12) / 3600)
     monkeypatch.setattr(time, "time", lambda: 300.0)
-    running = history_of(run_dir, records, last_seen=299.0, running=True)
+    running = history_of(run_dir, happened, records, None, running=True)
     assert running.sessions == ((100, 120), (200, 300))
     assert [one.interval[1] for one in running.presences] == [120, 300, 300]
+
+
+def test_a_run_whose_first_events_have_made_way_for_errors(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    joined = {"worker": 0, "name": "a, process 1", "log": ""}
+    happened = [{"event": "join", "time": 110.0, **joined}]
+    records = np.zeros((1, 2), record_dtype())
+    published = Published(250.0, 100.0, Counts(2, 0, 0, 2), 1, ())
+    ended = history_of(run_dir, happened, records, published, running=False)
+    assert ended.sessions == ((100, 250),)
+    (session,) = history_of(run_dir, happened, records, published, running=True).sessions
+    assert session[0] == 100
+    # Not even that is known of runs of earlier versions.
+    assert history_of(run_dir, happened, records, None, running=True).sessions == ()
+
+
+def test_what_another_version_has_published_is_not_read(tmp_path: Path) -> None:
+    publish(tmp_path, Published(2.0, 1.0, Counts(2, 0, 0, 2), 1, ()))
+    assert published_status(tmp_path) is not None
+    (tmp_path / "status.json").write_text('{"time": 2.0, "moods": ["good"]}')
+    assert published_status(tmp_path) is None
 
 
 def test_overlapping_intervals_count_once() -> None:

@@ -135,6 +135,13 @@ def test_neither_is_recorded(watched: Watched) -> None:
     config = yaml.safe_load((records / "config.yaml").read_text())
     plan = json.loads((records / "plan.json").read_text())
     assert not {"notify", "metrics_port"} & {*config, *plan["config"]}
+    # Nor within the command, which is also an attribute of the output.
+    written = [*records.glob("*.*"), *Path(watched.job.output("a")).glob("zarr.json")]
+    assert len(written) > 5
+    for file in written:
+        assert b"PREDICT_" not in file.read_bytes(), file
+    (begun, *_) = events(records, "begin")
+    assert begun["command"].startswith("predict run --checkpoint")
 
 
 def test_a_retry_is_watched_as_it_asks_for_and_a_command_that_fails_is_a_warning(

@@ -181,7 +181,8 @@ def _run(
             ledger,
             fleet=fleet,
             progress=listing.progress,
-            show_workers=report.workers,
+            # Their rates are of other blocks than the prediction's.
+            show_workers=lambda _: None,
             warn=warn,
             stop=watch.stop,
             check_lock=watch.check_lock,
