@@ -1,0 +1,37 @@
+"""What a report says of the values of an output, from its sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blockwise_predict.io import open_output
+from blockwise_predict.report.quality.check import QualityChecker
+from blockwise_predict.report.quality.shown import quality_values
+from blockwise_predict.report.record import read_run
+from tests.support.invented import invented_run
+from tests.support.runs import tiny_config
+
+BLOCKS = {"chunk_shape": "8,8,8", "block_shape": "8,8,8", "precision": "float32"}
+
+
+def test_windows_without_a_finite_value_count(tmp_path: Path) -> None:
+    """Also a channel that has none at all: it is the one to be told of."""
+    run = invented_run(tiny_config(tmp_path, (16, 16, 16), output_dtype="float32", **BLOCKS))
+    output = open_output(run.plan.output.arrays[0].path)
+    values = output.read((0, 0, 0), output.shape)
+    values[0, :8] = np.nan
+    values[1] = np.inf
+    output.write((0, 0, 0), values)
+    record = read_run(run.run_dir, run.plan)
+    quality = QualityChecker(run.plan, record.grid).check(record.trace, lambda *_: None)
+    (array,) = quality.arrays
+    part, nothing = (channel.whole for channel in array.channels)
+    assert part.nonfinite_share == 0.5
+    assert part.mean == pytest.approx(values[0, 8:].mean(), rel=1e-5)
+    cells = quality_values(record, quality)["summary_cells"]
+    assert cells(nothing) == ["-", "-", "-", "-", "0", "0", "0", "100.00%"]
+    assert [len(region.channels) for region in array.regions] == [2] * 8
+    assert sum(region.channels[0][1].nonfinite_share for region in array.regions) == 4
