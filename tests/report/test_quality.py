@@ -1,4 +1,4 @@
-"""What a report says of the values of an output, from its sample."""
+"""What a report says and shows of the values of an output, from its sample."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from blockwise_predict.io import open_output
+from blockwise_predict.plan.planned_input import open_planned
+from blockwise_predict.report.blockgrid import BlockGrid
 from blockwise_predict.report.quality.check import QualityChecker
 from blockwise_predict.report.quality.shown import quality_values
+from blockwise_predict.report.quality.slices import Shown, Slicer
 from blockwise_predict.report.record import read_run
 from tests.support.invented import invented_run
+from tests.support.networks import save_network
 from tests.support.runs import tiny_config
 
 BLOCKS = {"chunk_shape": "8,8,8", "block_shape": "8,8,8", "precision": "float32"}
@@ -35,3 +39,20 @@ def test_windows_without_a_finite_value_count(tmp_path: Path) -> None:
     assert cells(nothing) == ["-", "-", "-", "-", "0", "0", "0", "100.00%"]
     assert [len(region.channels) for region in array.regions] == [2] * 8
     assert sum(region.channels[0][1].nonfinite_share for region in array.regions) == 4
+
+
+def test_raw_is_at_the_scale_of_the_prediction(tmp_path: Path) -> None:
+    """Also where the network's voxels are smaller, and one bar stands for both."""
+    config = tiny_config(tmp_path, (20, 20, 20), **BLOCKS)
+    save_network(tmp_path, upsample_factors=[[2, 2, 2]])
+    run = invented_run(config)
+    assert run.plan.scale == (2, 2, 2)
+    (array,) = run.plan.output.arrays
+    shown = [Shown(array, open_output(array.path), 0, 255)]
+    slicer = Slicer(run.plan, BlockGrid(run.plan), open_planned(run.plan), shown)
+    slices = slicer.slices(0)
+    assert len(slices) == 3
+    for one in slices:
+        raw, prediction = one.pictures
+        assert raw.bar == prediction.bar == "10 nm"
+        assert (raw.width, raw.height) == (prediction.width, prediction.height)
