@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from blockwise_predict.io import open_output
 from blockwise_predict.plan.planned_input import open_planned
 from blockwise_predict.report.blockgrid import BlockGrid
 from blockwise_predict.report.quality.check import QualityChecker
+from blockwise_predict.report.quality.sample import ArraySampler
 from blockwise_predict.report.quality.shown import quality_values
 from blockwise_predict.report.quality.slices import Shown, Slicer
 from blockwise_predict.report.record import read_run
@@ -56,3 +59,25 @@ def test_raw_is_at_the_scale_of_the_prediction(tmp_path: Path) -> None:
         raw, prediction = one.pictures
         assert raw.bar == prediction.bar == "10 nm"
         assert (raw.width, raw.height) == (prediction.width, prediction.height)
+
+
+@pytest.mark.parametrize(
+    ("block", "chunk", "window"),
+    [
+        (512, 128, (288, 352)),
+        (128, 128, (32, 96)),
+        (96, 96, (16, 80)),
+        (80, 16, (0, 64)),
+        (256, 32, (96, 160)),
+    ],
+)
+def test_a_window_is_in_the_middle_of_its_block(
+    block: int, chunk: int, window: tuple[int, int]
+) -> None:
+    """Or, of a block of large chunks, of the chunk that holds it, since that is read whole."""
+    output: Any = SimpleNamespace(chunk_shape=(chunk,) * 3)
+    edges = np.arange(4) * block
+    grid: Any = SimpleNamespace(edges=[edges] * 3, index=lambda number: (number,) * 3)
+    plan: Any = None
+    begin, end = ArraySampler(plan, output, grid).window(1)
+    assert set(zip(begin, end, strict=True)) == {(block + window[0], block + window[1])}
