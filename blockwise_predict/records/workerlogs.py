@@ -19,8 +19,8 @@ from blockwise_predict.records.events import is_worker_event
 class WorkerLog:
     """One worker: its number (None if it never joined), its host, its log, its blocks' errors.
 
-    `host` and `device` are "" if they are not recorded. `departure` and `why` say how it left the
-    run, `exit` how its process ended if it failed.
+    `host` is "" if it never joined, `device` if it is not recorded. `departure` and `why` say how
+    it left the run, `exit` how its process ended if it failed.
     Times are seconds since the epoch.
     """
 
@@ -97,7 +97,8 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
                 event["name"],
                 log if os.path.isfile(log) else None,
                 joined=event["time"],
-                host=_text(event, "host"),
+                # Earlier versions have it in the name alone.
+                host=_text(event, "host") or event["name"].split(", ")[0],
                 device=_text(event, "device"),
             )
             latest[number] = one

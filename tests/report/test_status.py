@@ -99,6 +99,15 @@ def test_history_of_sessions_that_were_killed(tmp_path: Path, monkeypatch: Any) 
     assert [one.interval[1] for one in running.presences] == [120, 300, 300]
 
 
+def test_hosts_of_earlier_versions_are_told_apart(tmp_path: Path) -> None:
+    """Their joins have the host in the worker's name alone."""
+    run_dir = RunDir(tmp_path)
+    for number, host in enumerate("ab"):
+        run_dir.events.write("join", worker=number, name=f"{host}, process 1", log="")
+    history = history_of(run_dir, np.zeros((1,), record_dtype()), last_seen=0.0, running=False)
+    assert [one.worker.host for one in history.presences] == ["a", "b"]
+
+
 def test_overlapping_intervals_count_once() -> None:
     assert covered_seconds([(0, 2), (1, 3), (5, 6), (5.5, 5.6)]) == 4
 
