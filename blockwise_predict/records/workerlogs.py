@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,9 @@ from blockwise_predict.errors import RunStateError
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.departures import Departure, departure_of
 from blockwise_predict.records.events import is_worker_event
+
+# Bytes of a log that are read to tell whether it is blank.
+_BEGIN_BYTES = 4096
 
 
 @dataclass
@@ -116,10 +118,17 @@ def worker_logs(run_dir: RunDir) -> WorkerLogs:
     lost = [
         WorkerLog(None, "", file)
         for file in sorted(run_dir.logs.glob("*.log"))
-        if file.resolve() not in known
-        and not re.fullmatch(r"\s*", file.read_text(errors="replace"))
+        if file.resolve() not in known and not _is_blank(file)
     ]
     return WorkerLogs(run_dir.logs, [*workers, *lost])
+
+
+def _is_blank(log: Path) -> bool:
+    """Whether a log holds nothing but white space. Only its beginning is read: what is longer is
+    not blank."""
+    with log.open("rb") as file:
+        begin = file.read(_BEGIN_BYTES + 1)
+    return len(begin) <= _BEGIN_BYTES and not begin.strip()
 
 
 def _text(event: dict[str, Any], key: str) -> str:
