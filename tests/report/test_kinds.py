@@ -11,7 +11,7 @@ import pytest
 from blockwise_predict.config.model import RunConfig, load_config
 from blockwise_predict.io import open_output
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.ledger import State, records_of
+from blockwise_predict.records.ledger import State, read_records, records_of
 from blockwise_predict.records.ledger_file import record_dtype
 from blockwise_predict.report.make import ReportMaker
 from tests.support.invented import Invented, invented_run
@@ -123,6 +123,21 @@ def test_what_is_not_recorded_is_said(recorded: bool, tmp_path: Path) -> None:
     assert "The times of blocks are not recorded" in page.text
     assert ("complete" if recorded else "stopped early") in page.text
     assert ("No block has been predicted yet" in page.text) is not recorded
+
+
+def test_times_that_cannot_be_are_not_recorded(tmp_path: Path) -> None:
+    run = invented_run(tiny_config(tmp_path, (20, 20, 20), **BLOCKS))
+    records = read_records(run.run_dir.ledger_file(run.plan), run.plan.blocks_per_axis)
+    flat = records.reshape(-1)
+    flat["ended"][:5] = [1e18, np.nan, np.inf, -np.inf, -1]
+    for name in ("took", "read", "compute", "write"):
+        flat[name][5:10] = [1e30, np.nan, np.inf, -np.inf, -1]
+    run.run_dir.replace_ledger(run.plan, records)
+    assert "complete" in report(run).text
+    read = read_records(run.run_dir.ledger_file(run.plan), run.plan.blocks_per_axis).reshape(-1)
+    assert not read[["ended", "took"]][:5].astype("f8,f8").view("f8").any()
+    assert not read["took"][5:10].any()
+    assert read["took"][10:].all()
 
 
 def test_events_of_strangers_are_text(tmp_path: Path) -> None:
