@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import State, read_records, records_of
 from blockwise_predict.records.ledger_file import record_dtype
 from blockwise_predict.report.make import ReportMaker
+from blockwise_predict.report.maps import Map, state_maps
+from blockwise_predict.report.record import read_run
 from tests.support.invented import Invented, invented_run
 from tests.support.movies import write_movie
 from tests.support.networks import save_network
@@ -138,6 +141,19 @@ def test_times_that_cannot_be_are_not_recorded(tmp_path: Path) -> None:
     assert not read[["ended", "took"]][:5].astype("f8,f8").view("f8").any()
     assert not read["took"][5:10].any()
     assert read["took"][10:].all()
+
+
+def test_the_maps_of_a_run_have_one_scale(tmp_path: Path) -> None:
+    run = invented_run(tiny_config(tmp_path, (40, 30, 20), **BLOCKS))
+    yx, zx, zy = (size(one) for one in state_maps(read_run(run.run_dir, run.plan)))
+    assert (yx, zx, zy) == ((240, 160), (320, 160), (320, 240))
+
+
+def size(map_: Map) -> tuple[float, float]:
+    """Height and width of a map in pixels."""
+    found = re.search(r' width="([\d.]+)" height="([\d.]+)" role', map_.picture)
+    assert found is not None
+    return float(found[2]), float(found[1])
 
 
 def test_events_of_strangers_are_text(tmp_path: Path) -> None:
