@@ -10,6 +10,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise_predict.records.events import MAX_TIME
+
 
 @dataclass(frozen=True)
 class Work:
@@ -52,10 +54,18 @@ def record_dtype(arrays: int = 1, *, has_work: bool = True) -> np.dtype[np.void]
 
 
 def with_work(records: NDArray[np.void]) -> NDArray[np.void]:
-    """A copy of records, with the fields of Work also where an earlier version wrote none."""
+    """A copy of records, with the fields of Work also where an earlier version wrote none.
+
+    Times that cannot be, as a damaged file may hold them, count as not recorded.
+    """
     whole = np.zeros(records.shape, record_dtype(prod(records.dtype["clipped"].shape)))
     for name in records.dtype.names or ():
         whole[name] = records[name]
+    # Comparisons with NaN are false.
+    whole["ended"][~((whole["ended"] >= 0) & (whole["ended"] < MAX_TIME))] = 0
+    for name in ("took", "read", "compute", "write"):
+        # So that no block began before 1970.
+        whole[name][~((whole[name] >= 0) & (whole[name] <= whole["ended"]))] = 0
     return whole
 
 

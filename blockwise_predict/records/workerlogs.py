@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,13 +14,16 @@ from blockwise_predict.records import RunDir
 from blockwise_predict.records.departures import Departure, departure_of
 from blockwise_predict.records.events import is_worker_event
 
+# Bytes of a log that are read to tell whether it is blank.
+_BEGIN_BYTES = 4096
+
 
 @dataclass
 class WorkerLog:
     """One worker: its number (None if it never joined), its host, its log, its blocks' errors.
 
-    `host` and `device` are "" if they are not recorded. `departure` and `why` say how it left the
-    run, `exit` how its process ended if it failed.
+    `host` is "" if it never joined, `device` if it is not recorded. `departure` and `why` say how
+    it left the run, `exit` how its process ended if it failed.
     Times are seconds since the epoch.
     """
 
@@ -101,7 +103,8 @@ def worker_logs(run_dir: RunDir, events: Iterable[dict[str, Any]] | None = None)
                 event["name"],
                 log if os.path.isfile(log) else None,
                 joined=event["time"],
-                host=_text(event, "host"),
+                # Earlier versions have it in the name alone.
+                host=_text(event, "host") or event["name"].split(", ")[0],
                 device=_text(event, "device"),
             )
             latest[number] = one
@@ -119,10 +122,17 @@ def worker_logs(run_dir: RunDir, events: Iterable[dict[str, Any]] | None = None)
     lost = [
         WorkerLog(None, "", file)
         for file in sorted(run_dir.logs.glob("*.log"))
-        if file.resolve() not in known
-        and not re.fullmatch(r"\s*", file.read_text(errors="replace"))
+        if file.resolve() not in known and not _is_blank(file)
     ]
     return WorkerLogs(run_dir.logs, [*workers, *lost])
+
+
+def _is_blank(log: Path) -> bool:
+    """Whether a log holds nothing but white space. Only its beginning is read: what is longer is
+    not blank."""
+    with log.open("rb") as file:
+        begin = file.read(_BEGIN_BYTES + 1)
+    return len(begin) <= _BEGIN_BYTES and not begin.strip()
 
 
 def _text(event: dict[str, Any], key: str) -> str:

@@ -59,7 +59,7 @@ class ReportMaker:
         values = page_values(
             record, quality, price=self._price, reload=reload, trace_name=self.trace.name
         )
-        replace(self.trace, trace_rows(record.trace, record.grid, record.hosts))
+        replace(self.trace, trace_rows(record.trace, record.grid, record.block_hosts))
         replace(self.file, [render(values)])
         return record.running
 

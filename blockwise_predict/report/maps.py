@@ -17,6 +17,8 @@ from blockwise_predict.report.trace import Floats, Trace
 
 # Maximum number of cells along an axis of a map: finer grids are binned.
 MAX_CELLS = 36
+# Pixels of the longest axis, which fit on a phone, and the least of the others.
+SIZE, LEAST = 320.0, 32.0
 # Number of colours of durations.
 COLOURS = 8
 # Where a cell stands for several blocks, the first of these states that any of them has is shown.
@@ -26,7 +28,11 @@ _REST = (State.DONE, State.EMPTY, State.MASKED, State.OUTSIDE)
 
 @dataclass(frozen=True)
 class Map:
-    """A projection on two axes (downwards, to the right), and how many blocks a cell is of."""
+    """A projection on two axes (downwards, to the right), and whether cells are of several blocks.
+
+    An axis is as long in all projections of a grid, and all axes are drawn at one scale, but for
+    very short ones and time.
+    """
 
     axes: tuple[str, str]
     picture: Markup
@@ -143,7 +149,7 @@ class _Projection:
             cells.append(Cell(top, bottom, left, right, class_, title))
         names = tuple(self._grid.axis_names[axis] for axis in self._pair)
         label = f"Map of blocks {what}: {names[0]} downwards, {names[1]} to the right"
-        picture = block_map(cells, self._aspect(record), label)
+        picture = block_map(cells, self._drawn(record), label)
         binned = self._size != tuple(self._grid.shape[axis] for axis in self._pair)
         return Map((names[0], names[1]), picture, binned)
 
@@ -151,14 +157,17 @@ class _Projection:
         edges = self._grid.edges[self._pair[which]]
         return float(edges[self._bins[which][place]] / edges[-1])
 
-    def _aspect(self, record: RunRecord) -> float:
-        """Width by height in nm; time counts as long as the longest axis."""
-        sizes = record.plan.output_grid.voxel_size
-        lengths = [float(e[-1] * s) for e, s in zip(self._grid.edges, sizes, strict=True)]
+    def _drawn(self, record: RunRecord) -> tuple[float, float]:
+        """Height and width in pixels."""
+        grid = record.plan.output_grid
+        sizes = zip(self._grid.edges, grid.voxel_size, strict=True)
+        lengths = [float(edges[-1] * size) for edges, size in sizes]
+        scale = SIZE / max(lengths[1:] if grid.has_time else lengths)
+        drawn = [max(LEAST, length * scale) for length in lengths]
+        if grid.has_time:
+            drawn[0] = SIZE / 2
         down, right = self._pair
-        if record.plan.output_grid.has_time and down == 0:
-            return 2.0
-        return min(10.0, max(0.1, lengths[right] / lengths[down]))
+        return drawn[down], drawn[right]
 
     def _title(
         self, record: RunRecord, cell: tuple[int, int], counts: NDArray[np.int64], mean: float

@@ -131,10 +131,11 @@ def _geometry(plan: Plan) -> Iterator[Row]:
 def _computing(record: RunRecord) -> Iterator[Row]:
     precision = record.precision
     yield "precision", "not chosen yet" if precision is None else str(precision)
-    devices = sorted({worker.device for worker in record.workers if worker.device})
+    stays = [stay for worker in record.workers for stay in worker.stays]
+    devices = sorted({stay.device for stay in stays if stay.device})
     if devices:
         yield "devices", "; ".join(devices)
-    hosts = sorted({worker.host for worker in record.workers if worker.host})
+    hosts = sorted({stay.host for stay in stays if stay.host})
     if hosts:
         more = f" and {len(hosts) - MAX_NAMES} more" if len(hosts) > MAX_NAMES else ""
         yield "hosts", ", ".join(hosts[:MAX_NAMES]) + more

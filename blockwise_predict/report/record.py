@@ -17,7 +17,7 @@ from blockwise_predict.records.provenance import ATTRIBUTE
 from blockwise_predict.report.blockgrid import BlockGrid
 from blockwise_predict.report.status import Condition, RunStatus, read_moment, run_status
 from blockwise_predict.report.trace import Trace
-from blockwise_predict.report.workers import Worker, workers_of
+from blockwise_predict.report.workers import Worker, block_hosts, workers_of
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class RunRecord:
         return self.status.condition is Condition.RUNNING
 
     @property
-    def hosts(self) -> dict[int, str]:
-        """Where each worker was, by its number."""
-        return {worker.number: worker.host for worker in self.workers}
+    def block_hosts(self) -> list[str]:
+        """Where each block was done, by number; empty if it is not recorded."""
+        return block_hosts(self.workers, self.trace)
 
 
 def read_run(run_dir: RunDir, plan: Plan) -> RunRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -90,11 +90,12 @@ class Trace:
         return int((self.states == state).sum())
 
 
-def trace_rows(trace: Trace, grid: BlockGrid, hosts: dict[int, str]) -> Iterator[str]:
-    """The lines of a CSV file with a row for each block. What is not recorded is left empty."""
+def trace_rows(trace: Trace, grid: BlockGrid, hosts: Sequence[str]) -> Iterator[str]:
+    """The lines of a CSV file with a row for each block; `hosts` are those of the blocks, by
+    number. What is not recorded is left empty."""
     yield ",".join(COLUMNS) + "\n"
     names = [state.name.lower() for state in State]
-    quoted = {number: _quoted(host) for number, host in hosts.items()}
+    quoted = {host: _quoted(host) for host in set(hosts)}
     axes = [[f"{a}:{b}" for a, b in itertools.pairwise(edges)] for edges in grid.positions]
     times = (trace.begun, trace.ended, trace.took, *(trace.stage(stage) for stage in STAGES))
     unknown = "," * (len(times) - 1)
@@ -102,14 +103,15 @@ def trace_rows(trace: Trace, grid: BlockGrid, hosts: dict[int, str]) -> Iterator
         itertools.product(*axes),
         trace.states.tolist(),
         trace.worker.tolist(),
+        hosts,
         trace.timed.tolist(),
         zip(*(column.tolist() for column in times), strict=True),
         trace.clipped.sum(1).tolist(),
         trace.nonfinite.sum(1).tolist(),
         strict=True,
     )
-    for number, (roi, state, worker, timed, seconds, clipped, nonfinite) in enumerate(rows):
-        who = f"{worker},{quoted.get(worker, '')}" if worker >= 0 else ","
+    for number, (roi, state, worker, host, timed, seconds, clipped, nonfinite) in enumerate(rows):
+        who = f"{worker},{quoted[host] if host else ''}" if worker >= 0 else ","
         when = ",".join([f"{value:.3f}" for value in seconds]) if timed else unknown
         counts = f"{clipped:.0f},{nonfinite:.0f}"
         yield f'{number},"[{",".join(roi)}]",{names[state]},{who},{when},{counts}\n'

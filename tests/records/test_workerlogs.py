@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,23 @@ def test_a_cause_that_is_unknown_counts_as_a_failure(tmp_path: Path) -> None:
     leave = {"kind": "leave", "worker": 0, "cause": "eaten", "why": "was eaten", "held": []}
     (one,) = told(tmp_path, leave).failed
     assert "was eaten" in one.title
+
+
+def test_logs_of_workers_that_never_joined_are_not_read_whole(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    run_dir.logs.mkdir()
+    (run_dir.logs / "blank.log").write_text(" \n\n")
+    large = run_dir.logs / "large.log"
+    with large.open("wb") as file:
+        file.truncate(64 << 20)
+    tracemalloc.start()
+    try:
+        (one,) = worker_logs(run_dir).failed
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert one.log == large
+    assert peak < 4 << 20
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from blockwise_predict.config.model import RunConfig, load_config
 from blockwise_predict.io import open_output
 from blockwise_predict.records import RunDir
-from blockwise_predict.records.ledger import State, records_of
+from blockwise_predict.records.ledger import State, read_records, records_of
 from blockwise_predict.records.ledger_file import record_dtype
 from blockwise_predict.report.make import ReportMaker
+from blockwise_predict.report.maps import Map, state_maps
+from blockwise_predict.report.record import read_run
 from tests.support.invented import Invented, invented_run
 from tests.support.movies import write_movie
 from tests.support.networks import save_network
@@ -123,6 +126,34 @@ def test_what_is_not_recorded_is_said(recorded: bool, tmp_path: Path) -> None:
     assert "The times of blocks are not recorded" in page.text
     assert ("complete" if recorded else "stopped early") in page.text
     assert ("No block has been predicted yet" in page.text) is not recorded
+
+
+def test_times_that_cannot_be_are_not_recorded(tmp_path: Path) -> None:
+    run = invented_run(tiny_config(tmp_path, (20, 20, 20), **BLOCKS))
+    records = read_records(run.run_dir.ledger_file(run.plan), run.plan.blocks_per_axis)
+    flat = records.reshape(-1)
+    flat["ended"][:5] = [1e18, np.nan, np.inf, -np.inf, -1]
+    for name in ("took", "read", "compute", "write"):
+        flat[name][5:10] = [1e30, np.nan, np.inf, -np.inf, -1]
+    run.run_dir.replace_ledger(run.plan, records)
+    assert "complete" in report(run).text
+    read = read_records(run.run_dir.ledger_file(run.plan), run.plan.blocks_per_axis).reshape(-1)
+    assert not read[["ended", "took"]][:5].astype("f8,f8").view("f8").any()
+    assert not read["took"][5:10].any()
+    assert read["took"][10:].all()
+
+
+def test_the_maps_of_a_run_have_one_scale(tmp_path: Path) -> None:
+    run = invented_run(tiny_config(tmp_path, (40, 30, 20), **BLOCKS))
+    yx, zx, zy = (size(one) for one in state_maps(read_run(run.run_dir, run.plan)))
+    assert (yx, zx, zy) == ((240, 160), (320, 160), (320, 240))
+
+
+def size(map_: Map) -> tuple[float, float]:
+    """Height and width of a map in pixels."""
+    found = re.search(r' width="([\d.]+)" height="([\d.]+)" role', map_.picture)
+    assert found is not None
+    return float(found[2]), float(found[1])
 
 
 def test_events_of_strangers_are_text(tmp_path: Path) -> None:

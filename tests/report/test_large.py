@@ -42,6 +42,6 @@ def test_a_million_blocks_make_a_small_page_in_seconds(tmp_path: Path) -> None:
     assert page.tags.count("rect") < 15_000
     assert "And 136 more workers" in page.text
     assert "999,000 of 1,000,000" in page.text
-    rows = list(itertools.islice(trace_rows(record.trace, record.grid, record.hosts), 3))
+    rows = list(itertools.islice(trace_rows(record.trace, record.grid, record.block_hosts), 3))
     assert rows[2].startswith('1,"[0:160,0:160,160:320]",done,1,"node1",1700000000.000,')
     assert np.isclose(record.trace.wait, 0.375).all()

@@ -122,6 +122,17 @@ def test_what_another_version_has_published_is_not_read(tmp_path: Path) -> None:
     assert published_status(tmp_path) is None
 
 
+def test_hosts_of_earlier_versions_are_told_apart(tmp_path: Path) -> None:
+    """Their joins have the host in the worker's name alone."""
+    run_dir = RunDir(tmp_path)
+    for number, host in enumerate("ab"):
+        run_dir.events.write("join", worker=number, name=f"{host}, process 1", log="")
+    happened = list(run_dir.events.read())
+    records = np.zeros((1,), record_dtype())
+    history = history_of(run_dir, happened, records, None, running=False)
+    assert [one.worker.host for one in history.presences] == ["a", "b"]
+
+
 def test_overlapping_intervals_count_once() -> None:
     assert covered_seconds([(0, 2), (1, 3), (5, 6), (5.5, 5.6)]) == 4
 

@@ -9,9 +9,6 @@ from markupsafe import Markup
 
 from blockwise_predict.report.charts.svg import element, rectangle
 
-# Size of a map's longer side, and least size of the shorter one.
-SIZE, LEAST = 400.0, 40.0
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -25,10 +22,9 @@ class Cell:
     title: str
 
 
-def block_map(cells: Sequence[Cell], aspect: float, label: str) -> Markup:
-    """Cells in a plane whose width is `aspect` times its height."""
-    width, height = (SIZE, SIZE / aspect) if aspect >= 1 else (SIZE * aspect, SIZE)
-    width, height = max(width, LEAST), max(height, LEAST)
+def block_map(cells: Sequence[Cell], size: tuple[float, float], label: str) -> Markup:
+    """Cells in a plane of a size (height, width) in pixels."""
+    height, width = size
     rectangles = [
         rectangle(
             cell.left * width,
@@ -43,6 +39,8 @@ def block_map(cells: Sequence[Cell], aspect: float, label: str) -> Markup:
         "svg",
         *rectangles,
         view_box=f"0 0 {width:.2f} {height:.2f}",
+        width=width,
+        height=height,
         role="img",
         aria_label=label,
         class_="map",

@@ -141,15 +141,26 @@ class ArraySampler:
         return FaceSample(face, *differences(values, face.axis, labels=decided))
 
     def window(self, number: int) -> Box:
-        """The window in the middle of a block, of whole chunks where they are smaller than EDGE."""
-        index, begin, end = self._grid.index(number), [], []
+        """The window in the middle of a block: of whole chunks where they are no larger than EDGE;
+        of larger ones, inside the one that holds the block's middle."""
+        index, spans = self._grid.index(number), []
         for axis, (place, chunk) in enumerate(zip(index, self._array.chunk_shape, strict=True)):
             low, high = (int(self._grid.edges[axis][place + more]) for more in (0, 1))
-            size = min(high - low, EDGE if chunk > EDGE else EDGE // chunk * chunk)
-            first = low + (high - low - size) // 2 // chunk * chunk
-            begin.append(first)
-            end.append(min(first + size, high))
-        return tuple(begin), tuple(end)
+            spans.append(_middle(low, high, chunk))
+        begin, end = zip(*spans, strict=True)
+        return begin, end
+
+
+def _middle(low: int, high: int, chunk: int) -> tuple[int, int]:
+    """The bounds of the window of a block `low .. high` along an axis."""
+    if chunk > EDGE:
+        held = (low + high) // 2 // chunk * chunk
+        low, high = max(low, held), min(high, held + chunk)
+        first = low + max(0, high - low - EDGE) // 2
+        return first, min(first + EDGE, high)
+    size = min(high - low, EDGE // chunk * chunk)
+    first = low + (high - low - size) // 2 // chunk * chunk
+    return first, min(first + size, high)
 
 
 def _each(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any
 
 from markupsafe import Markup
@@ -98,7 +99,11 @@ def _slice_note(record: RunRecord) -> str:
 def _summary_cells(summary: ChannelSummary) -> list[str]:
     numbers = (summary.lowest, summary.median, summary.mean, summary.highest)
     shares = (summary.low_share, summary.high_share, summary.empty_share, summary.nonfinite_share)
-    return [*(f"{number:.3g}" for number in numbers), *map(_share, shares)]
+    return [*map(_number, numbers), *map(_share, shares)]
+
+
+def _number(number: float) -> str:
+    return "-" if isnan(number) else f"{number:.3g}"
 
 
 def _share(share: float) -> str:

@@ -99,15 +99,19 @@ class Slicer:
         return found
 
     def _raw_pixels(self, raw: BlockSource, box: Box, plane: tuple[int, int]) -> NDArray[np.uint8]:
-        """The input of a box of the output, its contrast stretched."""
+        """The input of a box of the output, its contrast stretched: in voxels of the output, each
+        with the value of the input voxel that it lies in."""
         origin, scale = self._plan.output.roi_begin, self._plan.scale
-        axes = list(zip(box[0], box[1], origin, scale, raw.shape, strict=True))
-        begin = [min(max(0, (b + o) // s), n - 1) for b, _, o, s, n in axes]
-        end = [min(max(1, -(-(e + o) // s)), n) for _, e, o, s, n in axes]
+        places = [
+            np.clip((np.arange(b, e) + o) // s, 0, n - 1)
+            for b, e, o, s, n in zip(*box, origin, scale, raw.shape, strict=True)
+        ]
+        begin, end = [int(p[0]) for p in places], [int(p[-1]) + 1 for p in places]
         values = _plane(raw.read(begin, end), plane)[0].astype(np.float64)
         finite = values[np.isfinite(values)]
         low, high = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
-        return grey(values, float(low), float(high))
+        down, right = (places[axis] - begin[axis] for axis in plane)
+        return grey(values, float(low), float(high))[np.ix_(down, right)]
 
     def _title(self, box: Box, plane: tuple[int, int], voxel_size: Lengths) -> str:
         names = self._plan.input.axis_names

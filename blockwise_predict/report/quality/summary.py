@@ -15,9 +15,9 @@ BINS = 64
 
 @dataclass(frozen=True)
 class ChannelSummary:
-    """The values of a channel in some windows: extremes, median, mean, and the shares of values at
-    the ends of the declared range, of voxels with the fill value in all channels, and of NaN and
-    infinite values."""
+    """The values of a channel in some windows: extremes, median and mean of the finite ones, NaN if
+    there are none; and the shares of values at the ends of the declared range, of voxels with the
+    fill value in all channels, and of NaN and infinite values."""
 
     lowest: float
     median: float
@@ -30,24 +30,40 @@ class ChannelSummary:
 
 
 def summarize(samples: Sequence[BlockSample], channel: int) -> ChannelSummary | None:
-    """A channel over the windows of some blocks; None if there are none with finite values."""
-    some = [sample for sample in samples if np.isfinite(sample.means[channel])]
-    if not some:
+    """A channel over the windows of some blocks; None if there are no windows."""
+    if not samples:
         return None
-    voxels = np.array([sample.voxels for sample in some], np.float64)
+    voxels = np.array([sample.voxels for sample in samples], np.float64)
 
-    def mean(values: Sequence[float]) -> float:
+    def share(values: Sequence[float]) -> float:
         return float(np.average(values, weights=voxels))
 
+    lowest, median, mean, highest = _finite(samples, channel)
     return ChannelSummary(
-        lowest=float(min(sample.lowest[channel] for sample in some)),
-        median=float(np.median(kept_values(some, channel))),
-        mean=mean([sample.means[channel] for sample in some]),
-        highest=float(max(sample.highest[channel] for sample in some)),
-        low_share=mean([sample.low_share[channel] for sample in some]),
-        high_share=mean([sample.high_share[channel] for sample in some]),
-        empty_share=mean([sample.empty_share for sample in some]),
-        nonfinite_share=mean([sample.nonfinite_share[channel] for sample in some]),
+        lowest=lowest,
+        median=median,
+        mean=mean,
+        highest=highest,
+        low_share=share([sample.low_share[channel] for sample in samples]),
+        high_share=share([sample.high_share[channel] for sample in samples]),
+        empty_share=share([sample.empty_share for sample in samples]),
+        nonfinite_share=share([sample.nonfinite_share[channel] for sample in samples]),
+    )
+
+
+def _finite(samples: Sequence[BlockSample], channel: int) -> tuple[float, float, float, float]:
+    """The lowest, the median, the mean and the highest finite value; NaN if there are none."""
+    some = [sample for sample in samples if np.isfinite(sample.means[channel])]
+    if not some:
+        return (float("nan"),) * 4
+    kept = kept_values(some, channel)
+    weights = [sample.voxels * (1 - sample.nonfinite_share[channel]) for sample in some]
+    return (
+        float(min(sample.lowest[channel] for sample in some)),
+        # The few values that are kept of a window may all be among its NaN.
+        float(np.median(kept)) if kept.size else float("nan"),
+        float(np.average([sample.means[channel] for sample in some], weights=weights)),
+        float(max(sample.highest[channel] for sample in some)),
     )
 
 
