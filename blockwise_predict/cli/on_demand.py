@@ -20,7 +20,7 @@ _UNSET = {"block_shape": "64,64,64, or the network's tile if it is fixed"}
 def prediction_options(function: Command) -> Command:
     """The options of `predict run` that concern the prediction itself, in their usual order."""
     for key in (key for key in reversed(OPTIONS) if key in _KEYS):
-        function = run_option(key, unset=_UNSET.get(key))(function)
+        function = run_option(key, unset=_UNSET.get(key), repeated=True)(function)
     return function
 
 
