@@ -25,8 +25,11 @@ def prediction_options(function: Command) -> Command:
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that were given."""
-    return {key: value for key, value in options.items() if value not in (None, False, ())}
+    """Those that were given; flags that were not are False."""
+    # Not by `in`, since a number that is 0 equals False.
+    return {
+        key: value for key, value in options.items() if value is not None and value is not False
+    }
 
 
 def open_predictions(given: Mapping[str, Any]) -> OnDemand:

@@ -31,3 +31,7 @@ def test_each_checkpoint_of_an_ensemble_is_kept() -> None:
         "checkpoint": ("a.pt", "b.pt"),
         "architecture": ("a.yaml", "b.yaml"),
     }
+
+
+def test_numbers_that_are_0_are_kept() -> None:
+    assert given("--iteration", "0", "--overlap", "0.0") == {"iteration": 0, "overlap": 0.0}
