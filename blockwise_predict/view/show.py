@@ -6,13 +6,19 @@ import asyncio
 import os
 import signal
 import socket
-import webbrowser
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from pathlib import Path
 
 from blockwise_predict.view.app import Page
+from blockwise_predict.view.opening import opened
 from blockwise_predict.view.screenshot import take_screenshot
 from blockwise_predict.view.served import ServedImage
 from blockwise_predict.view.server import Address, Site, served
@@ -29,14 +35,15 @@ def show_page(page: Page, address: Address, *, tell: Tell, browser: bool) -> Non
 
     Raises ConfigError if the address cannot be listened at.
     """
+    with ExitStack() as at_end:
 
-    def ready(url: str) -> None:
-        tell(f"  {url}/")
-        _tell_how_to_end(address, url, tell)
-        if browser and _has_display():
-            webbrowser.open(f"{url}/")
+        def ready(url: str) -> None:
+            tell(f"  {url}/")
+            _tell_how_to_end(address, url, tell)
+            if browser and _has_display():
+                at_end.enter_context(opened(f"{url}/"))
 
-    asyncio.run(_serve(page.site, address, ready, page.running))
+        asyncio.run(_serve(page.site, address, ready, page.running))
 
 
 def serve_images(

@@ -10,7 +10,9 @@ import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -83,3 +85,22 @@ def test_a_second_signal_exits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     show_page(page(running=slow_to_end), Address(), tell=lambda _: None, browser=False)
     assert codes == [130]
+
+
+def test_the_url_is_not_on_the_command_line_of_the_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    files: list[Path] = []
+
+    def open_in_browser(address: str) -> None:
+        assert urlsplit(address).scheme == "file"
+        files.append(Path(unquote(urlsplit(address).path)))
+        url = told[0].strip()
+        assert f'content="0; url={url}"' in files[0].read_text()
+        modes = [path.stat().st_mode & 0o777 for path in (files[0], files[0].parent)]
+        assert modes == [0o600, 0o700]
+        interrupt()
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("webbrowser.open", open_in_browser)
+    show_page(page(), Address(), tell=told.append, browser=True)
+    assert not files[0].parent.exists()
