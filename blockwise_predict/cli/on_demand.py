@@ -20,13 +20,16 @@ _UNSET = {"block_shape": "64,64,64, or the network's tile if it is fixed"}
 def prediction_options(function: Command) -> Command:
     """The options of `predict run` that concern the prediction itself, in their usual order."""
     for key in (key for key in reversed(OPTIONS) if key in _KEYS):
-        function = run_option(key, unset=_UNSET.get(key))(function)
+        function = run_option(key, unset=_UNSET.get(key), repeated=True)(function)
     return function
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that were given."""
-    return {key: value for key, value in options.items() if value not in (None, False, ())}
+    """Those that were given; flags that were not are False."""
+    # Not by `in`, since a number that is 0 equals False.
+    return {
+        key: value for key, value in options.items() if value is not None and value is not False
+    }
 
 
 def open_predictions(given: Mapping[str, Any]) -> OnDemand:

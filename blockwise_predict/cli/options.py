@@ -74,20 +74,24 @@ def run_options(function: Command) -> Command:
     return click.argument("config", required=False, metavar="[CONFIG.yaml]", type=PATH)(command)
 
 
-def run_option(key: str, *, unset: str | None = None) -> Callable[[Command], Command]:
+def run_option(
+    key: str, *, unset: str | None = None, repeated: bool = False
+) -> Callable[[Command], Command]:
     """One option of a run, for another command, which gets the value as `RunConfig` would hold it.
 
-    `unset` says what leaving it out means there, if that is something else.
+    `unset` says what leaving it out means there, if that is something else. `repeated` tells that
+    what is repeatable for a run is so there, too.
     """
 
     def checked(_: click.Context, __: click.Parameter, value: object) -> object:
-        return value if value is None else load_value(key, value)
+        return None if value is None or value == () else load_value(key, value)
 
     option = OPTIONS[key]
     told: dict[str, Any] = {"cls": RunOption, "group": option.group, "help": option.help(unset)}
     if option.kind is bool:
         return click.option(option.name, **told, is_flag=True)
-    return click.option(option.name, **told, callback=checked, **_value(option))
+    told |= {"callback": checked, "multiple": repeated and option.repeatable}
+    return click.option(option.name, **told, **_value(option))
 
 
 def _price(_: click.Context, __: click.Parameter, value: str | None) -> Price | None:

@@ -31,7 +31,7 @@ def serve(paths: tuple[str, ...], host: str, port: int, **options: Any) -> None:
     """
     from blockwise_predict.cli.running import finish_process
     from blockwise_predict.io.images import open_image
-    from blockwise_predict.view.names import unique_names
+    from blockwise_predict.view.names import name_of, unique_names
     from blockwise_predict.view.served import serve_image
     from blockwise_predict.view.server import Address
     from blockwise_predict.view.show import serve_images
@@ -44,7 +44,7 @@ def serve(paths: tuple[str, ...], host: str, port: int, **options: Any) -> None:
         )
     images = [
         serve_image(name, open_image(path, cache_bytes=CACHE_BYTES), for_display=False)
-        for name, path in zip(unique_names(paths), paths, strict=True)
+        for name, path in zip(unique_names(map(name_of, paths)), paths, strict=True)
     ]
     address = Address(host, port)
     if given:

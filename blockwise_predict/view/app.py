@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -53,19 +54,39 @@ def _answer(content: object) -> Handler:
 
 
 def _events(scene: Scene) -> Handler:
+    status = _shared_status(scene)
+
     async def events(request: web.Request) -> web.StreamResponse:
         """What the bar shows, each time it changes, as an event stream."""
         response = web.StreamResponse(headers={**_JSON, "Content-Type": "text/event-stream"})
         await response.prepare(request)
         sent = ""
         while True:
-            text = json.dumps(await asyncio.to_thread(scene.status))
+            text = await status()
             if text != sent:
                 await response.write(f"data: {text}\n\n".encode())
                 sent = text
             await asyncio.sleep(scene.interval_s)
 
     return events
+
+
+def _shared_status(scene: Scene) -> Callable[[], Awaitable[str]]:
+    """What the bar shows, as JSON; found out once per interval for all pages that are open."""
+    lock = asyncio.Lock()
+    text, valid_until = "", 0.0
+
+    async def status() -> str:
+        nonlocal text, valid_until
+        async with lock:
+            # From when it was asked for, so that a page that asks alone always gets a new one.
+            asked = time.monotonic()
+            if asked >= valid_until:
+                text = json.dumps(await asyncio.to_thread(scene.status))
+                valid_until = asked + scene.interval_s
+            return text
+
+    return status
 
 
 def _command(scene: Scene) -> Handler:

@@ -6,12 +6,19 @@ import asyncio
 import os
 import signal
 import socket
-import webbrowser
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from pathlib import Path
 
 from blockwise_predict.view.app import Page
+from blockwise_predict.view.opening import opened
 from blockwise_predict.view.screenshot import take_screenshot
 from blockwise_predict.view.served import ServedImage
 from blockwise_predict.view.server import Address, Site, served
@@ -19,20 +26,24 @@ from blockwise_predict.view.server import Address, Site, served
 Tell = Callable[[str], None]
 Running = Callable[[], AbstractAsyncContextManager[None]]
 
+# The exit code of a command that was interrupted.
+_INTERRUPTED = 130
+
 
 def show_page(page: Page, address: Address, *, tell: Tell, browser: bool) -> None:
     """Serve a page until Ctrl-C, and open it in a browser where there is one.
 
     Raises ConfigError if the address cannot be listened at.
     """
+    with ExitStack() as at_end:
 
-    def ready(url: str) -> None:
-        tell(f"  {url}/")
-        _tell_how_to_end(address, url, tell)
-        if browser and _has_display():
-            webbrowser.open(f"{url}/")
+        def ready(url: str) -> None:
+            tell(f"  {url}/")
+            _tell_how_to_end(address, url, tell)
+            if browser and _has_display():
+                at_end.enter_context(opened(f"{url}/"))
 
-    asyncio.run(_serve(page.site, address, ready, page.running))
+        asyncio.run(_serve(page.site, address, ready, page.running))
 
 
 def serve_images(
@@ -65,7 +76,7 @@ def save_screenshot(page: Page, file: Path) -> None:
     """
 
     async def take() -> None:
-        async with page.running(), served(page.site, Address()) as url:
+        async with _threads(), page.running(), served(page.site, Address()) as url:
             await take_screenshot(f"{url}/", file)
 
     asyncio.run(take())
@@ -77,16 +88,36 @@ async def _serve(
     ready: Callable[[str], None],
     running: Running = nullcontext,
 ) -> None:
-    """Serve until a signal asks for the end, with something `running`."""
+    """Serve until a signal asks for the end, with something `running`; a second one exits."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if ended.is_set():
+            os._exit(_INTERRUPTED)
+        ended.set()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Only the main thread has signals.
         with suppress(RuntimeError, ValueError):
-            loop.add_signal_handler(number, ended.set)
-    async with running(), served(site, address) as url:
+            loop.add_signal_handler(number, end)
+    async with _threads(), running(), served(site, address) as url:
         ready(url)
         await ended.wait()
+
+
+@asynccontextmanager
+async def _threads() -> AsyncIterator[None]:
+    """Threads for `asyncio.to_thread` whose reads need not end: storage may not answer."""
+    loop = asyncio.get_running_loop()
+    threads = ThreadPoolExecutor()
+    loop.set_default_executor(threads)
+    try:
+        yield
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        # asyncio.run waits for the threads of the default executor, of which this one has none.
+        loop.set_default_executor(ThreadPoolExecutor())
 
 
 def _tell_how_to_end(address: Address, url: str, tell: Tell) -> None:

@@ -16,6 +16,7 @@ from blockwise_predict.plan.parts import ArrayPlan
 from blockwise_predict.records.find import find_run
 from blockwise_predict.records.provenance import ATTRIBUTE
 from blockwise_predict.records.rundir import RunDir
+from blockwise_predict.view.names import name_of
 from blockwise_predict.view.windows import Window, limits_window
 
 # Decoded chunks of each array in storage that are kept, since what is sent may be parts of them.
@@ -88,7 +89,7 @@ def open_subject(path: str, run_dir: str | None = None, *, trust_run_dir: bool =
             if record is not None:
                 notes.append(f"the states of blocks are not shown: {error}")
     if run is not None:
-        arrays = _of_plan(path, run.plan, is_array=is_array)
+        arrays = _of_plan(path, run.plan, record) if is_array else _of_group(path, run.plan)
         config = run.plan.config
         source = _Input(run.plan.input.path, config.mask, config.voxel_size, config.offset)
     elif record is not None:
@@ -105,25 +106,32 @@ def open_subject(path: str, run_dir: str | None = None, *, trust_run_dir: bool =
     )
 
 
-def _of_plan(path: str, plan: Plan, *, is_array: bool) -> tuple[Predicted, ...]:
+def _of_group(path: str, plan: Plan) -> tuple[Predicted, ...]:
     """The arrays of a run; they may have been moved, together, since it began."""
+    return tuple(
+        _predicted(join(normalize(path), array.name), array) for array in plan.output.arrays
+    )
+
+
+def _of_plan(path: str, plan: Plan, record: Json | None) -> tuple[Predicted, ...]:
+    """One array of a run: the one that it is by its own record, or else by where it is."""
     arrays = plan.output.arrays
-    if not is_array:
-        return tuple(_predicted(join(normalize(path), array.name), array) for array in arrays)
-    named = [array for array in arrays if array.name and path.rstrip("/").endswith(array.name)]
-    return (_predicted(path, named[0] if named else arrays[0]),)
+    name = record.get("output_name") if record is not None else None
+    named = [array for array in arrays if array.name == name]
+    placed = [array for array in arrays if normalize(path).endswith(f"/{array.name}")]
+    return (_predicted(path, (*named, *placed, *arrays)[0]),)
 
 
 def _predicted(path: str, array: ArrayPlan) -> Predicted:
     image = open_image(path, cache_bytes=CACHE_BYTES)
     window = array.window or limits_window(image)
-    return Predicted(array.name or _name(path), image, window, labels=bool(array.classes))
+    return Predicted(array.name or name_of(path), image, window, labels=bool(array.classes))
 
 
 def _of_record(path: str, made: Json) -> Predicted:
     image = open_image(path, cache_bytes=CACHE_BYTES)
     window = (0.0, 1.0) if made.get("postprocess") else limits_window(image)
-    return Predicted(_name(path), image, window, labels=isinstance(made.get("classes"), list))
+    return Predicted(name_of(path), image, window, labels=isinstance(made.get("classes"), list))
 
 
 def _recorded_input(made: Json) -> _Input:
@@ -140,10 +148,6 @@ def _recorded_input(made: Json) -> _Input:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and "\0" not in value else None
-
-
-def _name(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
 
 
 def _opened(

@@ -20,6 +20,7 @@ from blockwise_predict.io import create_output
 from blockwise_predict.plan.make import make_plan
 from blockwise_predict.records import RunDir, default_run_dir
 from blockwise_predict.records.output_spec import output_specs
+from blockwise_predict.view.names import name_of, unique_names
 from blockwise_predict.view.output import output_scene
 from blockwise_predict.view.subject import open_subject
 from tests.support.networks import save_network
@@ -85,6 +86,19 @@ def test_predictions_are_served_as_an_array(tmp_path: Path) -> None:
     assert found.std() > 0
 
 
+@pytest.mark.parametrize("path", [".", "./", "../affs", "/data/affs/."])
+def test_a_relative_path_has_the_name_of_its_folder(
+    path: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "affs").mkdir(exist_ok=True)
+    monkeypatch.chdir(folder / "affs")
+    assert unique_names([name_of(path)]) == ["affs"]
+
+
+def test_names_that_a_url_cannot_have_are_replaced() -> None:
+    assert unique_names([".", "..", "", "a b"]) == ["array", "array_2", "array_3", "a_b"]
+
+
 def test_without_chromium_a_screenshot_says_what_to_install(
     raw: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +143,8 @@ def test_an_output_whose_input_and_records_are_gone_is_shown(tmp_path: Path) -> 
 
 def test_the_arrays_of_a_group_are_shown_where_they_have_been_moved_to(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, (20, 20, 20), split="each")
+    # One name ends with the other.
+    save_network(tmp_path, task={"__type__": "OneHotTaskConfig", "classes": ["affs", "fg_affs"]})
     plan = make_plan(config).plan
     RunDir(default_run_dir(config.output)).record(plan, "predict run")
     for spec in output_specs(plan, "predict run"):
@@ -138,6 +154,7 @@ def test_the_arrays_of_a_group_are_shown_where_they_have_been_moved_to(tmp_path:
     moved = f"{tmp_path}/moved.zarr/prediction"
     scene, images = output_scene(open_subject(moved))
     names = [array.name for array in plan.output.arrays]
+    assert names == ["affs", "fg_affs"]
     assert [layer["name"] for layer in scene.layers] == ["raw", *names, "ROI", "blocks"]
     assert {image.name for image in images} == {"raw", *names, "blocks"}
     # One of them alone.

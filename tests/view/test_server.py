@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from urllib.parse import urlsplit
 
@@ -191,6 +192,25 @@ def test_what_cannot_be_read_is_told_without_a_traceback(capfd: pytest.CaptureFi
         status, body, _ = request(url, f"{urlsplit(url).path}/data/raw/s0/c/0/0/1")
     assert (status, body) == (500, b"the chunk is damaged")
     assert capfd.readouterr().err == ""
+
+
+def test_pages_that_are_open_at_the_same_time_share_one_status() -> None:
+    asked: list[None] = []
+
+    def status() -> dict[str, object]:
+        asked.append(None)
+        return {"facts": [["asked", str(len(asked))]]}
+
+    one = page(image())
+    with serving(replace(one, scene=replace(one.scene, status=status, interval_s=60.0))) as url:
+        parts = urlsplit(url)
+        told = []
+        for _ in range(3):
+            client = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+            client.request("GET", f"{parts.path}/events")
+            told.append(client.getresponse().readline())
+            client.close()
+    assert told == [b'data: {"facts": [["asked", "1"]]}\n'] * 3
 
 
 def test_an_address_that_is_taken_is_a_plain_message(url: str) -> None:
