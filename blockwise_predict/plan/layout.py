@@ -275,6 +275,9 @@ def _given_block(config: RunConfig, region: Region) -> tuple[int, ...] | None:
     if block is None:
         return None
     check_axes("--block-shape", block, len(unit))
+    # Along an axis that one block covers, no other one can write the same file.
+    sizes = zip(block, unit, region.roi.shape, strict=True)
+    block = tuple(ceil(n / u) * u if b >= n and b % u else b for b, u, n in sizes)
     if any(b % u for b, u in zip(block, unit, strict=True)):
         kind = "chunk" if region.shard_shape is None else "shard"
         raise GeometryError(
@@ -293,6 +296,5 @@ def _even_blocks(config: RunConfig, region: Region) -> tuple[int, ...]:
     while prod(counts) < BLOCKS_PER_WORKER * config.planned_workers and counts != chunks:
         axis = max(range(len(counts)), key=lambda a: chunks[a] / counts[a])
         counts[axis] += 1
-    return tuple(
-        ceil(n / k) * c for n, k, c in zip(chunks, counts, region.write_shape, strict=True)
-    )
+    sizes = zip(chunks, counts, region.write_shape, strict=True)
+    return tuple(ceil(n / k) * c for n, k, c in sizes)

@@ -164,3 +164,10 @@ def test_specs_of_the_arrays_have_the_shards(folder: Path) -> None:
     (spec,) = output_specs(plan, "predict run")
     output = create_output(spec)
     assert (output.chunk_shape, output.write_shape) == ((8, 8, 8), (8, 32, 32))
+
+
+def test_a_block_may_be_larger_than_the_roi_along_an_axis(folder: Path) -> None:
+    """Then its chunks are not larger either, and no other block shares them."""
+    plan = plan_of(folder, shape=(20, 64, 64), chunk_shape=None, block_shape="64,64,64")
+    assert plan.output.chunk_shape == (20, 64, 64)
+    assert plan.block_shape == (20, 64, 64)
