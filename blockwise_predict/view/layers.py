@@ -13,6 +13,7 @@ from blockwise_predict.records.ledger import State
 from blockwise_predict.view import shaders
 from blockwise_predict.view.documents import displayed_begin
 from blockwise_predict.view.served import ServedImage
+from blockwise_predict.view.windows import fitting_window
 
 # The page replaces them by the URL of images, and by that of images that are computed when they are
 # read.
@@ -42,12 +43,14 @@ def dimensions(image: ServedImage) -> Json:
 
 
 def raw_layer(image: ServedImage, window: tuple[float, float], name: str = "raw") -> Json:
-    """Raw data, with a window of values that are black and white."""
+    """Raw data, with a window of values that are black and white; 64-bit integers are labels."""
+    if _is_labels(image):
+        return _label_layer(image, ORIGIN, name)
     return {
         "type": "image",
         "name": name,
         "source": _source(image),
-        "shader": shaders.grayscale(*window),
+        "shader": shaders.grayscale(*fitting_window(window, image.dtype)),
         "opacity": 1,
     }
 
@@ -66,10 +69,9 @@ def channel_layers(
     """
     root = COMPUTED if computed else ORIGIN
     count, names = image.channels or 1, image.channel_names
-    if labels:
-        source = _source(image, root, channel="c'")
-        layer = {"type": "segmentation", "source": source, "selectedAlpha": 0.5}
-        return [{**layer, "name": image.name, "tab": "rendering"}]
+    if labels or _is_labels(image):
+        return [_label_layer(image, root, image.name)]
+    window = fitting_window(window, image.dtype)
     image_layer = {"type": "image", "source": _source(image, root), "opacity": 0.7}
     image_layer |= {"tab": "rendering", "codeVisible": False}
     if count >= 3 and names and all(map(_AFFINITY.match, names)):
@@ -83,6 +85,17 @@ def channel_layers(
         shader = shaders.overlay(*window, channel=own, color=f"#{color.lower()}")
         layers.append({**image_layer, "name": _layer_name(image, channel), "shader": shader})
     return layers
+
+
+def _is_labels(image: ServedImage) -> bool:
+    """Whether values are too many for a range of grays: numbers of segments."""
+    return image.dtype.kind == "u" and image.dtype.itemsize == 8
+
+
+def _label_layer(image: ServedImage, root: str, name: str) -> Json:
+    source = _source(image, root, channel="c'")
+    layer = {"type": "segmentation", "source": source, "selectedAlpha": 0.5}
+    return {**layer, "name": name, "tab": "rendering"}
 
 
 def _layer_name(image: ServedImage, channel: int) -> str:

@@ -15,6 +15,7 @@ from blockwise_predict.geometry.grid import Lengths
 from blockwise_predict.io.images import Image
 from blockwise_predict.io.spec import OutputAxes
 from blockwise_predict.io.statement import CHANNEL
+from blockwise_predict.view.windows import sample
 
 # Bytes of a chunk, all channels included: small enough to arrive at once, large enough for a disk.
 MAX_CHUNK_BYTES = 4 << 20
@@ -109,11 +110,11 @@ class ServedImage:
 def serve_image(name: str, image: Image, *, for_display: bool) -> ServedImage:
     """An image in storage, with its chunks, or parts of them where they are large.
 
-    `for_display` casts types that neuroglancer does not have: other floats to float32, 64-bit
-    integers to uint64.
+    `for_display` casts types that neuroglancer does not have: other floats to float32, int64 to
+    uint64, or to float32 if a sample has negative values.
     """
     first = image.finest
-    dtype = _displayed(first.dtype) if for_display else first.dtype
+    dtype = _displayed(image) if for_display else first.dtype
     return ServedImage(
         name=name,
         levels=tuple(
@@ -141,8 +142,10 @@ def _reading(read: Callable[[Sequence[int], Sequence[int]], Voxels]) -> Read:
     return reading
 
 
-def _displayed(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.kind == "f":
+def _displayed(image: Image) -> np.dtype[Any]:
+    dtype = image.finest.dtype
+    is_negative = dtype == np.int64 and bool((sample(image) < 0).any())
+    if dtype.kind == "f" or is_negative:
         return np.dtype(np.float32)
     return np.dtype(np.uint64) if dtype.itemsize == 8 else dtype
 

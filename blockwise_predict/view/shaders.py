@@ -70,4 +70,6 @@ def rgb(low: float, high: float, channels: Sequence[int] = (0, 1, 2)) -> str:
 
 def _range(name: str, low: float, high: float, channel: int | None = None) -> str:
     which = "" if channel is None else f", channel={channel}"
-    return f"#uicontrol invlerp {name}(range=[{low:.9g}, {high:.9g}]{which})"
+    # Of integer types neuroglancer takes no other numbers.
+    ends = ", ".join(f"{end:d}" if isinstance(end, int) else f"{end:.9g}" for end in (low, high))
+    return f"#uicontrol invlerp {name}(range=[{ends}]{which})"

@@ -134,6 +134,26 @@ def test_the_states_of_blocks_are_where_the_blocks_are_and_are_read_again(
         assert tab.values_at("blocks", place) == [State.DONE]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "first", "last"),
+    # Those of 64 bits are numbers that JavaScript has.
+    [("uint64", (1 << 63) + 2048, (1 << 64) - 2048), ("uint32", 0, (1 << 32) - 1)],
+)
+def test_large_integers_are_shown(
+    tab: Browser, tmp_path: Path, dtype: str, first: int, last: int
+) -> None:
+    data = np.full((8, 8, 8), first, dtype)
+    data[:, :, 4:] = last
+    path = write_volume(tmp_path / "raw.zarr", data)
+    with tab.showing(Page(*output_scene(open_subject(path)))):
+        assert not tab.errors
+        layer = "neuroglancer.layerManager.getLayerByName('raw').layer"
+        problems = f"{layer}.shaderControlState?.parseErrors.value.map((one) => one.message) ?? []"
+        assert tab.evaluate(problems) == []
+        places = [(x, 45.0, 45.0) for x in (15.0, 65.0)]
+        assert tab.values_at("raw", *places) == [first, last]
+
+
 def test_what_is_looked_at_is_predicted(tab: Browser, folder: Path) -> None:
     predicted = read_output(str(folder / "out.zarr" / "affs"))
     words = iter(map(str, options(folder)))
