@@ -7,7 +7,6 @@ import re
 import socket
 import time
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -18,10 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.config.values import metrics_address
-from blockwise_predict.records.status import Counts
-from blockwise_predict.run.observation import notify
 from blockwise_predict.run.observation.metrics import RunMetrics
-from blockwise_predict.run.observation.notify import Notifier, run_command
 from tests.support.jobs import Job
 from tests.support.runs import events, predict, until
 from tests.support.sabotage import POISON, SLOW, at_startup
@@ -174,71 +170,6 @@ def test_a_run_without_workers_stalls_and_its_interruption_is_told(
     stalled, interrupted = told.read_text().splitlines()
     assert re.fullmatch(r"stalled: No block was finished for \d+ s: no worker is there\.", stalled)
     assert interrupted == f"interrupted: {job.output('s')}: 0 of 27 blocks are predicted."
-
-
-@pytest.fixture
-def notifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Gives the counts to a notifier at some times; what its command was told by then."""
-    told = tmp_path / "told"
-    told.touch()
-    clock, took = [0.0], [1.0]
-    made = Notifier(
-        f'echo "$PREDICT_EVENT: $PREDICT_MESSAGE" >> {told}',
-        {},
-        median=lambda: took[0],
-        warn=pytest.fail,
-        clock=lambda: clock[0],
-    )
-    monkeypatch.setattr(notify.threading, "Thread", _AtOnce)
-
-    def observe(at: float, counts: Counts, median: float = 1.0) -> list[str]:
-        clock[0], took[0] = at, median
-        made.progress(counts)
-        return told.read_text().splitlines()
-
-    return observe
-
-
-class _AtOnce:
-    """A thread that has ended when it is started."""
-
-    def __init__(self, target: Callable[..., None], args: tuple[object, ...], daemon: bool) -> None:
-        assert daemon
-        self._run = lambda: target(*args)
-
-    def start(self) -> None:
-        self._run()
-
-
-def test_a_stall_is_told_once(notifier: Callable[..., list[str]]) -> None:
-    held, more = Counts(9, 0, 0, 2), Counts(9, 1, 0, 2)
-    assert notifier(0, held) == []
-    assert notifier(590, held) == []
-    assert notifier(600, more) == []
-    assert notifier(1190, more) == []
-    stall = "stalled: No block was finished for 10 min 00 s: no worker is there."
-    assert notifier(1200, more) == [stall]
-    assert notifier(5000, more) == [stall]
-    assert notifier(5010, Counts(9, 2, 0, 2)) == [stall]
-    assert len(notifier(5700, Counts(9, 2, 0, 2))) == 2
-    # What is finished does not stall.
-    assert len(notifier(5800, Counts(9, 9, 0, 0))) == 2
-    assert len(notifier(9999, Counts(9, 9, 0, 0))) == 2
-
-
-def test_long_blocks_are_given_their_time(notifier: Callable[..., list[str]]) -> None:
-    held = Counts(9, 1, 0, 2)
-    assert notifier(0, held, 120) == []
-    assert notifier(700, held, 120) == []
-    assert notifier(1199, held, 120) == []
-    assert len(notifier(1261, held, 120)) == 1
-
-
-def test_a_command_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "LIMIT_S", 0.2)
-    assert run_command("sleep 60", {}) == "had not ended after 0.2 s, and was killed."
-    # What it leaves in the background is its own affair.
-    assert run_command("sleep 1 & exit 0", {"PREDICT_MESSAGE": "a\0b" * 9999}) == ""
 
 
 @pytest.mark.parametrize(

@@ -111,10 +111,10 @@ def run_command(command: str, variables: Mapping[str, str]) -> str:
     What went wrong, in words; empty if nothing did. The values come from files and errors, so
     control characters in them are escaped.
     """
-    values = {key: plain(shortened(value, MAX_MESSAGE)) for key, value in variables.items()}
-    # Not a pipe: what the command leaves in the background may hold it open.
-    with TemporaryFile() as errors:
-        try:
+    values = {key: _encoded(plain(shortened(text, MAX_MESSAGE))) for key, text in variables.items()}
+    try:
+        # Not a pipe: what the command leaves in the background may hold it open.
+        with TemporaryFile() as errors:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", command],
                 env={**os.environ, **values},
@@ -124,16 +124,26 @@ def run_command(command: str, variables: Mapping[str, str]) -> str:
                 # Ctrl-C in the terminal interrupts the run, not what tells of that.
                 start_new_session=True,
             )
-        except OSError as error:
-            return f"cannot be run ({error.strerror})."
-        try:
-            code = process.wait(LIMIT_S)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            return f"had not ended after {LIMIT_S:g} s, and was killed."
-        errors.seek(0)
-        said = errors.read(MAX_MESSAGE).decode(errors="replace").strip()
+            try:
+                code = process.wait(LIMIT_S)
+            except subprocess.TimeoutExpired:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                return f"had not ended after {LIMIT_S:g} s, and was killed."
+            errors.seek(0)
+            said = errors.read(MAX_MESSAGE).decode(errors="replace").strip()
+    except OSError as error:
+        return f"cannot be run ({error.strerror})."
+    except ValueError as error:
+        return f"cannot be run ({error})."
     if code == 0:
         return ""
     return f"exited with code {code}{f': {said}' if said else '.'}"
+
+
+def _encoded(text: str) -> bytes:
+    """A text for the environment: the bytes of a path as they are; what has none is escaped."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace")
