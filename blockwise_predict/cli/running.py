@@ -16,6 +16,7 @@ from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import PredictError
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.parts import ArrayPlan
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.api import run
 from blockwise_predict.run.planned import plan_run
 from blockwise_predict.run.result import ArrayResult, RunResult, what_filled_blocks_hold
@@ -74,10 +75,10 @@ class _StoppableDisplay(RunDisplay):
         super().__init__(verbosity)
         self._stop = stop
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:
-        """The run begins, or resumes after `done` of `total` blocks."""
+    def begin(self, plan: Plan, counts: Counts) -> None:
+        """The run begins, or resumes, with these counts."""
         stop_on_signals(self._stop)
-        super().begin(plan, done, total)
+        super().begin(plan, counts)
 
 
 def stop_on_signals(stop: StopRequest) -> None:

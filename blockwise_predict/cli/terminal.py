@@ -38,14 +38,15 @@ class RunDisplay(Messages, Reporter):
         self._view = LiveView()
         self._last_line = (0.0, -1)
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:
-        """The run begins, or resumes after `done` of `total` blocks."""
+    def begin(self, plan: Plan, counts: Counts) -> None:
+        """The run begins, or resumes, with these counts."""
+        total = counts.total
         self._view = LiveView(plan.output.roi.size / plan.num_blocks)
-        self._view.counts = Counts(total, done, 0, 0)
+        self._view.counts = counts
         if left := plan.num_blocks - total:
             self.line(f"{total} of {plan.num_blocks} blocks are selected; {left} are left out.")
-        if done:
-            self.line(f"Resuming: {done} of {total} blocks are done.")
+        if counts.final:
+            self.line(f"Resuming: {counts.final} of {total} blocks are done.")
         if not self.is_live:
             return
         self._live = Live(

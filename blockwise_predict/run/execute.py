@@ -14,6 +14,7 @@ from blockwise_predict.records.identity import check_unchanged
 from blockwise_predict.records.ledger import PREDICTED, UNSELECTED, State
 from blockwise_predict.records.lock import hold_lock
 from blockwise_predict.records.room import room_problem
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.planned import PlannedRun
 from blockwise_predict.run.prepare import apply_options, blocks_to_skip, prepare_run
 from blockwise_predict.run.pyramid.discard import discard_levels
@@ -60,7 +61,9 @@ def execute(
             skip_mask = blocks_to_skip(ledger, only_failed)
             run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
             unselected = ledger.count(*UNSELECTED)
-            report.begin(plan, ledger.count(*PREDICTED), plan.num_blocks - unselected)
+            left_out = (ledger.count(State.SKIPPED), ledger.count(State.EMPTY))
+            selected, done = plan.num_blocks - unselected, ledger.count(*PREDICTED)
+            report.begin(plan, Counts(selected, done, 0, 0, *left_out))
             if skip_mask.all():
                 cancel_leftovers(run_dir, None, report.line, stop_now, keep=False)
                 result = collect_result(plan, run_dir, ledger)

@@ -75,9 +75,9 @@ class ProgressBar(BlockBar, Reporter):
         movable = console.is_terminal and not console.is_dumb_terminal
         super().__init__(what, console, disable=not (movable or console.is_jupyter))
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:  # noqa: ARG002
-        """Set the number of blocks, of which `done` are finished."""
-        self.to(done, total)
+    def begin(self, plan: Plan, counts: Counts) -> None:  # noqa: ARG002
+        """Show the counts with which the run begins."""
+        self.progress(counts)
 
     def progress(self, counts: Counts) -> None:
         """Show the counts."""

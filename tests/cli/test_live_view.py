@@ -107,7 +107,7 @@ def test_what_is_piped_gets_plain_lines(
 
 def show_a_run() -> None:
     display = RunDisplay()
-    display.begin(PLAN, 0, 8)
+    display.begin(PLAN, Counts(8, 0, 0, 0))
     for counts in (Counts(8, 0, 0, 0), Counts(8, 1, 1, 6)):
         display.progress(counts)
         display.workers((status(0),))
@@ -174,3 +174,10 @@ def capture(console: Console, view: LiveView) -> str:
     with console.capture() as captured:
         console.print(view)
     return captured.get()
+
+
+def test_a_run_that_is_complete_fills_the_bar() -> None:
+    display = RunDisplay()
+    display.begin(PLAN, Counts(8, 5, 0, 0, skipped=2, empty=1))
+    console = Console(width=80, force_terminal=True, color_system=None)
+    assert "8/8 blocks 100%" in capture(console, display._view)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from blockwise_predict.records.status import Counts
 from blockwise_predict.run.observation import notify
-from blockwise_predict.run.observation.notify import Notifier, run_command
+from blockwise_predict.run.observation.notify import Notice, Notifier, run_command
+
+PLAN: Any = None
 
 
 @pytest.fixture
@@ -91,3 +94,16 @@ def test_what_cannot_be_passed_on_does_not_end_the_run(
     assert run_command("echo a\0b", {}).startswith("cannot be run (embedded null byte")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     assert "No such file or directory" in run_command("true", {})
+
+
+def test_a_run_that_has_nothing_to_do_tells_its_blocks(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    made = Notifier(
+        f"echo $PREDICT_BLOCKS_DONE of $PREDICT_BLOCKS_TOTAL > {told}",
+        {},
+        median=lambda: 0.0,
+        warn=pytest.fail,
+    )
+    made.begin(PLAN, Counts(8, 5, 0, 0, skipped=2, empty=1))
+    made.tell(Notice.FINISHED, "done")
+    assert told.read_text() == "5 of 8\n"

@@ -47,10 +47,10 @@ class RunMetrics(Reporter, Collector):
         self._events: Counter[str] = Counter()
         self._departures: Counter[str] = Counter()
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:
-        """The run begins, or resumes after `done` of `total` blocks."""
+    def begin(self, plan: Plan, counts: Counts) -> None:
+        """The run begins, or resumes, with these counts."""
         self._voxels_per_block = plan.output.roi.size / plan.num_blocks
-        self._counts = Counts(total, done, 0, 0)
+        self._counts = counts
         self._progressed = time.time()
 
     def progress(self, counts: Counts) -> None:

@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from blockwise_predict.config.plain import plain
 from blockwise_predict.config.quantities import format_seconds
 from blockwise_predict.errors import shortened
+from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.status import Counts, WorkerStatus
 from blockwise_predict.run.reporter import Reporter
 
@@ -62,6 +63,10 @@ class Notifier(Reporter):
         self._workers: tuple[WorkerStatus, ...] = ()
         self._progressed = clock()
         self._next_check = float("inf")
+
+    def begin(self, plan: Plan, counts: Counts) -> None:  # noqa: ARG002
+        """Keep the counts with which the run begins."""
+        self._counts = counts
 
     def progress(self, counts: Counts) -> None:
         """Keep the counts, and notice a stall: once, until another block is finished."""
@@ -111,13 +116,15 @@ def run_command(command: str, variables: Mapping[str, str]) -> str:
     What went wrong, in words; empty if nothing did. The values come from files and errors, so
     control characters in them are escaped.
     """
-    values = {key: _encoded(plain(shortened(text, MAX_MESSAGE))) for key, text in variables.items()}
+    environment: dict[str, str | bytes] = dict(os.environ)
+    for key, text in variables.items():
+        environment[key] = _encoded(plain(shortened(text, MAX_MESSAGE)))
     try:
         # Not a pipe: what the command leaves in the background may hold it open.
         with TemporaryFile() as errors:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", command],
-                env={**os.environ, **values},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

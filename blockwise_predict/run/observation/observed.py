@@ -71,9 +71,9 @@ class _Several(Reporter):
     def warn(self, text: str) -> None:
         self._observers[0].warn(text)
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:
+    def begin(self, plan: Plan, counts: Counts) -> None:
         for observer in self._observers:
-            observer.begin(plan, done, total)
+            observer.begin(plan, counts)
 
     def progress(self, counts: Counts) -> None:
         for observer in self._observers:
