@@ -11,32 +11,44 @@ import pytest
 
 from blockwise_predict.records.status import Counts
 from blockwise_predict.run.observation import notify
-from blockwise_predict.run.observation.notify import Notice, Notifier, run_command
+from blockwise_predict.run.observation.notify import ExpectedPace, Notice, Notifier, run_command
 
 PLAN: Any = None
+WORKER: Any = "a worker"
+
+
+class Watch:
+    """Gives counts to a notifier at some times; `told` is what its command was told by then."""
+
+    def __init__(self, file: Path) -> None:
+        file.touch()
+        self._file = file
+        self.now, self.median, self.wanted = 0.0, 1.0, 2
+        self.notifier = Notifier(
+            f'echo "$PREDICT_EVENT: $PREDICT_MESSAGE" >> {file}',
+            {},
+            pace=ExpectedPace(lambda: self.median, 3600, lambda: self.wanted),
+            warn=pytest.fail,
+            clock=lambda: self.now,
+        )
+
+    def __call__(self, at: float, counts: Counts, workers: int = 1) -> list[str]:
+        # As often as a run does, or nearly so.
+        while self.now < at:
+            self.now = min(at, self.now + 10)
+            self.notifier.workers((WORKER,) * workers)
+            self.notifier.progress(counts if self.now == at else self.last)
+        self.last = counts
+        return self._file.read_text().splitlines()
+
+    last = Counts(0, 0, 0, 0)
 
 
 @pytest.fixture
-def notifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Gives the counts to a notifier at some times; what its command was told by then."""
-    told = tmp_path / "told"
-    told.touch()
-    clock, took = [0.0], [1.0]
-    made = Notifier(
-        f'echo "$PREDICT_EVENT: $PREDICT_MESSAGE" >> {told}',
-        {},
-        median=lambda: took[0],
-        warn=pytest.fail,
-        clock=lambda: clock[0],
-    )
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
     monkeypatch.setattr(notify.threading, "Thread", _AtOnce)
-
-    def observe(at: float, counts: Counts, median: float = 1.0) -> list[str]:
-        clock[0], took[0] = at, median
-        made.progress(counts)
-        return told.read_text().splitlines()
-
-    return observe
+    monkeypatch.setattr(notify, "CHECK_S", 10)
+    return Watch(tmp_path / "told")
 
 
 class _AtOnce:
@@ -50,28 +62,57 @@ class _AtOnce:
         self._run()
 
 
-def test_a_stall_is_told_once(notifier: Callable[..., list[str]]) -> None:
-    held, more = Counts(9, 0, 0, 2), Counts(9, 1, 0, 2)
-    assert notifier(0, held) == []
-    assert notifier(590, held) == []
-    assert notifier(600, more) == []
-    assert notifier(1190, more) == []
-    stall = "stalled: No block was finished for 10 min 00 s: no worker is there."
-    assert notifier(1200, more) == [stall]
-    assert notifier(5000, more) == [stall]
-    assert notifier(5010, Counts(9, 2, 0, 2)) == [stall]
-    assert len(notifier(5700, Counts(9, 2, 0, 2))) == 2
+def test_a_stall_is_told_once(watch: Watch) -> None:
+    held, more = Counts(9, 1, 0, 2), Counts(9, 2, 0, 2)
+    assert watch(10, held) == []
+    assert watch(600, held) == []
+    assert watch(610, more) == []
+    assert watch(1200, more) == []
+    stall = "stalled: No block was finished for 10 min 00 s: 1 worker holds 2 blocks."
+    assert watch(1210, more) == [stall]
+    assert watch(5000, more) == [stall]
+    assert watch(5010, Counts(9, 3, 0, 1), workers=3) == [stall]
+    again = "stalled: No block was finished for 10 min 00 s: 3 workers hold 1 block."
+    assert watch(5700, Counts(9, 3, 0, 1), workers=3) == [stall, again]
     # What is finished does not stall.
-    assert len(notifier(5800, Counts(9, 9, 0, 0))) == 2
-    assert len(notifier(9999, Counts(9, 9, 0, 0))) == 2
+    assert len(watch(5800, Counts(9, 9, 0, 0))) == 2
+    assert len(watch(99999, Counts(9, 9, 0, 0))) == 2
 
 
-def test_long_blocks_are_given_their_time(notifier: Callable[..., list[str]]) -> None:
+def test_long_blocks_are_given_their_time(watch: Watch) -> None:
     held = Counts(9, 1, 0, 2)
-    assert notifier(0, held, 120) == []
-    assert notifier(700, held, 120) == []
-    assert notifier(1199, held, 120) == []
-    assert len(notifier(1261, held, 120)) == 1
+    watch.median = 120
+    assert watch(10, held) == []
+    assert watch(1200, held) == []
+    assert len(watch(1210, held)) == 1
+
+
+def test_the_first_block_has_the_time_that_a_block_may_take(watch: Watch) -> None:
+    held = Counts(9, 0, 0, 2)
+    watch.median = 0
+    assert watch(10, held) == []
+    assert watch(3600, held) == []
+    assert len(watch(3610, held)) == 1
+
+
+def test_a_queue_may_take_an_hour_to_start_workers(watch: Watch) -> None:
+    waiting = Counts(9, 0, 0, 0)
+    assert watch(10, waiting, workers=0) == []
+    assert watch(3600, waiting, workers=0) == []
+    missing = "stalled: No worker has joined for 1 h 00 min: 2 are wanted."
+    assert watch(9999, waiting, workers=0) == [missing]
+    # The time in the queue does not count against the first block.
+    watch.median = 0
+    assert watch(10030, Counts(9, 0, 0, 2)) == [missing]
+    assert watch(13000, Counts(9, 0, 0, 2)) == [missing]
+
+
+def test_a_run_that_wants_no_workers_does_not_stall(watch: Watch) -> None:
+    watch.wanted = 0
+    assert watch(10, Counts(9, 0, 0, 0), workers=0) == []
+    assert watch(99999, Counts(9, 0, 0, 0), workers=0) == []
+    watch.wanted = 1
+    assert watch(101000, Counts(9, 0, 0, 0), workers=0) == []
 
 
 def test_a_command_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +142,7 @@ def test_a_run_that_has_nothing_to_do_tells_its_blocks(tmp_path: Path) -> None:
     made = Notifier(
         f"echo $PREDICT_BLOCKS_DONE of $PREDICT_BLOCKS_TOTAL > {told}",
         {},
-        median=lambda: 0.0,
+        pace=ExpectedPace(lambda: 0.0, 3600, lambda: 1),
         warn=pytest.fail,
     )
     made.begin(PLAN, Counts(8, 5, 0, 0, skipped=2, empty=1))

@@ -152,11 +152,11 @@ def test_a_retry_is_watched_as_it_asks_for_and_a_command_that_fails_is_a_warning
 
 IMPATIENT = """
 from blockwise_predict.run.observation import notify
-notify.STALL_S = 0.3
+notify.ABSENT_S, notify.CHECK_S = 0.05, 0.0
 """
 
 
-def test_a_run_without_workers_stalls_and_its_interruption_is_told(
+def test_an_interruption_and_a_stall_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_startup(monkeypatch, tmp_path, IMPATIENT)
@@ -164,12 +164,17 @@ def test_a_run_without_workers_stalls_and_its_interruption_is_told(
     command = f'echo "$PREDICT_EVENT: $PREDICT_MESSAGE" >> {told}'
     job = Job(tmp_path)
     process = job.begin("s", "--workers", 0, "--notify", command)
-    until(told.exists)
+    until((job.run_dir("s") / "status.json").exists)
     process.terminate()
     assert process.wait(60) == 130
-    stalled, interrupted = told.read_text().splitlines()
-    assert re.fullmatch(r"stalled: No block was finished for \d+ s: no worker is there\.", stalled)
-    assert interrupted == f"interrupted: {job.output('s')}: 0 of 27 blocks are predicted."
+    done = f"{job.output('s')}: {{}} of 27 blocks are predicted."
+    # Workers that are not wanted are not missed.
+    interrupted = f"interrupted: {done.format(0)}"
+    assert told.read_text().splitlines() == [interrupted]
+    predict(*job.arguments("s", "--notify", command))
+    before, stalled, finished = told.read_text().splitlines()
+    assert (before, finished) == (interrupted, f"finished: {done.format(27)}")
+    assert re.fullmatch(r"stalled: No worker has joined for \d+ s: 1 is wanted\.", stalled)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from tempfile import TemporaryFile
 
@@ -21,9 +22,12 @@ from blockwise_predict.run.reporter import Reporter
 
 # Time limit of the command (seconds).
 LIMIT_S = 30.0
-# A run stalls when no block was finished for this time, and for so many times the median block.
+# A run with workers stalls when no block was finished for this time (seconds), and for so many
+# times the median block.
 STALL_S, STALL_BLOCKS = 600.0, 10
-# Interval at which the median is read again once a run might stall (seconds).
+# One without workers stalls when none has joined for this time (seconds): jobs wait in queues.
+ABSENT_S = 3600.0
+# Interval of checks for a stall (seconds): they read files.
 CHECK_S = 60.0
 MAX_MESSAGE = 4000
 
@@ -37,12 +41,25 @@ class Notice(StrEnum):
     STALLED = "stalled"
 
 
+@dataclass(frozen=True)
+class ExpectedPace:
+    """What a run can be expected to do.
+
+    median: gives the median seconds from handing a block out to its end; 0 if that is unknown.
+    block_timeout: seconds after which a block is taken from its worker.
+    wanted: gives the number of workers that are wanted now.
+    """
+
+    median: Callable[[], float]
+    block_timeout: float
+    wanted: Callable[[], int]
+
+
 class Notifier(Reporter):
     """Runs a command of the shell with what has happened in its environment.
 
-    `about` are variables that stay the same. `median` gives the median seconds from handing a block
-    out to its end, 0 if that is unknown. What goes wrong is a warning: the run does not depend on
-    it.
+    `about` are variables that stay the same. What goes wrong is a warning: the run does not depend
+    on it.
     """
 
     def __init__(
@@ -50,19 +67,21 @@ class Notifier(Reporter):
         command: str,
         about: Mapping[str, str],
         *,
-        median: Callable[[], float],
+        pace: ExpectedPace,
         warn: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._command = command
         self._about = about
-        self._median = median
+        self._pace = pace
         self._warn = warn
         self._clock = clock
         self._counts = Counts(0, 0, 0, 0)
         self._workers: tuple[WorkerStatus, ...] = ()
-        self._progressed = clock()
-        self._next_check = float("inf")
+        # How long workers were there since a block was finished, and how long there was none; never
+        # long enough once that was told.
+        self._idle = self._absent = 0.0
+        self._seen = self._next_check = clock()
 
     def begin(self, plan: Plan, counts: Counts) -> None:  # noqa: ARG002
         """Keep the counts with which the run begins."""
@@ -71,28 +90,47 @@ class Notifier(Reporter):
     def progress(self, counts: Counts) -> None:
         """Keep the counts, and notice a stall: once, until another block is finished."""
         now = self._clock()
+        passed, self._seen = now - self._seen, now
         if counts.final != self._counts.final or counts.total != self._counts.total:
-            self._progressed, self._next_check = now, now + STALL_S
+            self._idle = self._absent = 0.0
+        elif self._workers:
+            self._idle, self._absent = self._idle + passed, 0.0
+        else:
+            self._absent += passed
         self._counts = counts
         if now < self._next_check or counts.final == counts.total:
             return
-        idle = now - self._progressed
-        if idle < STALL_BLOCKS * self._median():
-            self._next_check = now + CHECK_S
-            return
-        self._next_check = float("inf")
-        told = (Notice.STALLED, f"No block was finished for {format_seconds(idle)}: {self._held}.")
-        threading.Thread(target=self.tell, args=told, daemon=True).start()
+        self._next_check = now + CHECK_S
+        if message := self._stall():
+            told = (Notice.STALLED, message)
+            threading.Thread(target=self.tell, args=told, daemon=True).start()
 
     def workers(self, workers: tuple[WorkerStatus, ...]) -> None:
         """Keep what the workers do."""
         self._workers = workers
 
-    @property
-    def _held(self) -> str:
+    def _stall(self) -> str:
+        """What stalls, in words; empty if nothing does."""
         if not self._workers:
-            return "no worker is there"
-        return f"{len(self._workers)} workers hold {self._counts.processing} blocks"
+            wanted = self._pace.wanted()
+            if wanted == 0:
+                self._absent = 0.0
+            if self._absent < ABSENT_S:
+                return ""
+            waited, self._absent = format_seconds(self._absent), float("-inf")
+            verb = "is" if wanted == 1 else "are"
+            return f"No worker has joined for {waited}: {wanted} {verb} wanted."
+        if self._idle < STALL_S:
+            return ""
+        median = self._pace.median()
+        if self._idle < (STALL_BLOCKS * median if median else self._pace.block_timeout):
+            return ""
+        waited, self._idle = format_seconds(self._idle), float("-inf")
+        number = len(self._workers)
+        holders = f"{number} workers hold" if number > 1 else "1 worker holds"
+        held = self._counts.processing
+        blocks = f"{held} block" if held == 1 else f"{held} blocks"
+        return f"No block was finished for {waited}: {holders} {blocks}."
 
     def tell(self, notice: Notice, message: str) -> None:
         """Run the command, and wait for its end, for at most `LIMIT_S`."""

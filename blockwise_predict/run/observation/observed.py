@@ -16,7 +16,7 @@ from blockwise_predict.records.ledger import read_records
 from blockwise_predict.records.status import Counts, WorkerStatus
 from blockwise_predict.run.execute import execute
 from blockwise_predict.run.observation.metrics import STEPS, RunMetrics, served
-from blockwise_predict.run.observation.notify import Notice, Notifier
+from blockwise_predict.run.observation.notify import ExpectedPace, Notice, Notifier
 from blockwise_predict.run.planned import PlannedRun
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import RunResult
@@ -86,7 +86,14 @@ class _Several(Reporter):
 
 def _notifier(command: str, run: PlannedRun, report: Reporter) -> Notifier:
     about = {"PREDICT_OUTPUT": run.plan.output.path, "PREDICT_RUN_DIR": str(run.run_dir)}
-    return Notifier(command, about, median=partial(_median_seconds, run), warn=report.warn)
+    config, requested = run.plan.config, run.run_dir.requested_workers
+
+    def wanted() -> int:
+        asked = requested()
+        return config.workers if asked is None else asked
+
+    pace = ExpectedPace(partial(_median_seconds, run), config.block_timeout, wanted)
+    return Notifier(command, about, pace=pace, warn=report.warn)
 
 
 def _ending(result: RunResult) -> tuple[Notice, str]:
