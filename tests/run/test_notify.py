@@ -137,14 +137,16 @@ def test_what_cannot_be_passed_on_does_not_end_the_run(
     assert "No such file or directory" in run_command("true", {})
 
 
-def test_a_run_that_has_nothing_to_do_tells_its_blocks(tmp_path: Path) -> None:
+def test_a_run_that_has_nothing_to_do_tells_its_blocks_in_one_line(tmp_path: Path) -> None:
     told = tmp_path / "told"
     made = Notifier(
-        f"echo $PREDICT_BLOCKS_DONE of $PREDICT_BLOCKS_TOTAL > {told}",
+        f'echo "$PREDICT_BLOCKS_DONE of $PREDICT_BLOCKS_TOTAL: $PREDICT_MESSAGE" > {told}',
         {},
         pace=ExpectedPace(lambda: 0.0, 3600, lambda: 1),
         warn=pytest.fail,
     )
+    assert made.interruption == "Interrupted before the first block was begun."
     made.begin(PLAN, Counts(8, 5, 0, 0, skipped=2, empty=1))
-    made.tell(Notice.FINISHED, "done")
-    assert told.read_text() == "5 of 8\n"
+    assert made.interruption == "Interrupted: 5 of 8 blocks are predicted."
+    made.tell(Notice.FINISHED, "one\n\tline")
+    assert told.read_text() == "5 of 8: one line\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -132,9 +133,18 @@ class Notifier(Reporter):
         blocks = f"{held} block" if held == 1 else f"{held} blocks"
         return f"No block was finished for {waited}: {holders} {blocks}."
 
+    @property
+    def interruption(self) -> str:
+        """What to say of an interruption that no result tells of."""
+        if not self._counts.total:
+            return "Interrupted before the first block was begun."
+        return f"Interrupted: {self._counts.done} of {self._counts.total} blocks are predicted."
+
     def tell(self, notice: Notice, message: str) -> None:
         """Run the command, and wait for its end, for at most `LIMIT_S`."""
         counts = self._counts
+        # Errors may have several lines.
+        message = re.sub(r"[\t\n]+", " ", message)
         variables = {
             **self._about,
             "PREDICT_EVENT": notice,

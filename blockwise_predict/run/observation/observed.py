@@ -51,9 +51,10 @@ def execute_observed(
         try:
             result = execute_it(report=_Several([*observers, notifier]))
         except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            notice = Notice.INTERRUPTED if interrupted else Notice.FAILED
-            notifier.tell(notice, str(error) or type(error).__name__)
+            if isinstance(error, KeyboardInterrupt):
+                notifier.tell(Notice.INTERRUPTED, notifier.interruption)
+            else:
+                notifier.tell(Notice.FAILED, str(error) or type(error).__name__)
             raise
         notifier.tell(*_ending(result))
         return result
