@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import pytest
 from blockwise_predict.records.status import Counts
 from blockwise_predict.run.observation import notify
 from blockwise_predict.run.observation.notify import ExpectedPace, Notice, Notifier, run_command
+from blockwise_predict.run.stop import StopRequest
+from tests.support.runs import until
 
 PLAN: Any = None
+NEVER = StopRequest()
 WORKER: Any = "a worker"
 
 
@@ -28,6 +32,7 @@ class Watch:
             f'echo "$PREDICT_EVENT: $PREDICT_MESSAGE" >> {file}',
             {},
             pace=ExpectedPace(lambda: self.median, 3600, lambda: self.wanted),
+            stop=StopRequest(),
             warn=pytest.fail,
             clock=lambda: self.now,
         )
@@ -117,9 +122,18 @@ def test_a_run_that_wants_no_workers_does_not_stall(watch: Watch) -> None:
 
 def test_a_command_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify, "LIMIT_S", 0.2)
-    assert run_command("sleep 60", {}) == "had not ended after 0.2 s, and was killed."
+    assert run_command("sleep 60", {}, NEVER) == "had not ended after 0.2 s, and was killed."
     # What it leaves in the background is its own affair.
-    assert run_command("sleep 1 & exit 0", {"PREDICT_MESSAGE": "a\0b" * 9999}) == ""
+    assert run_command("sleep 1 & exit 0", {"PREDICT_MESSAGE": "a\0b" * 9999}, NEVER) == ""
+
+
+def test_a_request_to_stop_ends_the_waiting_not_the_command(tmp_path: Path) -> None:
+    stop, ended = StopRequest(), tmp_path / "ended"
+    stop.request()
+    threading.Timer(0.2, stop.request).start()
+    problem = run_command(f"sleep 0.5; touch {ended}", {}, stop)
+    assert problem == "had not ended when the run was asked to stop; it was left to itself."
+    until(ended.exists)
 
 
 def test_what_cannot_be_passed_on_does_not_end_the_run(
@@ -128,13 +142,13 @@ def test_what_cannot_be_passed_on_does_not_end_the_run(
     told = tmp_path / "told"
     command = f'printf %s "$PREDICT_MESSAGE" > {told}'
     # Half of a pair of UTF-16, as JSON can hold it, and a path that is not UTF-8.
-    assert run_command(command, {"PREDICT_MESSAGE": "a \ud800 b"}) == ""
+    assert run_command(command, {"PREDICT_MESSAGE": "a \ud800 b"}, NEVER) == ""
     assert told.read_bytes() == rb"a \ud800 b"
-    assert run_command(command, {"PREDICT_MESSAGE": "a\udcff"}) == ""
+    assert run_command(command, {"PREDICT_MESSAGE": "a\udcff"}, NEVER) == ""
     assert told.read_bytes() == b"a\xff"
-    assert run_command("echo a\0b", {}).startswith("cannot be run (embedded null byte")
+    assert run_command("echo a\0b", {}, NEVER).startswith("cannot be run (embedded null byte")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    assert "No such file or directory" in run_command("true", {})
+    assert "No such file or directory" in run_command("true", {}, NEVER)
 
 
 def test_a_run_that_has_nothing_to_do_tells_its_blocks_in_one_line(tmp_path: Path) -> None:
@@ -143,6 +157,7 @@ def test_a_run_that_has_nothing_to_do_tells_its_blocks_in_one_line(tmp_path: Pat
         f'echo "$PREDICT_BLOCKS_DONE of $PREDICT_BLOCKS_TOTAL: $PREDICT_MESSAGE" > {told}',
         {},
         pace=ExpectedPace(lambda: 0.0, 3600, lambda: 1),
+        stop=StopRequest(),
         warn=pytest.fail,
     )
     assert made.interruption == "Interrupted before the first block was begun."

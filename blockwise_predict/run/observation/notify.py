@@ -20,9 +20,12 @@ from blockwise_predict.errors import shortened
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.status import Counts, WorkerStatus
 from blockwise_predict.run.reporter import Reporter
+from blockwise_predict.run.stop import StopRequest
 
 # Time limit of the command (seconds).
 LIMIT_S = 30.0
+# Interval at which its end and a request to stop are looked for (seconds).
+POLL_S = 0.1
 # A run with workers stalls when no block was finished for this time (seconds), and for so many
 # times the median block.
 STALL_S, STALL_BLOCKS = 600.0, 10
@@ -60,7 +63,7 @@ class Notifier(Reporter):
     """Runs a command of the shell with what has happened in its environment.
 
     `about` are variables that stay the same. What goes wrong is a warning: the run does not depend
-    on it.
+    on it. A `stop` that is requested while the command runs ends the waiting for it.
     """
 
     def __init__(
@@ -69,12 +72,14 @@ class Notifier(Reporter):
         about: Mapping[str, str],
         *,
         pace: ExpectedPace,
+        stop: StopRequest,
         warn: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._command = command
         self._about = about
         self._pace = pace
+        self._stop = stop
         self._warn = warn
         self._clock = clock
         self._counts = Counts(0, 0, 0, 0)
@@ -153,16 +158,17 @@ class Notifier(Reporter):
             "PREDICT_BLOCKS_DONE": str(counts.done),
             "PREDICT_BLOCKS_FAILED": str(counts.failed),
         }
-        problem = run_command(self._command, variables)
+        problem = run_command(self._command, variables, self._stop)
         if problem:
             self._warn(f"--notify ({notice}): the command {problem}")
 
 
-def run_command(command: str, variables: Mapping[str, str]) -> str:
+def run_command(command: str, variables: Mapping[str, str], stop: StopRequest) -> str:
     """Run a command of the shell with further variables in its environment, for `LIMIT_S`.
 
     What went wrong, in words; empty if nothing did. The values come from files and errors, so
-    control characters in them are escaped.
+    control characters in them are escaped. A stop that is requested meanwhile ends the waiting,
+    not the command.
     """
     environment: dict[str, str | bytes] = dict(os.environ)
     for key, text in variables.items():
@@ -179,21 +185,31 @@ def run_command(command: str, variables: Mapping[str, str]) -> str:
                 # Ctrl-C in the terminal interrupts the run, not what tells of that.
                 start_new_session=True,
             )
-            try:
-                code = process.wait(LIMIT_S)
-            except subprocess.TimeoutExpired:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                return f"had not ended after {LIMIT_S:g} s, and was killed."
+            if problem := _wait(process, stop):
+                return problem
             errors.seek(0)
             said = errors.read(MAX_MESSAGE).decode(errors="replace").strip()
     except OSError as error:
         return f"cannot be run ({error.strerror})."
     except ValueError as error:
         return f"cannot be run ({error})."
-    if code == 0:
+    if process.returncode == 0:
         return ""
-    return f"exited with code {code}{f': {said}' if said else '.'}"
+    return f"exited with code {process.returncode}{f': {said}' if said else '.'}"
+
+
+def _wait(process: subprocess.Popen[bytes], stop: StopRequest) -> str:
+    """Wait for the end of the command; why it was not waited for, in words, empty if it was."""
+    end, before = time.monotonic() + LIMIT_S, stop.times
+    while time.monotonic() < end:
+        if stop.times > before:
+            return "had not ended when the run was asked to stop; it was left to itself."
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(POLL_S)
+            return ""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return f"had not ended after {LIMIT_S:g} s, and was killed."
 
 
 def _encoded(text: str) -> bytes:

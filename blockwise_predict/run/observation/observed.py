@@ -47,7 +47,7 @@ def execute_observed(
         execute_it = partial(execute, run, command, stop=stop, only_failed=only_failed)
         if config.notify is None:
             return execute_it(report=_Several(observers))
-        notifier = _notifier(config.notify, run, report)
+        notifier = _notifier(config.notify, run, report, stop)
         try:
             result = execute_it(report=_Several([*observers, notifier]))
         except BaseException as error:
@@ -85,7 +85,7 @@ class _Several(Reporter):
             observer.workers(workers)
 
 
-def _notifier(command: str, run: PlannedRun, report: Reporter) -> Notifier:
+def _notifier(command: str, run: PlannedRun, report: Reporter, stop: StopRequest) -> Notifier:
     about = {"PREDICT_OUTPUT": run.plan.output.path, "PREDICT_RUN_DIR": str(run.run_dir)}
     config, requested = run.plan.config, run.run_dir.requested_workers
 
@@ -94,7 +94,7 @@ def _notifier(command: str, run: PlannedRun, report: Reporter) -> Notifier:
         return config.workers if asked is None else asked
 
     pace = ExpectedPace(partial(_median_seconds, run), config.block_timeout, wanted)
-    return Notifier(command, about, pace=pace, warn=report.warn)
+    return Notifier(command, about, pace=pace, stop=stop, warn=report.warn)
 
 
 def _ending(result: RunResult) -> tuple[Notice, str]:
