@@ -9,6 +9,8 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.error import URLError
 
 import pytest
@@ -17,12 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.config.values import metrics_address
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.observation.metrics import RunMetrics
 from tests.support.jobs import Job
 from tests.support.runs import events, predict, until
 from tests.support.sabotage import POISON, SLOW, at_startup
 from tests.support.shared import ROOT
 
+PLAN: Any = SimpleNamespace(output=SimpleNamespace(roi=SimpleNamespace(size=800)), num_blocks=8)
 Samples = dict[tuple[str, str], float]
 FAILS = (
     POISON.replace("{action}", 'raise ValueError("a bad \\x1b block")')
@@ -89,6 +93,7 @@ def test_the_metrics_are_those_of_the_run(watched: Watched) -> None:
         key = (f"blockwise_predict_{name}", label)
         return [sample[key] for sample in watched.samples if key in sample]
 
+    # Until a run has begun there are no counts.
     done = series("blocks", "done")
     assert sorted(done) == done
     assert len({*done}) > 3
@@ -199,8 +204,21 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def exported() -> set[str]:
     """The names of all metrics, as Prometheus stores them."""
     metrics = RunMetrics({"output": "o"}, lambda: {"read": 1.0})
+    metrics.begin(PLAN, Counts(8, 0, 0, 0))
     suffixes = {"counter": "_total", "info": "_info"}
     return {family.name + suffixes.get(family.type, "") for family in metrics.collect()}
+
+
+def test_what_was_done_before_is_no_burst_when_a_run_is_resumed() -> None:
+    metrics = RunMetrics({"output": "o"}, lambda: {"read": 1.0})
+    assert {family.name.removeprefix("blockwise_predict_") for family in metrics.collect()} == {
+        "run",
+        "start_timestamp_seconds",
+    }
+    metrics.begin(PLAN, Counts(8, 5, 0, 0))
+    metrics.progress(Counts(8, 6, 0, 1))
+    voxels = [f for f in metrics.collect() if f.name == "blockwise_predict_voxels"]
+    assert [sample.value for family in voxels for sample in family.samples] == [100]
 
 
 def test_the_metrics_are_documented() -> None:
