@@ -19,8 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.config.values import metrics_address
+from blockwise_predict.errors import ConfigError
 from blockwise_predict.records.status import Counts
-from blockwise_predict.run.observation.metrics import RunMetrics
+from blockwise_predict.run.observation.metrics import RunMetrics, served
 from tests.support.jobs import Job
 from tests.support.runs import events, predict, until
 from tests.support.sabotage import POISON, SLOW, at_startup
@@ -199,6 +200,23 @@ def test_metrics_are_for_this_machine_unless_told(text: str, address: tuple[str,
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="write "):
         metrics_address(text)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".org"])
+def test_what_is_no_host_is_refused(host: str) -> None:
+    made = RunMetrics({}, dict)
+    with (
+        pytest.raises(ConfigError, match="not the name of a host"),
+        served(made, f"{host}:9100"),
+    ):
+        pass
+
+
+def test_a_path_that_is_not_utf8_can_be_scraped() -> None:
+    metrics = RunMetrics({"output": "a\udcff"}, dict)
+    with served(metrics, "0") as url:
+        samples = scrape(int(url.split(":")[2].split("/")[0]))
+    assert ("blockwise_predict_run_info", "a\\udcff") in samples
 
 
 def exported() -> set[str]:

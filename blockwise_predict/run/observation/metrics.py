@@ -37,7 +37,7 @@ class RunMetrics(Reporter, Collector):
     """
 
     def __init__(self, info: dict[str, str], seconds: Callable[[], dict[str, float]]) -> None:
-        self._info = info
+        self._info = {key: _encodable(value) for key, value in info.items()}
         self._seconds = seconds
         self._steps: tuple[float, dict[str, float]] = (float("-inf"), {})
         self._counts: Counts | None = None
@@ -143,7 +143,7 @@ class RunMetrics(Reporter, Collector):
             labels=labels,
         )
         for worker in workers:
-            values = [str(worker.number), worker.host, worker.device]
+            values = [str(worker.number), _encodable(worker.host), _encodable(worker.device)]
             blocks.add_metric(values, worker.done)
             if worker.busy is not None:
                 busy.add_metric(values, worker.busy)
@@ -169,9 +169,11 @@ def served(metrics: RunMetrics, where: str) -> Iterator[str]:
     host, port = metrics_address(where)
     try:
         server, thread = start_http_server(port, host, registry)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        # What no name of a host can be is found when it is encoded as one.
+        why = error.strerror if isinstance(error, OSError) else "not the name of a host"
         raise ConfigError(
-            f"--metrics-port {where}: cannot listen there ({error.strerror}). Give another port, "
+            f"--metrics-port {where}: cannot listen there ({why}). Give another port, "
             "or 0 for any that is free."
         ) from None
     try:
@@ -181,6 +183,11 @@ def served(metrics: RunMetrics, where: str) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _encodable(text: str) -> str:
+    """A text as UTF-8 can hold it: a path may have other bytes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _counter(name: str, text: str, value: float) -> Metric:
