@@ -167,7 +167,24 @@ def test_the_view_fits_into_the_terminal(columns: int, lines: int) -> None:
     drawn = [line.rstrip() for line in capture(console, view).splitlines()]
     assert len(drawn) <= max(lines - 1, 2)
     assert all(len(line) <= columns for line in drawn)
-    assert "1245/1000000 blocks" in drawn[0] or columns == 20
+    assert "1211/1000000 blocks" in drawn[0] or columns == 20
+
+
+def test_workers_are_missed_only_while_there_is_work() -> None:
+    console = Console(width=80, force_terminal=True, color_system=None)
+    view = LiveView()
+    view.observe(Counts(8, 0, 0, 0))
+    assert "no worker yet" in capture(console, view)
+    view.show_workers([status(0)])
+    assert "no worker" not in capture(console, view)
+    view.show_workers([])
+    assert "no worker, " in capture(console, view)
+    view.observe(Counts(8, 7, 1, 0))
+    assert "no worker" not in capture(console, view)
+    # What remains of a run that was interrupted.
+    view.observe(Counts(8, 6, 0, 0))
+    view.end()
+    assert "no worker" not in capture(console, view)
 
 
 def capture(console: Console, view: LiveView) -> str:
