@@ -56,14 +56,13 @@ def pyramid(
     predict pyramid predictions.zarr/affs --fleet slurm --workers 64 --gpus 0
     """
     from blockwise_predict.cli.progress import BlockProgress
-    from blockwise_predict.cli.running import INTERRUPTED, finish_process, stop_on_signals
+    from blockwise_predict.cli.running import INTERRUPTED, finish_process, stopped_by_signals
     from blockwise_predict.run.pyramid.build import Watch
     from blockwise_predict.run.pyramid.make import Wanted, make_pyramid
     from blockwise_predict.run.stop import StopRequest
 
     stop = StopRequest()
-    stop_on_signals(stop)
-    with BlockProgress("Downsampling", verbosity) as progress:
+    with stopped_by_signals(stop), BlockProgress("Downsampling", verbosity) as progress:
         wanted = Wanted(output, method, levels)
         complete = make_pyramid(wanted, given, Watch(progress, progress.to, stop))
     if not complete:

@@ -6,7 +6,8 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from blockwise_predict.cli.console import step
@@ -16,6 +17,7 @@ from blockwise_predict.config.model import RunConfig
 from blockwise_predict.errors import PredictError
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.plan.parts import ArrayPlan
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.api import run
 from blockwise_predict.run.planned import plan_run
 from blockwise_predict.run.result import ArrayResult, RunResult, what_filled_blocks_hold
@@ -40,10 +42,14 @@ def run_with_display(
     With `only_failed`, only blocks that failed before are tried again. SIGINT, SIGTERM, SIGURG and
     SIGHUP stop the run. `command` is what the user is told to type to resume it.
     """
-    stop = StopRequest()
-    display = _StoppableDisplay(stop, verbosity)
+    with ExitStack() as at_end:
+        display = _StoppableDisplay(StopRequest(), verbosity, at_end)
+        return _run(config, command, display, only_failed=only_failed)
+
+
+def _run(config: RunConfig, command: str, display: _StoppableDisplay, *, only_failed: bool) -> int:
     try:
-        with step("Planning", verbosity):
+        with step("Planning", display.verbosity):
             planned = plan_run(config)
         with ExitStack() as at_end:
             # Whatever happens: a terminal must not be left without a cursor.
@@ -52,7 +58,7 @@ def run_with_display(
                 planned,
                 only_failed=only_failed,
                 progress=display,
-                stop=stop,
+                stop=display.stop,
                 command=command,
             )
     except KeyboardInterrupt:
@@ -68,20 +74,23 @@ def run_with_display(
 
 
 class _StoppableDisplay(RunDisplay):
-    """Shows a run, which signals stop once it has begun; before, there is nothing to end."""
+    """Shows a run, which signals stop once it has begun, and until `at_end` is closed; before and
+    after, there is nothing to end."""
 
-    def __init__(self, stop: StopRequest, verbosity: Verbosity) -> None:
+    def __init__(self, stop: StopRequest, verbosity: Verbosity, at_end: ExitStack) -> None:
         super().__init__(verbosity)
-        self._stop = stop
+        self.stop = stop
+        self._at_end = at_end
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:
-        """The run begins, or resumes after `done` of `total` blocks."""
-        stop_on_signals(self._stop)
-        super().begin(plan, done, total)
+    def begin(self, plan: Plan, counts: Counts) -> None:
+        """The run begins, or resumes, with these counts."""
+        self._at_end.enter_context(stopped_by_signals(self.stop))
+        super().begin(plan, counts)
 
 
-def stop_on_signals(stop: StopRequest) -> None:
-    """Have SIGINT, SIGTERM, SIGURG and SIGHUP stop what can be resumed."""
+@contextmanager
+def stopped_by_signals(stop: StopRequest) -> Iterator[None]:
+    """Have SIGINT, SIGTERM, SIGURG and SIGHUP stop what can be resumed, in this context."""
 
     def soon(*_: object) -> None:
         stop.request(TERM_GRACE_S)
@@ -91,13 +100,22 @@ def stop_on_signals(stop: StopRequest) -> None:
         if not stop.times:
             soon()
 
-    signal.signal(signal.SIGINT, lambda *_: stop.request())
-    # Systems and clusters that send these do not wait for long. SIGURG is LSF's warning of a limit.
-    for number in (signal.SIGTERM, signal.SIGURG):
-        signal.signal(number, soon)
+    handlers: dict[signal.Signals, Callable[..., None]] = {
+        signal.SIGINT: lambda *_: stop.request(),
+        # Systems and clusters that send these do not wait for long. SIGURG is LSF's warning of a
+        # limit.
+        signal.SIGTERM: soon,
+        signal.SIGURG: soon,
+    }
     # A closed terminal or a lost ssh session; ignored if started with nohup.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, hung_up)
+        handlers[signal.SIGHUP] = hung_up
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def finish_process(code: int) -> NoReturn:
@@ -182,6 +200,11 @@ def _busy_text(busy: dict[int, float]) -> str:
 
 def _show_failures(result: RunResult, display: RunDisplay, command: str) -> None:
     failures = result.failures
+    if not failures:
+        # `predict retry` does not do these.
+        left = f"{result.left} of {result.plan.num_blocks} blocks are still to do"
+        display.outcome(f"{left}: `predict run` with the same options goes on with them.")
+        return
     display.outcome(f"{len(failures)} of {result.plan.num_blocks} blocks failed:")
     for failure in failures[:SHOWN_FAILURES]:
         log = f" ({failure.log})" if failure.log else ""

@@ -18,6 +18,7 @@ from blockwise_predict.config.quantities import format_rate, format_seconds
 from blockwise_predict.plan.model import Plan
 from blockwise_predict.records.status import Counts, WorkerStatus
 from blockwise_predict.run.observation.pace import Pace
+from blockwise_predict.run.progress import finished_blocks
 from blockwise_predict.run.reporter import Reporter
 
 # Outside a terminal a line is written at this interval, if anything has changed.
@@ -38,14 +39,15 @@ class RunDisplay(Messages, Reporter):
         self._view = LiveView()
         self._last_line = (0.0, -1)
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:
-        """The run begins, or resumes after `done` of `total` blocks."""
+    def begin(self, plan: Plan, counts: Counts) -> None:
+        """The run begins, or resumes, with these counts."""
+        total = counts.total
         self._view = LiveView(plan.output.roi.size / plan.num_blocks)
-        self._view.counts = Counts(total, done, 0, 0)
+        self._view.counts = counts
         if left := plan.num_blocks - total:
             self.line(f"{total} of {plan.num_blocks} blocks are selected; {left} are left out.")
-        if done:
-            self.line(f"Resuming: {done} of {total} blocks are done.")
+        if counts.final:
+            self.line(f"Resuming: {counts.final} of {total} blocks are done.")
         if not self.is_live:
             return
         self._live = Live(
@@ -73,13 +75,13 @@ class RunDisplay(Messages, Reporter):
 
     def workers(self, workers: tuple[WorkerStatus, ...]) -> None:
         """Show what the workers do."""
-        self._view.workers = workers
+        self._view.show_workers(workers)
 
     def end(self) -> None:
         """Take the live display down."""
         if self._live is not None:
             # What remains on the screen are the counts.
-            self._view.workers = ()
+            self._view.end()
             self._live.stop()
             self._live = None
 
@@ -93,6 +95,17 @@ class LiveView:
         self._voxels_per_block = voxels_per_block
         self._pace = Pace()
         self._begun = time.monotonic()
+        self._had_workers = self._ended = False
+
+    def show_workers(self, workers: Sequence[WorkerStatus]) -> None:
+        """Show these workers."""
+        self.workers = workers
+        self._had_workers = self._had_workers or bool(workers)
+
+    def end(self) -> None:
+        """Show no workers any more, and do not miss them."""
+        self.workers = ()
+        self._ended = True
 
     def observe(self, counts: Counts) -> None:
         """Take note of the current counts."""
@@ -103,7 +116,11 @@ class LiveView:
     def line(self) -> str:
         """All of it in one line of text, without the workers."""
         counts = self.counts
-        parts = [f"{counts.done}/{counts.total} blocks", *_not_done(counts), *self._pace_texts()]
+        parts = [
+            f"{finished_blocks(counts)}/{counts.total} blocks",
+            *_not_done(counts),
+            *self._pace_texts(),
+        ]
         return ", ".join(parts)
 
     def _pace_texts(self) -> list[str]:
@@ -129,12 +146,13 @@ class LiveView:
 
     def _bar(self, width: int) -> Table:
         counts = self.counts
-        share = counts.final / counts.total if counts.total else 0.0
-        before, after = "Predicting", f"{counts.final}/{counts.total} blocks {share:4.0%}"
+        finished = finished_blocks(counts)
+        share = finished / counts.total if counts.total else 0.0
+        before, after = "Predicting", f"{finished}/{counts.total} blocks {share:4.0%}"
         room = width - len(before) - len(after) - 2
         bar = ProgressBar(
             total=counts.total or 1,
-            completed=counts.final,
+            completed=finished,
             width=min(MAX_BAR, room),
             complete_style="cyan",
             finished_style="green",
@@ -149,8 +167,10 @@ class LiveView:
     def _numbers(self, width: int) -> Text:
         """Rate, time so far and left, blocks that are not done; the last of them give way."""
         passed = f"{format_seconds(time.monotonic() - self._begun)} so far"
-        if not self.workers and not self.counts.processing and self.counts.total:
-            passed = f"no worker yet, {passed}"
+        counts = self.counts
+        missing = not self.workers and not counts.processing and not self._ended
+        if missing and counts.final < counts.total:
+            passed = f"no worker{'' if self._had_workers else ' yet'}, {passed}"
         *rate, left = self._pace_texts() or [""]
         texts = [text for text in (left, *_not_done(self.counts), *rate, passed) if text]
         while len(texts) > 1 and len(", ".join(texts)) > width:

@@ -14,6 +14,7 @@ from blockwise_predict.records.identity import check_unchanged
 from blockwise_predict.records.ledger import PREDICTED, UNSELECTED, State
 from blockwise_predict.records.lock import hold_lock
 from blockwise_predict.records.room import room_problem
+from blockwise_predict.records.status import Counts
 from blockwise_predict.run.planned import PlannedRun
 from blockwise_predict.run.prepare import apply_options, blocks_to_skip, prepare_run
 from blockwise_predict.run.pyramid.discard import discard_levels
@@ -61,7 +62,8 @@ def execute(
             run_dir.failures.keep(set(ledger.blocks(State.FAILED)))
             untouched = int((skip_mask.astype(bool) & (ledger.states == State.TODO)).sum())
             total = plan.num_blocks - ledger.count(*UNSELECTED) - untouched
-            report.begin(plan, ledger.count(*PREDICTED), total)
+            left_out = (ledger.count(State.SKIPPED), ledger.count(State.EMPTY))
+            report.begin(plan, Counts(total, ledger.count(*PREDICTED), 0, 0, *left_out))
             if skip_mask.all():
                 cancel_leftovers(run_dir, None, report.line, stop_now, keep=False)
                 result = collect_result(plan, run_dir, ledger)

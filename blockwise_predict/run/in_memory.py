@@ -148,7 +148,7 @@ def _predict(made: Planned, progress: bool) -> list[Prediction]:
         report = context.enter_context(ProgressBar("Predicting")) if progress else Reporter()
         for warning in plan.warnings:
             report.warn(warning)
-        report.begin(plan, 0, plan.num_blocks)
+        report.begin(plan, Counts(plan.num_blocks, 0, 0, 0))
         filled = skipped = 0
         for number, block in enumerate(plan.blocks()):
             done = processor.process(block)

@@ -34,11 +34,17 @@ def block_bar(console: Console, *, disable: bool) -> Progress:
     )
 
 
+def finished_blocks(counts: Counts) -> int:
+    """Blocks that need not be done any more: predicted, or left out; failed ones do."""
+    return counts.final - counts.failed
+
+
 class BlockBar:
     """Shows a `block_bar` while its context is open, unless that is to `disable` it."""
 
     def __init__(self, what: str, console: Console, *, disable: bool) -> None:
         self._what = what
+        self._doing: Doing | None = None
         self._bar = block_bar(console, disable=disable)
         self._task = self._bar.add_task(what, total=None)
         self._watching = ExitStack()
@@ -59,8 +65,12 @@ class BlockBar:
 
     def _show_step(self, doing: Doing | None) -> None:
         """Name a step beside the blocks, such as opening the checkpoint to compute some again."""
-        what = self._what if doing is None else plain(f"{self._what}: {doing}")
-        self._bar.update(self._task, description=what)
+        self._doing = doing
+        self._bar.update(self._task, description=self._description)
+
+    @property
+    def _description(self) -> str:
+        return self._what if self._doing is None else plain(f"{self._what}: {self._doing}")
 
     def to(self, done: int, total: int) -> None:
         """Show that `done` of `total` blocks are done."""
@@ -74,11 +84,18 @@ class ProgressBar(BlockBar, Reporter):
         console = Console(stderr=True)
         movable = console.is_terminal and not console.is_dumb_terminal
         super().__init__(what, console, disable=not (movable or console.is_jupyter))
+        self._work = what
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:  # noqa: ARG002
-        """Set the number of blocks, of which `done` are finished."""
-        self.to(done, total)
+    def begin(self, plan: Plan, counts: Counts) -> None:  # noqa: ARG002
+        """Show the counts with which the run begins."""
+        self.progress(counts)
 
     def progress(self, counts: Counts) -> None:
         """Show the counts."""
-        self.to(counts.final - counts.failed, counts.total)
+        self._what = f"{self._work}, {counts.failed} failed" if counts.failed else self._work
+        self._bar.update(
+            self._task,
+            description=self._description,
+            completed=finished_blocks(counts),
+            total=counts.total,
+        )

@@ -24,10 +24,10 @@ class Reporter:
         """Report a warning."""
         _LOGGER.warning(text)
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:
-        """The run begins, or resumes with `done` of `total` blocks finished.
+    def begin(self, plan: Plan, counts: Counts) -> None:
+        """The run begins, or resumes with these counts of blocks, of which none failed yet.
 
-        Blocks that the options do not select are not in `total`.
+        Blocks that the options do not select are not in `counts.total`.
         """
 
     def progress(self, counts: Counts) -> None:

@@ -107,7 +107,7 @@ def test_what_is_piped_gets_plain_lines(
 
 def show_a_run() -> None:
     display = RunDisplay()
-    display.begin(PLAN, 0, 8)
+    display.begin(PLAN, Counts(8, 0, 0, 0))
     for counts in (Counts(8, 0, 0, 0), Counts(8, 1, 1, 6)):
         display.progress(counts)
         display.workers((status(0),))
@@ -167,10 +167,34 @@ def test_the_view_fits_into_the_terminal(columns: int, lines: int) -> None:
     drawn = [line.rstrip() for line in capture(console, view).splitlines()]
     assert len(drawn) <= max(lines - 1, 2)
     assert all(len(line) <= columns for line in drawn)
-    assert "1245/1000000 blocks" in drawn[0] or columns == 20
+    assert "1211/1000000 blocks" in drawn[0] or columns == 20
+
+
+def test_workers_are_missed_only_while_there_is_work() -> None:
+    console = Console(width=80, force_terminal=True, color_system=None)
+    view = LiveView()
+    view.observe(Counts(8, 0, 0, 0))
+    assert "no worker yet" in capture(console, view)
+    view.show_workers([status(0)])
+    assert "no worker" not in capture(console, view)
+    view.show_workers([])
+    assert "no worker, " in capture(console, view)
+    view.observe(Counts(8, 7, 1, 0))
+    assert "no worker" not in capture(console, view)
+    # What remains of a run that was interrupted.
+    view.observe(Counts(8, 6, 0, 0))
+    view.end()
+    assert "no worker" not in capture(console, view)
 
 
 def capture(console: Console, view: LiveView) -> str:
     with console.capture() as captured:
         console.print(view)
     return captured.get()
+
+
+def test_a_run_that_is_complete_fills_the_bar() -> None:
+    display = RunDisplay()
+    display.begin(PLAN, Counts(8, 5, 0, 0, skipped=2, empty=1))
+    console = Console(width=80, force_terminal=True, color_system=None)
+    assert "8/8 blocks 100%" in capture(console, display._view)

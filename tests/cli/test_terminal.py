@@ -17,13 +17,13 @@ from tests.support.runs import predict, read_output, write_volume
 BEGUN = Counts(total=10, done=0, failed=0, processing=2)
 SKIPPED = Counts(total=10, done=0, failed=0, processing=2, skipped=1)
 ENDED = Counts(total=10, done=5, failed=1, processing=0, skipped=3, empty=1)
-LAST = "5/10 blocks, 1 failed, 3 skipped, 1 empty"
+LAST = "9/10 blocks, 1 failed, 3 skipped, 1 empty"
 
 
 @pytest.mark.parametrize(
     ("interval", "lines"),
     [
-        (0.0, ["0/10 blocks", "0/10 blocks, 1 skipped", LAST]),
+        (0.0, ["0/10 blocks", "1/10 blocks, 1 skipped", LAST]),
         # The last one does not wait for its time.
         (float("inf"), [LAST]),
     ],

@@ -7,9 +7,10 @@ import re
 import socket
 import time
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.error import URLError
 
 import pytest
@@ -18,15 +19,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from blockwise_predict.config.resources import resource_folder
 from blockwise_predict.config.values import metrics_address
+from blockwise_predict.errors import ConfigError
 from blockwise_predict.records.status import Counts
-from blockwise_predict.run.observation import notify
-from blockwise_predict.run.observation.metrics import RunMetrics
-from blockwise_predict.run.observation.notify import Notifier, run_command
+from blockwise_predict.run.observation.metrics import RunMetrics, served
 from tests.support.jobs import Job
 from tests.support.runs import events, predict, until
 from tests.support.sabotage import POISON, SLOW, at_startup
 from tests.support.shared import ROOT
 
+PLAN: Any = SimpleNamespace(output=SimpleNamespace(roi=SimpleNamespace(size=800)), num_blocks=8)
 Samples = dict[tuple[str, str], float]
 FAILS = (
     POISON.replace("{action}", 'raise ValueError("a bad \\x1b block")')
@@ -93,6 +94,7 @@ def test_the_metrics_are_those_of_the_run(watched: Watched) -> None:
         key = (f"blockwise_predict_{name}", label)
         return [sample[key] for sample in watched.samples if key in sample]
 
+    # Until a run has begun there are no counts.
     done = series("blocks", "done")
     assert sorted(done) == done
     assert len({*done}) > 3
@@ -163,11 +165,11 @@ def test_a_retry_is_watched_as_it_asks_for_and_a_command_that_fails_is_a_warning
 
 IMPATIENT = """
 from blockwise_predict.run.observation import notify
-notify.STALL_S = 0.3
+notify.ABSENT_S, notify.CHECK_S = 0.05, 0.0
 """
 
 
-def test_a_run_without_workers_stalls_and_its_interruption_is_told(
+def test_an_interruption_and_a_stall_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_startup(monkeypatch, tmp_path, IMPATIENT)
@@ -175,77 +177,17 @@ def test_a_run_without_workers_stalls_and_its_interruption_is_told(
     command = f'echo "$PREDICT_EVENT: $PREDICT_MESSAGE" >> {told}'
     job = Job(tmp_path)
     process = job.begin("s", "--workers", 0, "--notify", command)
-    until(told.exists)
+    until((job.run_dir("s") / "status.json").exists)
     process.terminate()
     assert process.wait(60) == 130
-    stalled, interrupted = told.read_text().splitlines()
-    assert re.fullmatch(r"stalled: No block was finished for \d+ s: no worker is there\.", stalled)
-    assert interrupted == f"interrupted: {job.output('s')}: 0 of 27 blocks are predicted."
-
-
-@pytest.fixture
-def notifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Gives the counts to a notifier at some times; what its command was told by then."""
-    told = tmp_path / "told"
-    told.touch()
-    clock, took = [0.0], [1.0]
-    made = Notifier(
-        f'echo "$PREDICT_EVENT: $PREDICT_MESSAGE" >> {told}',
-        {},
-        median=lambda: took[0],
-        warn=pytest.fail,
-        clock=lambda: clock[0],
-    )
-    monkeypatch.setattr(notify.threading, "Thread", _AtOnce)
-
-    def observe(at: float, counts: Counts, median: float = 1.0) -> list[str]:
-        clock[0], took[0] = at, median
-        made.progress(counts)
-        return told.read_text().splitlines()
-
-    return observe
-
-
-class _AtOnce:
-    """A thread that has ended when it is started."""
-
-    def __init__(self, target: Callable[..., None], args: tuple[object, ...], daemon: bool) -> None:
-        assert daemon
-        self._run = lambda: target(*args)
-
-    def start(self) -> None:
-        self._run()
-
-
-def test_a_stall_is_told_once(notifier: Callable[..., list[str]]) -> None:
-    held, more = Counts(9, 0, 0, 2), Counts(9, 1, 0, 2)
-    assert notifier(0, held) == []
-    assert notifier(590, held) == []
-    assert notifier(600, more) == []
-    assert notifier(1190, more) == []
-    stall = "stalled: No block was finished for 10 min 00 s: no worker is there."
-    assert notifier(1200, more) == [stall]
-    assert notifier(5000, more) == [stall]
-    assert notifier(5010, Counts(9, 2, 0, 2)) == [stall]
-    assert len(notifier(5700, Counts(9, 2, 0, 2))) == 2
-    # What is finished does not stall.
-    assert len(notifier(5800, Counts(9, 9, 0, 0))) == 2
-    assert len(notifier(9999, Counts(9, 9, 0, 0))) == 2
-
-
-def test_long_blocks_are_given_their_time(notifier: Callable[..., list[str]]) -> None:
-    held = Counts(9, 1, 0, 2)
-    assert notifier(0, held, 120) == []
-    assert notifier(700, held, 120) == []
-    assert notifier(1199, held, 120) == []
-    assert len(notifier(1261, held, 120)) == 1
-
-
-def test_a_command_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "LIMIT_S", 0.2)
-    assert run_command("sleep 60", {}) == "had not ended after 0.2 s, and was killed."
-    # What it leaves in the background is its own affair.
-    assert run_command("sleep 1 & exit 0", {"PREDICT_MESSAGE": "a\0b" * 9999}) == ""
+    done = f"{job.output('s')}: {{}} of 27 blocks are predicted."
+    # Workers that are not wanted are not missed.
+    interrupted = f"interrupted: {done.format(0)}"
+    assert told.read_text().splitlines() == [interrupted]
+    predict(*job.arguments("s", "--notify", command))
+    before, stalled, finished = told.read_text().splitlines()
+    assert (before, finished) == (interrupted, f"finished: {done.format(27)}")
+    assert re.fullmatch(r"stalled: No worker has joined for \d+ s: 1 is wanted\.", stalled)
 
 
 @pytest.mark.parametrize(
@@ -267,11 +209,41 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         metrics_address(text)
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".org"])
+def test_what_is_no_host_is_refused(host: str) -> None:
+    made = RunMetrics({}, dict)
+    with (
+        pytest.raises(ConfigError, match="not the name of a host"),
+        served(made, f"{host}:9100"),
+    ):
+        pass
+
+
+def test_a_path_that_is_not_utf8_can_be_scraped() -> None:
+    metrics = RunMetrics({"output": "a\udcff"}, dict)
+    with served(metrics, "0") as url:
+        samples = scrape(int(url.split(":")[2].split("/")[0]))
+    assert ("blockwise_predict_run_info", "a\\udcff") in samples
+
+
 def exported() -> set[str]:
     """The names of all metrics, as Prometheus stores them."""
     metrics = RunMetrics({"output": "o"}, lambda: {"read": 1.0})
+    metrics.begin(PLAN, Counts(8, 0, 0, 0))
     suffixes = {"counter": "_total", "info": "_info"}
     return {family.name + suffixes.get(family.type, "") for family in metrics.collect()}
+
+
+def test_what_was_done_before_is_no_burst_when_a_run_is_resumed() -> None:
+    metrics = RunMetrics({"output": "o"}, lambda: {"read": 1.0})
+    assert {family.name.removeprefix("blockwise_predict_") for family in metrics.collect()} == {
+        "run",
+        "start_timestamp_seconds",
+    }
+    metrics.begin(PLAN, Counts(8, 5, 0, 0))
+    metrics.progress(Counts(8, 6, 0, 1))
+    voxels = [f for f in metrics.collect() if f.name == "blockwise_predict_voxels"]
+    assert [sample.value for family in voxels for sample in family.samples] == [100]
 
 
 def test_the_metrics_are_documented() -> None:

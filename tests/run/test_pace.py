@@ -88,3 +88,18 @@ def test_the_rate_falls_when_no_block_is_done(clock: Clock) -> None:
     assert pace.blocks_per_second == pytest.approx(0.4)
     after(pace, clock, 1000, done=4)
     assert (pace.blocks_per_second or 1) < 0.005
+
+
+def test_the_rate_is_right_soon_after_most_workers_are_lost(clock: Clock) -> None:
+    pace = Pace(clock)
+    done = 0
+    after(pace, clock, 0, total=100_000, processing=128)
+    for _ in range(600):
+        done += 6
+        after(pace, clock, 1, total=100_000, processing=128, done=done)
+    assert pace.blocks_per_second == pytest.approx(6, rel=0.05)
+    for _ in range(12):
+        done += 1
+        after(pace, clock, 10, total=100_000, processing=2, done=done)
+    assert pace.blocks_per_second == pytest.approx(0.1, rel=0.05)
+    assert pace.seconds_left == pytest.approx((100_000 - done) / 0.1, rel=0.05)

@@ -37,25 +37,27 @@ class RunMetrics(Reporter, Collector):
     """
 
     def __init__(self, info: dict[str, str], seconds: Callable[[], dict[str, float]]) -> None:
-        self._info = info
+        self._info = {key: _encodable(value) for key, value in info.items()}
         self._seconds = seconds
         self._steps: tuple[float, dict[str, float]] = (float("-inf"), {})
-        self._counts = Counts(0, 0, 0, 0)
+        self._counts: Counts | None = None
+        self._done_before = 0
         self._workers: tuple[WorkerStatus, ...] = ()
         self._voxels_per_block = 0.0
         self._begun = self._progressed = time.time()
         self._events: Counter[str] = Counter()
         self._departures: Counter[str] = Counter()
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:
-        """The run begins, or resumes after `done` of `total` blocks."""
+    def begin(self, plan: Plan, counts: Counts) -> None:
+        """The run begins, or resumes, with these counts."""
         self._voxels_per_block = plan.output.roi.size / plan.num_blocks
-        self._counts = Counts(total, done, 0, 0)
+        self._done_before = counts.done
+        self._counts = counts
         self._progressed = time.time()
 
     def progress(self, counts: Counts) -> None:
         """Keep the counts."""
-        if counts.final != self._counts.final:
+        if self._counts is None or counts.final != self._counts.final:
             self._progressed = time.time()
         self._counts = counts
 
@@ -70,9 +72,15 @@ class RunMetrics(Reporter, Collector):
             self._departures[str(fields.get("cause"))] += 1
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics now."""
+        """All metrics now; as long as the run has not begun, those that do not depend on it."""
         yield InfoMetricFamily(f"{PREFIX}run", "The run.", value=self._info)
-        yield from self._of_blocks()
+        yield _gauge("start_timestamp_seconds", "When the scheduler was started.", self._begun)
+        # Zeros now would make what a run that is resumed has done look like a sudden burst.
+        if self._counts is not None:
+            yield from self._of_run(self._counts)
+
+    def _of_run(self, counts: Counts) -> Iterator[Metric]:
+        yield from self._of_blocks(counts)
         yield from self._of_workers()
         yield _counter("block_errors", "Attempts at a block that failed.", self._events["error"])
         yield _counter(
@@ -92,15 +100,13 @@ class RunMetrics(Reporter, Collector):
         for step, seconds in self._step_seconds().items():
             steps.add_metric([step], seconds)
         yield steps
-        yield _gauge("start_timestamp_seconds", "When the scheduler was started.", self._begun)
         yield _gauge(
             "last_progress_timestamp_seconds",
             "When a block was last finished, or the run began.",
             self._progressed,
         )
 
-    def _of_blocks(self) -> Iterator[Metric]:
-        counts = self._counts
+    def _of_blocks(self, counts: Counts) -> Iterator[Metric]:
         states = {
             "todo": max(0, counts.total - counts.final - counts.processing),
             "processing": counts.processing,
@@ -114,8 +120,8 @@ class RunMetrics(Reporter, Collector):
         yield blocks
         yield _counter(
             "voxels",
-            "Output voxels predicted, by this run and earlier ones: blocks times their mean size.",
-            counts.done * self._voxels_per_block,
+            "Output voxels predicted since the scheduler started: blocks times their mean size.",
+            (counts.done - self._done_before) * self._voxels_per_block,
         )
 
     def _of_workers(self) -> Iterator[Metric]:
@@ -137,7 +143,7 @@ class RunMetrics(Reporter, Collector):
             labels=labels,
         )
         for worker in workers:
-            values = [str(worker.number), worker.host, worker.device]
+            values = [str(worker.number), _encodable(worker.host), _encodable(worker.device)]
             blocks.add_metric(values, worker.done)
             if worker.busy is not None:
                 busy.add_metric(values, worker.busy)
@@ -163,9 +169,11 @@ def served(metrics: RunMetrics, where: str) -> Iterator[str]:
     host, port = metrics_address(where)
     try:
         server, thread = start_http_server(port, host, registry)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        # What no name of a host can be is found when it is encoded as one.
+        why = error.strerror if isinstance(error, OSError) else "not the name of a host"
         raise ConfigError(
-            f"--metrics-port {where}: cannot listen there ({error.strerror}). Give another port, "
+            f"--metrics-port {where}: cannot listen there ({why}). Give another port, "
             "or 0 for any that is free."
         ) from None
     try:
@@ -175,6 +183,11 @@ def served(metrics: RunMetrics, where: str) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _encodable(text: str) -> str:
+    """A text as UTF-8 can hold it: a path may have other bytes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

@@ -16,7 +16,7 @@ from blockwise_predict.records.ledger import read_records
 from blockwise_predict.records.status import Counts, WorkerStatus
 from blockwise_predict.run.execute import execute
 from blockwise_predict.run.observation.metrics import STEPS, RunMetrics, served
-from blockwise_predict.run.observation.notify import Notice, Notifier
+from blockwise_predict.run.observation.notify import ExpectedPace, Notice, Notifier
 from blockwise_predict.run.planned import PlannedRun
 from blockwise_predict.run.reporter import Reporter
 from blockwise_predict.run.result import RunResult
@@ -47,13 +47,14 @@ def execute_observed(
         execute_it = partial(execute, run, command, stop=stop, only_failed=only_failed)
         if config.notify is None:
             return execute_it(report=_Several(observers))
-        notifier = _notifier(config.notify, run, report)
+        notifier = _notifier(config.notify, run, report, stop)
         try:
             result = execute_it(report=_Several([*observers, notifier]))
         except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            notice = Notice.INTERRUPTED if interrupted else Notice.FAILED
-            notifier.tell(notice, str(error) or type(error).__name__)
+            if isinstance(error, KeyboardInterrupt):
+                notifier.tell(Notice.INTERRUPTED, notifier.interruption)
+            else:
+                notifier.tell(Notice.FAILED, str(error) or type(error).__name__)
             raise
         notifier.tell(*_ending(result))
         return result
@@ -71,9 +72,9 @@ class _Several(Reporter):
     def warn(self, text: str) -> None:
         self._observers[0].warn(text)
 
-    def begin(self, plan: Plan, done: int, total: int) -> None:
+    def begin(self, plan: Plan, counts: Counts) -> None:
         for observer in self._observers:
-            observer.begin(plan, done, total)
+            observer.begin(plan, counts)
 
     def progress(self, counts: Counts) -> None:
         for observer in self._observers:
@@ -84,9 +85,16 @@ class _Several(Reporter):
             observer.workers(workers)
 
 
-def _notifier(command: str, run: PlannedRun, report: Reporter) -> Notifier:
+def _notifier(command: str, run: PlannedRun, report: Reporter, stop: StopRequest) -> Notifier:
     about = {"PREDICT_OUTPUT": run.plan.output.path, "PREDICT_RUN_DIR": str(run.run_dir)}
-    return Notifier(command, about, median=partial(_median_seconds, run), warn=report.warn)
+    config, requested = run.plan.config, run.run_dir.requested_workers
+
+    def wanted() -> int:
+        asked = requested()
+        return config.workers if asked is None else asked
+
+    pace = ExpectedPace(partial(_median_seconds, run), config.block_timeout, wanted)
+    return Notifier(command, about, pace=pace, stop=stop, warn=report.warn)
 
 
 def _ending(result: RunResult) -> tuple[Notice, str]:

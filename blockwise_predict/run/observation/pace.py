@@ -34,15 +34,12 @@ class Pace:
         self._clock = clock
         self._samples: deque[_Sample] = deque()
         self._first = 0
-        # Most blocks that were held at the same time: one round.
-        self._round = 0
         self._counts = Counts(0, 0, 0, 0)
 
     def observe(self, counts: Counts) -> None:
         """Take note of the counts; called several times a second."""
         sample = _Sample(self._clock(), counts.done, counts.done + counts.failed)
         self._counts = counts
-        self._round = max(self._round, counts.processing)
         if not self._samples:
             if counts.processing:
                 self._first = sample.worked
@@ -52,7 +49,7 @@ class Pace:
             return
         self._samples.append(sample)
         while self._samples[1].time < sample.time - WINDOW_S and (
-            sample.worked - self._samples[1].worked >= ROUNDS * self._round
+            sample.worked - self._samples[1].worked >= ROUNDS * counts.processing
         ):
             self._samples.popleft()
 
@@ -79,12 +76,14 @@ class Pace:
     def _seconds(self) -> float | None:
         """How long the blocks of the window took; None until half of a first round is done.
 
-        The first ones of a round that began together say nothing of how many will follow.
+        A round are as many blocks as are held now. The first ones of a round that began together
+        say nothing of how many will follow.
         """
         if not self._samples:
             return None
         first, last = self._samples[0], self._samples[-1]
-        if last.worked == self._first or 2 * (last.worked - self._first) < self._round:
+        worked = last.worked - self._first
+        if worked == 0 or 2 * worked < self._counts.processing:
             return None
         # Between two blocks the rate stays as it is, unless the next one is overdue.
         interval = (last.time - first.time) / (last.worked - first.worked)
