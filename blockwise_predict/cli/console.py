@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
+import select
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +18,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from blockwise_predict.cli.verbosity import Verbosity, show_logs
 from blockwise_predict.config.plain import plain
 from blockwise_predict.config.steps import Doing, watched_by
+
+# Bytes that are kept for a terminal that takes none now.
+MAX_KEPT = 1 << 20
+# Bytes that are written at a time: a pseudo-terminal or pipe that takes any takes as many at once.
+PIECE = 256
 
 
 class Messages:
@@ -82,21 +91,68 @@ def make_console() -> Console:
 
 
 class _Unheard(io.FileIO):
-    """A file descriptor that discards what cannot be written.
+    """A file descriptor that never keeps its writer waiting, and discards what cannot be written.
 
     The terminal may be closed, the disk of a log full, and in `predict run ... | tee log` Ctrl-C
     ends `tee` as well. A run must not abort, and leave its jobs in the queue, because its messages
     cannot be shown. Warnings are recorded in the run's events as well.
+
+    A terminal that is stopped (Ctrl-S), or a paused `less`, would block the threads that print, and
+    one of them serves the workers. What it does not take is kept for later, up to `MAX_KEPT` bytes.
     """
 
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w")
+        self._kept = bytearray()
+        self._lost = 0
+        self._sending = threading.Lock()
+        self._ready = select.poll()
+        self._ready.register(descriptor, select.POLLOUT)
+        _OPEN.add(self)
+
     def write(self, data: Any) -> int:
-        """Write, if possible."""
-        try:
-            return super().write(data)
-        except OSError:
-            return memoryview(data).nbytes
+        """Write what can be written now, and keep the rest."""
+        size = memoryview(data).nbytes
+        with self._sending:
+            self._send(wait_ms=0)
+            if len(self._kept) + size > MAX_KEPT:
+                self._lost += 1
+                return size
+            if self._lost:
+                self._kept += f"\n({self._lost} messages could not be shown)\n".encode()
+                self._lost = 0
+            self._kept += data
+            self._send(wait_ms=0)
+        return size
+
+    def drain(self) -> None:
+        """Wait until everything that was kept is written."""
+        with self._sending:
+            self._send(wait_ms=None)
+
+    def _send(self, wait_ms: int | None) -> None:
+        while self._kept and self._ready.poll(wait_ms):
+            try:
+                sent = super().write(self._kept[:PIECE])
+            except OSError:
+                self._kept.clear()
+                return
+            # None: another process has made it non-blocking, and it is full.
+            if sent is None:
+                return
+            del self._kept[:sent]
+
+
+def drain_messages() -> None:
+    """Wait until all messages are written that a stopped terminal did not take at once."""
+    for stream in list(_OPEN):
+        stream.drain()
+
+
+_OPEN: weakref.WeakSet[_Unheard] = weakref.WeakSet()
+atexit.register(drain_messages)
 
 
 def _stderr() -> io.TextIOWrapper:
-    raw = _Unheard(os.dup(2), "w")
+    raw = _Unheard(os.dup(2))
     return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "replace", line_buffering=True)

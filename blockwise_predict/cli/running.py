@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
-from blockwise_predict.cli.console import step
+from blockwise_predict.cli.console import drain_messages, step
 from blockwise_predict.cli.terminal import RunDisplay
 from blockwise_predict.cli.verbosity import Verbosity
 from blockwise_predict.config.model import RunConfig
@@ -44,7 +44,9 @@ def run_with_display(
     """
     with ExitStack() as at_end:
         display = _StoppableDisplay(StopRequest(), verbosity, at_end)
-        return _run(config, command, display, only_failed=only_failed)
+        code = _run(config, command, display, only_failed=only_failed)
+    drain_messages()
+    return code
 
 
 def _run(config: RunConfig, command: str, display: _StoppableDisplay, *, only_failed: bool) -> int:
@@ -123,6 +125,7 @@ def finish_process(code: int) -> NoReturn:
 
     An orderly shutdown of torch and its threads would take another second.
     """
+    drain_messages()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
