@@ -205,8 +205,8 @@ def _show_failures(result: RunResult, display: RunDisplay, command: str) -> None
     failures = result.failures
     if not failures:
         # `predict retry` does not do these.
-        left = f"{result.left} of {result.plan.num_blocks} blocks are still to do"
-        display.outcome(f"{left}: `predict run` with the same options goes on with them.")
+        to_do = f"{result.left} of {result.plan.num_blocks} blocks are still to do"
+        display.outcome(f"{to_do}: `predict run` with the same options goes on with them.")
         return
     display.outcome(f"{len(failures)} of {result.plan.num_blocks} blocks failed:")
     for failure in failures[:SHOWN_FAILURES]:

@@ -197,6 +197,6 @@ def test_retry_takes_up_failed_blocks_and_no_others(
     report = json.loads(predict("verify", job.output("r"), "--json", code=1))
     assert (report["counts"]["failed"], report["counts"]["missing"]) == (1, 2)
     output = predict("retry", job.output("r"), code=1)
-    assert "2 more blocks are still to do" in output
+    assert "2 of 3 blocks are still to do" in output
     with closing(run_dir.ledger(plan)) as ledger:
         assert ledger.states.tolist() == [State.TODO, State.DONE, State.TODO]
