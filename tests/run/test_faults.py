@@ -14,7 +14,7 @@ import pytest
 from blockwise_predict.records import RunDir
 from blockwise_predict.records.ledger import State
 from tests.support.jobs import SMALL, Job
-from tests.support.runs import events, predict, read_output, stored_bytes
+from tests.support.runs import events, predict, read_output, stored_bytes, until
 from tests.support.sabotage import POISON, SLOW, at_startup, fail_writes, misbehave
 
 
@@ -26,8 +26,8 @@ def test_worker_killed_is_replaced_and_nothing_is_lost(
     at_startup(monkeypatch, tmp_path, SLOW)
     process = job.start("w", "--workers", "2")
     for _ in range(2):
-        workers = job.workers("w")
-        workers[0].kill()
+        until(lambda: bool(job.workers("w")))
+        job.workers("w")[0].kill()
         time.sleep(1)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
