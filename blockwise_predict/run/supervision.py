@@ -208,10 +208,10 @@ class _Supervisor:
             self._server.check()
             self._check_lock()
             self._progress(status.counts)
-            self._publish()
             if self._stop.times:
                 self._drain()
                 break
+            self._publish()
             self._periodic_work()
             self._check_fleet()
         self._server.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import boto3
@@ -29,18 +30,22 @@ def test_levels_on_s3(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     output = f"{bucket}/out.zarr/affs"
     completed_run(tmp_path, (34, 34, 18), output=output, run_dir=records, **SIZES)
     made: list[int] = []
-    stop = StopRequest()
+    stop, stopped = StopRequest(), threading.Event()
     process_number = LevelProcessor.process_number
 
     def noting(self: LevelProcessor, number: int, compute: Compute) -> BlockReport:
         made.append(number)
         if len(made) == 4:
             stop.request()
+        if stop.times:
+            # Until no more blocks are handed out.
+            stopped.wait(1)
         return process_number(self, number, compute)
 
     monkeypatch.setattr(LevelProcessor, "process_number", noting)
     wanted = Wanted(output, "mean", None)
     assert not make_pyramid(wanted, {"run_dir": records}, Watch(stop=stop))
+    stopped.set()
     assert not listed_levels(output)
     assert 4 <= len(made) <= 6
     assert make_pyramid(wanted, {"run_dir": records}, Watch())
