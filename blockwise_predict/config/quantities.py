@@ -29,6 +29,11 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def format_duration(seconds: float) -> str:
+    """`0.25 s`, and from 10 s on as `format_seconds`."""
+    return f"{seconds:.2g} s" if seconds < 10 else format_seconds(seconds)
+
+
 def format_hours(seconds: float, longer: float | None = None) -> str:
     """`2.08 h`; with a `longer` time both, in the unit of that: `0.52 to 2.08 h`."""
     longest = seconds if longer is None else max(seconds, longer)

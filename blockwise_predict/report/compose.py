@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from blockwise_predict.config.price import Price
-from blockwise_predict.config.quantities import format_rate, format_seconds
+from blockwise_predict.config.quantities import format_duration, format_rate
 from blockwise_predict.config.version import __version__
 from blockwise_predict.records.ledger import State
 from blockwise_predict.report.charts.plots import area_plot
@@ -56,13 +56,13 @@ class StageRow:
 
     @property
     def mean(self) -> str:
-        return _short(self.stages.took / max(1, self.stages.blocks))
+        return format_duration(self.stages.took / max(1, self.stages.blocks))
 
     def text(self, stage: str) -> str:
         """The seconds of a stage, and its share."""
         whole = sum(self.stages.seconds.values()) or 1.0
         seconds = self.stages.seconds[stage]
-        return f"{_short(seconds)} ({seconds / whole:.0%})"
+        return f"{format_duration(seconds)} ({seconds / whole:.0%})"
 
 
 def page_values(
@@ -155,7 +155,7 @@ def _speed(speed: Throughput) -> dict[str, Any]:
         "top": top,
         "ticks": _ticks(speed.begin, speed.end),
         "caption": f"From {moment(speed.begin)} to {moment(speed.end)}, in steps of "
-        f"{_short(step)}. The voxels of a block count evenly over the time that it took.",
+        f"{format_duration(step)}. The voxels of a block count evenly over the time that it took.",
     }
 
 
@@ -179,9 +179,5 @@ def _maps(record: RunRecord) -> dict[str, Any]:
         "states": states,
         "binned": any(map.binned for map in maps),
         "duration_maps": [] if scale is None else duration_maps(record, scale),
-        "durations": [_short(float(edge)) for edge in edges],
+        "durations": [format_duration(float(edge)) for edge in edges],
     }
-
-
-def _short(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds < 10 else format_seconds(seconds)

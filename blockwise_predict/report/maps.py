@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from blockwise_predict.config.quantities import format_seconds
+from blockwise_predict.config.quantities import format_duration
 from blockwise_predict.records.ledger import State
 from blockwise_predict.report.blockgrid import BlockGrid
 from blockwise_predict.report.charts.blocks import Cell, block_map
@@ -183,7 +183,11 @@ class _Projection:
             for state in State
             if counts[state]
         ]
-        took = "" if np.isnan(mean) else f"; {_seconds(mean)}{'' if blocks == 1 else ' a block'}"
+        took = (
+            ""
+            if np.isnan(mean)
+            else f"; {format_duration(mean)}{'' if blocks == 1 else ' a block'}"
+        )
         if blocks > 1:
             return f"{blocks:,} blocks, the first is {first}: {roi}\n{', '.join(states)}{took}"
         worker = int(record.trace.worker[first])
@@ -195,7 +199,3 @@ def _bins(count: int) -> NDArray[np.int64]:
     """The begins of at most MAX_CELLS bins of a number of blocks, and the end."""
     bins = min(count, MAX_CELLS)
     return np.arange(bins + 1) * count // bins
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds < 10 else format_seconds(seconds)
