@@ -110,11 +110,6 @@ class Tab:
             **{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
         )
 
-    async def use_colors(self, scheme: str) -> None:
-        """Prefer `light` or `dark` colours."""
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        await self.call("Emulation.setEmulatedMedia", features=[feature])
-
     async def listen(self) -> None:
         """Take what Chromium sends, until it ends."""
         with suppress(asyncio.IncompleteReadError):
